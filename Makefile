@@ -1,0 +1,34 @@
+# Two commands on a fresh machine: `make demo` and `make test`. Each sets up .venv first (torch is about 5 GB).
+PYTHON ?= python3
+BIN := .venv/bin
+INSTALLED := .venv/.installed
+DEMO := runs/demo
+
+.PHONY: demo test lint bench clean
+
+$(INSTALLED): requirements.txt pyproject.toml
+	$(PYTHON) -m venv .venv
+	$(BIN)/pip install --quiet --disable-pip-version-check -e '.[test]'
+	touch $@
+
+# Pre-train on phantoms, then name findings in phantoms it has never seen, two of them never trained on.
+demo: $(INSTALLED)
+	$(BIN)/python -m mavl.data.phantom --out $(DEMO)/phantoms --split test --number 600 --seed 1 --size 128
+	$(BIN)/python -m mavl.data.phantom --out $(DEMO)/phantoms --split valid --number 300 --seed 2 --size 128
+	$(BIN)/python train_mavl.py --config configs/demo.yaml --resume
+	$(BIN)/python zero_shot_classify.py --config configs/zero_shot/phantom_mavl.yaml --head supervised
+	$(BIN)/python zero_shot_classify.py --config configs/zero_shot/phantom_mavl.yaml --head contrastive
+	@echo "example phantoms: $(DEMO)/phantoms/test.png; model: $(DEMO)/best; tables and curves: $(DEMO)/zero_shot"
+
+test: $(INSTALLED)
+	$(BIN)/python -m pytest
+
+lint: $(INSTALLED)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+bench: $(INSTALLED)
+	$(BIN)/python -m benchmarks
+
+clean:
+	rm -rf runs build .pytest_cache .ruff_cache
