@@ -1,0 +1,90 @@
+"""Books: what a finding looks like, in words. Read, check, look up by name.
+
+A disease book is JSON `{finding: description}`; an aspect book is JSON `{finding: [8 strings]}`, each string
+"aspect: words", sorted by aspect. Both are the released formats, so released books load as they are.
+"""
+
+import hashlib
+import json
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from mavl.vocab import ASPECTS, DESCRIPTION, unknown_name
+
+
+class BookError(ValueError):
+    """A book that cannot be used; the message names the file, the finding and what is wrong."""
+
+
+@dataclass(frozen=True)
+class Books:
+    """Sentences by finding and aspect.
+
+    sentences: {finding: {aspect: sentence}}; hashes: {file name: SHA-256 of its bytes}, kept with every result.
+    """
+
+    sentences: dict[str, dict[str, str]]
+    hashes: dict[str, str]
+
+    def sentence(self, finding: str, aspect: str) -> str:
+        """One sentence; BookError when no book describes the finding, or not this aspect of it."""
+        if finding not in self.sentences:
+            raise BookError(f"{self._files()}: {unknown_name('finding', finding, self.sentences)}")
+        aspects = self.sentences[finding]
+        if aspect not in aspects:
+            raise BookError(f"{self._files()}: {finding!r} has no {aspect!r}; it has {', '.join(aspects)}")
+        return aspects[aspect]
+
+    def missing(self, findings: Iterable[str], aspects: Sequence[str] = ASPECTS) -> list[str]:
+        """The findings that lack one of the aspects, in the order given."""
+        return [name for name in findings if not set(aspects) <= set(self.sentences.get(name, {}))]
+
+    def _files(self) -> str:
+        return " + ".join(self.hashes) or "no book"
+
+
+def read_books(descriptions: Iterable[Path | str] = (), aspects: Iterable[Path | str] = ()) -> Books:
+    """Read disease books and aspect books; where two files describe a finding, the later one counts."""
+    sentences: dict[str, dict[str, str]] = {}
+    hashes: dict[str, str] = {}
+    for path in map(Path, descriptions):
+        for finding, text in _read_json(path, hashes).items():
+            if not isinstance(text, str) or not text.strip():
+                raise BookError(f"{path}: the description of {finding!r} is {text!r}, not a sentence")
+            sentences.setdefault(finding, {})[DESCRIPTION] = text
+    for path in map(Path, aspects):
+        for finding, lines in _read_json(path, hashes).items():
+            sentences.setdefault(finding, {}).update(_aspect_lines(path, finding, lines))
+    return Books(sentences, hashes)
+
+
+def _read_json(path: Path, hashes: dict[str, str]) -> dict:
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        raise BookError(f"{path}: {error.strerror}; the config's `text` section names the books") from error
+    try:
+        book = json.loads(content)
+    except ValueError as error:
+        raise BookError(f"{path}: not JSON ({error})") from error
+    if not isinstance(book, dict):
+        raise BookError(f"{path}: a book is a JSON object of findings, this is a {type(book).__name__}")
+    hashes[path.name] = hashlib.sha256(content).hexdigest()
+    return book
+
+
+def _aspect_lines(path: Path, finding: str, lines: object) -> dict[str, str]:
+    """The eight lines of a finding by aspect. The released books write "others" in places for "other"."""
+    expected = ASPECTS[1:]
+    if not isinstance(lines, list) or not all(isinstance(line, str) for line in lines):
+        raise BookError(f"{path}: {finding!r} must be a list of {len(expected)} strings")
+    found = {}
+    for line in lines:
+        head = line.partition(":")[0].strip().lower()
+        found["other" if head == "others" else head] = line
+    if len(lines) != len(expected) or set(found) != set(expected):
+        missing = sorted(set(expected) - set(found))
+        extra = sorted(set(found) - set(expected))
+        raise BookError(f"{path}: {finding!r} has {len(lines)} aspects; missing {missing}, unexpected {extra}")
+    return found

@@ -1,0 +1,69 @@
+"""The vocabulary: findings, anatomies, aspects and the label alphabet, each listed here and nowhere else.
+
+The order is an interface. It is the order of label columns, of text rows and of the released files.
+"""
+
+import difflib
+from collections.abc import Iterable
+
+FINDINGS: tuple[str, ...] = tuple(
+    """
+    normal clear sharp sharply unremarkable intact stable free effusion opacity pneumothorax edema atelectasis tube
+    consolidation process abnormality enlarge tip low pneumonia line congestion catheter cardiomegaly fracture air
+    tortuous lead disease calcification prominence device engorgement picc clip elevation expand nodule wire fluid
+    degenerative pacemaker thicken marking scar hyperinflate blunt loss widen collapse density emphysema aerate mass
+    crowd infiltrate obscure deformity hernia drainage distention shift stent pressure lesion finding borderline
+    hardware dilation chf redistribution aspiration tail_abnorm_obs excluded_obs
+    """.split()
+)
+
+ANATOMIES: tuple[str, ...] = tuple(
+    """
+    trachea left_hilar right_hilar hilar_unspec left_pleural right_pleural pleural_unspec heart_size heart_border
+    left_diaphragm right_diaphragm diaphragm_unspec retrocardiac lower_left_lobe upper_left_lobe lower_right_lobe
+    middle_right_lobe upper_right_lobe left_lower_lung left_mid_lung left_upper_lung left_apical_lung left_lung_unspec
+    right_lower_lung right_mid_lung right_upper_lung right_apical_lung right_lung_unspec lung_apices lung_bases
+    left_costophrenic right_costophrenic costophrenic_unspec cardiophrenic_sulcus mediastinal spine clavicle rib stomach
+    right_atrium right_ventricle aorta svc interstitium parenchymal cavoatrial_junction cardiopulmonary pulmonary
+    lung_volumes unspecified other
+    """.split()
+)
+
+ASPECTS: tuple[str, ...] = (
+    "description",
+    "border",
+    "fluid",
+    "location",
+    "opacity",
+    "other",
+    "patterns",
+    "shape",
+    "texture",
+)
+DESCRIPTION = ASPECTS[0]
+
+HEALTHY: tuple[str, ...] = ("normal", "clear")
+"""The findings that the contrastive head compares a finding with."""
+
+PRESENT, ABSENT, UNKNOWN = 1, 0, -1
+"""The label alphabet. The released files also hold a 2, which the losses ignore like UNKNOWN."""
+
+
+def anatomy_sentence(anatomy: str) -> str:
+    """The text whose embedding stands for an anatomy (SPEC: "It is located at " and its name)."""
+    return f"It is located at {anatomy}"
+
+
+def unknown_name(kind: str, name: str, known: Iterable[str]) -> str:
+    """One line for an error about a name that is not known, with the nearest known names.
+
+    >>> unknown_name("finding", "pneumotorax", FINDINGS)
+    "unknown finding 'pneumotorax'; did you mean 'pneumothorax'?"
+    """
+    known = list(known)
+    lowered = {candidate.lower(): candidate for candidate in known}
+    near = [lowered[match] for match in difflib.get_close_matches(name.lower(), lowered, n=3, cutoff=0.6)]
+    if near:
+        return f"unknown {kind} {name!r}; did you mean {' or '.join(map(repr, near))}?"
+    listing = ", ".join(known[:12]) + (", …" if len(known) > 12 else "")
+    return f"unknown {kind} {name!r}; known: {listing}"
