@@ -1,0 +1,154 @@
+"""Backbones: image -> grid of patch features, and the class token where there is one.
+
+Every backbone is called with images [B, 3, H, W] and returns (grid [B, C, h, w], class token [B, C] or None); `channels`
+is C and `stride` the pixels of one grid cell. Learned positions are interpolated when the input is not the size they were
+learned at.
+"""
+
+import math
+from collections.abc import Mapping
+from pathlib import Path
+
+import torch
+import torchvision
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from mavl.vocab import unknown_name
+
+RESNETS = ("resnet18", "resnet50")
+VITS = ("vit_b_16", "vit_l_16")
+TIMM_PREFIX = "timm:"
+
+
+def interpolate_positions(positions: Tensor, size: tuple[int, int]) -> Tensor:
+    """positions [1 + n·n, C], the first for the pooling or class token -> [1 + h·w, C] for a grid of `size` (h, w)."""
+    side = math.isqrt(positions.shape[0] - 1)
+    if size == (side, side):
+        return positions
+    token, grid = positions[:1], positions[1:]
+    grid = grid.unflatten(0, (side, side)).movedim(-1, 0)[None]
+    grid = F.interpolate(grid, size, mode="bicubic", align_corners=False, antialias=True)
+    return torch.cat([token, grid[0].flatten(1).T])
+
+
+class ResNetBackbone(nn.Module):
+    """torchvision's ResNet up to layer3: stride 16, C = 256 (ResNet-18) or 1024 (ResNet-50)."""
+
+    has_class_token = False
+    stride = 16
+
+    def __init__(self, name: str):
+        super().__init__()
+        resnet = torchvision.models.get_model(name, weights=None)
+        self.conv1, self.bn1, self.relu, self.maxpool = resnet.conv1, resnet.bn1, resnet.relu, resnet.maxpool
+        self.layer1, self.layer2, self.layer3 = resnet.layer1, resnet.layer2, resnet.layer3
+        self.channels = resnet.layer4[0].conv1.in_channels
+
+    def forward(self, images: Tensor) -> tuple[Tensor, None]:
+        stem = self.maxpool(self.relu(self.bn1(self.conv1(images))))
+        return self.layer3(self.layer2(self.layer1(stem))), None
+
+
+class ViTBackbone(nn.Module):
+    """torchvision's ViT after its final norm: the patch tokens as a grid, and the class token."""
+
+    has_class_token = True
+
+    def __init__(self, name: str):
+        super().__init__()
+        self.vit = torchvision.models.get_model(name, weights=None)
+        self.vit.heads = nn.Identity()
+        self.channels, self.stride = self.vit.hidden_dim, self.vit.patch_size
+
+    def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        patches = self.vit.conv_proj(images)
+        size = patches.shape[-2:]
+        tokens = torch.cat([self.vit.class_token.expand(len(images), -1, -1), patches.flatten(2).mT], dim=1)
+        encoder = self.vit.encoder
+        tokens = tokens + interpolate_positions(encoder.pos_embedding[0], tuple(size))
+        tokens = encoder.ln(encoder.layers(encoder.dropout(tokens)))
+        return tokens[:, 1:].mT.unflatten(-1, size), tokens[:, 0]
+
+
+class TimmBackbone(nn.Module):
+    """Any timm ViT, `timm:NAME`, or `timm:NAME@K` for the output of block K (normed), counted from 0.
+
+    A ViT without a class token gives the mean of its patch tokens in its place.
+    """
+
+    has_class_token = True
+
+    def __init__(self, name: str):
+        super().__init__()
+        import timm
+
+        name, _, block = name.removeprefix(TIMM_PREFIX).partition("@")
+        if name not in timm.list_models():
+            raise ValueError(unknown_name("timm model", name, timm.list_models()))
+        self.timm_name = name
+        self.vit = timm.create_model(name, pretrained=False, num_classes=0, dynamic_img_size=True)
+        depth = len(self.vit.blocks)
+        self.block = int(block) if block else depth - 1
+        if not 0 <= self.block < depth:
+            raise ValueError(f"{name} has blocks 0 to {depth - 1}, not {block}")
+        self.vit.prune_intermediate_layers([self.block], prune_head=True)
+        self.channels, self.stride = self.vit.embed_dim, self.vit.patch_embed.patch_size[0]
+
+    def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        [(grid, prefix)] = self.vit.forward_intermediates(
+            images, indices=[self.block], return_prefix_tokens=True, norm=True, intermediates_only=True
+        )
+        return grid, prefix[:, 0] if self.vit.has_class_token else grid.mean(dim=(2, 3))
+
+
+def build_backbone(name: str) -> nn.Module:
+    """resnet18, resnet50, vit_b_16, vit_l_16, or timm:NAME[@BLOCK]; weights as their library initialises them."""
+    if name in RESNETS:
+        return ResNetBackbone(name)
+    if name in VITS:
+        return ViTBackbone(name)
+    if name.startswith(TIMM_PREFIX):
+        return TimmBackbone(name)
+    raise ValueError(unknown_name("backbone", name, [*RESNETS, *VITS, TIMM_PREFIX + "NAME"]))
+
+
+def load_pretrained(backbone: nn.Module, name: str, source: str | Path) -> tuple[list[str], list[str]]:
+    """Put pre-trained weights into a backbone: `imagenet` (from the hub) or a file of its library's state dict.
+
+    Returns (names taken, names of the source left out, such as the classifier). ValueError when a parameter of the
+    backbone is not in the source or has another shape: nothing stays at its random start unnoticed.
+    """
+    target = backbone if isinstance(backbone, ResNetBackbone) else backbone.vit
+    state = _imagenet_state(name, target) if str(source) == "imagenet" else _read_state(Path(source))
+    wanted = target.state_dict()
+    missing = [key for key in wanted if key not in state and not key.endswith("num_batches_tracked")]
+    shapes = [f"{key} {tuple(state[key].shape)}" for key in wanted if key in state and state[key].shape != wanted[key].shape]
+    if missing or shapes:
+        raise ValueError(
+            f"{source}: not weights of {name}: missing {missing[:5]} ({len(missing)} in all), other shapes {shapes[:5]}"
+        )
+    taken = [key for key in wanted if key in state]
+    target.load_state_dict({key: state[key] for key in taken}, strict=False)
+    return taken, [key for key in state if key not in wanted]
+
+
+def _imagenet_state(name: str, target: nn.Module) -> Mapping[str, Tensor]:
+    if name.startswith(TIMM_PREFIX):
+        import timm
+
+        timm_name = name.removeprefix(TIMM_PREFIX).partition("@")[0]
+        return timm.create_model(timm_name, pretrained=True, num_classes=0).state_dict()
+    weights = torchvision.models.get_model_weights(name)
+    return weights["IMAGENET1K_V1"].get_state_dict(progress=True, check_hash=True)
+
+
+def _read_state(path: Path) -> Mapping[str, Tensor]:
+    if path.suffix == ".safetensors":
+        from safetensors.torch import load_file
+
+        return load_file(path)
+    state = torch.load(path, map_location="cpu", weights_only=True)
+    for key in ("state_dict", "model"):
+        state = state.get(key, state)
+    return {key.removeprefix("module."): value for key, value in state.items()}

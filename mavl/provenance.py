@@ -1,0 +1,33 @@
+"""What a result was computed with: package versions, git revision, machine."""
+
+import platform
+import subprocess
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+PACKAGES = ("mavl", "torch", "torchvision", "transformers", "accelerate", "timm", "numpy", "pillow", "pydicom")
+
+
+def provenance() -> dict:
+    """{"python", "platform", "packages": {name: version}, "git": revision, with "+" when files differ from it, or None}."""
+    packages = {}
+    for name in PACKAGES:
+        try:
+            packages[name] = version(name)
+        except PackageNotFoundError:
+            packages[name] = None
+    return {
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+        "packages": packages,
+        "git": _git_revision(),
+    }
+
+
+def _git_revision() -> str | None:
+    folder = Path(__file__).resolve().parent
+    command = ["git", "-C", str(folder), "describe", "--always", "--dirty=+", "--abbrev=12", "--exclude=*"]
+    try:
+        return subprocess.run(command, capture_output=True, text=True, check=True, timeout=10).stdout.strip()
+    except (OSError, subprocess.SubprocessError):
+        return None
