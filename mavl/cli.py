@@ -1,0 +1,47 @@
+"""What the scripts share: flags that are short names of config keys, and errors a person can read."""
+
+import argparse
+import functools
+import json
+import os
+import sys
+from collections.abc import Callable
+
+
+class _Override(argparse.Action):
+    """Collects `--flag value` as `key=value` in namespace.overrides, in the order given."""
+
+    def __init__(self, *args, key: str | None = None, **kwargs):
+        super().__init__(*args, **kwargs)
+        self.key = key
+
+    def __call__(self, parser, namespace, values, option_string=None):
+        value = json.dumps(values)  # a folder may be called 2024 or no
+        namespace.overrides.append(f"{self.key}={value}" if self.key else values)
+
+
+def override_flags(parser: argparse.ArgumentParser, flags: dict[str, tuple[str, type, str]]) -> None:
+    """Add `--override key=value` and the flags {name: (config key, type, help)}; all end up in `overrides`."""
+    parser.set_defaults(overrides=[])
+    for name, (key, kind, text) in flags.items():
+        parser.add_argument(f"--{name}", action=_Override, key=key, type=kind, metavar="VALUE", help=f"{text} ({key})")
+    parser.add_argument(
+        "--override", action=_Override, metavar="KEY=VALUE", help="set a key of the config, as in a.b=1; repeatable"
+    )
+
+
+def complain_in_one_line(main: Callable[[], None]) -> Callable[[], int]:
+    """The package's own errors end with their message alone and exit code 2; MAVL_TRACEBACK=1 shows the traceback."""
+
+    @functools.wraps(main)
+    def wrapped() -> int:
+        try:
+            main()
+        except (ValueError, KeyError, OSError, RuntimeError) as error:
+            if os.environ.get("MAVL_TRACEBACK") == "1" or not type(error).__module__.startswith("mavl"):
+                raise
+            print(f"error: {error}", file=sys.stderr)
+            return 2
+        return 0
+
+    return wrapped
