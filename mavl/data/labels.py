@@ -1,0 +1,68 @@
+"""Labels from reports: a matrix [anatomies, findings] a study -> what the losses are fed with. SPEC §7."""
+
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+
+from mavl.vocab import ABSENT, ANATOMIES, PRESENT, UNKNOWN
+
+CANDIDATES = 8
+UNSPECIFIED = ANATOMIES.index("unspecified")
+
+
+def finding_labels(matrix: np.ndarray) -> np.ndarray:
+    """matrix int8 [51, F] -> labels int8 [F]: 1 if any anatomy holds 1, else 0 if any holds 0, else -1."""
+    present = (matrix == PRESENT).any(axis=0)
+    absent = (matrix == ABSENT).any(axis=0)
+    return np.where(present, PRESENT, np.where(absent, ABSENT, UNKNOWN)).astype(np.int8)
+
+
+def draw_locations(matrix: np.ndarray, generator: np.random.Generator) -> np.ndarray:
+    """matrix int8 [51, F] -> candidate anatomies int64 [F, 8], the first for the loss to find among the others.
+
+    Where the finding is present: one of the anatomies that hold 1, then 7 of those that do not (-1 when they run out).
+    Otherwise 8 of those that do not, which the loss does not read. All drawn without replacement.
+    """
+    held = matrix.T == PRESENT
+    keys = generator.random(held.shape)
+    order = np.argsort(np.where(held, 2 + keys, keys), axis=1)
+    locations = order[:, :CANDIDATES]
+    negatives = (~held).sum(axis=1, keepdims=True)
+    locations = np.where(np.arange(CANDIDATES) < negatives, locations, -1)
+    present = held.any(axis=1)
+    true = np.argmax(np.where(held, keys, -1.0), axis=1)
+    with_true = np.concatenate([true[:, None], locations[:, : CANDIDATES - 1]], axis=1)
+    return np.where(present[:, None], with_true, locations)
+
+
+def unlocated(labels: np.ndarray) -> np.ndarray:
+    """labels [F] without places -> matrix int8 [51, F] that holds them at `unspecified`."""
+    matrix = np.full((len(ANATOMIES), len(labels)), UNKNOWN, dtype=np.int8)
+    matrix[UNSPECIFIED] = labels
+    return matrix
+
+
+class LabelStore:
+    """The released `landmark_observation_adj_mtx.npy`, [studies, 51, 75], as a memory map: a row costs what it holds."""
+
+    def __init__(self, path: Path, columns: list[int] | None = None):
+        self.path, self.columns = path, columns
+
+    def __reduce__(self):
+        return LabelStore, (self.path, self.columns)  # workers open the file anew: a pickled memory map is a copy
+
+    @cached_property
+    def array(self) -> np.ndarray:
+        array = np.load(self.path, mmap_mode="r", allow_pickle=False)
+        if array.ndim != 3 or array.shape[1] != len(ANATOMIES):
+            raise ValueError(f"{self.path}: shape {array.shape}, expected [studies, {len(ANATOMIES)}, findings]")
+        return array
+
+    def __len__(self) -> int:
+        return len(self.array)
+
+    def __getitem__(self, row: int) -> np.ndarray:
+        """matrix int8 [51, F] of one study."""
+        matrix = np.asarray(self.array[row], dtype=np.int8)
+        return matrix if self.columns is None else matrix[:, self.columns]

@@ -1,0 +1,183 @@
+"""Normal anatomy on film: what each organ adds to, or takes from, the attenuation of the beam.
+
+Attenuation is in units of a middling patient's soft tissue: 0 is air outside, 1 the thorax without lungs.
+"""
+
+import numpy as np
+
+from mavl.data.phantom.body import SIDES, Body
+from mavl.data.phantom.view import Curve, Strokes, View
+
+POSTERIOR_DROP, ANTERIOR_DROP = 0.26, 0.34  # how far a rib falls on its way to, and back from, the lateral wall
+RIB_CONTRAST = 0.11  # attenuation of a posterior rib in a body whose `rib_contrast` is 1
+
+
+class Scene:
+    """A body in the beam, at one size. Findings paint into three layers, each [size, size]:
+
+    - `tissue`: soft tissue, bone and metal, attenuation;
+    - `markings`: vessels and texture of the lungs, attenuation, seen only where there is lung;
+    - `air`: attenuation that aerated lung takes away; `fill` replaces air by fluid.
+
+    `lung` and `heart` [size, size] in 0..1 are where the body has lungs, aerated or not, and heart with mediastinum;
+    `clouds` is noise to roughen borders with.
+    """
+
+    def __init__(self, body: Body, size: int, rng: np.random.Generator):
+        self.body, self.view = body, View(body.pose, size)
+        view = self.view
+        self.clouds = view.clouds(rng, 7, 17)
+        self.out = np.abs(view.x)  # distance from the midline
+        self.cage = body.cage(view.y)  # the cage's half-width at each pixel's row
+        self.below = view.y - body.floor(view.x)  # the diaphragm
+        self.lung, self.heart = self._lung(), self._heart()
+        depth = 1 - 0.5 * np.exp(np.minimum(0, self.out - self.cage) * np.float32(8))
+        self.air = np.float32(body.air) * depth * self.lung * (1 - np.float32(0.55) * self.heart)
+        self.markings = (
+            np.float32(body.marking) * view.strokes(body.vessels) * self.lung * (1 - np.float32(0.7) * self.heart)
+        )
+        self.markings += np.float32(0.016) * view.clouds(rng, 45, 90) * self.lung
+        self.tissue = soft_tissue(self) + np.float32(0.32) * self.heart
+        for bone in (spine, ribs, clavicles, shoulders):
+            self.tissue += bone(self)
+
+    def _lung(self) -> np.ndarray:
+        medial = np.abs(self.view.x - np.float32(self.body.midline)) - np.float32(0.6 * self.body.mediastinum)
+        edge = self.view.edge
+        return edge(self.cage - self.out, 0.02) * edge(medial, 0.09) * edge(-self.below, 0.016)
+
+    def _heart(self) -> np.ndarray:
+        depth = heart_depth(self)
+        thickness = 1 - np.float32(0.35) * np.exp(np.minimum(0, -depth) * np.float32(10))
+        return self.view.edge(depth, 0.02) * thickness * self.view.edge(-self.below, 0.016)
+
+    @property
+    def attenuation(self) -> np.ndarray:
+        """The sum of the layers, [size, size]."""
+        return self.tissue + self.markings - self.air
+
+    def side(self, side: str) -> np.ndarray:
+        """Which pixels are on the patient's left or right, bool [size, size]."""
+        return self.view.x > 0 if side == "left" else self.view.x < 0
+
+    def fill(self, share: np.ndarray) -> None:
+        """Replace this share (0..1) of the lungs' air by fluid, which also hides their markings."""
+        air_left = 1 - share
+        self.air *= air_left
+        self.markings *= air_left
+
+
+def soft_tissue(scene: Scene) -> np.ndarray:
+    """Trunk with neck, shoulders, breasts and abdomen, less trachea and stomach bubble."""
+    body, view, edge = scene.body, scene.view, scene.view.edge
+    chest = body.width + body.flank
+    rows = [*(body.apex + np.array([-0.5, -0.2, -0.07, 0.03, 0.1, 0.2])), *(body.armpit + np.array([0, 0.35, 0.9]))]
+    widths = [0.27, 0.29, 0.46, 0.9, 1.2, 1.3, max(1.16, chest), chest, 0.98 * chest]
+    skin = Curve(rows, widths, 0.06)(view.y) - scene.out
+    tissue = edge(skin, 0.03) * (1 - np.float32(0.5) * np.exp(np.minimum(0, -skin) * np.float32(5)))
+    tissue += np.float32(0.16) * edge(scene.below, 0.02) * edge(scene.cage - scene.out, 0.12)
+    if body.breast:
+        for sign in SIDES.values():
+            centre = (sign * 0.62 * body.width, body.right_dome - 0.13)
+            inside = 1 - np.hypot((view.x - centre[0]) / np.float32(0.36), (view.y - centre[1]) / np.float32(0.27))
+            fade = np.clip((view.y - np.float32(centre[1])) * np.float32(3) + 1, 0, 1)
+            tissue += np.float32(body.breast) * fade * edge(inside, 0.08)
+    if body.gas:
+        centre = (0.52 * body.width, float(body.floor(0.52 * body.width)) + 0.75 * body.gas + 0.02)
+        across, down = (view.x - centre[0]) / np.float32(1.5), view.y - np.float32(centre[1])
+        bubble = edge(np.float32(body.gas) * 0.8 - np.hypot(across, down), 0.03) * edge(scene.below - 0.02, 0.02)
+        tissue -= np.float32(0.33) * bubble
+    x, y = body.carina
+    tissue -= np.float32(0.19) * view.strokes(Strokes.single([[body.midline, body.apex - 0.5], [x, y]], 0.075))
+    bronchi = [[[x, y - 0.02], [x + sign * 0.13, y + 0.12]] for sign in SIDES.values()]
+    tissue -= np.float32(0.08) * view.strokes(Strokes(np.array(bronchi), np.full(2, 0.05), np.ones(2)))
+    return np.float32(body.thickness) * tissue
+
+
+def heart_depth(scene: Scene) -> np.ndarray:
+    """Distance, along the row, inside the borders of mediastinum and heart, [size, size]; negative outside."""
+    left, right = scene.body.heart_borders
+    depth = np.minimum(left(scene.view.y) - scene.view.x, scene.view.x - right(scene.view.y))
+    return np.minimum(depth, (np.float32(scene.body.heart_row + 0.32) - scene.view.y))
+
+
+def spine(scene: Scene) -> np.ndarray:
+    """Vertebral column with end plates."""
+    column = np.float32(0.075) - np.abs(scene.view.x - np.float32(scene.body.midline))
+    period = np.cos(scene.view.y * np.float32(2 * np.pi / 0.105))
+    return scene.view.edge(column, 0.03) * (np.float32(0.07) + np.float32(0.03) * period)
+
+
+def rib_course(scene: Scene) -> tuple[np.ndarray, np.ndarray]:
+    """How far along the posterior ribs each pixel lies (0 spine, 1 lateral wall) and which rib it is on: whole
+    numbers run along the ribs' lower borders."""
+    body = scene.body
+    along = scene.out / np.maximum(scene.cage, np.float32(0.08))
+    drop = np.float32(POSTERIOR_DROP) * along * along - np.float32(0.08) * along
+    return along, (scene.view.y - np.float32(body.apex + body.rib_origin) - drop) / np.float32(body.rib_spacing)
+
+
+def rib_profile(scene: Scene, number: np.ndarray, half_width: float = 0.21) -> np.ndarray:
+    """Bone across the ribs, 0..1, for rib numbers [size, size]: cortex at both borders, less in between."""
+    across = np.abs(number - np.floor(number) - np.float32(0.5)) / np.float32(half_width)
+    inside = scene.view.edge(1 - across, max(0.35, scene.view.pixel / (half_width * scene.body.rib_spacing)))
+    return inside * (np.float32(0.5) + np.float32(0.5) * np.minimum(across, 1) ** 4)
+
+
+def ribs(scene: Scene) -> np.ndarray:
+    """Posterior ribs, and the fainter anterior ones that cross them."""
+    body = scene.body
+    along, number = rib_course(scene)
+    posterior = rib_profile(scene, number) * scene.view.edge(along - 0.1, 0.1)
+    fall = np.float32(ANTERIOR_DROP) * (1 - np.minimum(along, 1)) ** np.float32(0.8)
+    front = (scene.view.y - np.float32(body.apex + body.rib_origin + 0.21) - fall) / np.float32(body.rib_spacing)
+    anterior = rib_profile(scene, front, 0.27) * scene.view.edge(along - 0.42, 0.25)
+    reach = scene.view.edge(1.06 - along, 0.05) * scene.view.edge(number, 0.4) * scene.view.edge(9.6 - number, 0.6)
+    wall = np.exp(-np.square((along - np.float32(1.02)) * np.float32(22)))
+    contrast = np.float32(body.rib_contrast)
+    return (
+        contrast
+        * reach
+        * (
+            np.float32(RIB_CONTRAST) * posterior
+            + np.float32(0.045) * anterior
+            + np.float32(0.1) * wall * (np.float32(0.4) + posterior)
+        )
+    )
+
+
+def clavicle_course(scene: Scene) -> np.ndarray:
+    """Row of the clavicles' axis at each pixel's distance from the midline, [size, size]."""
+    body = scene.body
+    start, rise = body.apex + 0.19, body.clavicle_rise
+    return Curve(
+        [0.06, 0.2, 0.4, 0.6, 0.85],
+        [start, start - 0.1 * rise, start - 0.5 * rise, start - rise, start - 0.9 * rise],
+        0.1,
+    )(scene.out)
+
+
+def clavicle_profile(scene: Scene, offset: np.ndarray) -> np.ndarray:
+    """Bone of a clavicle whose axis lies `offset` [size, size] away, attenuation."""
+    across = np.abs(offset) / np.float32(0.032)
+    ends = scene.view.edge(scene.out - 0.07, 0.03) * scene.view.edge(0.8 - scene.out, 0.05)
+    cortex = np.float32(0.6) + np.float32(0.4) * np.minimum(across, 1) ** 4
+    return np.float32(0.2) * cortex * ends * scene.view.edge(1 - across, 0.4)
+
+
+def clavicles(scene: Scene) -> np.ndarray:
+    """Both clavicles, attenuation."""
+    return clavicle_profile(scene, scene.view.y - clavicle_course(scene))
+
+
+def shoulders(scene: Scene) -> np.ndarray:
+    """Heads of the humeri and blades of the scapulae, attenuation."""
+    body, edge = scene.body, scene.view.edge
+    across, down = scene.out - np.float32(0.97), scene.view.y - np.float32(body.apex + 0.27 - body.clavicle_rise)
+    head = edge(np.float32(0.1) - np.hypot(across, down), 0.02)
+    shaft = edge(np.float32(0.055) - np.abs(across - np.float32(0.03) - 0.1 * down), 0.02) * edge(down, 0.03)
+    blade_across = (scene.out - np.float32(0.8) + np.float32(0.12) * down) / np.float32(0.13)
+    blade = 1 - np.hypot(blade_across, (down - np.float32(0.2)) / np.float32(0.27))
+    rim = np.exp(-np.square((blade - np.float32(0.06)) * np.float32(16))) * edge(-blade_across, 0.5)
+    bone = np.float32(0.16) * np.maximum(head, shaft) + np.float32(0.03) * edge(blade, 0.1) + np.float32(0.05) * rim
+    return bone * np.minimum(1, scene.tissue)

@@ -1,0 +1,113 @@
+"""From the body to pixels: coordinates, tabulated curves, strokes and clouds, the same picture at every size.
+
+Body coordinates: x to the patient's left, which a film shows on the image's right; y towards the feet; the origin
+in mid-chest. The unit is half an image's side in a phantom whose pose has scale 1.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+from PIL import Image, ImageDraw
+
+SUPERSAMPLING = 2  # strokes are drawn this much larger, and averaged down
+
+
+@dataclass(frozen=True)
+class Pose:
+    """Where the body lies in the frame: `angle` in radians, `scale`, and a shift in half-frames."""
+
+    angle: float = 0.0
+    scale: float = 1.0
+    shift_x: float = 0.0
+    shift_y: float = 0.0
+
+
+class Strokes(NamedTuple):
+    """S lines through N body points each."""
+
+    points: np.ndarray  # [S, N, 2]
+    width: np.ndarray  # [S], body units
+    strength: np.ndarray  # [S], 0..1
+
+    @classmethod
+    def single(cls, points: Sequence[Sequence[float]], width: float) -> "Strokes":
+        """One line at full strength."""
+        return cls(np.asarray(points, dtype=np.float64)[None], np.array([width]), np.ones(1))
+
+
+class View:
+    """Pixels of an image [size, size] in body coordinates: `x`, `y` [size, size], and one `pixel`'s length."""
+
+    def __init__(self, pose: Pose, size: int):
+        self.pose, self.size = pose, size
+        self.pixel = 2 / (size * pose.scale)
+        frame = (2 * np.arange(size, dtype=np.float32) + 1) / size - 1
+        across, down = (frame - pose.shift_x)[None, :], (frame - pose.shift_y)[:, None]
+        cosine, sine = np.cos(pose.angle) / pose.scale, np.sin(pose.angle) / pose.scale
+        self.x = (np.float32(cosine) * across + np.float32(sine) * down).astype(np.float32)
+        self.y = (np.float32(cosine) * down - np.float32(sine) * across).astype(np.float32)
+
+    def to_pixels(self, points: np.ndarray) -> np.ndarray:
+        """Body points [..., 2] -> pixel coordinates [..., 2]; the first pixel's centre is (0, 0)."""
+        x, y = points[..., 0] * self.pose.scale, points[..., 1] * self.pose.scale
+        cosine, sine = np.cos(self.pose.angle), np.sin(self.pose.angle)
+        across = cosine * x - sine * y + self.pose.shift_x
+        down = sine * x + cosine * y + self.pose.shift_y
+        return (np.stack([across, down], axis=-1) + 1) * self.size / 2 - 0.5
+
+    def edge(self, distance: np.ndarray, softness: float = 0.0) -> np.ndarray:
+        """0 outside (negative distance) to 1 inside, over `softness`, but never sharper than a pixel."""
+        ramp = np.clip(distance * np.float32(1 / max(softness, self.pixel)) + np.float32(0.5), 0, 1)
+        return ramp * ramp * (3 - 2 * ramp)
+
+    def distance_to(self, centre: Sequence[float]) -> np.ndarray:
+        """Distance of every pixel to a body point, [size, size]."""
+        return np.hypot(self.x - np.float32(centre[0]), self.y - np.float32(centre[1]))
+
+    def strokes(self, strokes: Strokes) -> np.ndarray:
+        """Lines, later ones on top, -> [size, size] in 0..1.
+
+        A line thinner than the canvas can show is drawn fainter instead, so that every size shows the same.
+        """
+        canvas = Image.new("L", (self.size * SUPERSAMPLING,) * 2)
+        draw = ImageDraw.Draw(canvas)
+        lines = (self.to_pixels(strokes.points) + 0.5) * SUPERSAMPLING - 0.5
+        widths = strokes.width * (SUPERSAMPLING / self.pixel)
+        drawn = np.maximum(1, np.rint(widths)).astype(int)
+        fills = np.rint(255 * strokes.strength * np.minimum(1, widths / drawn)).astype(int)
+        for line, width, fill in zip(
+            lines.reshape(len(lines), -1).tolist(), drawn.tolist(), fills.tolist(), strict=True
+        ):
+            draw.line(line, fill=fill, width=width, joint="curve" if width > 3 else None)
+        return np.asarray(canvas.reduce(SUPERSAMPLING), dtype=np.float32) / 255
+
+    def clouds(self, rng: np.random.Generator, *cells: int) -> np.ndarray:
+        """Smooth noise [size, size] of unit variance or so: one octave for each number of cells across the frame."""
+        octaves = [rng.standard_normal((number, number), dtype=np.float32) for number in cells]
+        resized = (Image.fromarray(octave).resize((self.size,) * 2, Image.Resampling.BICUBIC) for octave in octaves)
+        return sum(np.asarray(octave) for octave in resized) * np.float32(1 / np.sqrt(len(cells)))
+
+
+class Curve:
+    """A smooth function of one body coordinate through (position, value) knots, constant beyond them.
+
+    It is tabulated: a look-up for a whole image costs a tenth of `np.interp`.
+    """
+
+    LOW, STEPS = -2.0, 1024
+    STEP = 4.0 / STEPS
+
+    def __init__(self, positions: Sequence[float], values: Sequence[float], smoothing: float = 0.03):
+        grid = self.LOW + self.STEP * np.arange(self.STEPS)
+        table = np.interp(grid, positions, values)
+        half = max(1, round(smoothing / self.STEP))
+        kernel = np.hanning(2 * half + 3)[1:-1]
+        padded = np.pad(table, half, mode="edge")
+        self.table = np.convolve(padded, kernel / kernel.sum(), mode="valid").astype(np.float32)
+
+    def __call__(self, positions: np.ndarray) -> np.ndarray:
+        """The value at each position, in the positions' shape."""
+        steps = (np.asarray(positions, dtype=np.float32) - np.float32(self.LOW)) * np.float32(1 / self.STEP)
+        return self.table.take(steps.astype(np.int32), mode="clip")

@@ -1,0 +1,173 @@
+"""Pre-training data: samples -> seeded, sharded, resumable batches."""
+
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch.utils.data import DataLoader, Dataset, Sampler
+
+from mavl.config import load
+from mavl.data.benchmarks import Benchmark, read_split
+from mavl.data.images import check_images
+from mavl.data.labels import draw_locations, finding_labels
+from mavl.data.samples import PhantomSamples, finding_columns, read_reports, table_samples
+from mavl.data.transforms import Transform, eval_transform, train_transform
+from mavl.settings import LoaderSettings, MimicData, PretrainSettings, TableData
+from mavl.vocab import FINDINGS
+
+VALID_SEED_OFFSET = 1_000_003
+"""Keeps the phantoms of validation apart from those of training."""
+
+Key = tuple[int, int]
+
+
+class BadImagesError(ValueError):
+    """Too many images are missing or unreadable; the message names the first ones, their rows and the setting."""
+
+
+class PretrainingDataset(Dataset):
+    """dataset[epoch, index] -> {image [3, S, S], labels [F], locations [F, 8], index}.
+
+    Everything random about an item is drawn from (seed, epoch, index), so it does not depend on workers, batches,
+    processes, or what was loaded before.
+    """
+
+    def __init__(self, samples, transform: Transform, seed: int):
+        self.samples, self.transform, self.seed = samples, transform, seed
+
+    def __len__(self) -> int:
+        return len(self.samples)
+
+    def __getitem__(self, key: Key) -> dict:
+        generator = np.random.default_rng((self.seed, *key))
+        image, matrix = self.samples[key]
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(int(generator.integers(2**62)))
+            pixels = self.transform(image)
+        return {
+            "image": pixels,
+            "labels": torch.from_numpy(finding_labels(matrix)),
+            "locations": torch.from_numpy(draw_locations(matrix, generator)),
+            "index": key[1],
+        }
+
+
+class EpochBatches(Sampler[list[Key]]):
+    """Batches of (epoch, index) for one process: a permutation drawn from (seed, epoch), dealt out batch by batch.
+
+    Only whole rounds over all processes are dealt, and only as many as fill optimizer steps of `accumulation` batches.
+    `start_at` begins in the middle of an epoch without loading what came before.
+    """
+
+    def __init__(self, length: int, batch_size: int, seed: int, rank: int, processes: int, accumulation: int):
+        self.length, self.batch_size, self.seed = length, batch_size, seed
+        self.rank, self.processes, self.accumulation = rank, processes, accumulation
+        self.epoch = self.first = 0
+        if self.steps_per_epoch == 0:
+            needed = batch_size * processes * accumulation
+            raise ValueError(
+                f"{length} training images do not fill one optimizer step of {needed} (batch size {batch_size} × "
+                f"{processes} processes × accumulation {accumulation}); lower the batch size"
+            )
+
+    @property
+    def steps_per_epoch(self) -> int:
+        """Optimizer steps."""
+        return self.length // (self.batch_size * self.processes * self.accumulation)
+
+    def start_at(self, epoch: int, step: int = 0) -> None:
+        self.epoch, self.first = epoch, step * self.accumulation
+
+    def __len__(self) -> int:
+        return self.steps_per_epoch * self.accumulation - self.first
+
+    def __iter__(self) -> Iterator[list[Key]]:
+        seed = int(np.random.SeedSequence((self.seed, self.epoch)).generate_state(1, np.uint64)[0] >> 1)
+        order = torch.randperm(self.length, generator=torch.Generator().manual_seed(seed)).tolist()
+        epoch = self.epoch
+        for batch in range(self.first, self.steps_per_epoch * self.accumulation):
+            start = (batch * self.processes + self.rank) * self.batch_size
+            yield [(epoch, index) for index in order[start : start + self.batch_size]]
+
+
+@dataclass(frozen=True)
+class PretrainingData:
+    """What a run trains and validates on; `left_out`: bad images by split, as they are listed in the run folder."""
+
+    train: PretrainingDataset
+    valid: PretrainingDataset
+    left_out: dict[str, list[str]]
+
+
+def open_data(settings: PretrainSettings, progress: bool = True) -> PretrainingData:
+    """Open both splits of the configured source; every image file is checked before anything is trained.
+
+    BadImagesError when more than `data.max_bad_share` of a split is missing or unreadable; fewer are left out.
+    """
+    data, size, seed = settings.data, settings.model.image_size, settings.train.seed
+    transforms = (train_transform(size, data.min_crop, data.augment), eval_transform(size, _interpolation(data)))
+    datasets, left_out = {}, {}
+    for name, transform in zip(("train", "valid"), transforms, strict=True):
+        samples = _open_split(name, data, settings.findings, size)
+        samples, left_out[name] = _without_bad(samples, name, data, progress)
+        datasets[name] = PretrainingDataset(samples, transform, seed)
+    return PretrainingData(**datasets, left_out=left_out)
+
+
+def _open_split(name: str, data: LoaderSettings, findings: Sequence[str], size: int):
+    root = Path(data.root) if data.root else None
+    if isinstance(data, MimicData):
+        manifest = Path(data.train_file if name == "train" else data.valid_file)
+        return read_reports(manifest, Path(data.label_file), root, data.prefix, finding_columns(findings))
+    if isinstance(data, TableData):
+        benchmark = load(Benchmark, Path(data.benchmark))
+        return table_samples(read_split(benchmark, name, root), findings, benchmark.equalize)
+    fresh = name == "train"
+    number, seed = (data.train, data.seed) if fresh else (data.valid, data.seed + VALID_SEED_OFFSET)
+    columns = [FINDINGS.index(finding) for finding in findings]
+    return PhantomSamples(seed, number, size, columns, tuple(data.exclude), fresh)
+
+
+def _interpolation(data: LoaderSettings) -> str:
+    return load(Benchmark, Path(data.benchmark)).interpolation if isinstance(data, TableData) else "bilinear"
+
+
+def _without_bad(samples, split: str, data: LoaderSettings, progress: bool):
+    """The samples without bad images, and a line for each that was left out."""
+    if isinstance(samples, PhantomSamples):
+        return samples, []
+    lines = bad_images(samples.paths, samples.places, split, data, progress)
+    return (samples.without(set(lines)) if lines else samples), list(lines.values())
+
+
+def bad_images(paths, places, split: str, settings, progress: bool) -> dict[int, str]:
+    """Position -> "row: reason" of each bad image; BadImagesError when they are more than `max_bad_share`."""
+    reasons = check_images(paths, settings.check_images, workers=max(1, settings.workers), progress=progress)
+    lines = {position: f"{places[position]}: {reason}" for position, reason in sorted(reasons.items())}
+    if len(lines) > settings.max_bad_share * len(paths):
+        first = "\n  ".join(list(lines.values())[:10])
+        raise BadImagesError(
+            f"{len(lines)} of {len(paths)} images of the {split} split are missing or unreadable:\n  {first}\n"
+            "Mend them or --root, or raise max_bad_share to leave them out."
+        )
+    return lines
+
+
+def write_left_out(path: Path, left_out: dict[str, list[str]]) -> None:
+    path.write_text(json.dumps(left_out, indent=2) + "\n")
+
+
+def training_loader(
+    dataset: PretrainingDataset, batches: EpochBatches, workers: int, pin_memory: bool
+) -> DataLoader:
+    return DataLoader(
+        dataset,
+        batch_sampler=batches,
+        num_workers=workers,
+        persistent_workers=workers > 0,
+        pin_memory=pin_memory,
+        generator=torch.Generator(),  # its own, so that starting an iterator draws nothing from the global one
+    )

@@ -1,0 +1,417 @@
+"""Reading one radiograph as grey, and finding the broken ones among many."""
+
+import os
+import warnings
+
+import numpy as np
+import pydicom
+import pytest
+from PIL import Image
+from pydicom.dataset import FileMetaDataset
+from pydicom.encaps import encapsulate
+from pydicom.uid import (
+    DeflatedExplicitVRLittleEndian,
+    ExplicitVRBigEndian,
+    ExplicitVRLittleEndian,
+    ImplicitVRLittleEndian,
+    JPEGLosslessSV1,
+    RLELossless,
+    SecondaryCaptureImageStorage,
+)
+
+from mavl.data.images import ImageError, check_image, check_images, read_image
+
+GREY = np.arange(256, dtype=np.uint8).reshape(16, 16)
+
+
+def pixels_of(path, **options):
+    image = read_image(path, **options)
+    assert image.mode == "L"
+    return np.asarray(image)
+
+
+def save_dicom(path, pixels, *, syntax=ExplicitVRLittleEndian, bits=None, drop=(), bare=False, **elements):
+    """A small DICOM file; `bare` leaves out the preamble and the file meta information."""
+    dataset = pydicom.Dataset()
+    dataset.SOPClassUID, dataset.SOPInstanceUID = SecondaryCaptureImageStorage, "1.2.3"
+    dataset.Rows, dataset.Columns = pixels.shape[-2:]
+    dataset.SamplesPerPixel, dataset.PhotometricInterpretation = 1, "MONOCHROME2"
+    dataset.BitsAllocated = 8 * pixels.dtype.itemsize
+    dataset.BitsStored = bits or dataset.BitsAllocated
+    dataset.HighBit = dataset.BitsStored - 1
+    dataset.PixelRepresentation = int(pixels.dtype.kind == "i")
+    content = pixels.astype(pixels.dtype.newbyteorder(">")) if syntax == ExplicitVRBigEndian else pixels
+    dataset.PixelData = content.tobytes()
+    dataset["PixelData"].VR = "OW" if pixels.dtype.itemsize > 1 else "OB"
+    for keyword, value in elements.items():
+        setattr(dataset, keyword, value)
+    for keyword in drop:
+        delattr(dataset, keyword)
+    if bare:
+        pydicom.dcmwrite(path, dataset, implicit_vr=syntax == ImplicitVRLittleEndian, little_endian=True)
+        return path
+    dataset.file_meta = FileMetaDataset()
+    dataset.file_meta.TransferSyntaxUID = syntax
+    if syntax == RLELossless:
+        dataset.compress(RLELossless, pixels)
+    elif syntax.is_encapsulated:
+        dataset.PixelData = encapsulate([content.tobytes()])
+        dataset["PixelData"].is_undefined_length = True
+    dataset.save_as(path, enforce_file_format=True)
+    return path
+
+
+# Pillow's formats -----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("kind", ["PNG", "BMP", "TIFF", "WEBP"])
+def test_grey_comes_unchanged_whatever_the_name_says(tmp_path, kind):
+    path = tmp_path / "image.jpg"
+    options = {"lossless": True} if kind == "WEBP" else {}
+    Image.fromarray(GREY).save(path, kind, **options)
+    np.testing.assert_array_equal(pixels_of(path), GREY)
+    assert check_image(path, "decode") is None
+
+
+def test_jpeg_is_read_by_content(tmp_path):
+    path = tmp_path / "flat.png"
+    Image.new("L", (16, 16), 77).save(path, "JPEG")
+    assert (pixels_of(path) == 77).all()
+
+
+@pytest.mark.parametrize("mode", ["RGB", "RGBA", "LA", "P"])
+def test_every_grey_in_colour_keeps_its_value(tmp_path, mode):
+    Image.fromarray(GREY).convert(mode).save(tmp_path / "x.png")
+    np.testing.assert_array_equal(pixels_of(tmp_path / "x.png"), GREY)
+
+
+def test_colour_becomes_luma(tmp_path):
+    Image.fromarray(np.array([[[255, 0, 0], [0, 255, 0], [0, 0, 255]]], np.uint8)).save(tmp_path / "x.png")
+    # ITU-R 601: 0.299, 0.587 and 0.114 of 255
+    np.testing.assert_array_equal(pixels_of(tmp_path / "x.png"), [[76, 150, 29]])
+
+
+def test_cmyk_becomes_grey(tmp_path):
+    Image.new("CMYK", (8, 8), (0, 0, 0, 55)).save(tmp_path / "x.tif")
+    assert (pixels_of(tmp_path / "x.tif") == 200).all()
+
+
+def test_what_is_transparent_is_black(tmp_path):
+    Image.fromarray(np.array([[[200, 255], [200, 0], [200, 51]]], np.uint8), "LA").save(tmp_path / "la.png")
+    np.testing.assert_array_equal(pixels_of(tmp_path / "la.png"), [[200, 0, 40]])
+
+    grey = Image.fromarray(np.array([[10, 20]], np.uint8))
+    grey.save(tmp_path / "l.png", transparency=20)
+    np.testing.assert_array_equal(pixels_of(tmp_path / "l.png"), [[10, 0]])
+
+    palette = grey.convert("P")
+    palette.save(tmp_path / "p.png", transparency=bytes([255] * 10 + [0]))
+    np.testing.assert_array_equal(pixels_of(tmp_path / "p.png"), [[0, 20]])
+
+
+def test_one_bit_becomes_black_and_white(tmp_path):
+    Image.fromarray(np.array([[True, False]])).save(tmp_path / "x.png")
+    np.testing.assert_array_equal(pixels_of(tmp_path / "x.png"), [[255, 0]])
+
+
+@pytest.mark.parametrize(
+    ("name", "dtype"),
+    [("x.png", "<u2"), ("x.tif", "<u2"), ("x.tif", ">u2"), ("x.tif", "<i4"), ("x.tif", "<f4")],
+)
+def test_deep_pixels_are_scaled_by_the_images_maximum(tmp_path, name, dtype):
+    deep = Image.fromarray(np.array([[0, 1000, 2000, 4000]], dtype))
+    assert deep.mode in ("I;16", "I;16B", "I", "F")
+    deep.save(tmp_path / name)
+    # 255 · 1000 / 4000 = 63.75, 255 · 2000 / 4000 = 127.5 (to even)
+    np.testing.assert_array_equal(pixels_of(tmp_path / name), [[0, 64, 128, 255]])
+
+
+def test_deep_black_and_negative_pixels(tmp_path):
+    Image.fromarray(np.zeros((2, 2), np.uint16)).save(tmp_path / "black.png")
+    assert not pixels_of(tmp_path / "black.png").any()
+    Image.fromarray(np.array([[-5.0, -1.0]], np.float32)).save(tmp_path / "negative.tif")
+    assert not pixels_of(tmp_path / "negative.tif").any()
+    Image.fromarray(np.array([[1.0, np.nan]], np.float32)).save(tmp_path / "nan.tif")
+    with pytest.raises(ImageError, match="not finite"):
+        read_image(tmp_path / "nan.tif")
+
+
+def test_exif_orientation_is_followed(tmp_path):
+    exif = Image.Exif()
+    exif[0x0112] = 6  # to be shown turned a quarter clockwise
+    Image.fromarray(np.array([[10, 20, 30]], np.uint8)).save(tmp_path / "x.png", exif=exif)
+    np.testing.assert_array_equal(pixels_of(tmp_path / "x.png"), [[10], [20], [30]])
+
+
+def test_equalize_is_the_interpolated_cumulative_histogram(tmp_path):
+    Image.fromarray(np.array([[0, 0, 85, 255]], np.uint8)).save(tmp_path / "x.png")
+    # 256 bins of 255/256 over 0..255. 0 lies before the first centre: the share of the first bin, 1/2. 85 lies in
+    # bin 85, 5/6 of the way from the centre of bin 84 (share 1/2) to that of bin 85 (3/4): 17/24. 255 lies after the
+    # last: 1. Times 255, cut: 127.5, 180.6, 255.
+    np.testing.assert_array_equal(pixels_of(tmp_path / "x.png", equalize=True), [[127, 127, 180, 255]])
+
+
+# DICOM ----------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "syntax",
+    [ExplicitVRLittleEndian, ImplicitVRLittleEndian, ExplicitVRBigEndian, DeflatedExplicitVRLittleEndian, RLELossless],
+    ids=lambda uid: uid.name,
+)
+def test_dicom_of_8_bits_comes_unchanged(tmp_path, syntax):
+    dim = GREY // 2  # neither 0..255 nor stretched to it
+    path = save_dicom(tmp_path / "x.png", dim, syntax=syntax)
+    np.testing.assert_array_equal(pixels_of(path), dim)
+    assert check_image(path, "decode") is None
+
+
+def test_dicom_inversion_of_monochrome1(tmp_path):
+    path = save_dicom(tmp_path / "x", np.array([[0, 100, 200]], np.uint8), PhotometricInterpretation="MONOCHROME1")
+    np.testing.assert_array_equal(pixels_of(path), [[255, 155, 55]])
+    path = save_dicom(
+        tmp_path / "x", np.array([[1000, 1001, 1004]], np.uint16), bits=12, PhotometricInterpretation="MONOCHROME1"
+    )
+    np.testing.assert_array_equal(pixels_of(path), [[255, 191, 0]])
+
+
+def test_dicom_of_12_bits_goes_from_minimum_to_maximum(tmp_path):
+    path = save_dicom(tmp_path / "x", np.array([[1000, 1001, 1004]], np.uint16), bits=12)
+    np.testing.assert_array_equal(pixels_of(path), [[0, 64, 255]])  # 255 / 4 = 63.75
+
+
+def test_dicom_of_signed_pixels(tmp_path):
+    path = save_dicom(tmp_path / "x", np.array([[-100, 0, 100]], np.int16))
+    np.testing.assert_array_equal(pixels_of(path), [[0, 128, 255]])
+    path = save_dicom(tmp_path / "x", np.array([[-100, 100]], np.int8))
+    np.testing.assert_array_equal(pixels_of(path), [[0, 255]])
+
+
+def test_dicom_window_gives_black_and_white(tmp_path):
+    stored = np.array([[0, 150, 200, 250, 4000]], np.uint16)
+    # Centre 200.5 and width 101 are the values 150..250 (PS3.3 C.11.2.1.2): 200 is the middle, 127.5 of 255.
+    path = save_dicom(tmp_path / "x", stored, bits=12, WindowCenter="200.5", WindowWidth="101")
+    np.testing.assert_array_equal(pixels_of(path), [[0, 0, 128, 255, 255]])
+    # A window wider than the pixels leaves them grey: 0..1000 is 0..255, and 150 is 38.25.
+    path = save_dicom(tmp_path / "x", stored[:, :4], bits=12, WindowCenter="500.5", WindowWidth="1001")
+    np.testing.assert_array_equal(pixels_of(path), [[0, 38, 51, 64]])
+
+
+def test_dicom_window_counts_in_rescaled_values(tmp_path):
+    stored = np.array([[0, 100, 200]], np.uint16)
+    path = save_dicom(
+        tmp_path / "x",
+        stored,
+        bits=12,
+        RescaleSlope="2",
+        RescaleIntercept="-100",  # values -100, 100, 300
+        WindowCenter="100.5",
+        WindowWidth="401",  # -100..300
+        PhotometricInterpretation="MONOCHROME1",
+    )
+    np.testing.assert_array_equal(pixels_of(path), [[255, 127, 0]])
+
+
+def test_dicom_rescale_is_applied(tmp_path):
+    stored = np.array([[0, 100, 200]], np.uint8)
+    falling = save_dicom(tmp_path / "x", stored, RescaleSlope="-1", RescaleIntercept="200")
+    np.testing.assert_array_equal(pixels_of(falling), [[255, 128, 0]])
+    identity = save_dicom(tmp_path / "y", stored, RescaleSlope="1", RescaleIntercept="0")
+    np.testing.assert_array_equal(pixels_of(identity), stored)
+
+
+@pytest.mark.parametrize("syntax", [ImplicitVRLittleEndian, ExplicitVRLittleEndian], ids=lambda uid: uid.name)
+def test_dicom_without_preamble_needs_its_extension(tmp_path, syntax):
+    path = save_dicom(tmp_path / "x.dcm", GREY, syntax=syntax, bare=True)
+    assert path.read_bytes()[128:132] != b"DICM"
+    np.testing.assert_array_equal(pixels_of(path), GREY)
+    assert check_image(path, "header") is None
+    renamed = path.rename(tmp_path / "x.png")
+    with pytest.raises(ImageError, match="no PNG"):
+        read_image(renamed)
+
+
+@pytest.mark.parametrize(
+    ("elements", "reason"),
+    [
+        ({"NumberOfFrames": 2, "pixels": np.zeros((2, 4, 4), np.uint8)}, "with 2 frames"),
+        ({"PhotometricInterpretation": "RGB"}, "RGB pixels"),
+        ({"drop": ("PixelData",)}, "without pixel data"),
+        ({"drop": ("Rows", "BitsStored")}, "without Rows, BitsStored"),
+        ({"Rows": 60}, "16 bytes of pixel data; 60 x 4 pixels need 240"),
+        ({"Rows": 65535, "Columns": 65535}, "65535 x 65535"),
+        ({"syntax": JPEGLosslessSV1}, "JPEG Lossless, Non-Hierarchical, First-Order Prediction"),
+        ({"syntax": pydicom.uid.MPEG2MPML}, "MPEG2 Main Profile"),
+    ],
+)
+def test_dicom_that_is_no_radiograph_is_refused_by_name(tmp_path, elements, reason):
+    path = tmp_path / "study.dcm"
+    save_dicom(path, elements.pop("pixels", np.zeros((4, 4), np.uint8)), **elements)
+    assert reason in check_image(path, "header")
+    with pytest.raises(ImageError) as caught:
+        read_image(path)
+    assert str(caught.value).startswith(f"{path}: ")
+    assert reason in str(caught.value)
+
+
+def test_real_dicom(shared):
+    folder = shared("data/dicom")
+    radiograph = folder / "1.2.276.0.7230010.3.1.4.8323329.6904.1517875201.850819.dcm"
+    plain = pixels_of(radiograph)
+    np.testing.assert_array_equal(plain, pydicom.dcmread(radiograph).pixel_array)
+    np.testing.assert_array_equal(pixels_of(folder / "Fake_MONOHR1.dcm"), 255 - plain)
+    even = pixels_of(radiograph, equalize=True)
+    # The share of pixels up to any grey value is that value's share of 255, to within the fullest grey value.
+    fullest = np.bincount(plain.ravel()).max() / plain.size
+    shares = np.bincount(even.ravel(), minlength=256).cumsum() / even.size
+    assert np.abs(shares - (np.arange(256) + 1) / 256).max() < fullest + 0.01
+
+
+@pytest.mark.parametrize("syntax", [ExplicitVRLittleEndian, RLELossless, DeflatedExplicitVRLittleEndian])
+def test_truncated_dicom_is_found_by_its_header(tmp_path, syntax):
+    noise = np.random.default_rng(0).integers(0, 256, (32, 32), np.uint8)
+    whole = save_dicom(tmp_path / "whole.dcm", noise, syntax=syntax).read_bytes()
+    cut = tmp_path / "cut.dcm"
+    for length in [140, 200, len(whole) // 2, len(whole) - 100, len(whole) - 10, len(whole) - 2]:
+        cut.write_bytes(whole[:length])
+        assert check_image(cut, "header"), f"{length} of {len(whole)} bytes"
+        with pytest.raises(ImageError):
+            read_image(cut)
+
+
+def test_truncated_real_dicom_is_found_by_its_header(shared, tmp_path):
+    whole = (shared("data/dicom") / "Fake_MONOHR1.dcm").read_bytes()
+    cut = tmp_path / "cut.dcm"
+    for length in [100, 300, 1000, 60_000, len(whole) - 9, len(whole) - 1]:
+        cut.write_bytes(whole[:length])
+        assert check_image(cut, "header"), f"{length} of {len(whole)} bytes"
+
+
+# Broken files ---------------------------------------------------------------------------------------------------------
+
+
+def test_broken_files_are_named_on_one_line(tmp_path, monkeypatch):
+    (tmp_path / "empty.png").touch()
+    (tmp_path / "text.png").write_text("version https://git-lfs.github.com/spec/v1\noid sha256:0\n")
+    (tmp_path / "text.dcm").write_text("<!DOCTYPE html>\n" + "x" * 400)
+    (tmp_path / "folder.png").mkdir()
+    (tmp_path / "gif.png").write_bytes(b"GIF89a" + bytes(100))
+    os.mkfifo(tmp_path / "pipe.png")
+    (tmp_path / "broken.png").symlink_to(tmp_path / "nowhere")
+    expected = {
+        "missing.png": "no such file",
+        "broken.png": "no such file",
+        "empty.png": "empty (0 bytes)",
+        "folder.png": "a folder",
+        "pipe.png": "not a regular file",
+        "text.png": "begins with b'version https://git-lfs.",
+        "text.dcm": "neither an image nor DICOM",
+        "gif.png": "no PNG, JPEG, BMP, TIFF, WEBP or DICOM",
+    }
+    for name, reason in expected.items():
+        with pytest.raises(ImageError) as caught:
+            read_image(tmp_path / name)
+        assert str(caught.value).startswith(f"{tmp_path / name}: ")
+        assert reason in str(caught.value)
+        assert "\n" not in str(caught.value)
+        assert reason in check_image(tmp_path / name, "header")
+
+
+def test_forbidden_files_are_named(tmp_path, monkeypatch):
+    def refuse(path, *arguments, **options):
+        raise PermissionError(13, "Permission denied", str(path))
+
+    Image.fromarray(GREY).save(tmp_path / "x.png")
+    monkeypatch.setattr("builtins.open", refuse)  # a test may run as root, whom no mode keeps out
+    with pytest.raises(ImageError, match=r"x\.png: permission denied$"):
+        read_image(tmp_path / "x.png")
+
+
+def test_decompression_bombs_are_refused_and_large_images_are_not(tmp_path, monkeypatch):
+    Image.fromarray(GREY).save(tmp_path / "x.png")
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 200)  # Pillow warns above it and refuses above twice as many
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        np.testing.assert_array_equal(pixels_of(tmp_path / "x.png"), GREY)
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 100)
+    with pytest.raises(ImageError, match=r"x\.png: .*exceeds limit of 200 pixels"):
+        read_image(tmp_path / "x.png")
+    assert "exceeds limit" in check_image(tmp_path / "x.png", "header")
+
+
+def test_no_warning_leaks_and_the_filters_come_back(tmp_path):
+    path = save_dicom(tmp_path / "x.dcm", GREY, PixelData=bytes(400), NumberOfFrames="1")  # 256 are needed
+    with pytest.warns(UserWarning, match="144 bytes of excess padding"):
+        pydicom.dcmread(path).pixel_array  # noqa: B018, decodes
+    truncated = tmp_path / "y.dcm"
+    truncated.write_bytes(path.read_bytes()[:-200])
+    with warnings.catch_warnings(record=True) as leaked:
+        warnings.simplefilter("always")
+        filters = list(warnings.filters)
+        read_image(path)
+        check_images([path, truncated] * 200, "decode", workers=4, progress=False)
+        assert warnings.filters == filters
+    assert leaked == []
+
+
+@pytest.mark.parametrize("kind", ["PNG", "JPEG", "BMP", "TIFF", "WEBP"])
+def test_truncated_images_are_found_by_the_header(tmp_path, kind):
+    noise = np.random.default_rng(0).integers(0, 256, (64, 64), np.uint8)
+    path = tmp_path / "x"
+    Image.fromarray(noise).save(path, kind)
+    whole = path.read_bytes()
+    assert check_image(path, "header") is None
+    for length in [1, 10, 40, 500, len(whole) // 2, len(whole) - 200, len(whole) - 1]:
+        path.write_bytes(whole[:length])
+        assert check_image(path, "header"), f"{length} of {len(whole)} bytes"
+
+
+def test_real_jpegs_truncated_anywhere_are_found_by_the_header(shared, tmp_path):
+    cut = tmp_path / "cut.jpg"
+    for path in sorted(shared("data/nih/images").iterdir())[:2]:
+        assert check_image(path, "header") is None
+        whole = path.read_bytes()
+        lengths = [*range(1, len(whole), 997), 2, 20, 600, len(whole) - 2, len(whole) - 1]
+        for length in lengths:
+            cut.write_bytes(whole[:length])
+            assert check_image(cut, "header"), f"{length} of {len(whole)} bytes of {path.name}"
+
+
+def test_padding_after_a_jpeg_is_no_damage(tmp_path):
+    path = tmp_path / "x.jpg"
+    Image.fromarray(GREY).save(path)
+    path.write_bytes(path.read_bytes() + bytes(300))
+    assert check_image(path, "header") is None
+    assert check_image(path, "decode") is None
+
+
+def test_a_flipped_byte_in_a_png_is_found_by_the_header(tmp_path):
+    path = tmp_path / "x.png"
+    Image.fromarray(GREY).save(path)
+    content = bytearray(path.read_bytes())
+    content[60] ^= 1
+    path.write_bytes(content)
+    assert check_image(path, "header")
+    assert check_image(path, "exists") is None
+
+
+def test_many_are_checked_by_position(tmp_path, capsys):
+    good, empty = tmp_path / "good.png", tmp_path / "empty.png"
+    Image.fromarray(GREY).save(good)
+    empty.touch()
+    paths = [good] * 300
+    paths[7], paths[150], paths[299] = empty, tmp_path / "gone.png", tmp_path
+    expected = {7: "empty (0 bytes)", 150: "no such file", 299: "a folder, not an image"}
+    for level in ("exists", "header", "decode"):
+        found = check_images(paths, level, workers=3, progress=False)
+        assert found == expected
+        assert list(found) == sorted(found)
+    assert check_images([], "header", workers=2, progress=False) == {}
+    assert capsys.readouterr().err == ""
+    check_images(paths, "exists", workers=0, progress=True)
+    assert "300/300" in capsys.readouterr().err
+
+
+def test_an_unknown_level_is_an_error_of_the_caller(tmp_path):
+    with pytest.raises(ValueError, match="'headers'"):
+        check_image(tmp_path / "x.png", "headers")
