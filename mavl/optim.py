@@ -1,0 +1,48 @@
+"""Optimizer and learning rate, from stock torch. SPEC §8."""
+
+import math
+
+from torch import nn
+from torch.optim import AdamW, Optimizer
+from torch.optim.lr_scheduler import LambdaLR
+
+
+def parameter_groups(model: nn.Module, weight_decay: float) -> list[dict]:
+    """Two groups: matrices and larger decay; biases, norms and other 1-D parameters do not."""
+    parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    return [
+        {"params": [p for p in parameters if p.ndim >= 2], "weight_decay": weight_decay},
+        {"params": [p for p in parameters if p.ndim < 2], "weight_decay": 0.0},
+    ]
+
+
+def build_optimizer(model: nn.Module, lr: float, weight_decay: float) -> AdamW:
+    return AdamW(parameter_groups(model, weight_decay), lr=lr)
+
+
+def learning_rate(
+    step: int,
+    *,
+    lr: float,
+    min_lr: float,
+    warmup_lr: float,
+    warmup_steps: int,
+    warmup_stair: int,
+    epochs: int,
+    steps_per_epoch: int,
+) -> float:
+    """The rate at an optimizer step (from 0): warm-up in stairs, then a cosine that moves once an epoch.
+
+    The cosine starts at `lr` in epoch 0 and reaches `min_lr` in the last epoch.
+    """
+    if step < warmup_steps:
+        climbed = step // warmup_stair * warmup_stair
+        return warmup_lr + (lr - warmup_lr) * climbed / warmup_steps
+    epoch = min(step // steps_per_epoch, epochs - 1)
+    progress = epoch / (epochs - 1) if epochs > 1 else 0.0
+    return min_lr + (lr - min_lr) * (1 + math.cos(math.pi * progress)) / 2
+
+
+def build_scheduler(optimizer: Optimizer, *, lr: float, **schedule) -> LambdaLR:
+    """`learning_rate` as a scheduler; call its step() once an optimizer step."""
+    return LambdaLR(optimizer, lambda step: learning_rate(step, lr=lr, **schedule) / lr)

@@ -1,0 +1,59 @@
+"""The run folder: what a run was asked to do and with what, and whether a second start may go on in it."""
+
+import json
+from pathlib import Path
+
+import yaml
+
+from mavl.config import Settings, dump
+from mavl.provenance import provenance
+from mavl.resume import ResumeError
+
+CONFIG, ABOUT = "config.yaml", "run.json"
+MAY_CHANGE = frozenset(
+    """
+    output_dir data.root data.workers data.eval_batch_size data.check_images text.cache train.log_every
+    train.checkpoint_every train.keep train.trackers
+    """.split()
+)
+"""Settings that leave the weights as they are, and so may differ when a run is resumed."""
+
+
+def open_run_folder(folder: Path, settings: Settings, books: dict[str, str], resume: bool) -> None:
+    """Write the resolved config and the versions, or check that the run in the folder is the one to go on with.
+
+    books: their hashes. ResumeError when there is a run and `resume` was not said, or when it was another run.
+    """
+    if (folder / CONFIG).exists():
+        if not resume:
+            raise ResumeError(f"{folder} holds a run already; --resume goes on with it, or choose another --output_dir")
+        _check_same_run(folder, settings, books)
+    folder.mkdir(parents=True, exist_ok=True)
+    dump(settings, folder / CONFIG)
+    (folder / ABOUT).write_text(json.dumps({"books": books, "provenance": provenance()}, indent=2) + "\n")
+
+
+def _check_same_run(folder: Path, settings: Settings, books: dict[str, str]) -> None:
+    before = flat(yaml.safe_load((folder / CONFIG).read_text()))
+    now = flat(settings.model_dump(mode="json"))
+    changed = [
+        f"{key}: {before.get(key)!r} then, {now.get(key)!r} now"
+        for key in sorted(before.keys() | now.keys())
+        if before.get(key) != now.get(key) and key not in MAY_CHANGE
+    ]
+    if (folder / ABOUT).exists():
+        books_before = json.loads((folder / ABOUT).read_text())["books"]
+        changed += [f"book {name} has changed" for name in books if books_before.get(name) != books[name]]
+    if changed:
+        raise ResumeError(
+            f"{folder} holds another run:\n  " + "\n  ".join(changed) + "\nA resumed run keeps its settings; to change "
+            "them, start a new one from its weights with --checkpoint."
+        )
+
+
+def flat(nested: dict, prefix: str = "") -> dict:
+    """{"a": {"b": 1}} -> {"a.b": 1}."""
+    result = {}
+    for key, value in nested.items():
+        result |= flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {f"{prefix}{key}": value}
+    return result

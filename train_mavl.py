@@ -1,0 +1,49 @@
+"""Pre-train MAVL (or MedKLIP) on images with report labels.
+
+    accelerate launch train_mavl.py --root <MIMIC-CXR-JPG> --config configs/MAVL_resnet.yaml --bs 124 --num_workers 8
+    accelerate launch --multi_gpu --num_processes=4 train_mavl.py --root <MIMIC-CXR-JPG> --config configs/MAVL_resnet.yaml --bs 124
+    python train_mavl.py --config configs/demo.yaml             # phantoms, on a CPU, some minutes
+
+Writes a run folder (`--output_dir`): `best/` and `last/` model folders, `checkpoints/` for `--resume`, `log.jsonl`,
+`config.yaml`, `run.json` (versions), `left_out.json` (bad images). Any key of the config can be set by `--override key=value`.
+"""
+
+import argparse
+import sys
+from pathlib import Path
+
+from mavl.cli import complain_in_one_line, override_flags
+from mavl.config import load
+from mavl.released_config import translate_config
+from mavl.settings import PretrainSettings
+
+FLAGS = {
+    "root": ("data.root", str, "folder of the images"),
+    "bs": ("data.batch_size", int, "images a step and process"),
+    "num_workers": ("data.workers", int, "loader processes for each training process"),
+    "output_dir": ("output_dir", str, "run folder"),
+    "checkpoint": ("init.checkpoint", str, "start from this model folder or released .pth"),
+}
+
+
+def parse(arguments: list[str] | None = None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--config", type=Path, required=True, help="YAML, also one in the released format")
+    parser.add_argument("--resume", action="store_true", help="go on from the last complete checkpoint, if there is one")
+    override_flags(parser, FLAGS)
+    return parser.parse_args(arguments)
+
+
+@complain_in_one_line
+def main() -> None:
+    arguments = parse()
+    settings = load(PretrainSettings, arguments.config, arguments.overrides, translate=translate_config)
+    from mavl.pretrain import run  # torch and transformers take seconds; a bad config should not
+
+    progress = run(settings, resume=arguments.resume)
+    if progress.best is not None:
+        print(f"best {settings.train.monitor} {progress.best:.4f} at step {progress.best_step}: {settings.output_dir}/best")
+
+
+if __name__ == "__main__":
+    sys.exit(main())
