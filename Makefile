@@ -13,8 +13,8 @@ $(INSTALLED): requirements.txt pyproject.toml
 
 # Pre-train on phantoms, then name findings in phantoms it has never seen, two of them never trained on.
 demo: $(INSTALLED)
-	$(BIN)/python -m mavl.data.phantom --out $(DEMO)/phantoms --split test --number 600 --seed 1 --size 128
-	$(BIN)/python -m mavl.data.phantom --out $(DEMO)/phantoms --split valid --number 300 --seed 2 --size 128
+	$(BIN)/python -m mavl.data.phantom --out $(DEMO)/phantoms --split test --number 600 --seed 1 --size 112
+	$(BIN)/python -m mavl.data.phantom --out $(DEMO)/phantoms --split valid --number 300 --seed 2 --size 112
 	$(BIN)/python train_mavl.py --config configs/demo.yaml --resume
 	$(BIN)/python zero_shot_classify.py --config configs/zero_shot/phantom_mavl.yaml --head supervised
 	$(BIN)/python zero_shot_classify.py --config configs/zero_shot/phantom_mavl.yaml --head contrastive

@@ -1,11 +1,11 @@
 """Pre-train MAVL (or MedKLIP) on images with report labels.
 
     accelerate launch train_mavl.py --root <MIMIC-CXR-JPG> --config configs/MAVL_resnet.yaml --bs 124 --num_workers 8
-    accelerate launch --multi_gpu --num_processes=4 train_mavl.py --root <MIMIC-CXR-JPG> --config configs/MAVL_resnet.yaml --bs 124
+    accelerate launch --multi_gpu --num_processes=4 train_mavl.py --config configs/MAVL_resnet.yaml --root …
     python train_mavl.py --config configs/demo.yaml             # phantoms, on a CPU, some minutes
 
 Writes a run folder (`--output_dir`): `best/` and `last/` model folders, `checkpoints/` for `--resume`, `log.jsonl`,
-`config.yaml`, `run.json` (versions), `left_out.json` (bad images). Any key of the config can be set by `--override key=value`.
+`config.yaml`, `run.json` (versions), `left_out.json` (bad images). `--override key=value` sets any key of the config.
 """
 
 import argparse
@@ -29,7 +29,9 @@ FLAGS = {
 def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--config", type=Path, required=True, help="YAML, also one in the released format")
-    parser.add_argument("--resume", action="store_true", help="go on from the last complete checkpoint, if there is one")
+    parser.add_argument(
+        "--resume", action="store_true", help="go on from the last complete checkpoint, if there is one"
+    )
     override_flags(parser, FLAGS)
     return parser.parse_args(arguments)
 
@@ -42,7 +44,8 @@ def main() -> None:
 
     progress = run(settings, resume=arguments.resume)
     if progress.best is not None:
-        print(f"best {settings.train.monitor} {progress.best:.4f} at step {progress.best_step}: {settings.output_dir}/best")
+        best = f"{settings.train.monitor} {progress.best:.4f} at step {progress.best_step}"
+        print(f"best {best}: {settings.output_dir}/best")
 
 
 if __name__ == "__main__":

@@ -1,11 +1,11 @@
 """Name findings in the images of a benchmark without having trained on its labels.
 
-    python zero_shot_classify.py --config configs/zero_shot/chexpert_mavl.yaml --root <CheXpert> --model_path checkpoint_full_46.pth
-    accelerate launch --multi_gpu --num_processes=4 zero_shot_classify.py --config configs/zero_shot/padchest_rare_mavl.yaml …
+    python zero_shot_classify.py --config configs/zero_shot/chexpert_mavl.yaml --root <CheXpert> --model_path FILE.pth
+    accelerate launch --multi_gpu --num_processes=4 zero_shot_classify.py --config configs/zero_shot/rsna_mavl.yaml …
     python zero_shot_classify.py --config configs/zero_shot/phantom_mavl.yaml     # after `make demo`
 
-Prints the table and writes it, the scores of every image and the curves into `--output_dir`. `--protocol released` is the
-published way (docs/protocols.md); the default takes thresholds from the validation split.
+Prints the table and writes it, the scores of every image and the curves into `--output_dir`. `--protocol released` is
+the published way (docs/protocols.md); the default takes thresholds from the validation split.
 """
 
 import argparse

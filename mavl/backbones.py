@@ -1,16 +1,19 @@
 """Backbones: image -> grid of patch features, and the class token where there is one.
 
-Every backbone is called with images [B, 3, H, W] and returns (grid [B, C, h, w], class token [B, C] or None); `channels`
-is C and `stride` the pixels of one grid cell. Learned positions are interpolated when the input is not the size they were
-learned at.
+Every backbone is called with images [B, 3, H, W] and returns (grid [B, C, h, w], class token [B, C] or None);
+`channels` is C and `stride` the pixels of one grid cell. Learned positions are interpolated when the input is not the
+size they were learned at.
 """
 
 import math
+import pickle
 from collections.abc import Mapping
 from pathlib import Path
 
 import torch
 import torchvision
+from safetensors import SafetensorError
+from safetensors.torch import load_file
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -19,6 +22,10 @@ from mavl.vocab import unknown_name
 RESNETS = ("resnet18", "resnet50")
 VITS = ("vit_b_16", "vit_l_16")
 TIMM_PREFIX = "timm:"
+
+
+class BackboneError(ValueError):
+    """A backbone that does not exist, or weights that are not its own."""
 
 
 def interpolate_positions(positions: Tensor, size: tuple[int, int]) -> Tensor:
@@ -72,9 +79,11 @@ class ViTBackbone(nn.Module):
 
 
 class TimmBackbone(nn.Module):
-    """Any timm ViT, `timm:NAME`, or `timm:NAME@K` for the output of block K (normed), counted from 0.
+    """A timm ViT after its final norm, `timm:NAME`, or `timm:NAME@K`: what its block K puts out, counted from 0.
 
-    A ViT without a class token gives the mean of its patch tokens in its place.
+    The output of a block is taken as it is, without the final norm, as in the release; the blocks behind it are cut
+    off. NAME may carry a timm tag (`vit_base_patch16_224.dino`). A ViT without a class token gives the mean of its
+    patch tokens in its place.
     """
 
     has_class_token = True
@@ -84,22 +93,25 @@ class TimmBackbone(nn.Module):
         import timm
 
         name, _, block = name.removeprefix(TIMM_PREFIX).partition("@")
-        if name not in timm.list_models():
-            raise ValueError(unknown_name("timm model", name, timm.list_models()))
-        self.timm_name = name
-        self.vit = timm.create_model(name, pretrained=False, num_classes=0, dynamic_img_size=True)
+        if not timm.is_model(name):
+            raise BackboneError(unknown_name("timm model", name, timm.list_models()))
+        try:
+            self.vit = timm.create_model(name, pretrained=False, num_classes=0, dynamic_img_size=True)
+        except TypeError as error:
+            raise BackboneError(f"timm's {name} is not a ViT that takes images of any size ({error})") from error
         depth = len(self.vit.blocks)
+        if block and not (block.isdigit() and int(block) < depth):
+            raise BackboneError(f"timm's {name} has blocks 0 to {depth - 1}, not {block}")
         self.block = int(block) if block else depth - 1
-        if not 0 <= self.block < depth:
-            raise ValueError(f"{name} has blocks 0 to {depth - 1}, not {block}")
-        self.vit.prune_intermediate_layers([self.block], prune_head=True)
+        self.vit.prune_intermediate_layers([self.block], prune_norm=bool(block), prune_head=True)
         self.channels, self.stride = self.vit.embed_dim, self.vit.patch_embed.patch_size[0]
 
     def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
-        [(grid, prefix)] = self.vit.forward_intermediates(
+        [tokens] = self.vit.forward_intermediates(
             images, indices=[self.block], return_prefix_tokens=True, norm=True, intermediates_only=True
         )
-        return grid, prefix[:, 0] if self.vit.has_class_token else grid.mean(dim=(2, 3))
+        grid, prefix = tokens if self.vit.num_prefix_tokens else (tokens, None)
+        return grid, grid.mean(dim=(2, 3)) if self.vit.cls_token is None else prefix[:, 0]
 
 
 def build_backbone(name: str) -> nn.Module:
@@ -110,22 +122,26 @@ def build_backbone(name: str) -> nn.Module:
         return ViTBackbone(name)
     if name.startswith(TIMM_PREFIX):
         return TimmBackbone(name)
-    raise ValueError(unknown_name("backbone", name, [*RESNETS, *VITS, TIMM_PREFIX + "NAME"]))
+    raise BackboneError(unknown_name("backbone", name, [*RESNETS, *VITS, TIMM_PREFIX + "NAME"]))
 
 
 def load_pretrained(backbone: nn.Module, name: str, source: str | Path) -> tuple[list[str], list[str]]:
     """Put pre-trained weights into a backbone: `imagenet` (from the hub) or a file of its library's state dict.
 
-    Returns (names taken, names of the source left out, such as the classifier). ValueError when a parameter of the
+    Returns (names taken, names of the source left out, such as the classifier). BackboneError when a parameter of the
     backbone is not in the source or has another shape: nothing stays at its random start unnoticed.
     """
     target = backbone if isinstance(backbone, ResNetBackbone) else backbone.vit
-    state = _imagenet_state(name, target) if str(source) == "imagenet" else _read_state(Path(source))
+    state = _imagenet_state(name) if str(source) == "imagenet" else _read_state(Path(source))
     wanted = target.state_dict()
     missing = [key for key in wanted if key not in state and not key.endswith("num_batches_tracked")]
-    shapes = [f"{key} {tuple(state[key].shape)}" for key in wanted if key in state and state[key].shape != wanted[key].shape]
+    shapes = [
+        f"{key} {tuple(state[key].shape)} for {tuple(value.shape)}"
+        for key, value in wanted.items()
+        if key in state and state[key].shape != value.shape
+    ]
     if missing or shapes:
-        raise ValueError(
+        raise BackboneError(
             f"{source}: not weights of {name}: missing {missing[:5]} ({len(missing)} in all), other shapes {shapes[:5]}"
         )
     taken = [key for key in wanted if key in state]
@@ -133,7 +149,7 @@ def load_pretrained(backbone: nn.Module, name: str, source: str | Path) -> tuple
     return taken, [key for key in state if key not in wanted]
 
 
-def _imagenet_state(name: str, target: nn.Module) -> Mapping[str, Tensor]:
+def _imagenet_state(name: str) -> Mapping[str, Tensor]:
     if name.startswith(TIMM_PREFIX):
         import timm
 
@@ -144,11 +160,15 @@ def _imagenet_state(name: str, target: nn.Module) -> Mapping[str, Tensor]:
 
 
 def _read_state(path: Path) -> Mapping[str, Tensor]:
-    if path.suffix == ".safetensors":
-        from safetensors.torch import load_file
-
-        return load_file(path)
-    state = torch.load(path, map_location="cpu", weights_only=True)
+    try:
+        if path.suffix == ".safetensors":
+            state = load_file(path)
+        else:
+            state = torch.load(path, map_location="cpu", weights_only=True)
+    except (OSError, EOFError, RuntimeError, pickle.UnpicklingError, SafetensorError) as error:
+        raise BackboneError(f"{path}: weights that cannot be read ({error})") from error
     for key in ("state_dict", "model"):
-        state = state.get(key, state)
+        state = state.get(key, state) if isinstance(state, Mapping) else None
+    if not isinstance(state, Mapping) or not all(isinstance(value, Tensor) for value in state.values()):
+        raise BackboneError(f"{path}: holds no state dict")
     return {key.removeprefix("module."): value for key, value in state.items()}

@@ -6,19 +6,26 @@ The text encoder is frozen, so a bank is computed once and cached by a hash of e
 import hashlib
 import json
 import os
-import tempfile
+import uuid
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
-from safetensors import safe_open
-from safetensors.torch import save_file
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save as serialize
 from torch import Tensor
 
 from mavl.books import Books
 from mavl.text import TextEncoder
 from mavl.vocab import ANATOMIES, ASPECTS, anatomy_sentence, unknown_name
+
+SAME_ENCODER = 1e-2
+"""How far two computations of one text vector may lie apart; another encoder or tokenisation is far beyond it."""
+
+
+class BankError(ValueError):
+    """Banks that cannot be used together, or a file that holds none."""
 
 
 @dataclass(frozen=True)
@@ -52,11 +59,22 @@ class Bank:
         return replace(self, findings=tuple(findings), vectors=self.vectors[self.index(findings)])
 
     def extended(self, more: "Bank") -> "Bank":
-        """This bank with the findings of another one behind its own; both must come from the same encoder."""
+        """This bank with the findings of another one behind its own.
+
+        BankError when a finding is in both, or when the sentences of the anatomies, which every bank holds, show that
+        the other one comes from another encoder or tokenisation.
+        """
+        if twice := [name for name in more.findings if name in self.findings]:
+            raise BankError(f"already in the bank: {', '.join(twice)}")
         if more.vectors.shape[1:] != self.vectors.shape[1:]:
-            raise ValueError(
+            raise BankError(
                 f"text vectors [aspects, width] are {tuple(self.vectors.shape[1:])} in the model's bank and "
                 f"{tuple(more.vectors.shape[1:])} in the new one: another text encoder?"
+            )
+        if not torch.allclose(more.anatomy_vectors, self.anatomy_vectors, rtol=0, atol=SAME_ENCODER):
+            raise BankError(
+                f"{self.about['encoder']!r}, which made the model's bank, and {more.about['encoder']!r} give the same"
+                " anatomies different vectors: another text encoder or tokenisation?"
             )
         books = self.about["books"] | more.about["books"]
         findings = self.findings + more.findings
@@ -71,17 +89,24 @@ class Bank:
         names = {"findings": self.findings, "aspects": self.aspects, "about": self.about}
         tensors = {"vectors": self.vectors.cpu().contiguous(), "anatomy_vectors": self.anatomy_vectors.cpu()}
         path.parent.mkdir(parents=True, exist_ok=True)
-        handle, draft = tempfile.mkstemp(dir=path.parent, prefix=path.name)
-        os.close(handle)
-        save_file(tensors, draft, metadata={key: json.dumps(value) for key, value in names.items()})
-        os.replace(draft, path)
+        draft = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
+        try:
+            # not save_file, whose files none but their owner may read
+            draft.write_bytes(serialize(tensors, {key: json.dumps(value) for key, value in names.items()}))
+            os.replace(draft, path)
+        finally:
+            draft.unlink(missing_ok=True)
 
     @classmethod
     def load(cls, path: Path) -> "Bank":
-        with safe_open(path, framework="pt") as file:
-            names = {key: json.loads(value) for key, value in file.metadata().items()}
-            vectors, anatomy_vectors = file.get_tensor("vectors"), file.get_tensor("anatomy_vectors")
-        return cls(tuple(names["findings"]), tuple(names["aspects"]), vectors, anatomy_vectors, names["about"])
+        """Read what `save` wrote; BankError for a file that is damaged or something else."""
+        try:
+            with safe_open(path, framework="pt") as file:
+                names = {key: json.loads(value) for key, value in file.metadata().items()}
+                vectors, anatomy_vectors = file.get_tensor("vectors"), file.get_tensor("anatomy_vectors")
+            return cls(tuple(names["findings"]), tuple(names["aspects"]), vectors, anatomy_vectors, names["about"])
+        except (SafetensorError, AttributeError, KeyError, ValueError) as error:
+            raise BankError(f"{path}: damaged, or no bank of text vectors ({error})") from error
 
 
 def build_bank(
@@ -95,8 +120,7 @@ def build_bank(
 
     BookError when a finding has no sentence; every finding that is missing is named.
     """
-    if missing := books.missing(findings, aspects):
-        books.sentence(missing[0], next(a for a in aspects if a not in books.sentences.get(missing[0], {})))
+    books.require(findings, aspects)
     sentences = [books.sentence(finding, aspect) for finding in findings for aspect in aspects]
     sentences += [anatomy_sentence(anatomy) for anatomy in ANATOMIES]
     about = {"encoder": encoder.name, "tokenisation": encoder.tokenisation, "books": books.hashes}

@@ -21,7 +21,8 @@ class BookError(ValueError):
 class Books:
     """Sentences by finding and aspect.
 
-    sentences: {finding: {aspect: sentence}}; hashes: {file name: SHA-256 of its bytes}, kept with every result.
+    sentences: {finding: {aspect: sentence}}; hashes: {folder/file: SHA-256 of its bytes}, kept with every result
+    (with the folder, since the release calls two different books `observation explanation.json`).
     """
 
     sentences: dict[str, dict[str, str]]
@@ -29,19 +30,20 @@ class Books:
 
     def sentence(self, finding: str, aspect: str) -> str:
         """One sentence; BookError when no book describes the finding, or not this aspect of it."""
+        self.require([finding], [aspect])
+        return self.sentences[finding][aspect]
+
+    def require(self, findings: Iterable[str], aspects: Sequence[str] = ASPECTS) -> None:
+        """BookError that names every finding which lacks one of the aspects."""
+        if complaints := [text for name in findings if (text := self._complaint(name, aspects))]:
+            raise BookError(f"{' + '.join(self.hashes) or 'no book'}: {'; '.join(complaints)}")
+
+    def _complaint(self, finding: str, aspects: Sequence[str]) -> str | None:
         if finding not in self.sentences:
-            raise BookError(f"{self._files()}: {unknown_name('finding', finding, self.sentences)}")
-        aspects = self.sentences[finding]
-        if aspect not in aspects:
-            raise BookError(f"{self._files()}: {finding!r} has no {aspect!r}; it has {', '.join(aspects)}")
-        return aspects[aspect]
-
-    def missing(self, findings: Iterable[str], aspects: Sequence[str] = ASPECTS) -> list[str]:
-        """The findings that lack one of the aspects, in the order given."""
-        return [name for name in findings if not set(aspects) <= set(self.sentences.get(name, {}))]
-
-    def _files(self) -> str:
-        return " + ".join(self.hashes) or "no book"
+            return unknown_name("finding", finding, self.sentences)
+        described = self.sentences[finding]
+        lacking = [aspect for aspect in aspects if aspect not in described]
+        return f"{finding!r} has no {', '.join(lacking)}, only {', '.join(described)}" if lacking else None
 
 
 def read_books(descriptions: Iterable[Path | str] = (), aspects: Iterable[Path | str] = ()) -> Books:
@@ -70,7 +72,7 @@ def _read_json(path: Path, hashes: dict[str, str]) -> dict:
         raise BookError(f"{path}: not JSON ({error})") from error
     if not isinstance(book, dict):
         raise BookError(f"{path}: a book is a JSON object of findings, this is a {type(book).__name__}")
-    hashes[path.name] = hashlib.sha256(content).hexdigest()
+    hashes["/".join(path.parts[-2:])] = hashlib.sha256(content).hexdigest()
     return book
 
 

@@ -12,12 +12,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
+from safetensors.torch import save as serialize
 
 from mavl import released
 from mavl.bank import Bank
 from mavl.model import MAVL
 from mavl.provenance import provenance
+from mavl.text import TextEncoder
 from mavl.vocab import ANATOMIES, FINDINGS
 
 FORMAT = 1
@@ -33,7 +35,8 @@ class CheckpointError(ValueError):
 class Pretrained:
     """A model as it was saved. bank is None for released files, whose text vectors must be built from books.
 
-    findings: the vocabulary it was trained with, in order; text: keyword arguments of its TextEncoder; about: all the rest.
+    findings: the vocabulary it was trained with, in order; text: keyword arguments of its TextEncoder, with its name as
+    "encoder"; about: all the rest.
     """
 
     model: MAVL
@@ -49,16 +52,13 @@ def save(folder: Path, model: MAVL, arguments: dict, bank: Bank, text: dict, sta
     arguments: what MAVL was built with; text: what its TextEncoder was built with; state: epoch, step, metrics.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    text = dict(text)
     encoder = Path(text["encoder"])
-    if encoder.is_dir() and not (folder / TEXT_ENCODER).exists():
-        shutil.copytree(encoder, folder / TEXT_ENCODER)
-    if (folder / TEXT_ENCODER).exists():
-        text["encoder"] = TEXT_ENCODER
+    if encoder.is_dir():
+        _copy_text_encoder(encoder, folder / TEXT_ENCODER)
     about = {
         "format": FORMAT,
         "model": arguments,
-        "text": text,
+        "text": text | ({"encoder": TEXT_ENCODER} if encoder.is_dir() else {}),
         "findings": bank.findings,
         "aspects": bank.aspects,
         "anatomies": ANATOMIES,
@@ -67,10 +67,10 @@ def save(folder: Path, model: MAVL, arguments: dict, bank: Bank, text: dict, sta
         "config": config,
     }
     _replace(folder / ABOUT, lambda draft: draft.write_text(json.dumps(about, indent=2) + "\n"))
-    if not (folder / BANK).exists():
-        bank.save(folder / BANK)
+    bank.save(folder / BANK)
     tensors = {name: value.detach().cpu().contiguous() for name, value in model.state_dict().items()}
-    _replace(folder / WEIGHTS, lambda draft: save_file(tensors, draft, metadata={"state": json.dumps(state)}))
+    # not save_file, whose files none but their owner may read
+    _replace(folder / WEIGHTS, lambda draft: draft.write_bytes(serialize(tensors, {"state": json.dumps(state)})))
 
 
 def load(source: str | Path) -> Pretrained:
@@ -99,22 +99,36 @@ def _load_folder(folder: Path) -> Pretrained:
     for name in (ABOUT, WEIGHTS, BANK):
         if not (folder / name).exists():
             raise CheckpointError(f"{folder}: not a model folder, {name} is missing")
-    about = json.loads((folder / ABOUT).read_text())
-    if about.get("format") != FORMAT:
-        raise CheckpointError(f"{folder / ABOUT}: format {about.get('format')!r}; this version reads {FORMAT}")
+    about = _read_about(folder / ABOUT)
     try:
         state = load_file(folder / WEIGHTS)
         with safe_open(folder / WEIGHTS, framework="pt") as file:
             about["state"] = json.loads((file.metadata() or {}).get("state", "{}"))
     except SafetensorError as error:
         raise CheckpointError(f"{folder / WEIGHTS}: damaged ({error}); copy it again") from error
-    model = MAVL(**about["model"])
+    try:
+        model = MAVL(**about["model"])
+    except TypeError as error:  # a keyword that is not, or no longer, one of MAVL's
+        raise CheckpointError(f"{folder / ABOUT}: {error}") from error
     released.check_state(state, model.state_dict(), str(folder / WEIGHTS))
     model.load_state_dict(state)
     text = dict(about["text"])
     if (folder / text["encoder"]).is_dir():
         text["encoder"] = str(folder / text["encoder"])
     return Pretrained(model.eval(), Bank.load(folder / BANK), tuple(about["findings"]), text, about)
+
+
+def _read_about(path: Path) -> dict:
+    try:
+        about = json.loads(path.read_bytes())
+    except ValueError as error:
+        raise CheckpointError(f"{path}: not JSON ({error}); copy it again") from error
+    if not isinstance(about, dict) or about.get("format") != FORMAT:
+        found = about.get("format") if isinstance(about, dict) else type(about).__name__
+        raise CheckpointError(f"{path}: format {found!r}; this version reads {FORMAT}")
+    if missing := [key for key in ("model", "text", "findings") if key not in about]:
+        raise CheckpointError(f"{path}: {', '.join(missing)} missing; copy it again")
+    return about
 
 
 def _download(hub_id: str) -> Path:
@@ -132,5 +146,18 @@ def _download(hub_id: str) -> Path:
 def _replace(path: Path, write) -> None:
     """Write beside the path, then rename over it: readers see the old file or the new one, never a part."""
     draft = path.with_name(f".{path.name}.{os.getpid()}")
-    write(draft)
-    os.replace(draft, path)
+    try:
+        write(draft)
+        os.replace(draft, path)
+    finally:
+        draft.unlink(missing_ok=True)
+
+
+def _copy_text_encoder(source: Path, target: Path) -> None:
+    """Whole or not at all, and not again where the same encoder lies already."""
+    if target.exists() and TextEncoder(str(target)).fingerprint == TextEncoder(str(source)).fingerprint:
+        return
+    draft = target.with_name(f".{target.name}.{os.getpid()}")
+    shutil.copytree(source, draft, dirs_exist_ok=True)
+    shutil.rmtree(target, ignore_errors=True)
+    os.replace(draft, target)

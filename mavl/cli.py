@@ -7,6 +7,10 @@ import os
 import sys
 from collections.abc import Callable
 
+from mavl.cpu import sleep_while_waiting
+
+sleep_while_waiting()  # here, since the scripts import this module first and torch later
+
 
 class _Override(argparse.Action):
     """Collects `--flag value` as `key=value` in namespace.overrides, in the order given."""

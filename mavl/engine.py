@@ -20,6 +20,8 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset, Sampler
 from tqdm import tqdm
 
+from mavl.cpu import keep_freed_memory
+from mavl.progress import progress_bar
 from mavl.resume import Checkpoints, Progress
 from mavl.settings import TrainSettings
 
@@ -84,11 +86,12 @@ class Fit:
         steps, settings = self.batches.steps_per_epoch, self.settings
         self.batches.start_at(epoch, self.progress.step % steps)
         self.model.train()
-        bar = tqdm(
+        bar = progress_bar(
+            description=f"epoch {epoch + 1}/{self.epochs}",
+            unit="step",
+            show=self.accelerator.is_main_process,
             total=steps,
             initial=self.progress.step % steps,
-            desc=f"epoch {epoch + 1}/{self.epochs}",
-            disable=not self.accelerator.is_main_process,
         )
         for batch in self.loader:
             if not self._micro_step(to_device(batch, self.accelerator.device)):
@@ -97,7 +100,7 @@ class Fit:
             step, last = self.progress.step, self.progress.step % steps == 0
             bar.update()
             if step % settings.log_every == 0 or last or step % settings.checkpoint_every == 0:
-                bar.set_postfix(self.log.flush(epoch, step, self.scheduler.get_last_lr()[0]))
+                bar.set_postfix(self.log.flush(epoch, step, self.scheduler.get_last_lr()[0]), refresh=False)
             if last:
                 bar.close()
                 self._validate(epoch)
@@ -153,7 +156,7 @@ class Log:
         self.images += images
 
     def flush(self, epoch: int, step: int, lr: float) -> dict[str, str]:
-        """Write the means since the last call, over all processes; NonFiniteLossError names the step that went wrong."""
+        """Write the means since the last call, over all processes; NonFiniteLossError names the step."""
         names = list(self.pending[0])
         local = torch.stack([torch.stack([losses[name].float() for name in names]) for losses in self.pending])
         values = self.accelerator.gather(local[None]).cpu().numpy()
@@ -181,7 +184,7 @@ class Log:
 
 
 def build_accelerator(settings: TrainSettings, output_dir: Path) -> Accelerator:
-    """The accelerator of a run. fp16 on a CPU is refused: it would silently be fp32."""
+    """The accelerator of a run, its seeds set."""
     accelerator = Accelerator(
         mixed_precision=settings.mixed_precision,
         gradient_accumulation_plugin=GradientAccumulationPlugin(
@@ -190,13 +193,17 @@ def build_accelerator(settings: TrainSettings, output_dir: Path) -> Accelerator:
         log_with=list(settings.trackers) or None,
         project_dir=str(output_dir),
     )
-    refuse_fp16_on_cpu(accelerator)
+    check_device(accelerator)
     set_seed(settings.seed, device_specific=True)
     return accelerator
 
 
-def refuse_fp16_on_cpu(accelerator: Accelerator) -> None:
-    if accelerator.device.type == "cpu" and accelerator.mixed_precision == "fp16":
+def check_device(accelerator: Accelerator) -> None:
+    """On a CPU: refuse fp16, which would silently be fp32, and keep freed memory."""
+    if accelerator.device.type != "cpu":
+        return
+    keep_freed_memory()
+    if accelerator.mixed_precision == "fp16":
         raise ValueError("fp16 needs a GPU (on a CPU it would silently be fp32); use mixed_precision bf16 or no")
 
 
@@ -224,10 +231,10 @@ def predict(
     workers: int,
     description: str,
 ) -> dict[str, np.ndarray]:
-    """compute(batch) -> {name: tensor [b, …]} over dataset[key] for every key; rows come back in the order of the keys.
+    """compute(batch) -> {name: tensor [b, …]} over dataset[key] for every key; rows come back in the keys' order.
 
-    The items carry their position as "index". Whole batches are dealt to the processes in turn, so what is in a batch, and
-    with it every number, does not depend on how many processes there are. Every process gets every row.
+    The items carry their position as "index". Whole batches are dealt to the processes in turn, so what is in a
+    batch, and with it every number, does not depend on how many processes there are. Every process gets every row.
     """
     batches = [list(keys[start : start + batch_size]) for start in range(0, len(keys), batch_size)]
     mine = batches[accelerator.process_index :: accelerator.num_processes]
@@ -239,7 +246,7 @@ def predict(
         generator=torch.Generator(),
     )
     rows: list[tuple[list[int], dict[str, np.ndarray]]] = []
-    for batch in tqdm(loader, desc=description, unit="batch", disable=not accelerator.is_main_process, leave=False):
+    for batch in progress_bar(loader, description=description, unit="batch", show=accelerator.is_main_process):
         results = compute(to_device(batch, accelerator.device))
         rows.append((batch["index"].tolist(), {name: value.float().cpu().numpy() for name, value in results.items()}))
     rows = gather_object(rows)

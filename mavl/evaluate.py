@@ -21,7 +21,7 @@ from mavl.data.benchmarks import Benchmark, Split, read_split
 from mavl.data.images import read_image
 from mavl.data.pretraining import bad_images
 from mavl.data.transforms import Transform, eval_transform
-from mavl.engine import predict, refuse_fp16_on_cpu
+from mavl.engine import check_device, predict
 from mavl.metrics import Evaluation, best_f1, evaluate
 from mavl.provenance import provenance
 from mavl.settings import ZeroShotSettings
@@ -72,7 +72,7 @@ def run(settings: ZeroShotSettings) -> Result | None:
     if settings.model_path is None:
         raise EvaluationError("no model: give --model_path a model folder, a released .pth or a hub id")
     accelerator = Accelerator(mixed_precision=settings.mixed_precision)
-    refuse_fp16_on_cpu(accelerator)
+    check_device(accelerator)
     benchmark = load(Benchmark, Path(settings.benchmark))
     pretrained = checkpoint.load(settings.model_path)
     with accelerator.main_process_first():
@@ -178,7 +178,7 @@ def score_split(
 def _thresholds(settings: ZeroShotSettings, benchmark: Benchmark, score) -> tuple[np.ndarray | None, str | None, str]:
     """Thresholds [C] or None, where they come from, and a sentence on it for the report."""
     if settings.protocol == "released":
-        return None, "test", "best F1 on the test images themselves, accuracy with score > threshold (released protocol)"
+        return None, "test", "best F1 on the test images themselves, positive is score > threshold (released protocol)"
     if settings.split == "valid":
         return None, None, "none: the validation split itself is evaluated"
     if "valid" not in benchmark.splits:
@@ -218,6 +218,4 @@ def _write(folder: Path, scored: Scored, evaluation: Evaluation, about: dict) ->
     report.write_json(evaluation, folder / "results.json", about)
     (folder / "left_out.json").write_text(json.dumps(scored.left_out, indent=2) + "\n")
     split = scored.split
-    report.plot_curves(
-        split.labels, scored.scores, split.findings, evaluation, folder / "roc.png", folder / "pr.png"
-    )
+    report.plot_curves(split.labels, scored.scores, split.findings, evaluation, folder / "roc.png", folder / "pr.png")

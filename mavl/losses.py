@@ -61,11 +61,12 @@ def presence_loss(presence_logits: Tensor, labels: Tensor) -> Tensor:
 def location_loss(location_embedding: Tensor, labels: Tensor, locations: Tensor, anatomy_vectors: Tensor) -> Tensor:
     """For entries labelled 1: cross-entropy over the scores of their candidate anatomies, the first being the true one.
 
-    location_embedding [B, F, T], locations [B, F, K] (-1 marks a missing candidate), anatomy_vectors [51, T].
+    location_embedding [B, F, T], locations [B, F, K] (-1 marks a missing candidate; an entry whose true one is missing
+    is ignored), anatomy_vectors [51, T].
     """
     scores = (location_embedding.float() @ anatomy_vectors.T).gather(-1, locations.clamp(min=0))
     scores = scores.masked_fill(locations < 0, torch.finfo(scores.dtype).min)
-    targets = torch.where(labels == PRESENT, 0, IGNORED)
+    targets = torch.where((labels == PRESENT) & (locations[..., 0] >= 0), 0, IGNORED)
     return _mean_cross_entropy(scores, targets)
 
 

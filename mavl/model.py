@@ -1,9 +1,10 @@
 """MAVL: image and text vectors in, one output for training, diagnosis, grounding and explanation.
 
-Letters in shapes, here and everywhere: B images in a batch, F findings, A aspects, Q = F·A queries (query f·A + a), D width,
-T text width, C backbone channels, h × w the grid, P = h·w patches, L decoder layers.
+Letters in shapes, here and everywhere: B images in a batch, F findings, A aspects, Q = F·A queries (query f·A + a),
+D width, T text width, C backbone channels, h × w the grid, P = h·w patches, L decoder layers.
 """
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -24,8 +25,8 @@ class MAVLOutput:
     """All that a forward pass computes.
 
     presence_logits [B, F, 2]: (absent, present); location_embedding [B, F, T]: to be compared with anatomy vectors;
-    aspect_features [B, F, A, D]: decoder output; grid [B, D, h, w]; cosine [B, A, F] of the pooled image with each query, in
-    -1..1, and log_scale [A], its learned log inverse temperature (both None without a contrastive head);
+    aspect_features [B, F, A, D]: decoder output; grid [B, D, h, w]; cosine [B, A, F] of the pooled image with each
+    query, in -1..1, and log_scale [A], its learned log inverse temperature (both None without a contrastive head);
     attention: one [B, Q, P] per decoder layer, rows sum to 1 (None unless asked for).
     """
 
@@ -100,7 +101,7 @@ class MAVL(nn.Module):
         self.location_head = nn.Conv1d(width, text_width, kernel_size=len(aspects), stride=len(aspects))
         self.apply(_initialise)
         if contrastive:
-            positions = (image_size // self.backbone.stride) ** 2
+            positions = math.ceil(image_size / self.backbone.stride) ** 2
             self.pool = _pool(self.backbone, width, positions)
             self.log_scale = nn.Parameter(torch.full((len(aspects),), INITIAL_TEMPERATURE).log().neg())
         else:
@@ -109,7 +110,9 @@ class MAVL(nn.Module):
     def forward(self, images: Tensor, text: Tensor, return_attention: bool = False) -> MAVLOutput:
         """images [B, 3, H, W] normalised, text [F, A, T] (a bank's vectors) -> MAVLOutput."""
         if text.shape[1] != len(self.aspects):
-            raise ValueError(f"text has {text.shape[1]} aspects a finding, the model has {len(self.aspects)}: {self.aspects}")
+            raise ValueError(
+                f"text has {text.shape[1]} aspects a finding, the model has {len(self.aspects)}: {self.aspects}"
+            )
         backbone_grid, class_token = self.backbone(images)
         grid = self.grid_projection(backbone_grid)
         queries = self.query_projection(text.flatten(0, 1))

@@ -9,7 +9,7 @@ PACKAGES = ("mavl", "torch", "torchvision", "transformers", "accelerate", "timm"
 
 
 def provenance() -> dict:
-    """{"python", "platform", "packages": {name: version}, "git": revision, with "+" when files differ from it, or None}."""
+    """{"python", "platform", "packages": {name: version}, "git": revision or None, "+" behind it for changed files}."""
     packages = {}
     for name in PACKAGES:
         try:

@@ -22,7 +22,7 @@ class ModelSettings(Settings):
 
     backbone: str = "resnet50"
     image_size: Annotated[int, Field(ge=32)] = 224
-    aspects: list[Literal[ASPECTS]] = list(ASPECTS)
+    aspects: tuple[Literal[ASPECTS], ...] = ASPECTS
     width: PositiveInt = 256
     layers: PositiveInt = 4
     heads: PositiveInt = 4
@@ -34,15 +34,18 @@ class ModelSettings(Settings):
 
 
 class TextSettings(Settings):
-    """Books and text encoder. encoder: a hub id, a folder, or "drawn" (a small BERT from `seed`, for tests and the demo)."""
+    """Books and text encoder.
+
+    encoder: a hub id, a folder, or "drawn" (a small BERT from `seed`, for tests and the demo).
+    """
 
     encoder: str = "emilyalsentzer/Bio_ClinicalBERT"
     seed: int = 0
     sep: bool = False
     max_length: PositiveInt = 128
     lower_case: bool = True
-    descriptions: list[str] = ["concept_gen/books/descriptions.json"]
-    aspects: list[str] = ["concept_gen/books/aspects.json"]
+    descriptions: tuple[str, ...] = ("concept_gen/books/descriptions.json",)
+    aspects: tuple[str, ...] = ("concept_gen/books/aspects.json",)
     cache: str | None = "~/.cache/mavl/banks"
 
 
@@ -83,7 +86,7 @@ class PhantomData(LoaderSettings):
     seed: int = 0
     train: PositiveInt = 2000
     valid: PositiveInt = 200
-    exclude: list[str] = []
+    exclude: tuple[str, ...] = ()
 
 
 class InitSettings(Settings):
@@ -111,7 +114,7 @@ class ScheduleSettings(Settings):
 
 
 class TrainSettings(Settings):
-    """checkpoint_every: optimizer steps between resumable checkpoints (an epoch's end always has one); keep: how many stay.
+    """checkpoint_every: optimizer steps between resumable checkpoints (every epoch ends with one); keep: how many stay.
 
     monitor: what decides the best model, `valid_loss` (smallest) or `valid_auroc` (largest).
     """
@@ -125,14 +128,14 @@ class TrainSettings(Settings):
     checkpoint_every: PositiveInt = 1000
     keep: PositiveInt = 2
     monitor: Literal["valid_loss", "valid_auroc"] = "valid_loss"
-    trackers: list[Literal["tensorboard", "wandb"]] = []
+    trackers: tuple[Literal["tensorboard", "wandb"], ...] = ()
     channels_last: bool = True
 
 
 class PretrainSettings(Settings):
     """train_mavl.py."""
 
-    findings: list[str] = list(FINDINGS)
+    findings: tuple[str, ...] = FINDINGS
     model: ModelSettings = ModelSettings()
     text: TextSettings = TextSettings()
     data: Annotated[MimicData | TableData | PhantomData, Field(discriminator="source")] = MimicData()
@@ -144,7 +147,7 @@ class PretrainSettings(Settings):
 
     @field_validator("findings")
     @classmethod
-    def _known(cls, findings: list[str]) -> list[str]:
+    def _known(cls, findings: tuple[str, ...]) -> tuple[str, ...]:
         for finding in findings:
             if finding not in FINDINGS:
                 raise ValueError(unknown_name("finding", finding, FINDINGS))
@@ -152,9 +155,9 @@ class PretrainSettings(Settings):
 
 
 class ZeroShotSettings(Settings):
-    """zero_shot_classify.py. protocol: "sound" or "released" (docs/protocols.md says what each does).
+    """zero_shot_classify.py. protocol: "sound" or "released" (docs/protocols.md).
 
-    findings: the columns to report (all of the benchmark's when empty); text: overrides of the model's own text settings.
+    findings: the columns to report (all of the benchmark's when empty); text_encoder, max_length: if not the model's.
     """
 
     benchmark: str
@@ -163,9 +166,9 @@ class ZeroShotSettings(Settings):
     split: Literal["train", "valid", "test"] = "test"
     head: Literal["supervised", "contrastive"] = "supervised"
     protocol: Literal["sound", "released"] = "sound"
-    findings: list[str] = []
-    descriptions: list[str] = ["concept_gen/books/descriptions.json"]
-    aspects: list[str] = ["concept_gen/books/aspects.json"]
+    findings: tuple[str, ...] = ()
+    descriptions: tuple[str, ...] = ("concept_gen/books/descriptions.json",)
+    aspects: tuple[str, ...] = ("concept_gen/books/aspects.json",)
     max_length: PositiveInt | None = None
     text_encoder: str | None = None
     bank_cache: str | None = "~/.cache/mavl/banks"

@@ -8,16 +8,22 @@ import hashlib
 import json
 from collections import Counter
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
 import torch
+from safetensors import SafetensorError
+from safetensors.torch import save as serialize
 from torch import Tensor
-from tqdm import tqdm
+
+from mavl.progress import progress_bar
 
 SPECIAL_TOKENS = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
-ENCODER_FILES = ("config.json", "vocab.txt", "tokenizer.json", "model.safetensors", "pytorch_model.bin")
+VOCABULARY_FILES = ("vocab.txt", "tokenizer.json")
+WEIGHT_FILES = ("model.safetensors", "pytorch_model.bin")
+ENCODER_FILES = ("config.json", *VOCABULARY_FILES, *WEIGHT_FILES)
 
 
 class TextEncoderError(ValueError):
@@ -51,15 +57,15 @@ class TextEncoder:
         from huggingface_hub.errors import HFValidationError, LocalEntryNotFoundError
 
         patterns = list(ENCODER_FILES)
-        try:
-            return Path(snapshot_download(self.name, allow_patterns=patterns, local_files_only=True))
-        except (LocalEntryNotFoundError, HFValidationError):
-            pass
+        with suppress(LocalEntryNotFoundError, HFValidationError):
+            cached = Path(snapshot_download(self.name, allow_patterns=patterns, local_files_only=True))
+            if _holds(cached, WEIGHT_FILES):  # another program may have fetched the tokenizer alone
+                return cached
         try:
             return Path(snapshot_download(self.name, allow_patterns=patterns))
         except (OSError, ValueError) as error:
             raise TextEncoderError(
-                f"text encoder {self.name!r} is neither a folder nor to be had from the hub ({error.__class__.__name__});"
+                f"text encoder {self.name!r} is neither a folder nor to be had from the hub ({type(error).__name__});"
                 " download it once with network access, or set text.encoder to a folder with a BERT"
             ) from error
 
@@ -80,6 +86,8 @@ class TextEncoder:
         from tokenizers import normalizers, processors
         from transformers import BertTokenizerFast
 
+        if not _holds(self.folder, VOCABULARY_FILES):  # else the tokenizer has five words, and says nothing
+            raise TextEncoderError(f"text encoder {self.folder}: none of {', '.join(VOCABULARY_FILES)} is there")
         tokenizer = BertTokenizerFast.from_pretrained(str(self.folder)).backend_tokenizer
         tokenizer.normalizer = normalizers.BertNormalizer(lowercase=self.lower_case)
         special = [(token, tokenizer.token_to_id(token)) for token in ("[CLS]", "[SEP]")]
@@ -91,14 +99,22 @@ class TextEncoder:
 
     @cached_property
     def bert(self):
-        from transformers import AutoConfig, BertModel
+        """The frozen BertModel; TextEncoderError where the folder holds none, or another kind of model."""
+        from transformers import BertModel
         from transformers.utils import logging
 
-        kind = AutoConfig.from_pretrained(str(self.folder)).model_type
-        if kind != "bert":
+        if (kind := _model_type(self.folder)) != "bert":
             raise TextEncoderError(f"text encoder {self.name!r} is a {kind!r} model; only BERT models are supported")
         logging.disable_progress_bar()
-        bert = BertModel.from_pretrained(str(self.folder), dtype=torch.float32, add_pooling_layer=False)
+        options = {"dtype": torch.float32, "add_pooling_layer": False, "output_loading_info": True}
+        try:
+            bert, loaded = BertModel.from_pretrained(str(self.folder), **options)
+        except (OSError, ValueError, RuntimeError, SafetensorError) as error:
+            raise TextEncoderError(f"text encoder {self.folder}: its weights cannot be read ({error})") from error
+        if loaded["missing_keys"]:  # they would be left at random, with no more than a warning
+            raise TextEncoderError(
+                f"text encoder {self.folder}: weights lack {', '.join(sorted(loaded['missing_keys']))}"
+            )
         return bert.eval().requires_grad_(False)
 
     def token_ids(self, sentences: Sequence[str]) -> list[list[int]]:
@@ -108,13 +124,13 @@ class TextEncoder:
     @torch.no_grad()
     def encode(self, sentences: Sequence[str], device: str = "cpu") -> Tensor:
         """sentences [n] -> vectors [n, T], float32 on the CPU. Equal sentences are encoded once, short with short."""
+        bert = self.bert.to(device)
         unique = sorted(set(sentences))
         ids = self.token_ids(unique)
         order = sorted(range(len(unique)), key=lambda i: len(ids[i]))
-        bert = self.bert.to(device)
         vectors = torch.empty(len(unique), bert.config.hidden_size)
         batches = range(0, len(order), self.batch_size)
-        for start in tqdm(batches, desc="encoding text", unit="batch", disable=len(batches) < 4):
+        for start in progress_bar(batches, description="encoding text", unit="batch", show=len(batches) > 8):
             batch = order[start : start + self.batch_size]
             tokens = torch.nn.utils.rnn.pad_sequence([torch.tensor(ids[i]) for i in batch], batch_first=True)
             lengths = torch.tensor([len(ids[i]) for i in batch])
@@ -123,6 +139,17 @@ class TextEncoder:
             vectors[batch] = hidden[:, 0].float().cpu()
         position = {sentence: i for i, sentence in enumerate(unique)}
         return vectors[[position[sentence] for sentence in sentences]].clone()
+
+
+def _model_type(folder: Path) -> str | None:
+    try:
+        return json.loads((folder / "config.json").read_bytes()).get("model_type")
+    except (OSError, ValueError) as error:
+        raise TextEncoderError(f"text encoder {folder}: no folder with a BERT ({error})") from error
+
+
+def _holds(folder: Path, names: Iterable[str]) -> bool:
+    return any((folder / name).exists() for name in names)
 
 
 def draw_bert(folder: Path, sentences: Iterable[str], seed: int, width: int = 128, layers: int = 2) -> Path:
@@ -151,7 +178,9 @@ def draw_bert(folder: Path, sentences: Iterable[str], seed: int, width: int = 12
         torch.manual_seed(seed)
         bert = BertModel(config, add_pooling_layer=False)
     folder.mkdir(parents=True, exist_ok=True)
-    bert.save_pretrained(folder)
+    config.save_pretrained(folder)
+    # not save_pretrained, whose weights none but their owner may read
+    (folder / "model.safetensors").write_bytes(serialize(bert.state_dict(), {"format": "pt"}))
     (folder / "vocab.txt").write_text("\n".join(vocabulary) + "\n", encoding="utf-8")
     (folder / "tokenizer_config.json").write_text(json.dumps({"tokenizer_class": "BertTokenizer"}))
     return folder

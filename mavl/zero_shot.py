@@ -9,6 +9,11 @@ from mavl.bank import Bank
 from mavl.model import MAVLOutput
 from mavl.vocab import HEALTHY
 
+
+class HeadError(ValueError):
+    """A head that does not exist, or that this model does not have."""
+
+
 HEADS = ("supervised", "contrastive")
 
 
@@ -28,12 +33,15 @@ def contrastive_probability(cosine: Tensor, healthy: Sequence[int]) -> Tensor:
 
 
 def scores(output: MAVLOutput, bank: Bank, findings: Sequence[str], head: str = "supervised") -> Tensor:
-    """Probabilities [B, len(findings)] of these findings by one of HEADS; KeyError for a finding not in the bank."""
+    """Probabilities [B, len(findings)] of these findings by one of HEADS; KeyError for a finding not in the bank.
+
+    HeadError for another head, or for the contrastive one of a model without it.
+    """
     columns = bank.index(findings)
     if head == "supervised":
         return presence_probability(output.presence_logits)[:, columns]
     if head != "contrastive":
-        raise ValueError(f"head is {head!r}; known: {', '.join(HEADS)}")
+        raise HeadError(f"head is {head!r}; known: {', '.join(HEADS)}")
     if output.cosine is None:
-        raise ValueError("this model has no contrastive head (MedKLIP has none); use head: supervised")
+        raise HeadError("this model has no contrastive head (MedKLIP has none); use head: supervised")
     return contrastive_probability(output.cosine, bank.index(HEALTHY))[:, columns]

@@ -2,11 +2,11 @@
 
 import json
 
+import goldens
 import numpy as np
 import pytest
 import torch
 
-import goldens
 from mavl import released
 from mavl.losses import pretraining_losses
 from mavl.model import MAVL
@@ -28,7 +28,9 @@ def close(actual: torch.Tensor, expected: np.ndarray, tolerance: float = 1e-5) -
     torch.testing.assert_close(actual / scale, expected / scale, rtol=0, atol=tolerance)
 
 
-@pytest.mark.parametrize(("golden", "names", "backbone"), [("zero_shot", "train", "resnet50"), ("vit", "vit", "vit_b_16")])
+@pytest.mark.parametrize(
+    ("golden", "names", "backbone"), [("zero_shot", "train", "resnet50"), ("vit", "vit", "vit_b_16")]
+)
 def test_forward_equals_the_released_mavl(shared, golden, names, backbone):
     expected = np.load(shared(f"goldens/{golden}.npz"))
     model, arguments = build(shared(f"goldens/{names}.json"))

@@ -6,7 +6,6 @@ Every failure is one line that names the file.
 
 import os
 import stat
-import struct
 import threading
 import warnings
 from collections.abc import Sequence
@@ -15,25 +14,16 @@ from pathlib import Path
 from typing import BinaryIO, Literal, get_args
 
 import numpy as np
-import pydicom
 from PIL import Image, ImageOps, UnidentifiedImageError
-from pydicom.pixels import apply_modality_lut, apply_voi_lut, get_decoder
-from pydicom.uid import (
-    DeflatedExplicitVRLittleEndian,
-    ExplicitVRBigEndian,
-    ExplicitVRLittleEndian,
-    ImplicitVRLittleEndian,
-)
 from tqdm import tqdm
+
+from mavl.data.dicom import check_dicom, decode_dicom
+from mavl.data.grey import ImageError, equalize_histogram, to_grey
 
 FORMATS = ("PNG", "JPEG", "BMP", "TIFF", "WEBP")
 """What Pillow may read; DICOM comes on top."""
 
 Level = Literal["exists", "header", "decode"]
-
-
-class ImageError(ValueError):
-    """An image that cannot be used: one line with the file and what is wrong with it."""
 
 
 def read_image(path: str | os.PathLike, *, equalize: bool = False) -> Image.Image:
@@ -52,7 +42,7 @@ def read_image(path: str | os.PathLike, *, equalize: bool = False) -> Image.Imag
             grey = _decode(path)
     except Exception as error:  # decoders meet broken bytes with whatever comes up: struct.error, KeyError, EOFError, …
         raise ImageError(f"{path}: {_reason(error)}") from error
-    return Image.fromarray(_equalize(np.asarray(grey))) if equalize else grey
+    return Image.fromarray(equalize_histogram(np.asarray(grey))) if equalize else grey
 
 
 def check_image(path: str | os.PathLike, level: Level) -> str | None:
@@ -124,7 +114,7 @@ class _Quiet:
                 self._filters = warnings.catch_warnings()
                 self._filters.__enter__()
                 warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)
-                warnings.filterwarnings("ignore", module=r"(PIL|pydicom|mavl\.data\.images)\b")
+                warnings.filterwarnings("ignore", module=r"(PIL|pydicom|mavl\.data)\b")
             self._inside += 1
 
     def __exit__(self, *exception):
@@ -135,9 +125,6 @@ class _Quiet:
 
 
 _quiet = _Quiet()
-
-
-# Any file -------------------------------------------------------------------------------------------------------------
 
 
 def _check_exists(path: str | os.PathLike) -> None:
@@ -168,14 +155,14 @@ def _open(path: str | os.PathLike, file: BinaryIO) -> Image.Image | None:
 def _decode(path: str | os.PathLike) -> Image.Image:
     with open(path, "rb") as file:
         image = _open(path, file)
-        return _decode_dicom(file) if image is None else _grey(ImageOps.exif_transpose(image))
+        return decode_dicom(file) if image is None else to_grey(ImageOps.exif_transpose(image))
 
 
 def _check_header(path: str | os.PathLike) -> None:
     with open(path, "rb") as file:
         image = _open(path, file)
         if image is None:
-            _check_dicom(file)
+            check_dicom(file)
         elif image.format == "PNG":
             image.verify()  # leaves the file before the checksum of the last chunk, which is always the same
             if file.read(4) != b"\xae\x42\x60\x82":
@@ -185,137 +172,4 @@ def _check_header(path: str | os.PathLike) -> None:
             if not file.read().rstrip(b"\x00\xff\r\n ").endswith(b"\xff\xd9"):
                 raise ImageError("truncated: the JPEG ends without its end marker")
         else:
-            _grey(image)
-
-
-# Grey values ----------------------------------------------------------------------------------------------------------
-
-
-def _grey(image: Image.Image) -> Image.Image:
-    if image.mode in ("I", "F") or image.mode.startswith("I;16"):
-        pixels = np.asarray(image)
-        return Image.fromarray(_to_8_bits(pixels, 0, pixels.max(initial=0)))
-    if image.has_transparency_data:
-        coloured = image.convert("RGBA")
-        image = Image.new("RGB", image.size)
-        image.paste(coloured, mask=coloured.getchannel("A"))
-    elif image.mode in ("P", "CMYK"):
-        image = image.convert("RGB")
-    # Of equal red, green and blue Pillow's luma is that very value, as its three weights sum to 2**16.
-    return image.convert("L")
-
-
-def _to_8_bits(pixels: np.ndarray, low: float, high: float) -> np.ndarray:
-    """Pixels [H, W] of any number type, low..high scaled to 0..255 and rounded; black where the two are the same."""
-    if not np.isfinite(low) or not np.isfinite(high):
-        raise ImageError("has pixels that are not finite numbers")
-    if low == high:
-        return np.zeros(pixels.shape, np.uint8)
-    scaled = pixels.astype(np.float64)  # and in place from here, as 16 million pixels are no rarity
-    scaled -= low
-    scaled *= 255
-    scaled /= float(high) - float(low)
-    return np.rint(scaled.clip(0, 255, out=scaled), out=scaled).astype(np.uint8)
-
-
-def _equalize(grey: np.ndarray) -> np.ndarray:
-    """Grey [H, W] uint8 -> uint8 with an even histogram, as the released RSNA protocol has it.
-
-    It is scikit-image's `exposure.equalize_hist` on pixels / 255: 256 bins from the least to the greatest value, and
-    the cumulative distribution interpolated between their centres; then times 255, cut to an integer.
-    """
-    values = grey / 255
-    counts, edges = np.histogram(values, bins=256)
-    cumulative = counts.cumsum() / counts.sum()
-    return (np.interp(values, (edges[:-1] + edges[1:]) / 2, cumulative) * 255).astype(np.uint8)
-
-
-# DICOM ----------------------------------------------------------------------------------------------------------------
-
-_UNDEFINED_LENGTH = 0xFFFFFFFF
-_PIXEL_DATA, _ITEM, _END_OF_ITEMS = (0x7FE0, 0x0010), (0xFFFE, 0xE000), (0xFFFE, 0xE0DD)
-_NEEDED = ("Rows", "Columns", "BitsAllocated", "BitsStored", "PixelRepresentation", "PhotometricInterpretation")
-
-
-def _decode_dicom(file: BinaryIO) -> Image.Image:
-    """The one grey frame of a DICOM file.
-
-    A window gives black and white where there is one; without it 8-bit pixels that nothing rescales are taken as they
-    are, and any others from their minimum to their maximum.
-    """
-    _check_dicom(file)
-    file.seek(0)
-    dataset = pydicom.dcmread(file, force=True)
-    dataset.file_meta.TransferSyntaxUID = _transfer_syntax(dataset)
-    stored = dataset.pixel_array
-    values = apply_modality_lut(stored, dataset)
-    pixels = apply_voi_lut(values, dataset, prefer_lut=False)
-    if dataset.get("WindowCenter") is not None and dataset.get("WindowWidth") is not None:
-        low, high = apply_voi_lut(np.array([-np.inf, np.inf]), dataset, prefer_lut=False)
-    elif dataset.BitsStored == 8 and dataset.PixelRepresentation == 0 and np.array_equal(pixels, stored):
-        low, high = 0, 255
-    else:
-        low, high = pixels.min(), pixels.max()
-    grey = _to_8_bits(pixels, low, high)
-    # Inverted here and not as stored, where it would be 2**BitsStored - 1 - x: a window counts on the stored direction.
-    return Image.fromarray(255 - grey if dataset.PhotometricInterpretation == "MONOCHROME1" else grey)
-
-
-def _check_dicom(file: BinaryIO) -> None:
-    """Refuse a DICOM file that is not one grey image in a known encoding with all of its pixel data."""
-    dataset = pydicom.dcmread(file, force=True, stop_before_pixels=True)
-    if "Rows" not in dataset and "SOPClassUID" not in dataset:
-        raise ImageError("neither an image nor DICOM, or cut short within the DICOM header")
-    syntax = _transfer_syntax(dataset)
-    # Deflated, the file has no pixel data in sight; but cut short it does not inflate, and has not come this far.
-    length = None if syntax == DeflatedExplicitVRLittleEndian else _whole_pixel_data(file, dataset)
-    missing = [name for name in _NEEDED if name not in dataset]
-    if missing:
-        raise ImageError(f"DICOM without {', '.join(missing)}")
-    rows, columns, photometric = dataset.Rows, dataset.Columns, dataset.PhotometricInterpretation
-    if photometric not in ("MONOCHROME1", "MONOCHROME2"):
-        raise ImageError(f"DICOM with {photometric} pixels; expected MONOCHROME1 or MONOCHROME2")
-    if (frames := int(dataset.get("NumberOfFrames") or 1)) > 1:
-        raise ImageError(f"DICOM with {frames} frames; expected one")
-    if Image.MAX_IMAGE_PIXELS and rows * columns > 2 * Image.MAX_IMAGE_PIXELS:
-        raise ImageError(f"DICOM of {rows} x {columns} pixels; Pillow's limit is {2 * Image.MAX_IMAGE_PIXELS} pixels")
-    try:
-        readable = get_decoder(syntax).is_available
-    except NotImplementedError:
-        readable = False
-    if not readable:
-        raise ImageError(f"DICOM in a transfer syntax for which there is no decoder: {syntax.name} ({syntax})")
-    needed = (rows * columns * dataset.BitsAllocated + 7) // 8
-    if length is not None and not syntax.is_compressed and length < needed:
-        raise ImageError(f"DICOM with {length} bytes of pixel data; {rows} x {columns} pixels need {needed}")
-
-
-def _transfer_syntax(dataset: pydicom.FileDataset) -> pydicom.uid.UID:
-    """The transfer syntax of a DICOM file, or the one that was guessed for it where it does not say."""
-    implicit, little = dataset.original_encoding
-    guessed = ImplicitVRLittleEndian if implicit else ExplicitVRLittleEndian if little else ExplicitVRBigEndian
-    return dataset.file_meta.get("TransferSyntaxUID") or guessed
-
-
-def _whole_pixel_data(file: BinaryIO, dataset: pydicom.FileDataset) -> int | None:
-    """The length in bytes of the pixel data at which the file stands, None for fragments; ImageError if it is cut."""
-    implicit, little = dataset.original_encoding
-    order = "<" if little else ">"
-    tag = file.read(4)
-    if len(tag) < 4 or struct.unpack(f"{order}HH", tag) != _PIXEL_DATA:
-        raise ImageError("DICOM without pixel data, or cut short before it")
-    field = file.read(4 if implicit else 8)[-4:]  # when explicit, the type and two reserved bytes stand before it
-    length = struct.unpack(f"{order}L", field)[0] if len(field) == 4 else 0
-    size = os.fstat(file.fileno()).st_size
-    if length != _UNDEFINED_LENGTH:
-        if (present := size - file.tell()) < length:
-            raise ImageError(f"truncated: {present} of {length} bytes of pixel data")
-        return length
-    while len(item := file.read(8)) == 8:
-        *tag, length = struct.unpack("<HHL", item)  # fragments are always little-endian
-        if tuple(tag) == _END_OF_ITEMS:
-            return None
-        if tuple(tag) != _ITEM:
-            raise ImageError(f"DICOM whose compressed pixel data is broken at byte {file.tell() - 8}")
-        file.seek(length, os.SEEK_CUR)
-    raise ImageError("truncated: the compressed pixel data has no end")
+            to_grey(image)

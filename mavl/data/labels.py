@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
-from mavl.vocab import ABSENT, ANATOMIES, PRESENT, UNKNOWN
+from mavl.vocab import ABSENT, ANATOMIES, FINDINGS, PRESENT, UNKNOWN
 
 CANDIDATES = 8
 UNSPECIFIED = ANATOMIES.index("unspecified")
@@ -44,7 +44,10 @@ def unlocated(labels: np.ndarray) -> np.ndarray:
 
 
 class LabelStore:
-    """The released `landmark_observation_adj_mtx.npy`, [studies, 51, 75], as a memory map: a row costs what it holds."""
+    """The released `landmark_observation_adj_mtx.npy`, [studies, 51, 75], as a memory map: a row costs what it holds.
+
+    columns: the findings wanted, as positions in the vocabulary (None: all). ValueError for a file of another shape.
+    """
 
     def __init__(self, path: Path, columns: list[int] | None = None):
         self.path, self.columns = path, columns
@@ -54,9 +57,13 @@ class LabelStore:
 
     @cached_property
     def array(self) -> np.ndarray:
-        array = np.load(self.path, mmap_mode="r", allow_pickle=False)
-        if array.ndim != 3 or array.shape[1] != len(ANATOMIES):
-            raise ValueError(f"{self.path}: shape {array.shape}, expected [studies, {len(ANATOMIES)}, findings]")
+        expected = (len(ANATOMIES), len(FINDINGS))
+        try:
+            array = np.lib.format.open_memmap(self.path, mode="r")
+        except ValueError as error:
+            raise ValueError(f"{self.path}: not an NPY file of numbers ({error})") from error
+        if array.ndim != 3 or array.shape[1:] != expected:
+            raise ValueError(f"{self.path}: shape {array.shape}, expected [studies, {expected[0]}, {expected[1]}]")
         return array
 
     def __len__(self) -> int:

@@ -13,7 +13,7 @@ from mavl.config import load
 from mavl.data.benchmarks import Benchmark, read_split
 from mavl.data.images import check_images
 from mavl.data.labels import draw_locations, finding_labels
-from mavl.data.samples import PhantomSamples, finding_columns, read_reports, table_samples
+from mavl.data.samples import ManifestError, PhantomSamples, finding_columns, read_reports, table_samples
 from mavl.data.transforms import Transform, eval_transform, train_transform
 from mavl.settings import LoaderSettings, MimicData, PretrainSettings, TableData
 from mavl.vocab import FINDINGS
@@ -114,6 +114,7 @@ def open_data(settings: PretrainSettings, progress: bool = True) -> PretrainingD
         samples = _open_split(name, data, settings.findings, size)
         samples, left_out[name] = _without_bad(samples, name, data, progress)
         datasets[name] = PretrainingDataset(samples, transform, seed)
+    _check_disjoint(datasets["train"].samples, datasets["valid"].samples)
     return PretrainingData(**datasets, left_out=left_out)
 
 
@@ -129,6 +130,13 @@ def _open_split(name: str, data: LoaderSettings, findings: Sequence[str], size: 
     number, seed = (data.train, data.seed) if fresh else (data.valid, data.seed + VALID_SEED_OFFSET)
     columns = [FINDINGS.index(finding) for finding in findings]
     return PhantomSamples(seed, number, size, columns, tuple(data.exclude), fresh)
+
+
+def _check_disjoint(train, valid) -> None:
+    """ManifestError when an image is trained and validated on: the best checkpoint would be chosen by memory."""
+    shared = set(getattr(train, "paths", ())) & set(getattr(valid, "paths", ()))
+    if shared:
+        raise ManifestError(f"{len(shared)} images are in the train and the valid split, {min(shared)} among them")
 
 
 def _interpolation(data: LoaderSettings) -> str:
@@ -160,9 +168,7 @@ def write_left_out(path: Path, left_out: dict[str, list[str]]) -> None:
     path.write_text(json.dumps(left_out, indent=2) + "\n")
 
 
-def training_loader(
-    dataset: PretrainingDataset, batches: EpochBatches, workers: int, pin_memory: bool
-) -> DataLoader:
+def training_loader(dataset: PretrainingDataset, batches: EpochBatches, workers: int, pin_memory: bool) -> DataLoader:
     return DataLoader(
         dataset,
         batch_sampler=batches,

@@ -97,12 +97,13 @@ def read_reports(
         store = LabelStore(label_file, columns)
         studies = len(store)
     except (OSError, ValueError) as error:
-        raise ManifestError(f"{error}; data.train_file, valid_file and label_file name the released label files") from error
+        fix = "data.train_file, valid_file and label_file name the released label files"
+        raise ManifestError(f"{error}; {fix}") from error
     paths, rows, places = [], [], []
     for path, entry in entries.items():
         row = entry.get("labels_id") if isinstance(entry, dict) else None
         if not isinstance(row, int) or not 0 <= row < studies:
-            raise ManifestError(f"{manifest}: {path}: labels_id is {row!r}, not a row of {label_file} ({studies} studies)")
+            raise ManifestError(f"{manifest}: {path}: labels_id is {row!r}; {label_file} has {studies} studies")
         if root is not None:
             path = root / path.removeprefix(prefix).lstrip("/")
         paths.append(Path(path))
@@ -118,7 +119,8 @@ def table_samples(split: Split, findings: Sequence[str], equalize: bool) -> Tabl
         if finding in split.findings:
             labels[:, column] = split.labels[:, split.findings.index(finding)]
     if (labels == UNKNOWN).all():
-        raise ManifestError(f"{split.name}: none of its columns ({', '.join(split.findings)}) is among the findings trained on")
+        columns = ", ".join(split.findings)
+        raise ManifestError(f"{split.name}: none of its columns ({columns}) is among the findings trained on")
     return TableSamples(split.paths, labels, split.rows, equalize)
 
 

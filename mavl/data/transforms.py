@@ -79,7 +79,7 @@ class _Expand(torch.nn.Module):
 
 
 def train_transform(size: int = 224, min_scale: float = 0.2, augment: bool = True) -> Transform:
-    """Random crop of (min_scale, 1) of the area, bicubic, flip, two random operations, normalise. Draws from torch's RNG."""
+    """Random crop of (min_scale, 1) of the area, bicubic, flip, two random operations, normalise. Uses torch's RNG."""
     crop = v2.RandomResizedCrop(size, scale=(min_scale, 1.0), interpolation=InterpolationMode.BICUBIC)
     operations = [RandomOperations()] if augment else []
     to_tensor, to_float, normalize = _to_normalised_tensor()

@@ -69,7 +69,7 @@ class Pneumothorax(LungFinding):
     @classmethod
     def sample(cls, rng: np.random.Generator, body: Body) -> Self:
         apical = bool(rng.uniform() < 0.5)
-        return cls(sample_side(rng), apical, rng.uniform(0.12, 0.24) if apical else rng.uniform(0.09, 0.24))
+        return cls(sample_side(rng), apical, rng.uniform(0.14, 0.25) if apical else rng.uniform(0.1, 0.24))
 
     @property
     def anatomies(self) -> tuple[str, ...]:
@@ -77,20 +77,20 @@ class Pneumothorax(LungFinding):
 
     @property
     def degree(self) -> str:
-        return grade(self.depth, 0.13, 0.2)
+        return grade(self.depth, 0.15, 0.2)
 
     def paint(self, scene: Scene) -> np.ndarray:
         body, y = scene.body, scene.view.y
         base = body.dome_row(self.side)
-        height = np.clip((base - y) * np.float32(1 / (base - body.apex)), 0, 1)
-        retracted = body.cage(y - np.float32(self.depth) * height)
-        aside = np.float32(0.5 * self.depth) * height if self.apical else np.float32(0.8 * self.depth)
+        height = np.clip((base - y) / (base - body.apex), 0, 1)
+        retracted = body.cage(y - self.depth * height)
+        aside = 0.5 * self.depth * height if self.apical else 0.8 * self.depth
         beyond = scene.out - retracted + aside
         here = scene.lung * scene.side(self.side)
         rim = here * scene.view.edge(beyond, 0.01)
         scene.markings *= 1 - rim
-        scene.air *= 1 + np.float32(0.2) * rim - np.float32(0.14) * (here - rim)
-        scene.tissue += np.float32(0.13) * here * np.exp(-np.square(beyond / np.float32(0.010)))
+        scene.air *= 1 + 0.2 * rim - 0.14 * (here - rim)
+        scene.tissue += 0.13 * here * np.exp(-np.square(beyond / 0.01))
         return rim > 0.5
 
 
@@ -114,19 +114,17 @@ class Edema(LungFinding):
 
     def paint(self, scene: Scene) -> np.ndarray:
         body, view = scene.body, scene.view
-        across = (scene.out - np.float32(0.22)) / np.float32(self.reach)
-        down = (view.y - np.float32(body.carina[1] + 0.17)) / np.float32(1.45 * self.reach)
-        haze = np.exp(-(across * across + down * down)) * np.clip(1 + np.float32(0.3) * scene.clouds, 0.2, 1.5)
-        scene.markings *= np.float32(1.3)
-        share = np.float32(self.density) * np.minimum(1, haze)
+        across = (scene.out - 0.22) / self.reach
+        down = (view.y - body.carina[1] - 0.17) / (1.45 * self.reach)
+        haze = np.exp(-(across * across + down * down)) * np.clip(1 + 0.3 * scene.clouds, 0.2, 1.5)
+        scene.markings *= 1.3
+        share = self.density * np.minimum(1, haze)
         scene.air *= 1 - share
         for number, (row, length) in enumerate(self.septal):
-            wall = scene.cage - scene.out - np.float32(0.02)
-            line = np.exp(-np.square((view.y - np.float32(row)) / np.float32(0.006)))
-            reach = (
-                view.edge(wall, 0.02) * view.edge(np.float32(length) - wall, 0.03) * scene.side(list(SIDES)[number % 2])
-            )
-            scene.tissue += np.float32(0.1) * line * reach * scene.lung
+            wall = scene.cage - scene.out - 0.02
+            line = np.exp(-np.square((view.y - row) / 0.006))
+            reach = view.edge(wall, 0.02) * view.edge(length - wall, 0.03) * scene.side(list(SIDES)[number % 2])
+            scene.tissue += 0.1 * line * reach * scene.lung
         return share * scene.lung > 0.18
 
 
@@ -135,7 +133,7 @@ class Consolidation(LungFinding):
     """Fluffy filling of a part of a lobe."""
 
     lobe: str
-    centre: tuple[float, float]
+    place: tuple[str, float, float]  # as in `Body.point`
     radii: tuple[float, float]
     density: float
 
@@ -143,22 +141,19 @@ class Consolidation(LungFinding):
     def sample(cls, rng: np.random.Generator, body: Body) -> Self:
         lobe = str(rng.choice(list(LOBES)))
         side, out, down = LOBES[lobe]
-        centre = body.point(side, out + rng.uniform(-0.08, 0.08), down + rng.uniform(-0.05, 0.05))
-        return cls(lobe, centre, (rng.uniform(0.17, 0.27), rng.uniform(0.14, 0.24)), rng.uniform(0.5, 0.8))
+        place = (side, out + rng.uniform(-0.08, 0.08), down + rng.uniform(-0.05, 0.05))
+        return cls(lobe, place, (rng.uniform(0.18, 0.28), rng.uniform(0.15, 0.25)), rng.uniform(0.6, 0.9))
 
     @property
     def anatomies(self) -> tuple[str, ...]:
         return (self.lobe,)
 
     def paint(self, scene: Scene) -> np.ndarray:
-        view = scene.view
-        across = (view.x - np.float32(self.centre[0])) / np.float32(self.radii[0])
-        down = (view.y - np.float32(self.centre[1])) / np.float32(self.radii[1])
-        inside = 1 - np.hypot(across, down) + np.float32(0.33) * scene.clouds
-        share = (
-            np.float32(self.density) * view.edge(inside, 0.75) * np.clip(1 + np.float32(0.2) * scene.clouds, 0.5, 1.2)
-        )
-        share *= scene.side(LOBES[self.lobe][0])
+        view, (x, y) = scene.view, scene.body.point(*self.place)
+        across, down = (view.x - x) / self.radii[0], (view.y - y) / self.radii[1]
+        inside = 1 - np.hypot(across, down) + 0.33 * scene.clouds
+        share = self.density * view.edge(inside, 0.75) * np.clip(1 + 0.2 * scene.clouds, 0.5, 1.2)
+        share *= scene.side(self.place[0])
         scene.fill(share)
         return share * scene.lung > 0.25
 
@@ -201,25 +196,23 @@ class Atelectasis(LungFinding):
     def _wedge(self, scene: Scene, side: str) -> np.ndarray:
         body, view = scene.body, scene.view
         top, bottom = body.carina[1] + 0.06, body.dome_row(side) + 0.05
-        height = np.clip((view.y - np.float32(top)) / np.float32(bottom - top), 0, 1)
-        border = np.float32(0.1) + np.float32(0.46 * body.width) * height ** np.float32(1.3)
-        share = view.edge(border - scene.out, 0.02) * view.edge(height - 0.02, 0.05) * scene.side(side)
-        share = share * np.float32(0.85 * self.density)
+        height = np.clip((view.y - top) / (bottom - top), 0, 1)
+        border = 0.1 + 0.46 * body.width * height**1.3
+        wedge = view.edge(border - scene.out, 0.02) * view.edge(height - 0.02, 0.05) * scene.side(side)
+        share = 0.85 * self.density * wedge
         scene.fill(share)
-        scene.tissue += np.float32(0.08) * share * scene.lung
+        scene.tissue += 0.08 * share * scene.lung
         return share * scene.lung > 0.25
 
     def _plates(self, scene: Scene, side: str) -> np.ndarray:
         view, plates = scene.view, np.zeros_like(scene.lung)
         for out, down, half_length, tilt, bend in self.bands[side]:
             x, y = scene.body.point(side, out, down)
-            along = (view.x - np.float32(x)) * np.float32(SIDES[side])
-            across = view.y - np.float32(y) - np.float32(tilt) * along + np.float32(bend) * along * along
-            plate = view.edge(half_length - np.abs(along), 0.05) * np.exp(
-                -np.square(across / (np.float32(0.018) + np.float32(0.006) * scene.clouds))
-            )
-            plates = np.maximum(plates, plate)
-        scene.tissue += np.float32(0.3 * self.density) * plates * scene.lung
+            along = (view.x - x) * SIDES[side]
+            across = view.y - y - tilt * along + bend * along * along
+            profile = np.exp(-np.square(across / (0.024 + 0.007 * np.clip(scene.clouds, -2, 2))))
+            plates = np.maximum(plates, profile * view.edge(half_length - np.abs(along), 0.05))
+        scene.tissue += 0.4 * self.density * plates * scene.lung
         return plates * scene.lung > 0.3
 
 
@@ -246,14 +239,12 @@ class Effusion(LungFinding):
 
     def paint(self, scene: Scene) -> np.ndarray:
         view, mask = scene.view, np.zeros(scene.lung.shape, dtype=bool)
-        outward = np.minimum(scene.out / np.maximum(scene.cage, np.float32(0.1)), 1)
+        outward = np.minimum(scene.out / np.maximum(scene.cage, 0.1), 1)
         for side in self.sides:
-            surface = np.float32(scene.body.dome_row(side) - self.height + 0.03)
-            depth = view.y - surface + np.float32(self.climb) * (outward**5 - np.float32(0.15))
+            surface = scene.body.dome_row(side) - self.height + 0.03
+            depth = view.y - surface + self.climb * (outward**5 - 0.15)
             fluid = view.edge(depth, 0.07) * scene.side(side)
-            scene.fill(np.float32(0.96) * fluid)
-            scene.tissue += (
-                (np.float32(0.1) - np.float32(0.25) * scene.heart) * fluid * scene.lung
-            )  # no heart border left
+            scene.fill(0.96 * fluid)
+            scene.tissue += (0.1 - 0.25 * scene.heart) * fluid * scene.lung  # no heart border left
             mask |= fluid * scene.lung > 0.3
         return mask

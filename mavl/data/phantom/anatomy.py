@@ -27,28 +27,26 @@ class Scene:
         self.body, self.view = body, View(body.pose, size)
         view = self.view
         self.clouds = view.clouds(rng, 7, 17)
-        self.out = np.abs(view.x)  # distance from the midline
+        self.out = np.abs(view.x)  # distance from the cage's middle
         self.cage = body.cage(view.y)  # the cage's half-width at each pixel's row
         self.below = view.y - body.floor(view.x)  # the diaphragm
         self.lung, self.heart = self._lung(), self._heart()
-        depth = 1 - 0.5 * np.exp(np.minimum(0, self.out - self.cage) * np.float32(8))
-        self.air = np.float32(body.air) * depth * self.lung * (1 - np.float32(0.55) * self.heart)
-        self.markings = (
-            np.float32(body.marking) * view.strokes(body.vessels) * self.lung * (1 - np.float32(0.7) * self.heart)
-        )
-        self.markings += np.float32(0.016) * view.clouds(rng, 45, 90) * self.lung
-        self.tissue = soft_tissue(self) + np.float32(0.32) * self.heart
+        depth = 1 - 0.5 * np.exp(np.minimum(0, self.out - self.cage) * 8)
+        self.air = body.air * depth * self.lung * (1 - 0.55 * self.heart)
+        self.markings = body.marking * view.strokes(body.vessels) * self.lung * (1 - 0.7 * self.heart)
+        self.markings += 0.016 * view.clouds(rng, 45, 90) * self.lung
+        self.tissue = soft_tissue(self) + 0.32 * self.heart
         for bone in (spine, ribs, clavicles, shoulders):
             self.tissue += bone(self)
 
     def _lung(self) -> np.ndarray:
-        medial = np.abs(self.view.x - np.float32(self.body.midline)) - np.float32(0.6 * self.body.mediastinum)
+        medial = np.abs(self.view.x - self.body.midline) - 0.6 * self.body.mediastinum
         edge = self.view.edge
         return edge(self.cage - self.out, 0.02) * edge(medial, 0.09) * edge(-self.below, 0.016)
 
     def _heart(self) -> np.ndarray:
         depth = heart_depth(self)
-        thickness = 1 - np.float32(0.35) * np.exp(np.minimum(0, -depth) * np.float32(10))
+        thickness = 1 - 0.35 * np.exp(np.minimum(0, -depth) * 10)
         return self.view.edge(depth, 0.02) * thickness * self.view.edge(-self.below, 0.016)
 
     @property
@@ -68,60 +66,71 @@ class Scene:
 
 
 def soft_tissue(scene: Scene) -> np.ndarray:
-    """Trunk with neck, shoulders, breasts and abdomen, less trachea and stomach bubble."""
-    body, view, edge = scene.body, scene.view, scene.view.edge
-    chest = body.width + body.flank
-    rows = [*(body.apex + np.array([-0.5, -0.2, -0.07, 0.03, 0.1, 0.2])), *(body.armpit + np.array([0, 0.35, 0.9]))]
-    widths = [0.27, 0.29, 0.46, 0.9, 1.2, 1.3, max(1.16, chest), chest, 0.98 * chest]
-    skin = Curve(rows, widths, 0.06)(view.y) - scene.out
-    tissue = edge(skin, 0.03) * (1 - np.float32(0.5) * np.exp(np.minimum(0, -skin) * np.float32(5)))
-    tissue += np.float32(0.16) * edge(scene.below, 0.02) * edge(scene.cage - scene.out, 0.12)
+    """Trunk with neck, shoulders, abdomen and breasts, less the air in trachea and stomach."""
+    body, edge = scene.body, scene.view.edge
+    skin = body.skin(scene.view.y) - scene.out
+    trunk = edge(skin, 0.03) * (1 - 0.5 * np.exp(np.minimum(0, -skin) * 5))
+    trunk += 0.16 * edge(scene.below, 0.02) * edge(scene.cage - scene.out, 0.12)
+    trunk -= airways(scene)
     if body.breast:
-        for sign in SIDES.values():
-            centre = (sign * 0.62 * body.width, body.right_dome - 0.13)
-            inside = 1 - np.hypot((view.x - centre[0]) / np.float32(0.36), (view.y - centre[1]) / np.float32(0.27))
-            fade = np.clip((view.y - np.float32(centre[1])) * np.float32(3) + 1, 0, 1)
-            tissue += np.float32(body.breast) * fade * edge(inside, 0.08)
+        trunk += breasts(scene)
     if body.gas:
-        centre = (0.52 * body.width, float(body.floor(0.52 * body.width)) + 0.75 * body.gas + 0.02)
-        across, down = (view.x - centre[0]) / np.float32(1.5), view.y - np.float32(centre[1])
-        bubble = edge(np.float32(body.gas) * 0.8 - np.hypot(across, down), 0.03) * edge(scene.below - 0.02, 0.02)
-        tissue -= np.float32(0.33) * bubble
-    x, y = body.carina
-    tissue -= np.float32(0.19) * view.strokes(Strokes.single([[body.midline, body.apex - 0.5], [x, y]], 0.075))
-    bronchi = [[[x, y - 0.02], [x + sign * 0.13, y + 0.12]] for sign in SIDES.values()]
-    tissue -= np.float32(0.08) * view.strokes(Strokes(np.array(bronchi), np.full(2, 0.05), np.ones(2)))
-    return np.float32(body.thickness) * tissue
+        trunk -= stomach_bubble(scene)
+    return body.thickness * trunk
+
+
+def airways(scene: Scene) -> np.ndarray:
+    """What trachea and main bronchi take away."""
+    (x, y), body = scene.body.carina, scene.body
+    trachea = scene.view.strokes(Strokes.single([(body.midline, body.apex - 0.5), (x, y)], 0.075))
+    bronchi = np.array([[(x, y - 0.02), (x + sign * 0.13, y + 0.12)] for sign in SIDES.values()])
+    return 0.19 * trachea + 0.08 * scene.view.strokes(Strokes(bronchi, np.full(2, 0.05), np.ones(2)))
+
+
+def breasts(scene: Scene) -> np.ndarray:
+    """Shadows that fade upwards and end in a border below."""
+    row = scene.body.right_dome - 0.13
+    down = scene.view.y - row
+    inside = 1 - np.hypot((scene.out - 0.62 * scene.body.width) / 0.36, down / 0.27)
+    return scene.body.breast * np.clip(3 * down + 1, 0, 1) * scene.view.edge(inside, 0.08)
+
+
+def stomach_bubble(scene: Scene) -> np.ndarray:
+    """What the gas below the left dome takes away."""
+    gas, x = scene.body.gas, 0.52 * scene.body.width
+    y = float(scene.body.floor(x)) + 0.75 * gas + 0.02
+    inside = 0.8 * gas - np.hypot((scene.view.x - x) / 1.5, scene.view.y - y)
+    return 0.33 * scene.view.edge(inside, 0.03) * scene.view.edge(scene.below - 0.02, 0.02)
 
 
 def heart_depth(scene: Scene) -> np.ndarray:
     """Distance, along the row, inside the borders of mediastinum and heart, [size, size]; negative outside."""
     left, right = scene.body.heart_borders
     depth = np.minimum(left(scene.view.y) - scene.view.x, scene.view.x - right(scene.view.y))
-    return np.minimum(depth, (np.float32(scene.body.heart_row + 0.32) - scene.view.y))
+    return np.minimum(depth, scene.body.heart_row + 0.32 - scene.view.y)
 
 
 def spine(scene: Scene) -> np.ndarray:
     """Vertebral column with end plates."""
-    column = np.float32(0.075) - np.abs(scene.view.x - np.float32(scene.body.midline))
-    period = np.cos(scene.view.y * np.float32(2 * np.pi / 0.105))
-    return scene.view.edge(column, 0.03) * (np.float32(0.07) + np.float32(0.03) * period)
+    column = 0.075 - np.abs(scene.view.x - scene.body.midline)
+    period = np.cos(scene.view.y * (2 * np.pi / 0.105))
+    return scene.view.edge(column, 0.03) * (0.07 + 0.03 * period)
 
 
 def rib_course(scene: Scene) -> tuple[np.ndarray, np.ndarray]:
     """How far along the posterior ribs each pixel lies (0 spine, 1 lateral wall) and which rib it is on: whole
     numbers run along the ribs' lower borders."""
     body = scene.body
-    along = scene.out / np.maximum(scene.cage, np.float32(0.08))
-    drop = np.float32(POSTERIOR_DROP) * along * along - np.float32(0.08) * along
-    return along, (scene.view.y - np.float32(body.apex + body.rib_origin) - drop) / np.float32(body.rib_spacing)
+    along = scene.out / np.maximum(scene.cage, 0.08)
+    drop = POSTERIOR_DROP * along * along - 0.08 * along
+    return along, (scene.view.y - (body.apex + body.rib_origin) - drop) / body.rib_spacing
 
 
 def rib_profile(scene: Scene, number: np.ndarray, half_width: float = 0.21) -> np.ndarray:
     """Bone across the ribs, 0..1, for rib numbers [size, size]: cortex at both borders, less in between."""
-    across = np.abs(number - np.floor(number) - np.float32(0.5)) / np.float32(half_width)
+    across = np.abs(number - np.floor(number) - 0.5) / half_width
     inside = scene.view.edge(1 - across, max(0.35, scene.view.pixel / (half_width * scene.body.rib_spacing)))
-    return inside * (np.float32(0.5) + np.float32(0.5) * np.minimum(across, 1) ** 4)
+    return inside * (0.5 + 0.5 * np.minimum(across, 1) ** 4)
 
 
 def ribs(scene: Scene) -> np.ndarray:
@@ -129,40 +138,28 @@ def ribs(scene: Scene) -> np.ndarray:
     body = scene.body
     along, number = rib_course(scene)
     posterior = rib_profile(scene, number) * scene.view.edge(along - 0.1, 0.1)
-    fall = np.float32(ANTERIOR_DROP) * (1 - np.minimum(along, 1)) ** np.float32(0.8)
-    front = (scene.view.y - np.float32(body.apex + body.rib_origin + 0.21) - fall) / np.float32(body.rib_spacing)
+    fall = ANTERIOR_DROP * (1 - np.minimum(along, 1)) ** 0.8
+    front = (scene.view.y - (body.apex + body.rib_origin + 0.21) - fall) / body.rib_spacing
     anterior = rib_profile(scene, front, 0.27) * scene.view.edge(along - 0.42, 0.25)
     reach = scene.view.edge(1.06 - along, 0.05) * scene.view.edge(number, 0.4) * scene.view.edge(9.6 - number, 0.6)
-    wall = np.exp(-np.square((along - np.float32(1.02)) * np.float32(22)))
-    contrast = np.float32(body.rib_contrast)
-    return (
-        contrast
-        * reach
-        * (
-            np.float32(RIB_CONTRAST) * posterior
-            + np.float32(0.045) * anterior
-            + np.float32(0.1) * wall * (np.float32(0.4) + posterior)
-        )
-    )
+    wall = np.exp(-np.square((along - 1.02) * 22))
+    return body.rib_contrast * reach * (RIB_CONTRAST * posterior + 0.045 * anterior + 0.1 * wall * (0.4 + posterior))
 
 
 def clavicle_course(scene: Scene) -> np.ndarray:
-    """Row of the clavicles' axis at each pixel's distance from the midline, [size, size]."""
+    """Row of the clavicles' axis at each pixel's distance from the middle, [size, size]."""
     body = scene.body
     start, rise = body.apex + 0.19, body.clavicle_rise
-    return Curve(
-        [0.06, 0.2, 0.4, 0.6, 0.85],
-        [start, start - 0.1 * rise, start - 0.5 * rise, start - rise, start - 0.9 * rise],
-        0.1,
-    )(scene.out)
+    heights = [start, start - 0.1 * rise, start - 0.5 * rise, start - rise, start - 0.9 * rise]
+    return Curve([0.06, 0.2, 0.4, 0.6, 0.85], heights, 0.1)(scene.out)
 
 
 def clavicle_profile(scene: Scene, offset: np.ndarray) -> np.ndarray:
     """Bone of a clavicle whose axis lies `offset` [size, size] away, attenuation."""
-    across = np.abs(offset) / np.float32(0.032)
+    across = np.abs(offset) / 0.032
     ends = scene.view.edge(scene.out - 0.07, 0.03) * scene.view.edge(0.8 - scene.out, 0.05)
-    cortex = np.float32(0.6) + np.float32(0.4) * np.minimum(across, 1) ** 4
-    return np.float32(0.2) * cortex * ends * scene.view.edge(1 - across, 0.4)
+    cortex = 0.6 + 0.4 * np.minimum(across, 1) ** 4
+    return 0.2 * cortex * ends * scene.view.edge(1 - across, 0.4)
 
 
 def clavicles(scene: Scene) -> np.ndarray:
@@ -173,11 +170,11 @@ def clavicles(scene: Scene) -> np.ndarray:
 def shoulders(scene: Scene) -> np.ndarray:
     """Heads of the humeri and blades of the scapulae, attenuation."""
     body, edge = scene.body, scene.view.edge
-    across, down = scene.out - np.float32(0.97), scene.view.y - np.float32(body.apex + 0.27 - body.clavicle_rise)
-    head = edge(np.float32(0.1) - np.hypot(across, down), 0.02)
-    shaft = edge(np.float32(0.055) - np.abs(across - np.float32(0.03) - 0.1 * down), 0.02) * edge(down, 0.03)
-    blade_across = (scene.out - np.float32(0.8) + np.float32(0.12) * down) / np.float32(0.13)
-    blade = 1 - np.hypot(blade_across, (down - np.float32(0.2)) / np.float32(0.27))
-    rim = np.exp(-np.square((blade - np.float32(0.06)) * np.float32(16))) * edge(-blade_across, 0.5)
-    bone = np.float32(0.16) * np.maximum(head, shaft) + np.float32(0.03) * edge(blade, 0.1) + np.float32(0.05) * rim
+    across, down = scene.out - 0.97, scene.view.y - (body.apex + 0.27 - body.clavicle_rise)
+    head = edge(0.1 - np.hypot(across, down), 0.02)
+    shaft = edge(0.055 - np.abs(across - 0.03 - 0.1 * down), 0.02) * edge(down, 0.03)
+    blade_across = (scene.out - 0.8 + 0.12 * down) / 0.13
+    blade = 1 - np.hypot(blade_across, (down - 0.2) / 0.27)
+    rim = np.exp(-np.square((blade - 0.06) * 16)) * edge(-blade_across, 0.5)
+    bone = 0.16 * np.maximum(head, shaft) + 0.03 * edge(blade, 0.1) + 0.05 * rim
     return bone * np.minimum(1, scene.tissue)

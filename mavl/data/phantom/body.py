@@ -5,31 +5,14 @@ from functools import cached_property
 
 import numpy as np
 
+from mavl.data.phantom.vessels import sample_vessels
 from mavl.data.phantom.view import Curve, Pose, Strokes
 
 SIDES: dict[str, int] = {"left": 1, "right": -1}
 """The patient's sides and the sign of x there."""
 
-STEMS, POINTS = 10, 7  # vessels that leave a hilum; points along a vessel
 CREST = 0.5  # where a dome is highest, of the cage's half-width
 LEFT_SHARE = 0.67  # of the heart's width, what lies left of the midline
-
-
-def spline(points: list[tuple[float, float]], number: int = 24) -> np.ndarray:
-    """A smooth line [number, 2] through body points (Catmull-Rom, by chord length)."""
-    points = np.asarray(points, dtype=np.float64)
-    padded = np.concatenate([2 * points[:1] - points[1:2], points, 2 * points[-1:] - points[-2:-1]])
-    at = np.linspace(0, len(points) - 1, number)
-    segment = np.minimum(at.astype(int), len(points) - 2)
-    t = (at - segment)[:, None]
-    before, start, end, after = (padded[segment + offset] for offset in range(4))
-    slope_start, slope_end = (end - before) / 2, (after - start) / 2
-    return (
-        (2 * t**3 - 3 * t**2 + 1) * start
-        + (t**3 - 2 * t**2 + t) * slope_start
-        + (3 * t**2 - 2 * t**3) * end
-        + (t**3 - t**2) * slope_end
-    )
 
 
 @dataclass(frozen=True)
@@ -67,10 +50,16 @@ class Body:
         rows = np.linspace(self.apex, self.widest, 40)
         t = (self.widest - rows) / (self.widest - self.apex)
         above = self.width * (1 - t**2.8) ** 0.52
-        below = self.widest + np.array([0.15, 0.35, 0.8])
-        return Curve(
-            [self.apex - 0.12, *rows, *below], [-0.12, *above, *(self.width * np.array([0.985, 0.94, 0.85]))], 0.01
-        )
+        rows = [self.apex - 0.12, *rows, self.widest + 0.15, self.widest + 0.35, self.widest + 0.8]
+        return Curve(rows, [-0.12, *above, 0.985 * self.width, 0.94 * self.width, 0.85 * self.width], 0.01)
+
+    @cached_property
+    def skin(self) -> Curve:
+        """Half-width of the silhouette, by row: neck, shoulders with arms, chest."""
+        chest = self.width + self.flank
+        rows = [self.apex + below for below in (-0.5, -0.2, -0.07, 0.03, 0.1, 0.2)]
+        rows += [self.armpit + below for below in (0, 0.35, 0.9)]
+        return Curve(rows, [0.27, 0.29, 0.46, 0.9, 1.2, 1.3, max(1.16, chest), chest, 0.98 * chest], 0.06)
 
     def dome_row(self, side: str) -> float:
         """Row of the top of one hemidiaphragm."""
@@ -110,7 +99,7 @@ class Body:
         return self.midline - 0.01, self.apex + 0.42 * (self.heart_row - self.apex)
 
     def point(self, side: str, out: float, down: float) -> tuple[float, float]:
-        """The body point `out` of the way from midline to cage, `down` of the way from apex to dome (both 0..1)."""
+        """The body point `out` of the way from the middle to the cage, `down` of that from apex to dome (both 0..1)."""
         row = self.apex + down * (self.dome_row(side) - self.apex)
         return SIDES[side] * out * float(self.cage(row)), row
 
@@ -122,7 +111,7 @@ def sample_body(rng: np.random.Generator) -> Body:
     left_dome = right_dome + uniform(0.0, 0.07)
     width, midline = uniform(0.62, 0.76), uniform(-0.035, 0.035)
     pose = Pose(
-        angle=np.deg2rad(rng.normal(0, 2.5)).clip(-0.12, 0.12),
+        angle=min(max(rng.normal(0, 0.044), -0.12), 0.12),
         scale=uniform(0.9, 1.12),
         shift_x=uniform(-0.07, 0.07),
         shift_y=uniform(-0.03, 0.10),
@@ -150,52 +139,6 @@ def sample_body(rng: np.random.Generator) -> Body:
         breast=uniform(0.05, 0.11) if uniform() < 0.4 else 0.0,
         gas=uniform(0.07, 0.13) if uniform() < 0.6 else 0.0,
         air=uniform(0.56, 0.66),
-        marking=uniform(0.13, 0.2),
-        vessels=_sample_vessels(rng, midline, apex + 0.52 * (right_dome - apex), width),
-    )
-
-
-def _sample_vessels(rng: np.random.Generator, midline: float, hilum_row: float, width: float) -> Strokes:
-    """Both lungs' vessels: stems that leave the hila, twigs that leave the stems, and short ones further out."""
-    sign = np.repeat([1.0, -1.0], STEMS)
-    hila = np.stack([midline + sign * 0.14, hilum_row + np.where(sign < 0, 0.03, -0.02)], axis=1)
-    angles = np.tile(np.linspace(-1.2, 1.45, STEMS), 2) + rng.normal(0, 0.12, 2 * STEMS)
-    starts = hila + np.stack([sign * rng.uniform(-0.02, 0.03, 2 * STEMS), 0.1 * np.sin(angles)], axis=1)
-    stems = _wander(rng, starts, angles, rng.uniform(0.2, 0.55, 2 * STEMS), sign)
-    roots = np.tile(np.arange(2 * STEMS), 3)
-    leaving = angles[roots] + rng.choice([-1, 1], len(roots)) * rng.uniform(0.3, 0.9, len(roots))
-    forks = stems[roots, rng.integers(1, POINTS - 2, len(roots))]
-    twigs = _wander(rng, forks, leaving, rng.uniform(0.12, 0.26, len(roots)), sign[roots])
-    far_sign = np.repeat([1.0, -1.0], 30)
-    reach = np.stack([far_sign * rng.uniform(0.3, 0.95, 60) * width, hilum_row + rng.uniform(-0.42, 0.5, 60)], axis=1)
-    outward = np.arctan2(reach[:, 1] - hilum_row, np.abs(reach[:, 0]) - 0.1) + rng.normal(0, 0.35, 60)
-    far = _wander(rng, reach, outward, rng.uniform(0.06, 0.16, 60), far_sign)
-    groups = [
-        _taper(far, rng.uniform(0.007, 0.012, 60), 0.4),
-        _taper(twigs, rng.uniform(0.008, 0.016, len(roots)), 0.6),
-        _taper(stems, rng.uniform(0.012, 0.03, 2 * STEMS), 0.8),
-        Strokes(
-            np.stack([hila[:1], hila[-1:]]) + rng.uniform(-1, 1, (2, 3, 2)) * [0.02, 0.07],
-            np.full(2, 0.055),
-            np.ones(2),
-        ),
-    ]
-    return Strokes(*(np.concatenate(parts) for parts in zip(*groups, strict=True)))
-
-
-def _wander(rng, starts: np.ndarray, angles: np.ndarray, lengths: np.ndarray, sign: np.ndarray) -> np.ndarray:
-    """Lines [S, POINTS, 2] that set off at `angles` below the horizontal, away from the midline, and bend."""
-    bends = angles[:, None] + np.cumsum(rng.normal(0, 0.24, (len(angles), POINTS - 1)), axis=1)
-    steps = np.stack([sign[:, None] * np.cos(bends), np.sin(bends)], axis=2) * (lengths / (POINTS - 1))[:, None, None]
-    return starts[:, None] + np.concatenate([np.zeros((len(angles), 1, 2)), np.cumsum(steps, axis=1)], axis=1)
-
-
-def _taper(lines: np.ndarray, width: np.ndarray, strength: float) -> Strokes:
-    """Lines [S, POINTS, 2] in pieces of three points, outermost first, thinner and fainter towards their ends."""
-    starts = range(POINTS - 3, -1, -2)
-    shares = [1 - start / POINTS for start in starts]
-    return Strokes(
-        np.concatenate([lines[:, start : start + 3] for start in starts]),
-        np.concatenate([share * width for share in shares]),
-        np.concatenate([np.full(len(lines), share * strength) for share in shares]),
+        marking=uniform(0.11, 0.17),
+        vessels=sample_vessels(rng, midline, apex + 0.52 * (right_dome - apex), width),
     )

@@ -28,30 +28,32 @@ def report_path(index: int) -> str:
 
 
 def write_dataset(
-    folder: Path | str, seed: int, indices: Iterable[int], size: int, exclude: Collection[str] = ()
-) -> Path:
-    """Draw phantoms into a folder and return it. It then holds, for every index,
+    folder: Path, split: str, seed: int, indices: Iterable[int], size: int, exclude: Collection[str] = ()
+) -> None:
+    """Draw the phantoms of a split into a folder, which then holds, with ID = SPLIT/NAME for every index,
 
-    - images/NAME.png, whose text chunk says that this is no patient;
-    - masks/FINDING/NAME.png, 0 or 255, for each finding that is there;
-    - a row of labels.csv: image, one column of 0/1 a finding, then normal and clear: what was drawn;
-    - an entry of reports.json, RadGraph's format.
+    - images/ID.png, whose text chunk says that this is no patient;
+    - masks/FINDING/ID.png, 0 or 255, for each finding that is there;
+    - SPLIT.csv, a row an image: its ID, one column of 0/1 a finding, then normal and clear: what was drawn;
+    - SPLIT_reports.json, RadGraph's format.
     """
-    folder, columns, reports = Path(folder), [*FINDINGS, NORMAL, CLEAR], {}
-    notice = PngInfo()
-    notice.add_text("Description", NOTICE)
-    (folder / "images").mkdir(parents=True, exist_ok=True)
-    with open(folder / "labels.csv", "w", newline="", encoding="utf-8") as file:
+    columns, reports = [*FINDINGS, NORMAL, CLEAR], {}
+    (folder / "images" / split).mkdir(parents=True, exist_ok=True)
+    with open(folder / f"{split}.csv", "w", newline="", encoding="utf-8") as file:
         rows = csv.writer(file)
         rows.writerow(["image", *columns])
         for index in indices:
-            phantom, name = draw(seed, index, size, exclude), study_name(index)
-            Image.fromarray(phantom.image).save(folder / "images" / f"{name}.png", pnginfo=notice)
+            phantom, name = draw(seed, index, size, exclude), f"{split}/{study_name(index)}.png"
+            _save(folder / "images" / name, phantom.image)
             for finding, mask in phantom.masks.items():
-                path = folder / "masks" / finding / f"{name}.png"
-                path.parent.mkdir(parents=True, exist_ok=True)
-                Image.fromarray(mask.astype(np.uint8) * 255).save(path, pnginfo=notice)
-            rows.writerow([f"images/{name}.png", *truth(phantom, columns).tolist()])
+                _save(folder / "masks" / finding / name, mask.astype(np.uint8) * 255)
+            rows.writerow([name.removesuffix(".png"), *truth(phantom, columns).tolist()])
             reports[report_path(index)] = phantom.graph
-    (folder / "reports.json").write_text(json.dumps(reports, indent=1), encoding="utf-8")
-    return folder
+    (folder / f"{split}_reports.json").write_text(json.dumps(reports, indent=1), encoding="utf-8")
+
+
+def _save(path: Path, pixels: np.ndarray) -> None:
+    notice = PngInfo()
+    notice.add_text("Description", NOTICE)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(pixels).save(path, pnginfo=notice)

@@ -6,15 +6,15 @@ from typing import Self
 import numpy as np
 
 from mavl.data.phantom.anatomy import Scene
-from mavl.data.phantom.body import SIDES, Body, spline
+from mavl.data.phantom.body import SIDES, Body
 from mavl.data.phantom.finding import Finding, sample_side
-from mavl.data.phantom.view import Strokes
+from mavl.data.phantom.view import Strokes, spline
 
 
 def paint_line(scene: Scene, points: list[tuple[float, float]], width: float, density: float) -> np.ndarray:
     """A smooth line through body points, added to the tissue; returns its mask, bool [size, size]."""
     line = scene.view.strokes(Strokes.single(spline(points), width))
-    scene.tissue += np.float32(density) * line
+    scene.tissue += density * line
     return line > 0.25 * line.max()
 
 
@@ -30,7 +30,7 @@ class Pacemaker(Finding):
     @classmethod
     def sample(cls, rng: np.random.Generator, body: Body) -> Self:
         side = "left" if rng.uniform() < 0.8 else "right"
-        centre = (SIDES[side] * (rng.uniform(0.72, 0.88) * body.width), body.apex + rng.uniform(0.26, 0.42))
+        centre = (SIDES[side] * rng.uniform(0.72, 0.88) * body.width, body.apex + rng.uniform(0.26, 0.42))
         return cls(side, centre, (rng.uniform(0.09, 0.12), rng.uniform(0.075, 0.1)), bool(rng.uniform() < 0.5))
 
     @property
@@ -39,10 +39,10 @@ class Pacemaker(Finding):
 
     def paint(self, scene: Scene) -> np.ndarray:
         body, view = scene.body, scene.view
-        across = np.abs(view.x - np.float32(self.centre[0])) / np.float32(self.half[0])
-        down = np.abs(view.y - np.float32(self.centre[1])) / np.float32(self.half[1])
-        case = 1 - (across**3 + down**3) ** np.float32(1 / 3)
-        scene.tissue += np.float32(0.85) * view.edge(case, 0.1)
+        across = np.abs(view.x - self.centre[0]) / self.half[0]
+        down = np.abs(view.y - self.centre[1]) / self.half[1]
+        case = 1 - (across**3 + down**3) ** (1 / 3)
+        scene.tissue += 0.85 * view.edge(case, 0.1)
         mask = case > 0
         x, y = self.centre
         carina, heart = body.carina[1], body.heart_row
@@ -77,7 +77,7 @@ class Catheter(Finding):
     def sample(cls, rng: np.random.Generator, body: Body) -> Self:
         jugular = bool(rng.uniform() < 0.5)
         side = "right" if jugular and rng.uniform() < 0.7 else sample_side(rng)
-        return cls(side, jugular, rng.uniform(0.35, 1.0), rng.uniform(0.013, 0.02))
+        return cls(side, jugular, rng.uniform(0.35, 1.0), rng.uniform(0.017, 0.026))
 
     @property
     def anatomies(self) -> tuple[str, ...]:
@@ -93,7 +93,7 @@ class Catheter(Finding):
         cava = body.midline - 0.115
         end = top + self.tip * (bottom - top)
         points = [*start, (cava + 0.01, top), (cava - 0.01, (top + end) / 2), (cava - 0.015, end)]
-        return paint_line(scene, points, self.width, 0.4)
+        return paint_line(scene, points, self.width, 0.6)
 
 
 @dataclass(frozen=True)
@@ -117,7 +117,7 @@ class Tube(Finding):
         if self.gastric:
             floor = body.left_dome
             points = [(x + 0.02, top), (x + 0.02, body.carina[1]), (x + 0.05, floor - 0.1), (x + 0.14, floor + 0.1)]
-            return paint_line(scene, [*points, (x + 0.14 + 0.35 * self.tip, floor + 0.2)], 0.026, 0.34)
+            return paint_line(scene, [*points, (x + 0.14 + 0.35 * self.tip, floor + 0.2)], 0.032, 0.55)
         tip = body.apex + self.tip * (body.carina[1] - body.apex)
-        walls = [paint_line(scene, [(x + at, top), (x + at, tip)], 0.015, 0.3) for at in (-0.028, 0.028)]
-        return np.logical_or(*walls) | paint_line(scene, [(x, top), (x, tip)], 0.018, 0.36)
+        walls = [paint_line(scene, [(x + at, top), (x + at, tip)], 0.016, 0.4) for at in (-0.028, 0.028)]
+        return np.logical_or(*walls) | paint_line(scene, [(x, top), (x, tip)], 0.03, 0.6)

@@ -1,5 +1,6 @@
 """From attenuation to a film: exposure, scatter, blur, grain and what lies on the cassette."""
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -7,7 +8,8 @@ from PIL import Image, ImageFilter
 
 from mavl.data.phantom.view import View
 
-AIR_OUTSIDE, METAL = 0.12, 1.5  # attenuations that an average exposure shows as black and white
+AIR_OUTSIDE, METAL = 0.14, 1.64  # attenuations that an average exposure shows as black and white
+SHOULDER = 1.25  # how soon the film's response levels off
 
 
 @dataclass(frozen=True)
@@ -31,11 +33,11 @@ def sample_exposure(rng: np.random.Generator) -> Exposure:
     return Exposure(
         black=AIR_OUTSIDE + uniform(-0.04, 0.08),
         white=METAL + uniform(-0.14, 0.2),
-        gamma=uniform(0.62, 1.05),
+        gamma=uniform(0.58, 0.95),
         tilt=(rng.normal(0, 0.04), rng.normal(0, 0.04)),
         blur=uniform(0, 0.0035),
-        grain=uniform(0.004, 0.022),
-        collimation=tuple(borders),
+        grain=uniform(0.004, 0.018),
+        collimation=tuple(borders.tolist()),
         marker=(uniform(0.86, 0.93), uniform(0.06, 0.14)) if uniform() < 0.5 else None,
     )
 
@@ -44,11 +46,11 @@ def develop(attenuation: np.ndarray, exposure: Exposure, view: View, rng: np.ran
     """Attenuation [size, size] -> grey image uint8 [size, size]; dense is bright."""
     size = view.size
     ramp = np.linspace(-0.5, 0.5, size, dtype=np.float32)
-    tilted = attenuation + np.float32(exposure.tilt[0]) * ramp + np.float32(exposure.tilt[1]) * ramp[:, None]
-    level = (tilted - np.float32(exposure.black)) * np.float32(1 / (exposure.white - exposure.black))
-    grey = np.maximum(level, 0) ** np.float32(exposure.gamma)
-    grey = np.tanh(np.float32(1.25) * grey) * np.float32(255 / np.tanh(1.25))  # the film's shoulder
-    grey += np.float32(255 * exposure.grain) * rng.standard_normal((size, size), dtype=np.float32)
+    tilted = attenuation + exposure.tilt[0] * ramp + exposure.tilt[1] * ramp[:, None]
+    level = (tilted - exposure.black) * (1 / (exposure.white - exposure.black))
+    grey = np.maximum(level, 0) ** exposure.gamma
+    grey = np.tanh(SHOULDER * grey) * (255 / math.tanh(SHOULDER))
+    grey += 255 * exposure.grain * rng.standard_normal((size, size), dtype=np.float32)
     image = Image.fromarray(np.clip(grey, 0, 255).astype(np.uint8))
     film = np.array(image.filter(ImageFilter.GaussianBlur(exposure.blur * size)))
     _lay_on_cassette(film, exposure)

@@ -162,7 +162,8 @@ def _state(rng: np.random.Generator, report: Report, template: str, finding: str
                 report.relate(str(int(named) - 1), "modify", named)
         elif piece == "{places}":
             for number, anatomy in enumerate(located.anatomies):
-                report.say("and the" if number else "")
+                if number:
+                    report.say("and the")
                 wordings = PLACES[anatomy]
                 roots.append(report.name_place(wordings[rng.integers(len(wordings))]))
         else:
@@ -187,7 +188,8 @@ def _deny(report: Report, template: str, findings: Sequence[str]) -> None:
     before, after = template.split("{findings}")
     report.say(before)
     for number, finding in enumerate(findings):
-        report.say("" if number == 0 else "or" if number == len(findings) - 1 else ",")
+        if number:
+            report.say("or" if number == len(findings) - 1 else ",")
         report.name(finding, "OBS-DA")
         report.mark(finding, "unspecified", vocab.ABSENT)
     report.say(after)

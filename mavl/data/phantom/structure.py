@@ -85,11 +85,10 @@ class Hernia(Finding):
 
     def paint(self, scene: Scene) -> np.ndarray:
         view = scene.view
-        distance = view.distance_to(self.centre) * (1 + np.float32(0.06) * scene.clouds)
-        sac = view.edge(np.float32(self.radius) - distance, 0.015)
-        gas = view.edge(np.float32(self.radius - 0.018) - distance, 0.02)
-        gas = gas * view.edge(np.float32(self.centre[1] - 0.1 * self.radius) - view.y)
-        scene.tissue += np.float32(0.22) * sac - np.float32(0.4) * gas
+        distance = view.distance_to(self.centre) * (1 + 0.06 * scene.clouds)
+        sac = view.edge(self.radius - distance, 0.015)
+        gas = view.edge(self.radius - 0.018 - distance, 0.02) * view.edge(self.centre[1] - 0.1 * self.radius - view.y)
+        scene.tissue += 0.22 * sac - 0.4 * gas
         return distance < self.radius
 
 
@@ -98,19 +97,19 @@ class Fracture(Finding):
     """A step in one clavicle, or in neighbouring ribs: a gap, and an outer fragment that is displaced."""
 
     side: str
-    ribs: tuple[tuple[int, float], ...]  # number of `rib_course`, and how far along it breaks; none: the clavicle
-    at: float  # distance from the midline where a clavicle breaks
+    ribs: tuple[int, ...]  # numbers of `rib_course`; none: the clavicle
+    at: tuple[float, ...]  # where each bone breaks: how far along the rib, or how far from the middle
     step: float  # how far the outer fragment lies too low: in rib spacings, or body units
 
     @classmethod
     def sample(cls, rng: np.random.Generator, body: Body) -> Self:
         side = sample_side(rng)
         if rng.uniform() < 0.35:
-            return cls(side, (), rng.uniform(0.3, 0.5), rng.uniform(0.055, 0.085))
+            return cls(side, (), (rng.uniform(0.3, 0.5),), rng.uniform(0.065, 0.1))
         first = int(rng.integers(2, 5))
-        numbers = range(first, first + int(rng.integers(2, 4)))
-        along = rng.uniform(0.55, 0.8) + rng.uniform(-0.06, 0.06, len(numbers))
-        return cls(side, tuple(zip(numbers, along.tolist(), strict=True)), 0.0, rng.uniform(0.4, 0.6))
+        ribs = tuple(range(first, first + int(rng.integers(3, 5))))
+        along = rng.uniform(0.55, 0.8) + rng.uniform(-0.06, 0.06, len(ribs))
+        return cls(side, ribs, tuple(along.tolist()), rng.uniform(0.5, 0.7))
 
     @property
     def anatomies(self) -> tuple[str, ...]:
@@ -121,26 +120,27 @@ class Fracture(Finding):
 
     def _break_clavicle(self, scene: Scene) -> np.ndarray:
         offset = scene.view.y - clavicle_course(scene)
-        outer = scene.view.edge(scene.out - np.float32(self.at)) * scene.side(self.side)
-        scene.tissue += outer * (
-            clavicle_profile(scene, offset - np.float32(self.step)) - clavicle_profile(scene, offset)
-        )
-        near = np.abs(scene.out - np.float32(self.at)) < 0.12
-        return near & (offset > -0.05) & (offset < 0.05 + self.step) & scene.side(self.side)
+        beyond, side = scene.out - self.at[0], scene.side(self.side)
+        inner = clavicle_profile(scene, offset)
+        outer = clavicle_profile(scene, offset - self.step)
+        dense = 1 + 1.4 * np.exp(-np.abs(beyond) * 8)  # bruised tissue, overlapping ends
+        here, there = scene.view.edge(beyond + 0.02), scene.view.edge(-beyond)
+        scene.tissue += side * (here * dense * outer + (there * dense - 1) * inner)
+        return side & (np.abs(beyond) < 0.12) & (offset > -0.05) & (offset < 0.05 + self.step)
 
     def _break_ribs(self, scene: Scene) -> np.ndarray:
         along, number = rib_course(scene)
         side = scene.side(self.side) & (along < 1.04)
-        bone = np.float32(RIB_CONTRAST * scene.body.rib_contrast)
+        bone = RIB_CONTRAST * scene.body.rib_contrast
         intact, mask = rib_profile(scene, number), np.zeros(side.shape, dtype=bool)
-        for rib, at in self.ribs:
-            beyond = along - np.float32(at)
-            moved = number - np.float32(self.step) * np.clip(1 - beyond / np.float32(0.6), 0, 1)
+        for rib, at in zip(self.ribs, self.at, strict=True):
+            beyond = along - at
+            moved = number - self.step * np.clip(1 - beyond / 0.6, 0, 1)
             inner = side * intact * (np.floor(number) == rib)
             outer = side * rib_profile(scene, moved) * (np.floor(moved) == rib)
-            dense = 1 + np.float32(1.2) * np.exp(-np.abs(beyond) * np.float32(12))  # the broken ends overlap and heal
-            here = scene.view.edge(beyond - np.float32(0.015), 0.02)
-            there = scene.view.edge(-beyond - np.float32(0.015), 0.02)
+            dense = 1 + 4 * np.exp(-np.abs(beyond) * 7)  # the broken ends overlap and heal
+            here = scene.view.edge(beyond - 0.015, 0.02)
+            there = scene.view.edge(-beyond - 0.015, 0.02)
             scene.tissue += bone * (here * dense * outer + (there * dense - 1) * inner)
             mask |= side & (np.abs(beyond) < 0.14) & (number > rib) & (number < rib + 1 + self.step)
         return mask

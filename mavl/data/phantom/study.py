@@ -49,7 +49,7 @@ CLASHES = (
 )  # pairs that would hide each other
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Phantom:
     """One synthetic study of nobody.
 
@@ -75,8 +75,8 @@ class Phantom:
 def draw(seed: int, index: int, size: int = 224, exclude: Collection[str] = ()) -> Phantom:
     """Study number `index` of a seed; the same anatomy, findings and report at every size (in pixels).
 
-    Findings to `exclude` are taken away from the study, which stays as it was otherwise; its report does not mention
-    them. Raises ValueError for names that are not in `FINDINGS`, a size under 32, or a negative seed or index.
+    Findings to `exclude` are taken away from the study, which keeps its other findings and its body; its report does
+    not mention them. Raises ValueError for names that are not in `FINDINGS`, a size under 32, a negative seed or index.
     """
     _check_names(exclude, FINDINGS)
     if size < MIN_SIZE or seed < 0 or index < 0:

@@ -1,9 +1,12 @@
 """From the body to pixels: coordinates, tabulated curves, strokes and clouds, the same picture at every size.
 
+Images are float32 throughout: Python's numbers leave their type alone, NumPy's own float64 would double the time.
+
 Body coordinates: x to the patient's left, which a film shows on the image's right; y towards the feet; the origin
 in mid-chest. The unit is half an image's side in a phantom whose pose has scale 1.
 """
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -45,26 +48,31 @@ class View:
         self.pixel = 2 / (size * pose.scale)
         frame = (2 * np.arange(size, dtype=np.float32) + 1) / size - 1
         across, down = (frame - pose.shift_x)[None, :], (frame - pose.shift_y)[:, None]
-        cosine, sine = np.cos(pose.angle) / pose.scale, np.sin(pose.angle) / pose.scale
-        self.x = (np.float32(cosine) * across + np.float32(sine) * down).astype(np.float32)
-        self.y = (np.float32(cosine) * down - np.float32(sine) * across).astype(np.float32)
+        cosine, sine = math.cos(pose.angle) / pose.scale, math.sin(pose.angle) / pose.scale
+        self.x = cosine * across + sine * down
+        self.y = cosine * down - sine * across
 
     def to_pixels(self, points: np.ndarray) -> np.ndarray:
         """Body points [..., 2] -> pixel coordinates [..., 2]; the first pixel's centre is (0, 0)."""
         x, y = points[..., 0] * self.pose.scale, points[..., 1] * self.pose.scale
-        cosine, sine = np.cos(self.pose.angle), np.sin(self.pose.angle)
+        cosine, sine = math.cos(self.pose.angle), math.sin(self.pose.angle)
         across = cosine * x - sine * y + self.pose.shift_x
         down = sine * x + cosine * y + self.pose.shift_y
         return (np.stack([across, down], axis=-1) + 1) * self.size / 2 - 0.5
 
     def edge(self, distance: np.ndarray, softness: float = 0.0) -> np.ndarray:
-        """0 outside (negative distance) to 1 inside, over `softness`, but never sharper than a pixel."""
-        ramp = np.clip(distance * np.float32(1 / max(softness, self.pixel)) + np.float32(0.5), 0, 1)
-        return ramp * ramp * (3 - 2 * ramp)
+        """0 outside (negative distance) to 1 inside, over `softness`; never sharper than a pixel's length."""
+        ramp = distance * (1 / max(softness, self.pixel))
+        ramp += 0.5
+        np.clip(ramp, 0, 1, out=ramp)
+        smooth = 3 - 2 * ramp
+        smooth *= ramp
+        smooth *= ramp
+        return smooth
 
     def distance_to(self, centre: Sequence[float]) -> np.ndarray:
         """Distance of every pixel to a body point, [size, size]."""
-        return np.hypot(self.x - np.float32(centre[0]), self.y - np.float32(centre[1]))
+        return np.hypot(self.x - centre[0], self.y - centre[1])
 
     def strokes(self, strokes: Strokes) -> np.ndarray:
         """Lines, later ones on top, -> [size, size] in 0..1.
@@ -77,9 +85,8 @@ class View:
         widths = strokes.width * (SUPERSAMPLING / self.pixel)
         drawn = np.maximum(1, np.rint(widths)).astype(int)
         fills = np.rint(255 * strokes.strength * np.minimum(1, widths / drawn)).astype(int)
-        for line, width, fill in zip(
-            lines.reshape(len(lines), -1).tolist(), drawn.tolist(), fills.tolist(), strict=True
-        ):
+        flat = lines.reshape(len(lines), -1)  # x, y, x, y, …
+        for line, width, fill in zip(flat.tolist(), drawn.tolist(), fills.tolist(), strict=True):
             draw.line(line, fill=fill, width=width, joint="curve" if width > 3 else None)
         return np.asarray(canvas.reduce(SUPERSAMPLING), dtype=np.float32) / 255
 
@@ -87,7 +94,7 @@ class View:
         """Smooth noise [size, size] of unit variance or so: one octave for each number of cells across the frame."""
         octaves = [rng.standard_normal((number, number), dtype=np.float32) for number in cells]
         resized = (Image.fromarray(octave).resize((self.size,) * 2, Image.Resampling.BICUBIC) for octave in octaves)
-        return sum(np.asarray(octave) for octave in resized) * np.float32(1 / np.sqrt(len(cells)))
+        return sum(np.asarray(octave) for octave in resized) / math.sqrt(len(cells))
 
 
 class Curve:
@@ -109,5 +116,22 @@ class Curve:
 
     def __call__(self, positions: np.ndarray) -> np.ndarray:
         """The value at each position, in the positions' shape."""
-        steps = (np.asarray(positions, dtype=np.float32) - np.float32(self.LOW)) * np.float32(1 / self.STEP)
+        steps = (np.asarray(positions, dtype=np.float32) - self.LOW) * (1 / self.STEP)
         return self.table.take(steps.astype(np.int32), mode="clip")
+
+
+def spline(points: list[tuple[float, float]], number: int = 24) -> np.ndarray:
+    """A smooth line [number, 2] through body points (Catmull-Rom)."""
+    points = np.asarray(points, dtype=np.float64)
+    padded = np.concatenate([2 * points[:1] - points[1:2], points, 2 * points[-1:] - points[-2:-1]])
+    at = np.linspace(0, len(points) - 1, number)
+    segment = np.minimum(at.astype(int), len(points) - 2)
+    t = (at - segment)[:, None]
+    before, start, end, after = (padded[segment + offset] for offset in range(4))
+    slope_start, slope_end = (end - before) / 2, (after - start) / 2
+    return (
+        (2 * t**3 - 3 * t**2 + 1) * start
+        + (t**3 - 2 * t**2 + t) * slope_start
+        + (3 * t**2 - 2 * t**3) * end
+        + (t**3 - t**2) * slope_end
+    )

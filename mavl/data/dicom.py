@@ -1,0 +1,106 @@
+"""DICOM files: refuse what is not one whole grey image, decode what is."""
+
+import os
+import struct
+from typing import BinaryIO
+
+import numpy as np
+import pydicom
+from PIL import Image
+from pydicom.pixels import apply_modality_lut, apply_voi_lut, get_decoder
+from pydicom.uid import (
+    DeflatedExplicitVRLittleEndian,
+    ExplicitVRBigEndian,
+    ExplicitVRLittleEndian,
+    ImplicitVRLittleEndian,
+)
+
+from mavl.data.grey import ImageError, to_8_bits
+
+_UNDEFINED_LENGTH = 0xFFFFFFFF
+_PIXEL_DATA, _ITEM, _END_OF_ITEMS = (0x7FE0, 0x0010), (0xFFFE, 0xE000), (0xFFFE, 0xE0DD)
+_NEEDED = ("Rows", "Columns", "BitsAllocated", "BitsStored", "PixelRepresentation", "PhotometricInterpretation")
+
+
+def decode_dicom(file: BinaryIO) -> Image.Image:
+    """The one grey frame of a DICOM file.
+
+    A window gives black and white where there is one; without it 8-bit pixels that nothing rescales are taken as they
+    are, and any others from their minimum to their maximum.
+    """
+    check_dicom(file)
+    file.seek(0)
+    dataset = pydicom.dcmread(file, force=True)
+    dataset.file_meta.TransferSyntaxUID = _transfer_syntax(dataset)
+    stored = dataset.pixel_array
+    values = apply_modality_lut(stored, dataset)
+    pixels = apply_voi_lut(values, dataset, prefer_lut=False)
+    if dataset.get("WindowCenter") is not None and dataset.get("WindowWidth") is not None:
+        low, high = apply_voi_lut(np.array([-np.inf, np.inf]), dataset, prefer_lut=False)
+    elif dataset.BitsStored == 8 and dataset.PixelRepresentation == 0 and np.array_equal(pixels, stored):
+        low, high = 0, 255
+    else:
+        low, high = pixels.min(), pixels.max()
+    grey = to_8_bits(pixels, low, high)
+    # Inverted here and not as stored, where it would be 2**BitsStored - 1 - x: a window counts on the stored direction.
+    return Image.fromarray(255 - grey if dataset.PhotometricInterpretation == "MONOCHROME1" else grey)
+
+
+def check_dicom(file: BinaryIO) -> None:
+    """Refuse a DICOM file that is not one grey image in a known encoding with all of its pixel data."""
+    dataset = pydicom.dcmread(file, force=True, stop_before_pixels=True)
+    if "Rows" not in dataset and "SOPClassUID" not in dataset:
+        raise ImageError("neither an image nor DICOM, or cut short within the DICOM header")
+    syntax = _transfer_syntax(dataset)
+    # Deflated, the file has no pixel data in sight; but cut short it does not inflate, and has not come this far.
+    length = None if syntax == DeflatedExplicitVRLittleEndian else _whole_pixel_data(file, dataset)
+    missing = [name for name in _NEEDED if name not in dataset]
+    if missing:
+        raise ImageError(f"DICOM without {', '.join(missing)}")
+    rows, columns, photometric = dataset.Rows, dataset.Columns, dataset.PhotometricInterpretation
+    if photometric not in ("MONOCHROME1", "MONOCHROME2"):
+        raise ImageError(f"DICOM with {photometric} pixels; expected MONOCHROME1 or MONOCHROME2")
+    if (frames := int(dataset.get("NumberOfFrames") or 1)) > 1:
+        raise ImageError(f"DICOM with {frames} frames; expected one")
+    if Image.MAX_IMAGE_PIXELS and rows * columns > 2 * Image.MAX_IMAGE_PIXELS:
+        raise ImageError(f"DICOM of {rows} x {columns} pixels; Pillow's limit is {2 * Image.MAX_IMAGE_PIXELS} pixels")
+    try:
+        readable = get_decoder(syntax).is_available
+    except NotImplementedError:
+        readable = False
+    if not readable:
+        raise ImageError(f"DICOM in a transfer syntax for which there is no decoder: {syntax.name} ({syntax})")
+    needed = (rows * columns * dataset.BitsAllocated + 7) // 8
+    if length is not None and not syntax.is_compressed and length < needed:
+        raise ImageError(f"DICOM with {length} bytes of pixel data; {rows} x {columns} pixels need {needed}")
+
+
+def _transfer_syntax(dataset: pydicom.FileDataset) -> pydicom.uid.UID:
+    """The transfer syntax of a DICOM file, or the one that was guessed for it where it does not say."""
+    implicit, little = dataset.original_encoding
+    guessed = ImplicitVRLittleEndian if implicit else ExplicitVRLittleEndian if little else ExplicitVRBigEndian
+    return dataset.file_meta.get("TransferSyntaxUID") or guessed
+
+
+def _whole_pixel_data(file: BinaryIO, dataset: pydicom.FileDataset) -> int | None:
+    """The length in bytes of the pixel data at which the file stands, None for fragments; ImageError if it is cut."""
+    implicit, little = dataset.original_encoding
+    order = "<" if little else ">"
+    tag = file.read(4)
+    if len(tag) < 4 or struct.unpack(f"{order}HH", tag) != _PIXEL_DATA:
+        raise ImageError("DICOM without pixel data, or cut short before it")
+    field = file.read(4 if implicit else 8)[-4:]  # when explicit, the type and two reserved bytes stand before it
+    length = struct.unpack(f"{order}L", field)[0] if len(field) == 4 else 0
+    size = os.fstat(file.fileno()).st_size
+    if length != _UNDEFINED_LENGTH:
+        if (present := size - file.tell()) < length:
+            raise ImageError(f"truncated: {present} of {length} bytes of pixel data")
+        return length
+    while len(item := file.read(8)) == 8:
+        *tag, length = struct.unpack("<HHL", item)  # fragments are always little-endian
+        if tuple(tag) == _END_OF_ITEMS:
+            return None
+        if tuple(tag) != _ITEM:
+            raise ImageError(f"DICOM whose compressed pixel data is broken at byte {file.tell() - 8}")
+        file.seek(length, os.SEEK_CUR)
+    raise ImageError("truncated: the compressed pixel data has no end")
