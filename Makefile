@@ -15,7 +15,8 @@ $(INSTALLED): requirements.txt pyproject.toml
 demo: $(INSTALLED)
 	$(BIN)/python -m mavl.data.phantom --out $(DEMO)/phantoms --split test --number 600 --seed 1 --size 112
 	$(BIN)/python -m mavl.data.phantom --out $(DEMO)/phantoms --split valid --number 300 --seed 2 --size 112
-	$(BIN)/python train_mavl.py --config configs/demo.yaml --resume
+	ACCELERATE_USE_CPU=true $(BIN)/accelerate launch --multi_gpu --num_processes 2 --num_machines 1 --mixed_precision no \
+	  --dynamo_backend no --num_cpu_threads_per_process 1 train_mavl.py --config configs/demo.yaml --resume
 	$(BIN)/python zero_shot_classify.py --config configs/zero_shot/phantom_mavl.yaml --head supervised
 	$(BIN)/python zero_shot_classify.py --config configs/zero_shot/phantom_mavl.yaml --head contrastive
 	@echo "example phantoms: $(DEMO)/phantoms/test.png; model: $(DEMO)/best; tables and curves: $(DEMO)/zero_shot"

@@ -21,7 +21,7 @@ class _Override(argparse.Action):
 
     def __call__(self, parser, namespace, values, option_string=None):
         value = json.dumps(values)  # a folder may be called 2024 or no
-        namespace.overrides.append(f"{self.key}={value}" if self.key else values)
+        namespace.overrides = [*namespace.overrides, f"{self.key}={value}" if self.key else values]
 
 
 def override_flags(parser: argparse.ArgumentParser, flags: dict[str, tuple[str, type, str]]) -> None:
@@ -41,8 +41,8 @@ def complain_in_one_line(main: Callable[[], None]) -> Callable[[], int]:
     def wrapped() -> int:
         try:
             main()
-        except (ValueError, KeyError, OSError, RuntimeError) as error:
-            if os.environ.get("MAVL_TRACEBACK") == "1" or not type(error).__module__.startswith("mavl"):
+        except Exception as error:
+            if os.environ.get("MAVL_TRACEBACK") == "1" or type(error).__module__.partition(".")[0] != "mavl":
                 raise
             print(f"error: {error}", file=sys.stderr)
             return 2

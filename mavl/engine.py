@@ -17,10 +17,11 @@ import torch
 from accelerate import Accelerator
 from accelerate.utils import GradientAccumulationPlugin, broadcast, gather_object, set_seed
 from torch import Tensor, nn
-from torch.utils.data import DataLoader, Dataset, Sampler
+from torch.utils.data import DataLoader, Dataset
 from tqdm import tqdm
 
 from mavl.cpu import keep_freed_memory
+from mavl.data.loading import build_loader
 from mavl.progress import progress_bar
 from mavl.resume import Checkpoints, Progress
 from mavl.settings import TrainSettings
@@ -207,19 +208,6 @@ def check_device(accelerator: Accelerator) -> None:
         raise ValueError("fp16 needs a GPU (on a CPU it would silently be fp32); use mixed_precision bf16 or no")
 
 
-class _Fixed(Sampler[list]):
-    """Batches that are known beforehand."""
-
-    def __init__(self, batches: Sequence[list]):
-        self.batches = batches
-
-    def __iter__(self):
-        return iter(self.batches)
-
-    def __len__(self) -> int:
-        return len(self.batches)
-
-
 @torch.no_grad()
 def predict(
     accelerator: Accelerator,
@@ -238,13 +226,8 @@ def predict(
     """
     batches = [list(keys[start : start + batch_size]) for start in range(0, len(keys), batch_size)]
     mine = batches[accelerator.process_index :: accelerator.num_processes]
-    loader = DataLoader(
-        dataset,
-        batch_sampler=_Fixed(mine),
-        num_workers=min(workers, len(mine)),
-        pin_memory=accelerator.device.type == "cuda",
-        generator=torch.Generator(),
-    )
+    workers, pin_memory = min(workers, len(mine)), accelerator.device.type == "cuda"
+    loader = build_loader(dataset, mine, workers, pin_memory)
     rows: list[tuple[list[int], dict[str, np.ndarray]]] = []
     for batch in progress_bar(loader, description=description, unit="batch", show=accelerator.is_main_process):
         results = compute(to_device(batch, accelerator.device))

@@ -13,11 +13,11 @@ from mavl import checkpoint
 from mavl.backbones import load_pretrained
 from mavl.bank import Bank, build_bank
 from mavl.books import Books, read_books
+from mavl.data.loading import build_loader
 from mavl.data.pretraining import (
     EpochBatches,
     PretrainingDataset,
     open_data,
-    training_loader,
     write_left_out,
 )
 from mavl.engine import Fit, build_accelerator, predict
@@ -117,7 +117,8 @@ def run(settings: PretrainSettings, resume: bool = False) -> Progress:
     scheduler = build_scheduler(
         optimizer, lr=settings.optimizer.lr, steps_per_epoch=batches.steps_per_epoch, **schedule
     )
-    loader = training_loader(data.train, batches, settings.data.workers, accelerator.device.type == "cuda")
+    pin_memory = accelerator.device.type == "cuda"
+    loader = build_loader(data.train, batches, settings.data.workers, pin_memory, persistent=True)
     accelerator.print(
         f"{len(data.train)} training and {len(data.valid)} validation images, {len(bank.findings)} findings × "
         f"{len(bank.aspects)} aspects; {accelerator.num_processes} × {settings.data.batch_size} images a step, "

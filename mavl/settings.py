@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 from pydantic import Field, PositiveFloat, PositiveInt, field_validator
 
 from mavl.config import Settings
-from mavl.vocab import ASPECTS, FINDINGS, unknown_name
+from mavl.vocab import ASPECTS, FINDINGS, GROUNDING_ASPECTS, HEALTHY, unknown_name
 
 Share = Annotated[float, Field(ge=0, le=1)]
 NonNegativeFloat = Annotated[float, Field(ge=0)]
@@ -50,7 +50,10 @@ class TextSettings(Settings):
 
 
 class LoaderSettings(Settings):
-    """What all data sources share. batch_size is per process; max_bad_share: missing or unreadable images tolerated."""
+    """What all data sources share. batch_size is per process; max_bad_share: missing or unreadable images tolerated.
+
+    augment: "full" is the released recipe, "crop" its random crop and flip alone, "none" shows training images as test images.
+    """
 
     root: str | None = None
     batch_size: PositiveInt = 124
@@ -59,7 +62,7 @@ class LoaderSettings(Settings):
     check_images: Literal["exists", "header", "decode"] = "header"
     max_bad_share: Share = 0.0
     min_crop: Share = 0.2
-    augment: bool = True
+    augment: Literal["full", "crop", "none"] = "full"
 
 
 class MimicData(LoaderSettings):
@@ -154,17 +157,16 @@ class PretrainSettings(Settings):
         return findings
 
 
-class ZeroShotSettings(Settings):
-    """zero_shot_classify.py. protocol: "sound" or "released" (docs/protocols.md).
+class EvaluationSettings(Settings):
+    """What all evaluations of a benchmark share. protocol: "sound" or "released" (docs/protocols.md).
 
-    findings: the columns to report (all of the benchmark's when empty); text_encoder, max_length: if not the model's.
+    findings: those to report (all of the benchmark's when empty); text_encoder, max_length: if not the model's.
     """
 
     benchmark: str
     model_path: str | None = None
     root: str | None = None
     split: Literal["train", "valid", "test"] = "test"
-    head: Literal["supervised", "contrastive"] = "supervised"
     protocol: Literal["sound", "released"] = "sound"
     findings: tuple[str, ...] = ()
     descriptions: tuple[str, ...] = ("concept_gen/books/descriptions.json",)
@@ -179,4 +181,35 @@ class ZeroShotSettings(Settings):
     max_bad_share: Share = 0.0
     resamples: NonNegativeInt = 1000
     seed: int = 0
+
+    @property
+    def compared_with(self) -> tuple[str, ...]:
+        """Findings that the bank must hold besides the benchmark's."""
+        return ()
+
+
+class ZeroShotSettings(EvaluationSettings):
+    """zero_shot_classify.py. head: of the model, "supervised" (presence) or "contrastive" (text)."""
+
+    head: Literal["supervised", "contrastive"] = "supervised"
     output_dir: str = "runs/zero_shot"
+
+    @property
+    def compared_with(self) -> tuple[str, ...]:
+        return HEALTHY if self.head == "contrastive" else ()
+
+
+class GroundingSettings(EvaluationSettings):
+    """zero_shot_ground.py.
+
+    map_aspects, aggregation: how the attention of a finding's aspects becomes its map (mavl.heatmaps); layers: those of
+    the decoder to take it from, counted from 0 (all when empty); map_size: side in pixels at which map and mask are
+    compared; gallery: how many of the best and of the worst cases are shown.
+    """
+
+    map_aspects: Annotated[tuple[Literal[ASPECTS], ...], Field(min_length=1)] = GROUNDING_ASPECTS
+    aggregation: Literal["avg", "max", "global"] = "avg"
+    layers: tuple[NonNegativeInt, ...] = ()
+    map_size: PositiveInt = 224
+    gallery: NonNegativeInt = 4
+    output_dir: str = "runs/grounding"

@@ -23,6 +23,7 @@ from mavl.progress import progress_bar
 SPECIAL_TOKENS = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
 VOCABULARY_FILES = ("vocab.txt", "tokenizer.json")
 WEIGHT_FILES = ("model.safetensors", "pytorch_model.bin")
+DRAWN_SPREAD = 0.05
 ENCODER_FILES = ("config.json", *VOCABULARY_FILES, *WEIGHT_FILES)
 
 
@@ -156,12 +157,15 @@ def draw_bert(folder: Path, sentences: Iterable[str], seed: int, width: int = 12
     """Write a small BERT with weights drawn from a seed and a vocabulary learnt from the sentences.
 
     For tests and the demo, where no encoder can be downloaded. It knows no medicine: sentences that share words get
-    near vectors, no more. Weights are drawn wider than BERT's usual 0.02, so that attention tells words apart.
+    near vectors, no more. Weights are drawn wider than BERT's usual 0.02, so that attention tells words apart, and its
+    last norm centres and scales the sentences' vectors: what all of them share tells nothing, and small vectors start
+    the scores of locations, dot products over the whole width, near zero.
     """
     from transformers import BertConfig, BertModel
     from transformers.utils import logging
 
     logging.disable_progress_bar()
+    sentences = list(sentences)
     words = Counter(word for sentence in sentences for word in _words(sentence))
     letters = sorted({letter for word in words for letter in word})
     vocabulary = [*SPECIAL_TOKENS, *letters, *(f"##{letter}" for letter in letters)]
@@ -179,11 +183,25 @@ def draw_bert(folder: Path, sentences: Iterable[str], seed: int, width: int = 12
         bert = BertModel(config, add_pooling_layer=False)
     folder.mkdir(parents=True, exist_ok=True)
     config.save_pretrained(folder)
-    # not save_pretrained, whose weights none but their owner may read
-    (folder / "model.safetensors").write_bytes(serialize(bert.state_dict(), {"format": "pt"}))
     (folder / "vocab.txt").write_text("\n".join(vocabulary) + "\n", encoding="utf-8")
     (folder / "tokenizer_config.json").write_text(json.dumps({"tokenizer_class": "BertTokenizer"}))
+    _write_weights(folder, bert)
+    _standardise(bert.encoder.layer[-1].output.LayerNorm, TextEncoder(str(folder)).encode(sentences))
+    _write_weights(folder, bert)
     return folder
+
+
+@torch.no_grad()
+def _standardise(norm: torch.nn.LayerNorm, vectors: Tensor) -> None:
+    """Have the norm that gave the vectors [n, T] give them with mean 0 and spread DRAWN_SPREAD in each dimension."""
+    spread = vectors.std(dim=0, correction=0).clamp(min=0.1)
+    norm.bias.sub_(vectors.mean(dim=0)).mul_(DRAWN_SPREAD / spread)
+    norm.weight.mul_(DRAWN_SPREAD / spread)
+
+
+def _write_weights(folder: Path, bert) -> None:
+    """Not by save_pretrained, whose weights none but their owner may read."""
+    (folder / "model.safetensors").write_bytes(serialize(bert.state_dict(), {"format": "pt"}))
 
 
 def _words(sentence: str) -> list[str]:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from torch.utils.data import DataLoader, Dataset, Sampler
+from torch.utils.data import Dataset, Sampler
 
 from mavl.config import load
 from mavl.data.benchmarks import Benchmark, read_split
@@ -26,6 +26,10 @@ Key = tuple[int, int]
 
 class BadImagesError(ValueError):
     """Too many images are missing or unreadable; the message names the first ones, their rows and the setting."""
+
+
+class TooFewImagesError(ValueError):
+    """Fewer training images than one optimizer step takes; the message says what it takes."""
 
 
 class PretrainingDataset(Dataset):
@@ -68,7 +72,7 @@ class EpochBatches(Sampler[list[Key]]):
         self.epoch = self.first = 0
         if self.steps_per_epoch == 0:
             needed = batch_size * processes * accumulation
-            raise ValueError(
+            raise TooFewImagesError(
                 f"{length} training images do not fill one optimizer step of {needed} (batch size {batch_size} × "
                 f"{processes} processes × accumulation {accumulation}); lower the batch size"
             )
@@ -105,10 +109,13 @@ class PretrainingData:
 def open_data(settings: PretrainSettings, progress: bool = True) -> PretrainingData:
     """Open both splits of the configured source; every image file is checked before anything is trained.
 
-    BadImagesError when more than `data.max_bad_share` of a split is missing or unreadable; fewer are left out.
+    ManifestError for files of labels that do not fit, BadImagesError when more than `data.max_bad_share` of a split's
+    images are missing or unreadable; fewer are left out.
     """
     data, size, seed = settings.data, settings.model.image_size, settings.train.seed
-    transforms = (train_transform(size, data.min_crop, data.augment), eval_transform(size, _interpolation(data)))
+    plain = eval_transform(size, _interpolation(data))
+    augmented = train_transform(size, data.min_crop, augment=data.augment == "full")
+    transforms = (plain if data.augment == "none" else augmented, plain)
     datasets, left_out = {}, {}
     for name, transform in zip(("train", "valid"), transforms, strict=True):
         samples = _open_split(name, data, settings.findings, size)
@@ -152,28 +159,18 @@ def _without_bad(samples, split: str, data: LoaderSettings, progress: bool):
 
 
 def bad_images(paths, places, split: str, settings, progress: bool) -> dict[int, str]:
-    """Position -> "row: reason" of each bad image; BadImagesError when they are more than `max_bad_share`."""
+    """Position -> "row: reason" of each bad image; BadImagesError when they are more than `max_bad_share`, or all."""
     reasons = check_images(paths, settings.check_images, workers=max(1, settings.workers), progress=progress)
     lines = {position: f"{places[position]}: {reason}" for position, reason in sorted(reasons.items())}
-    if len(lines) > settings.max_bad_share * len(paths):
+    none_left = len(lines) == len(paths)
+    if none_left or len(lines) > settings.max_bad_share * len(paths):
         first = "\n  ".join(list(lines.values())[:10])
         raise BadImagesError(
             f"{len(lines)} of {len(paths)} images of the {split} split are missing or unreadable:\n  {first}\n"
-            "Mend them or --root, or raise max_bad_share to leave them out."
+            f"Mend them or --root{'' if none_left else ', or raise max_bad_share to leave them out'}."
         )
     return lines
 
 
 def write_left_out(path: Path, left_out: dict[str, list[str]]) -> None:
     path.write_text(json.dumps(left_out, indent=2) + "\n")
-
-
-def training_loader(dataset: PretrainingDataset, batches: EpochBatches, workers: int, pin_memory: bool) -> DataLoader:
-    return DataLoader(
-        dataset,
-        batch_sampler=batches,
-        num_workers=workers,
-        persistent_workers=workers > 0,
-        pin_memory=pin_memory,
-        generator=torch.Generator(),  # its own, so that starting an iterator draws nothing from the global one
-    )

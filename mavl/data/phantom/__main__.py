@@ -10,6 +10,7 @@ from functools import partial
 from pathlib import Path
 
 from mavl.data.phantom import FINDINGS, contact_sheet, draw, write_dataset
+from mavl.progress import progress_bar
 
 ON_SHEET = 24
 

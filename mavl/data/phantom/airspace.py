@@ -69,7 +69,7 @@ class Pneumothorax(LungFinding):
     @classmethod
     def sample(cls, rng: np.random.Generator, body: Body) -> Self:
         apical = bool(rng.uniform() < 0.5)
-        return cls(sample_side(rng), apical, rng.uniform(0.14, 0.25) if apical else rng.uniform(0.1, 0.24))
+        return cls(sample_side(rng), apical, rng.uniform(0.18, 0.3) if apical else rng.uniform(0.14, 0.28))
 
     @property
     def anatomies(self) -> tuple[str, ...]:
@@ -77,7 +77,7 @@ class Pneumothorax(LungFinding):
 
     @property
     def degree(self) -> str:
-        return grade(self.depth, 0.15, 0.2)
+        return grade(self.depth, 0.19, 0.24)
 
     def paint(self, scene: Scene) -> np.ndarray:
         body, y = scene.body, scene.view.y

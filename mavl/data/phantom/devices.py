@@ -77,7 +77,7 @@ class Catheter(Finding):
     def sample(cls, rng: np.random.Generator, body: Body) -> Self:
         jugular = bool(rng.uniform() < 0.5)
         side = "right" if jugular and rng.uniform() < 0.7 else sample_side(rng)
-        return cls(side, jugular, rng.uniform(0.35, 1.0), rng.uniform(0.017, 0.026))
+        return cls(side, jugular, rng.uniform(0.35, 1.0), rng.uniform(0.022, 0.032))
 
     @property
     def anatomies(self) -> tuple[str, ...]:
@@ -93,7 +93,7 @@ class Catheter(Finding):
         cava = body.midline - 0.115
         end = top + self.tip * (bottom - top)
         points = [*start, (cava + 0.01, top), (cava - 0.01, (top + end) / 2), (cava - 0.015, end)]
-        return paint_line(scene, points, self.width, 0.6)
+        return paint_line(scene, points, self.width, 0.85)
 
 
 @dataclass(frozen=True)

@@ -31,7 +31,7 @@ class Nodule(LungFinding):
 
     @classmethod
     def sample(cls, rng: np.random.Generator, body: Body) -> Self:
-        return cls(*sample_zone(rng), rng.uniform(0.048, 0.075), rng.uniform(0.38, 0.58))
+        return cls(*sample_zone(rng), rng.uniform(0.055, 0.085), rng.uniform(0.5, 0.75))
 
     @property
     def anatomies(self) -> tuple[str, ...]:

@@ -105,11 +105,11 @@ class Fracture(Finding):
     def sample(cls, rng: np.random.Generator, body: Body) -> Self:
         side = sample_side(rng)
         if rng.uniform() < 0.35:
-            return cls(side, (), (rng.uniform(0.3, 0.5),), rng.uniform(0.065, 0.1))
+            return cls(side, (), (rng.uniform(0.3, 0.5),), rng.uniform(0.09, 0.13))
         first = int(rng.integers(2, 5))
-        ribs = tuple(range(first, first + int(rng.integers(3, 5))))
+        ribs = tuple(range(first, first + int(rng.integers(4, 6))))
         along = rng.uniform(0.55, 0.8) + rng.uniform(-0.06, 0.06, len(ribs))
-        return cls(side, ribs, tuple(along.tolist()), rng.uniform(0.5, 0.7))
+        return cls(side, ribs, tuple(along.tolist()), rng.uniform(0.6, 0.85))
 
     @property
     def anatomies(self) -> tuple[str, ...]:
@@ -138,7 +138,7 @@ class Fracture(Finding):
             moved = number - self.step * np.clip(1 - beyond / 0.6, 0, 1)
             inner = side * intact * (np.floor(number) == rib)
             outer = side * rib_profile(scene, moved) * (np.floor(moved) == rib)
-            dense = 1 + 4 * np.exp(-np.abs(beyond) * 7)  # the broken ends overlap and heal
+            dense = 1 + 7 * np.exp(-np.abs(beyond) * 7)  # the broken ends overlap and heal
             here = scene.view.edge(beyond - 0.015, 0.02)
             there = scene.view.edge(-beyond - 0.015, 0.02)
             scene.tissue += bone * (here * dense * outer + (there * dense - 1) * inner)
