@@ -44,6 +44,7 @@ def main() -> None:
         about = result.about
         title = f"{about['title']} ({about['split']}), {about['head']} head, {about['protocol']} protocol"
         Console().print(table(result.evaluation, title, f"Thresholds: {about['thresholds']}."))
+        print(result.summary)
         print(f"table, scores and curves: {result.folder}")
 
 

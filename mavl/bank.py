@@ -28,6 +28,13 @@ class BankError(ValueError):
     """Banks that cannot be used together, or a file that holds none."""
 
 
+class UnknownFindingError(KeyError):
+    """A finding that is not in the bank; the message suggests near ones."""
+
+    def __str__(self) -> str:
+        return self.args[0]  # a KeyError shows its message in quotes
+
+
 @dataclass(frozen=True)
 class Bank:
     """vectors [F, A, T]: row (f, a) is aspect a of finding f; anatomy_vectors [51, T]; float32.
@@ -47,11 +54,11 @@ class Bank:
             raise ValueError(f"bank of {expected} findings and aspects holds vectors {tuple(self.vectors.shape)}")
 
     def index(self, findings: Sequence[str]) -> list[int]:
-        """Positions of findings by name; KeyError with the nearest names for one that is not here."""
+        """Positions of findings by name; UnknownFindingError with the nearest names for one that is not here."""
         position = {name: i for i, name in enumerate(self.findings)}
         for name in findings:
             if name not in position:
-                raise KeyError(unknown_name("finding", name, self.findings))
+                raise UnknownFindingError(unknown_name("finding", name, self.findings))
         return [position[name] for name in findings]
 
     def select(self, findings: Sequence[str]) -> "Bank":

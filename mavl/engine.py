@@ -9,6 +9,7 @@ import math
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Protocol
 
@@ -27,6 +28,10 @@ from mavl.resume import Checkpoints, Progress
 from mavl.settings import TrainSettings
 
 LARGER_IS_BETTER = {"valid_loss": False, "valid_auroc": True}
+
+
+class SetupError(ValueError):
+    """A machine or an installation that cannot do what was asked."""
 
 
 class NonFiniteLossError(RuntimeError):
@@ -185,7 +190,9 @@ class Log:
 
 
 def build_accelerator(settings: TrainSettings, output_dir: Path) -> Accelerator:
-    """The accelerator of a run, its seeds set."""
+    """The accelerator of a run, its seeds set; SetupError for a tracker that is not installed."""
+    if missing := [tracker for tracker in settings.trackers if find_spec(tracker) is None]:
+        raise SetupError(f"train.trackers: {missing[0]} is not installed; pip install {missing[0]}, or leave it out")
     accelerator = Accelerator(
         mixed_precision=settings.mixed_precision,
         gradient_accumulation_plugin=GradientAccumulationPlugin(
@@ -205,7 +212,7 @@ def check_device(accelerator: Accelerator) -> None:
         return
     keep_freed_memory()
     if accelerator.mixed_precision == "fp16":
-        raise ValueError("fp16 needs a GPU (on a CPU it would silently be fp32); use mixed_precision bf16 or no")
+        raise SetupError("fp16 needs a GPU (on a CPU it would silently be fp32); use mixed_precision bf16 or no")
 
 
 @torch.no_grad()

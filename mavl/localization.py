@@ -36,7 +36,8 @@ Image = tuple[str, np.ndarray, np.ndarray]
 class Localization:
     """The metrics of each of n positive images, and their means with intervals; keys are METRICS.
 
-    Without a threshold, THRESHOLD_METRICS are NaN. `threshold_source` says on which data the threshold was chosen.
+    Without a threshold, THRESHOLD_METRICS are NaN. `threshold_source` says on which data the threshold was chosen; with
+    a source and no threshold, the images had different ones.
     """
 
     names: list[str]
@@ -123,16 +124,43 @@ def localize(
     if nan_policy not in ("omit", "propagate"):
         raise ValueError(f"nan_policy is 'omit' or 'propagate', not {nan_policy!r}")
     measured = [(name, measure(heatmap, mask, threshold, name)) for name, heatmap, mask in images]
-    if not measured:
+    return summarize(
+        [name for name, _ in measured],
+        {metric: np.array([of_image[metric] for _, of_image in measured]) for metric in METRICS},
+        threshold,
+        threshold_source=threshold_source,
+        nan_policy=nan_policy,
+        resamples=resamples,
+        groups=groups,
+        seed=seed,
+    )
+
+
+def summarize(
+    names: Sequence[str],
+    values: dict[str, np.ndarray],
+    threshold: float | None = None,
+    *,
+    threshold_source: Literal["validation", "test"] | None = None,
+    nan_policy: Literal["omit", "propagate"] = "omit",
+    resamples: int = 1000,
+    groups: Sequence | None = None,
+    seed: int = 0,
+) -> Localization:
+    """What `localize` answers, for images that are measured already: names [n], values {metric: [n]} of all METRICS.
+
+    `threshold` is the one of all images; None, also with a source, where they do not share one.
+    """
+    if not len(names):
         raise _no_images()
-    values = np.array([[of_image[metric] for metric in METRICS] for _, of_image in measured])
-    known = ~np.isnan(values)
+    columns = np.stack([values[metric] for metric in METRICS], axis=1)
+    known = ~np.isnan(columns)
     if nan_policy == "propagate":
         known &= known.all(axis=0)
     return Localization(
-        names=[name for name, _ in measured],
-        values=dict(zip(METRICS, values.T, strict=True)),
-        means=_mean_intervals(values, known, groups, resamples, seed),
+        names=list(names),
+        values=dict(zip(METRICS, columns.T, strict=True)),
+        means=_mean_intervals(columns, known, groups, resamples, seed),
         threshold=threshold,
         threshold_source=threshold_source,
         nan_policy=nan_policy,

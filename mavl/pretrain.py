@@ -16,6 +16,7 @@ from mavl.books import Books, read_books
 from mavl.data.loading import build_loader
 from mavl.data.pretraining import (
     EpochBatches,
+    PretrainingData,
     PretrainingDataset,
     open_data,
     write_left_out,
@@ -101,9 +102,22 @@ def run(settings: PretrainSettings, resume: bool = False) -> Progress:
         write_left_out(output_dir / LEFT_OUT, data.left_out)
     arguments = settings.model.model_dump(mode="json") | {"text_width": bank.vectors.shape[-1]}
     model = build_model(arguments, settings, accelerator)
-    if settings.train.channels_last:
-        model = model.to(memory_format=torch.channels_last)
     task = Pretraining(model, arguments, bank.to(accelerator.device), data.valid, settings)
+    fit = assemble(task, data, accelerator)
+    accelerator.print(
+        f"{len(data.train)} training and {len(data.valid)} validation images, {len(bank.findings)} findings × "
+        f"{len(bank.aspects)} aspects; {accelerator.num_processes} × {settings.data.batch_size} images a step, "
+        f"{fit.batches.steps_per_epoch} steps an epoch, {fit.epochs} epochs, run folder {output_dir}"
+    )
+    accelerator.init_trackers("mavl", config=flat(settings.model_dump(mode="json")))
+    progress = fit.run(resume)
+    accelerator.end_training()
+    return progress
+
+
+def assemble(task: Pretraining, data: PretrainingData, accelerator: Accelerator) -> Fit:
+    """Batches, loader, optimizer and schedule as the task's settings say, put together for the engine."""
+    settings = task.settings
     batches = EpochBatches(
         len(data.train),
         settings.data.batch_size,
@@ -112,29 +126,20 @@ def run(settings: PretrainSettings, resume: bool = False) -> Progress:
         accelerator.num_processes,
         settings.train.gradient_accumulation,
     )
-    optimizer = build_optimizer(model, **settings.optimizer.model_dump())
-    schedule = settings.schedule.model_dump()
-    scheduler = build_scheduler(
-        optimizer, lr=settings.optimizer.lr, steps_per_epoch=batches.steps_per_epoch, **schedule
-    )
     pin_memory = accelerator.device.type == "cuda"
     loader = build_loader(data.train, batches, settings.data.workers, pin_memory, persistent=True)
-    accelerator.print(
-        f"{len(data.train)} training and {len(data.valid)} validation images, {len(bank.findings)} findings × "
-        f"{len(bank.aspects)} aspects; {accelerator.num_processes} × {settings.data.batch_size} images a step, "
-        f"{batches.steps_per_epoch} steps an epoch, {settings.schedule.epochs} epochs, run folder {output_dir}"
-    )
-    accelerator.init_trackers("mavl", config=flat(settings.model_dump(mode="json")))
-    epochs = settings.schedule.epochs
-    fit = Fit(accelerator, task, optimizer, scheduler, loader, batches, epochs, settings.train, output_dir)
-    progress = fit.run(resume)
-    accelerator.end_training()
-    return progress
+    optimizer = build_optimizer(task.model, **settings.optimizer.model_dump())
+    schedule = settings.schedule.model_dump() | {"steps_per_epoch": batches.steps_per_epoch}
+    scheduler = build_scheduler(optimizer, lr=settings.optimizer.lr, **schedule)
+    epochs, output_dir = settings.schedule.epochs, Path(settings.output_dir)
+    return Fit(accelerator, task, optimizer, scheduler, loader, batches, epochs, settings.train, output_dir)
 
 
 def build_model(arguments: dict, settings: PretrainSettings, accelerator: Accelerator) -> MAVL:
     """Initialise, then load: the backbone's pre-trained weights, or a whole checkpoint."""
     model = MAVL(**arguments)
+    if settings.train.channels_last:
+        model = model.to(memory_format=torch.channels_last)
     init = settings.init
     if init.checkpoint:
         loaded = checkpoint.load(init.checkpoint).model.state_dict()

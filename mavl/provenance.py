@@ -2,6 +2,7 @@
 
 import platform
 import subprocess
+from functools import partial
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
@@ -25,9 +26,10 @@ def provenance() -> dict:
 
 
 def _git_revision() -> str | None:
-    folder = Path(__file__).resolve().parent
-    command = ["git", "-C", str(folder), "describe", "--always", "--dirty=+", "--abbrev=12", "--exclude=*"]
+    file = Path(__file__).resolve()
+    git = partial(subprocess.run, cwd=file.parent, capture_output=True, text=True, check=True, timeout=10)
     try:
-        return subprocess.run(command, capture_output=True, text=True, check=True, timeout=10).stdout.strip()
+        git(["git", "ls-files", "--error-unmatch", file.name])  # else it is installed inside a repository of others
+        return git(["git", "describe", "--always", "--dirty=+", "--abbrev=12", "--exclude=*"]).stdout.strip()
     except (OSError, subprocess.SubprocessError):
         return None

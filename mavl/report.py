@@ -34,7 +34,7 @@ def table(evaluation: Evaluation, title: str, caption: str = "") -> Table:
     from rich.text import Text
 
     table = Table(title=Text(title, "bold"), box=SIMPLE_HEAD, show_edge=False, padding=(0, 1, 0, 0), pad_edge=False)
-    table.caption = Text("\n".join(["", *([caption] if caption else []), *_notes(evaluation)]), "dim not italic")
+    table.caption = Text("\n".join(["", *([caption] if caption else []), *notes(evaluation)]), "dim not italic")
     table.caption_justify = "left"
     table.add_column("finding")
     for heading in ("pos.", "n", "AUROC", "95 %", "AP", "F1", "P/R", "acc.", "Se/Sp"):
@@ -54,18 +54,37 @@ def table(evaluation: Evaluation, title: str, caption: str = "") -> Table:
 
 def write_csv(evaluation: Evaluation, path: Path | str) -> None:
     """A row for each class, then "mean"; an interval takes three columns, and what is undefined is an empty cell."""
-    rows = [_flat(vars(result)) for result in evaluation.classes]
-    with Path(path).open("w", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, list(rows[0]))
-        writer.writeheader()
-        writer.writerows([*rows, _flat({"name": "mean", **evaluation.means})])
+    write_rows([*map(vars, evaluation.classes), {"name": "mean", **evaluation.means}], path)
 
 
 def write_json(evaluation: Evaluation, path: Path | str, about: dict) -> None:
     """The whole evaluation after `about` (protocol, head, model, books, versions); NaN becomes null."""
-    whole = {"about": about, **asdict(evaluation), "without_threshold": evaluation.without_threshold}
-    text = json.dumps(_plain(whole), indent=2, ensure_ascii=False, allow_nan=False)
+    dump_json({"about": about, **asdict(evaluation), "without_threshold": evaluation.without_threshold}, path)
+
+
+def write_rows(rows: Sequence[dict], path: Path | str) -> None:
+    """A CSV of these rows with the first one's columns; intervals and NaN as in `write_csv`."""
+    flat = [_flat(row) for row in rows]
+    with Path(path).open("w", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, list(flat[0]))
+        writer.writeheader()
+        writer.writerows(flat)
+
+
+def dump_json(content: dict, path: Path | str) -> None:
+    """Write `content` as JSON; NaN becomes null."""
+    text = json.dumps(_plain(content), indent=2, ensure_ascii=False, allow_nan=False)
     Path(path).write_text(text + "\n", encoding="utf-8")
+
+
+def percent(value: float) -> str:
+    """One decimal, a dash for NaN."""
+    return "–" if np.isnan(value) else f"{100 * value:.1f}"
+
+
+def percent_bounds(interval: Interval) -> str:
+    """Such as 12.3–45.6; empty where there is no interval."""
+    return "" if np.isnan(interval.low) else f"{percent(interval.low)}–{percent(interval.high)}"
 
 
 def plot_curves(
@@ -103,25 +122,17 @@ def plot_curves(
     _save(axes, path_pr, "AP, % (95 % interval); dotted: prevalence", evaluation.undefined)
 
 
-def _percent(value: float) -> str:
-    return "–" if np.isnan(value) else f"{100 * value:.1f}"
-
-
 def _pair(one: float, other: float) -> str:
     return "–" if np.isnan(one) else f"{100 * one:.0f}/{100 * other:.0f}"
 
 
-def _bounds(interval: Interval) -> str:
-    return "" if np.isnan(interval.low) else f"{_percent(interval.low)}–{_percent(interval.high)}"
-
-
 def _cells(row: dict[str, Interval], at_best: str) -> Iterator[str]:
-    yield from (_percent(row["auroc"].value), _bounds(row["auroc"]))
-    yield from (_percent(row["average_precision"].value), _percent(row["best_f1"].value), at_best)
-    yield from (_percent(row["accuracy"].value), _pair(row["sensitivity"].value, row["specificity"].value))
+    yield from (percent(row["auroc"].value), percent_bounds(row["auroc"]))
+    yield from (percent(row["average_precision"].value), percent(row["best_f1"].value), at_best)
+    yield from (percent(row["accuracy"].value), _pair(row["sensitivity"].value, row["specificity"].value))
 
 
-def _notes(evaluation: Evaluation) -> Iterator[str]:
+def notes(evaluation: Evaluation) -> Iterator[str]:
     """How the numbers came about, a sentence a line."""
     classes, undefined, without = len(evaluation.classes), evaluation.undefined, evaluation.without_threshold
     if classes > 1:
@@ -130,7 +141,9 @@ def _notes(evaluation: Evaluation) -> Iterator[str]:
         yield f"Undefined without both labels: {', '.join(undefined)}."
     if evaluation.resamples:
         spread = [
-            f"{short} {bounds}" for metric, short in _SHORT.items() if (bounds := _bounds(evaluation.means[metric]))
+            f"{short} {bounds}"
+            for metric, short in _SHORT.items()
+            if (bounds := percent_bounds(evaluation.means[metric]))
         ]
         drawn = f"{evaluation.images} images" if evaluation.groups is None else f"{evaluation.groups} groups of images"
         yield f"95 %: bootstrap, {evaluation.resamples} resamples of {drawn}."
@@ -215,9 +228,9 @@ def _draw(axes: Axes, curves: list[_Curve], mean: Interval) -> None:
 
 def _entry(area: Interval, name: str) -> str:
     """A legend's line; figure spaces, as wide as a digit, keep the names in one column."""
-    bounds = _bounds(area)
+    bounds = percent_bounds(area)
     spread = f" ({bounds})".ljust(len(" (12.3–45.6)"), "\u2007") if bounds else ""
-    return f"{_percent(area.value):\u2007>4}{spread}  {name}"
+    return f"{percent(area.value):\u2007>4}{spread}  {name}"
 
 
 def _save(axes: Axes, path: Path | str, legend: str, undefined: list[str]) -> None:

@@ -1,5 +1,6 @@
 """Resumable checkpoints: everything that a run needs to go on as if it had never stopped."""
 
+import math
 import os
 import re
 import shutil
@@ -26,7 +27,7 @@ class Progress:
 
     def improve(self, value: float, larger_is_better: bool) -> bool:
         """Whether the value beats the best so far, which it then becomes. The first finite value does."""
-        if value != value:
+        if not math.isfinite(value):
             return False
         better = self.best is None or (value > self.best if larger_is_better else value < self.best)
         if better:

@@ -30,7 +30,9 @@ def open_run_folder(folder: Path, settings: Settings, books: dict[str, str], res
         _check_same_run(folder, settings, books)
     folder.mkdir(parents=True, exist_ok=True)
     dump(settings, folder / CONFIG)
-    (folder / ABOUT).write_text(json.dumps({"books": books, "provenance": provenance()}, indent=2) + "\n")
+    draft = folder / f".{ABOUT}.draft"
+    draft.write_text(json.dumps({"books": books, "provenance": provenance()}, indent=2) + "\n")
+    draft.replace(folder / ABOUT)
 
 
 def _check_same_run(folder: Path, settings: Settings, books: dict[str, str]) -> None:

@@ -189,9 +189,13 @@ class EvaluationSettings(Settings):
 
 
 class ZeroShotSettings(EvaluationSettings):
-    """zero_shot_classify.py. head: of the model, "supervised" (presence) or "contrastive" (text)."""
+    """zero_shot_classify.py. head: of the model, "supervised" (presence) or "contrastive" (text).
+
+    html: whether the result folder gets a page to look at, with the surest images of each finding in it.
+    """
 
     head: Literal["supervised", "contrastive"] = "supervised"
+    html: bool = True
     output_dir: str = "runs/zero_shot"
 
     @property

@@ -10,7 +10,7 @@ import pytest
 import torch
 import yaml
 from PIL import Image
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import Dataset
 
 from mavl.data.images import read_image
 from mavl.data.loading import build_loader
@@ -173,10 +173,10 @@ class TestReleasedFiles:
         assert isinstance(array, np.memmap)
         assert array.dtype == np.float64
         assert len(pickle.dumps(dataset)) < array.nbytes / 50  # what a worker that is not forked gets
-        rows = list(DataLoader(Probe(dataset), batch_size=None, num_workers=1))
-        assert [labels for labels, _, _ in rows] == labels_of(dataset)
-        assert all(mapped for _, mapped, _ in rows)
-        assert os.getpid() not in {process for _, _, process in rows}
+        (seen,) = build_loader(Probe(dataset), [range(TRAIN)], workers=1, pin_memory=False)
+        assert seen["labels"].tolist() == labels_of(dataset)
+        assert seen["mapped"].all()
+        assert (seen["process"] != os.getpid()).all()
 
     @pytest.mark.parametrize(
         "entry",
@@ -214,7 +214,7 @@ class TestReleasedFiles:
 
 
 class Probe(Dataset):
-    """probe[i] -> labels of item i, whether its store is a memory map, the process that loaded it."""
+    """probe[i] -> {labels of item i, mapped: whether its store is a memory map, process: which one loaded it}."""
 
     def __init__(self, dataset: PretrainingDataset):
         self.dataset = dataset
@@ -222,9 +222,9 @@ class Probe(Dataset):
     def __len__(self) -> int:
         return len(self.dataset)
 
-    def __getitem__(self, index: int):
-        labels = self.dataset[0, index]["labels"].tolist()
-        return labels, isinstance(self.dataset.samples.store.array, np.memmap), os.getpid()
+    def __getitem__(self, index: int) -> dict:
+        mapped = isinstance(self.dataset.samples.store.array, np.memmap)
+        return {"labels": self.dataset[0, index]["labels"], "mapped": mapped, "process": os.getpid()}
 
 
 class TestTable:
@@ -332,6 +332,9 @@ class TestItems:
             distinct = {item[name].numpy().tobytes() for item in drawn}
             assert len(distinct) == len(drawn)
         assert torch.equal(drawn[0]["labels"], drawn[1]["labels"])
+        alike = PretrainingDataset(dict.fromkeys([(0, 0), (0, 1)], dataset.samples[0, 0]), dataset.transform, 42)
+        assert not torch.equal(alike[0, 0]["locations"], alike[0, 1]["locations"])
+        assert not torch.equal(alike[0, 0]["image"], alike[0, 1]["image"])
 
     def test_torchs_global_generator_is_neither_read_nor_moved(self, dataset):
         torch.manual_seed(1)

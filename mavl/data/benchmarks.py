@@ -10,8 +10,6 @@ YAML file of such choices.
 """
 
 import re
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Literal, Self
 
@@ -20,7 +18,18 @@ import pandas as pd
 from pydantic import AfterValidator, Field, model_validator
 
 from mavl.config import Settings
-from mavl.data.masks import FileMasks, Mask, RegionMasks, file_masks, region_masks
+from mavl.data.masks import (
+    BoxRows,
+    FileMasks,
+    Mask,
+    RegionMasks,
+    box_rows,
+    file_masks,
+    finding_files,
+    region_masks,
+    unite,
+)
+from mavl.data.splits import MissingSplitError, Split, SplitError
 from mavl.data.tables import (
     BenchmarkError,
     Column,
@@ -33,9 +42,9 @@ from mavl.data.tables import (
     path_labels,
     read_table,
 )
-from mavl.vocab import ABSENT, PRESENT, unknown_name
+from mavl.vocab import ABSENT, PRESENT, UNKNOWN, unknown_name
 
-__all__ = ["Benchmark", "BenchmarkError", "Split", "read_split"]
+__all__ = ["Benchmark", "BenchmarkError", "MissingSplitError", "Split", "SplitError", "read_split"]
 
 SplitName = Literal["train", "valid", "test"]
 
@@ -71,7 +80,7 @@ class Groups(Settings):
 
 
 class MaskLabels(Settings):
-    """The finding is present where the image's mask is not empty."""
+    """The finding is present where the image's mask is not empty; without a mask it is unknown."""
 
     kind: Literal["mask"]
 
@@ -95,7 +104,7 @@ class Benchmark(Settings):
     images: ImageNames = ImageNames()
     groups: Groups | None = None
     labels: Annotated[ColumnLabels | PathLabels | MaskLabels, Field(discriminator="kind")]
-    masks: Annotated[RegionMasks | FileMasks, Field(discriminator="kind")] | None = None
+    masks: Annotated[RegionMasks | BoxRows | FileMasks, Field(discriminator="kind")] | None = None
 
     @model_validator(mode="after")
     def _fits_together(self) -> Self:
@@ -106,75 +115,48 @@ class Benchmark(Settings):
             unasked = [name for name in self.labels.columns if name not in self.findings]
             if unasked:
                 raise ValueError("labels.columns: " + unknown_name("finding", unasked[0], self.findings))
-        elif len(self.findings) > 1:
+        elif len(self.findings) > 1 and not isinstance(self.masks, BoxRows):
             raise ValueError(f"labels of kind {self.labels.kind!r} tell one finding, not {len(self.findings)}")
         if isinstance(self.labels, MaskLabels) and self.masks is None:
             raise ValueError("labels of kind 'mask' need masks")
+        self._check_masks()
         return self
 
-
-@dataclass(frozen=True, eq=False)
-class Split:
-    """The images of one split, n of them, and what is known of each. An image that several rows name is here once."""
-
-    name: str
-    findings: tuple[str, ...]
-    paths: list[Path]
-    labels: np.ndarray
-    """int8 [n, C] in {1 present, 0 absent, -1 unknown}, a column a finding."""
-    groups: list[str] | None
-    """The patient (or study) of each image, where the file tells."""
-    rows: list[str]
-    """Where each image was named, "test.csv:17"."""
-    masks: Sequence[Mask] | None
-    """Each image's mask, read when asked for: `empty` and `read()`."""
-
-    def __len__(self) -> int:
-        return len(self.paths)
-
-    def select(self, findings: Sequence[str]) -> Self:
-        """The same images with these findings only, in this order; ValueError for one that is not asked."""
-        for finding in findings:
-            if finding not in self.findings:
-                raise ValueError(f"split {self.name!r}: " + unknown_name("finding", finding, self.findings))
-        columns = [self.findings.index(finding) for finding in findings]
-        return replace(self, findings=tuple(findings), labels=self.labels[:, columns])
-
-    def without(self, positions: set[int]) -> Self:
-        """The split without the images at these positions."""
-        kept = [i for i in range(len(self)) if i not in positions]
-        lists = ("paths", "groups", "rows", "masks")
-        shorter = {name: None if (x := getattr(self, name)) is None else [x[i] for i in kept] for name in lists}
-        return replace(self, labels=self.labels[kept], **shorter)
-
-    def mask(self, image: int) -> np.ndarray:
-        """bool [H, W] in the frame of the benchmark's `masks.size`, or of the mask file."""
-        if self.masks is None:
-            raise ValueError(f"split {self.name!r} has no masks: its benchmark names none under `masks`")
-        return self.masks[image].read()
+    def _check_masks(self) -> None:
+        by_finding = isinstance(self.masks, BoxRows) or (isinstance(self.masks, FileMasks) and self.masks.by_finding)
+        if self.masks is not None and not by_finding and len(self.findings) > 1:
+            fix = "use kind box_rows, or {finding} in the path of kind file"
+            raise ValueError(f"masks of kind {self.masks.kind!r} show one finding, not {len(self.findings)}: {fix}")
+        if isinstance(self.masks, FileMasks) and by_finding and isinstance(self.labels, MaskLabels):
+            raise ValueError("{finding} in masks.path needs labels that tell which files there are, not kind 'mask'")
+        for name in self.masks.names.values() if isinstance(self.masks, BoxRows) else ():
+            if name not in self.findings:
+                raise ValueError("masks.names: " + unknown_name("finding", name, self.findings))
 
 
 def read_split(benchmark: Benchmark, split: str, root: Path | None = None) -> Split:
     """Read a split file; `root` replaces the benchmark's own.
 
-    Raises BenchmarkError with every problem of the file, FileNotFoundError when it is not there. The images themselves
+    Raises BenchmarkError with every problem of the file, MissingSplitError when it is not there. The images themselves
     are not touched.
     """
     file = split_file(benchmark, split, root)
     root = Path(root or benchmark.root)
     table = read_table(file, benchmark.table)
     table, ids, names = name_images(benchmark.images, table, root)
-    masks = _masks(benchmark, table, ids, root)
     # The first row of each image, and for each row the first one of its image.
     first = np.flatnonzero(~names.duplicated())
     origin = first[pd.factorize(names)[0]]
-    if masks is not None:
-        for row in np.flatnonzero(origin != np.arange(len(table))):
-            masks[origin[row]] |= masks[row]
-    labels = _labels(benchmark, table, names, masks)
-    if not isinstance(benchmark.labels, MaskLabels):
+    labels = _told_labels(benchmark, table, names)
+    if labels is not None:
         for row in np.flatnonzero((labels != labels[origin]).any(axis=1)):
             table.report(row, f"{names[row]} has other labels than in {table.place(origin[row])}: keep one of the rows")
+    masks = _masks(benchmark, table, ids, root, labels)
+    for of_finding in (masks or {}).values():
+        for row in np.flatnonzero(origin != np.arange(len(table))):
+            of_finding[origin[row]] = unite(of_finding[origin[row]], of_finding[row])
+    if labels is None:
+        labels = _mask_labels(table, masks)
     groups = None if benchmark.groups is None else name_groups(benchmark.groups, table, names)
     table.raise_problems()
     return Split(
@@ -184,22 +166,22 @@ def read_split(benchmark: Benchmark, split: str, root: Path | None = None) -> Sp
         labels=labels[first],
         groups=None if groups is None else groups[first].tolist(),
         rows=[table.place(row) for row in first],
-        masks=None if masks is None else [masks[row] for row in first],
+        masks=masks and {finding: [of_rows[row] for row in first] for finding, of_rows in masks.items()},
     )
 
 
 def split_file(benchmark: Benchmark, split: str, root: Path | None = None) -> Path:
     """The file of a split; errors say which splits there are and how to give the root."""
     if split not in benchmark.splits:
-        raise ValueError(f"benchmark {benchmark.name!r}: " + unknown_name("split", split, benchmark.splits))
+        raise SplitError(f"benchmark {benchmark.name!r}: " + unknown_name("split", split, benchmark.splits))
     name = benchmark.splits[split]
     root = root or benchmark.root
     fix = f"give the folder that holds it as root, or another file as splits.{split}"
     if root is None:
-        raise ValueError(f"benchmark {benchmark.name!r} does not say where {name} lies: {fix}")
+        raise SplitError(f"benchmark {benchmark.name!r} does not say where {name} lies: {fix}")
     file = Path(root) / name
     if not file.is_file():
-        raise FileNotFoundError(f"{file}, the {split} split of benchmark {benchmark.name!r}, is missing: {fix}")
+        raise MissingSplitError(f"{file}, the {split} split of benchmark {benchmark.name!r}, is missing: {fix}")
     return file
 
 
@@ -230,19 +212,38 @@ def name_groups(groups: Groups, table: Table, names: pd.Series) -> np.ndarray:
     return found.to_numpy(dtype=object)
 
 
-def _masks(benchmark: Benchmark, table: Table, ids: pd.Series, root: Path) -> list[Mask] | None:
-    if benchmark.masks is None:
+def _masks(
+    benchmark: Benchmark, table: Table, ids: pd.Series, root: Path, labels: np.ndarray | None
+) -> dict[str, list[Mask | None]] | None:
+    """For each finding the mask of each row."""
+    settings = benchmark.masks
+    if settings is None:
         return None
-    if isinstance(benchmark.masks, FileMasks):
-        return file_masks(table, benchmark.masks, ids, root)
-    return region_masks(table, benchmark.masks)
+    if isinstance(settings, BoxRows):
+        return box_rows(table, settings, benchmark.findings)
+    if isinstance(settings, FileMasks) and settings.by_finding:
+        return finding_files(table, settings, ids, root, benchmark.findings, labels)
+    (finding,) = benchmark.findings
+    if isinstance(settings, FileMasks):
+        return {finding: file_masks(table, settings, ids, root)}
+    return {finding: region_masks(table, settings)}
 
 
-def _labels(benchmark: Benchmark, table: Table, names: pd.Series, masks: list[Mask] | None) -> np.ndarray:
+def _told_labels(benchmark: Benchmark, table: Table, names: pd.Series) -> np.ndarray | None:
+    """Labels int8 [n, C] of the rows; None where the masks tell them."""
     settings = benchmark.labels
     if isinstance(settings, ColumnLabels):
         return column_labels(table, settings, benchmark.findings)
-    if isinstance(settings, PathLabels):
-        return path_labels(table, settings, names)
+    return path_labels(table, settings, names) if isinstance(settings, PathLabels) else None
+
+
+def _mask_labels(table: Table, masks: dict[str, list[Mask | None]]) -> np.ndarray:
+    """Labels int8 [n, C] of the rows, from their masks."""
     table.raise_problems()  # a mask that could not be parsed or found has no label to give
-    return np.array([[ABSENT if mask.empty else PRESENT] for mask in masks], dtype=np.int8)
+
+    def label(mask: Mask | None) -> int:
+        if mask is None:
+            return UNKNOWN
+        return ABSENT if mask.empty else PRESENT
+
+    return np.array([[label(mask) for mask in of_finding] for of_finding in masks.values()], dtype=np.int8).T

@@ -1,22 +1,24 @@
-"""Where a finding is: run lengths, boxes or a mask file, checked when a split is read and painted when asked for.
+"""Where a finding is: run lengths, boxes or mask files, checked when a split is read and painted when asked for.
 
 Every mask has `empty`, `read() -> bool [H, W]`, and `|` for a second part of the same image's mask. H and W are the
 frame in which the split file's numbers are given, or the mask file's own; neither need be the image's size.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal, Self
 
 import numpy as np
 from PIL import Image
-from pydantic import PositiveInt
+from pydantic import Field, PositiveInt
 
 from mavl.config import Settings
 from mavl.data.tables import Column, PathTemplate, Table
+from mavl.vocab import PRESENT, unknown_name
 
 NO_REGION = ("", "-1", "nan")
+FINDING_BLANK = "{finding}"
 
 
 class RegionMasks(Settings):
@@ -31,11 +33,32 @@ class RegionMasks(Settings):
     size: tuple[PositiveInt, PositiveInt]
 
 
+class BoxRows(Settings):
+    """A row holds one box of one finding, as in ChestX-ray14's list; the box's numbers stand in four columns.
+
+    finding: the column that says whose box it is, by the finding's own name in any case, or as `names` translates it;
+    columns: x, y, w, h, as in RegionMasks.
+    """
+
+    kind: Literal["box_rows"]
+    finding: Column
+    names: dict[str, str] = Field(default_factory=dict)
+    columns: tuple[Column, Column, Column, Column]
+    size: tuple[PositiveInt, PositiveInt]
+
+
 class FileMasks(Settings):
-    """One mask file an image, its path made of the image's id: "pngs_masks/{}.png"."""
+    """One mask file an image, its path made of the image's id: "pngs_masks/{}.png".
+
+    With {finding} in the path there is one for each finding that the image's labels say is present.
+    """
 
     kind: Literal["file"]
     path: PathTemplate
+
+    @property
+    def by_finding(self) -> bool:
+        return FINDING_BLANK in self.path
 
 
 @dataclass(frozen=True, eq=False)
@@ -141,11 +164,11 @@ class MaskFile:
 Mask = RunLengthMask | BoxMask | MaskFile
 
 
-def region_masks(table: Table, settings: RegionMasks) -> list[Mask]:
+def region_masks(table: Table, settings: RegionMasks) -> list[Mask | None]:
     """The mask of each row; what cannot be parsed is reported to the table."""
     kind = {"rle": RunLengthMask, "boxes": BoxMask}[settings.kind]
     texts = table.column(settings.column)
-    masks: list[Mask] = [kind.parse("", settings.size)] * len(table)
+    masks: list[Mask | None] = [kind.parse("", settings.size)] * len(table)
     for row in np.flatnonzero(~texts.str.lower().isin(NO_REGION)):
         try:
             masks[row] = kind.parse(texts.iat[row], settings.size)
@@ -154,13 +177,61 @@ def region_masks(table: Table, settings: RegionMasks) -> list[Mask]:
     return masks
 
 
-def file_masks(table: Table, settings: FileMasks, ids: Iterable[str], root: Path) -> list[Mask]:
-    """The mask of each row; files that are not there are reported to the table."""
-    masks: list[Mask] = [MaskFile(root / settings.path.replace("{}", image)) for image in ids]
-    for row, mask in enumerate(masks):
-        if not mask.path.is_file():
-            table.report(row, f"mask {mask.path} is missing: check masks.path, and root")
+def box_rows(table: Table, settings: BoxRows, findings: Sequence[str]) -> dict[str, list[Mask | None]]:
+    """For each finding the mask of each row, None in the rows of others; bad names and boxes are reported."""
+    of_text = {finding.lower(): finding for finding in findings} | settings.names
+    names, *numbers = table.columns([settings.finding, *settings.columns])
+    masks: dict[str, list[Mask | None]] = {finding: [None] * len(table) for finding in findings}
+    for row, (name, box) in enumerate(zip(names, zip(*numbers, strict=True), strict=True)):
+        finding = of_text.get(name, of_text.get(name.lower()))
+        if finding not in masks:
+            fix = "say under masks.names which finding it is"
+            table.report(row, f"a box of an {unknown_name('finding', name, findings)}: {fix}")
+            continue
+        try:
+            masks[finding][row] = BoxMask.parse(";".join(box), settings.size)
+        except ValueError as error:
+            table.report(row, str(error))
     return masks
+
+
+def file_masks(table: Table, settings: FileMasks, ids: Iterable[str], root: Path) -> list[Mask | None]:
+    """The mask of each row; files that are not there are reported to the table."""
+    masks: list[Mask | None] = [MaskFile(root / settings.path.replace("{}", image)) for image in ids]
+    _report_missing(table, masks)
+    return masks
+
+
+def finding_files(
+    table: Table, settings: FileMasks, ids: Sequence[str], root: Path, findings: Sequence[str], labels: np.ndarray
+) -> dict[str, list[Mask | None]]:
+    """For each finding the mask of each row whose label, in labels [n, C], is present; None in the other rows."""
+    masks = {}
+    for finding, present in zip(findings, (labels == PRESENT).T, strict=True):
+        path = settings.path.replace(FINDING_BLANK, finding)
+        files = zip(ids, present, strict=True)
+        masks[finding] = [MaskFile(root / path.replace("{}", image)) if there else None for image, there in files]
+        _report_missing(table, masks[finding])
+    return masks
+
+
+def unite(one: Mask | None, other: Mask | None) -> Mask | None:
+    """The mask of what two rows show of one finding in one image."""
+    if one is None or other is None:
+        return one or other
+    return one | other
+
+
+def resize_mask(mask: np.ndarray, size: int) -> np.ndarray:
+    """mask [H, W] -> [size, size], each pixel the one that its centre falls on (nearest)."""
+    rows, columns = (((np.arange(size) + 0.5) * length / size).astype(int) for length in mask.shape)
+    return mask[np.ix_(rows, columns)]
+
+
+def _report_missing(table: Table, masks: Iterable[MaskFile | None]) -> None:
+    for row, mask in enumerate(masks):
+        if mask is not None and not mask.path.is_file():
+            table.report(row, f"mask {mask.path} is missing: check masks.path, and root")
 
 
 def shorten(text: str) -> str:

@@ -12,13 +12,13 @@ from mavl.data import phantom
 from mavl.data.benchmarks import Split
 from mavl.data.images import read_image
 from mavl.data.labels import LabelStore, unlocated
-from mavl.vocab import FINDINGS, UNKNOWN
+from mavl.vocab import FINDINGS, UNKNOWN, unknown_name
 
 Sample = tuple[Image.Image, np.ndarray]
 
 
 class ManifestError(ValueError):
-    """A file of labels that does not fit; the message names the file and the entry."""
+    """Training data that do not fit; the message names the file and the entry, or the setting."""
 
 
 @dataclass(frozen=True)
@@ -76,6 +76,11 @@ class PhantomSamples:
     exclude: tuple[str, ...] = ()
     fresh: bool = True
 
+    def __post_init__(self):
+        for name in self.exclude:  # here, since the first drawing is done by a worker
+            if name not in phantom.FINDINGS:
+                raise ManifestError(f"data.exclude: {unknown_name('phantom finding', name, phantom.FINDINGS)}")
+
     def __len__(self) -> int:
         return self.number
 
@@ -93,7 +98,7 @@ def read_reports(
     ManifestError for a file that cannot be read, an entry without `labels_id`, or a row the store does not have.
     """
     try:
-        entries = json.loads(manifest.read_bytes())
+        entries = _read_entries(manifest)
         store = LabelStore(label_file, columns)
         studies = len(store)
     except (OSError, ValueError) as error:
@@ -110,6 +115,18 @@ def read_reports(
         rows.append(row)
         places.append(f"{manifest.name}: {path}")
     return ReportSamples(paths, store, rows, places)
+
+
+def _read_entries(manifest: Path) -> dict:
+    try:
+        entries = json.loads(manifest.read_bytes())
+    except ValueError as error:
+        raise ValueError(f"{manifest}: not JSON ({error})") from error
+    if not isinstance(entries, dict):
+        raise ValueError(f"{manifest}: holds a {type(entries).__name__}, not an entry for each image path")
+    if not entries:
+        raise ValueError(f"{manifest}: names no image")
+    return entries
 
 
 def table_samples(split: Split, findings: Sequence[str], equalize: bool) -> TableSamples:

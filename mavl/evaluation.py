@@ -1,0 +1,185 @@
+"""What the evaluations of a benchmark share: the model with its text vectors, its images, and how they came about."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+from accelerate import Accelerator
+from torch import Tensor, nn
+from torch.utils.data import Dataset
+
+from mavl import checkpoint
+from mavl.bank import Bank, build_bank
+from mavl.books import read_books
+from mavl.config import load
+from mavl.data.benchmarks import Benchmark, Split, read_split, split_file
+from mavl.data.images import read_image
+from mavl.data.pretraining import bad_images
+from mavl.data.transforms import Transform, eval_transform
+from mavl.engine import check_device, predict
+from mavl.provenance import provenance
+from mavl.settings import EvaluationSettings
+from mavl.text import TextEncoder
+from mavl.vocab import DESCRIPTION
+
+RELEASED_MAX_LENGTH = 64
+
+
+class EvaluationError(ValueError):
+    """An evaluation that cannot be done as asked; the message says why."""
+
+
+class EvaluationImages(Dataset):
+    """dataset[i] -> {image [3, S, S], index}."""
+
+    def __init__(self, paths: Sequence[Path], transform: Transform, equalize: bool):
+        self.paths, self.transform, self.equalize = paths, transform, equalize
+
+    def __len__(self) -> int:
+        return len(self.paths)
+
+    def __getitem__(self, index: int) -> dict:
+        return {"image": self.transform(read_image(self.paths[index], equalize=self.equalize)), "index": index}
+
+
+@dataclass(frozen=True)
+class Subject:
+    """A model ready to be evaluated on a benchmark: on this process's device, with the text vectors it needs.
+
+    trained: the findings of its pre-training.
+    """
+
+    benchmark: Benchmark
+    model: nn.Module
+    bank: Bank
+    image_size: int
+    accelerator: Accelerator
+    trained: tuple[str, ...]
+
+    def predict(
+        self, settings: EvaluationSettings, split: Split, compute: Callable[[dict], dict[str, Tensor]]
+    ) -> dict[str, np.ndarray]:
+        """compute({image, index}) -> {name: tensor [b, …]} for every image of the split, in its order."""
+        transform = eval_transform(self.image_size, self.benchmark.interpolation)
+        return predict(
+            self.accelerator,
+            EvaluationImages(split.paths, transform, self.benchmark.equalize),
+            range(len(split)),
+            compute,
+            batch_size=settings.batch_size,
+            workers=settings.workers,
+            description=f"{self.benchmark.name} {split.name}",
+        )
+
+
+@dataclass(frozen=True)
+class Thresholds:
+    """The thresholds, the data they were chosen on (None for nowhere), a sentence on it for the report.
+
+    values: one a class [C], or one by (map, finding); None where there are none, or none yet. left_out: bad images of
+    the data they were chosen on, by split.
+    """
+
+    values: np.ndarray | dict[tuple[str, str], float] | None
+    source: Literal["validation", "test"] | None
+    note: str
+    left_out: dict[str, list[str]] = field(default_factory=dict)
+
+
+def prepare(settings: EvaluationSettings) -> Subject:
+    """Load the benchmark and the model that the settings name."""
+    if settings.model_path is None:
+        raise EvaluationError("no model: give --model_path a model folder, a released .pth or a hub id")
+    accelerator = Accelerator(mixed_precision=settings.mixed_precision)
+    check_device(accelerator)
+    benchmark = load(Benchmark, Path(settings.benchmark))
+    pretrained = checkpoint.load(settings.model_path)
+    with accelerator.main_process_first():
+        bank = text_bank(settings, pretrained, benchmark.findings)
+    model = accelerator.prepare_model(pretrained.model, evaluation_mode=True).eval()
+    image_size = pretrained.about["model"].get("image_size", 224)
+    return Subject(benchmark, model, bank.to(accelerator.device), image_size, accelerator, pretrained.findings)
+
+
+def text_bank(settings: EvaluationSettings, pretrained: checkpoint.Pretrained, findings: Sequence[str]) -> Bank:
+    """The vocabulary the model was trained with, then the other findings, then those that they are compared with.
+
+    A model folder brings the vectors it was trained with; the rest, and all for a released file or under the released
+    protocol (which cut texts at 64 tokens), is encoded from the books.
+    """
+    known = pretrained.findings
+    new = [name for name in dict.fromkeys([*findings, *settings.compared_with]) if name not in known]
+    rebuild = pretrained.bank is None or settings.protocol == "released" or settings.max_length is not None
+    if not rebuild and not new:
+        return pretrained.bank
+    aspects = pretrained.model.aspects
+    books = read_books(settings.descriptions, settings.aspects if aspects != (DESCRIPTION,) else ())
+    text = dict(pretrained.text)
+    name = settings.text_encoder or text.pop("encoder")
+    text.pop("encoder", None)
+    text["max_length"] = settings.max_length or (
+        RELEASED_MAX_LENGTH if settings.protocol == "released" else text["max_length"]
+    )
+    cache = Path(settings.bank_cache).expanduser() if settings.bank_cache else None
+    build = partial(build_bank, books, encoder=TextEncoder(name, **text), aspects=aspects, cache=cache)
+    return build([*known, *new]) if rebuild else pretrained.bank.extended(build(new))
+
+
+def open_split(settings: EvaluationSettings, benchmark: Benchmark, name: str) -> Split:
+    """A split of the benchmark with the findings to report. Its images are not looked at."""
+    split = read_split(benchmark, name, _root(settings))
+    return split.select(settings.findings) if settings.findings else split
+
+
+def without_bad_images(settings: EvaluationSettings, split: Split, show: bool) -> tuple[Split, list[str]]:
+    """The split without its bad images and a line for each, or BadImagesError (`max_bad_share`)."""
+    bad = bad_images(split.paths, split.rows, split.name, settings, show)
+    return (split.without(set(bad)) if bad else split), list(bad.values())
+
+
+def no_validation(settings: EvaluationSettings, benchmark: Benchmark) -> str | None:
+    """Why no threshold can be chosen on a validation split; None where one can."""
+    if settings.split == "valid":
+        return "the validation split itself is evaluated"
+    if "valid" not in benchmark.splits:
+        return "the benchmark has no validation split"
+    try:
+        split_file(benchmark, "valid", _root(settings))
+    except FileNotFoundError as error:
+        return str(error)
+    return None
+
+
+def describe(
+    settings: EvaluationSettings, subject: Subject, thresholds: Thresholds, left_out: list[str], **more
+) -> dict:
+    """What a result was computed with, for its files; `more` says what else this kind of evaluation depends on."""
+    return {
+        "benchmark": subject.benchmark.name,
+        "title": subject.benchmark.title,
+        "split": settings.split,
+        "protocol": settings.protocol,
+        **more,
+        "model": str(settings.model_path),
+        "bank": subject.bank.about,
+        "findings_in_bank": len(subject.bank.findings),
+        "new_findings": [name for name in subject.benchmark.findings if name not in subject.trained],
+        "thresholds": thresholds.note,
+        "left_out": {settings.split: left_out} | thresholds.left_out,
+        "provenance": provenance(),
+    }
+
+
+def result_folder(settings: EvaluationSettings, benchmark: Benchmark, kind: str) -> Path:
+    """Make the folder of a result, its name telling benchmark, kind, protocol and, unless it is test, the split."""
+    name = [benchmark.name, kind, settings.protocol, *([] if settings.split == "test" else [settings.split])]
+    folder = Path(settings.output_dir) / "_".join(name)
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder
+
+
+def _root(settings: EvaluationSettings) -> Path | None:
+    return Path(settings.root) if settings.root else None

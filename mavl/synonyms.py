@@ -1,0 +1,70 @@
+"""What a finding is called elsewhere: CheXpert's, ChestX-ray14's and PadChest's columns, and everyday words.
+
+    resolve("Pleural_Thickening", FINDINGS)  -> "thicken"
+    resolve("enlarged heart", FINDINGS)      -> "cardiomegaly"
+
+The table is `synonyms.yaml` beside this file.
+"""
+
+import re
+import unicodedata
+from collections.abc import Iterable
+from functools import cache
+from pathlib import Path
+
+import yaml
+
+from mavl.bank import UnknownFindingError
+from mavl.vocab import unknown_name
+
+TABLE = Path(__file__).with_name("synonyms.yaml")
+_SPELLING = (("ae", "e"), ("oe", "e"), ("our", "or"))
+"""British to American, by rules that also garble words; names are only ever compared garbled alike."""
+
+
+def key(name: str) -> str:
+    """What is left of a name for comparing: no case, accents, punctuation, articles, plural s or British spelling.
+
+    >>> key("Pleural_Effusions") == key("the pleural effusion")
+    True
+    """
+    plain = "".join(letter for letter in unicodedata.normalize("NFKD", name) if not unicodedata.combining(letter))
+    words = re.split(r"[\W_]+", plain.casefold())
+    return " ".join(_singular(word) for word in words if word not in ("", "a", "an", "the"))
+
+
+def resolve(name: str, *known: Iterable[str]) -> str:
+    """The finding that `name` means, from the first collection of findings that has it, by its own name or a synonym.
+
+    UnknownFindingError when none has it.
+    """
+    meant = _table().get(key(name))
+    groups = [{key(finding): finding for finding in findings} for findings in known]
+    for findings in groups:
+        for candidate in (name, meant):
+            if candidate is not None and key(candidate) in findings:
+                return findings[key(candidate)]
+    everything = {finding for findings in groups for finding in findings.values()}
+    if meant is not None:
+        raise UnknownFindingError(f"{name!r} means {meant!r}: " + unknown_name("finding", meant, everything))
+    synonyms = [synonym for finding, names in _read().items() if finding in everything for synonym in names]
+    raise UnknownFindingError(unknown_name("finding", name, [*sorted(everything), *synonyms]))
+
+
+def _singular(word: str) -> str:
+    for british, american in _SPELLING:
+        word = word.replace(british, american)
+    if len(word) < 4 or word.endswith(("ss", "us", "is")):
+        return word
+    return word[:-3] + "y" if word.endswith("ies") else word.removesuffix("s")
+
+
+@cache
+def _read() -> dict[str, list[str]]:
+    return yaml.safe_load(TABLE.read_text(encoding="utf-8"))
+
+
+@cache
+def _table() -> dict[str, str]:
+    """{key of a synonym: finding}."""
+    return {key(synonym): finding for finding, synonyms in _read().items() for synonym in synonyms}
