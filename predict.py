@@ -1,7 +1,7 @@
 """Score the findings of chest X-rays, show where and why: any number of images, folders, patterns or CSV lists.
 
-    python predict.py film.png --model runs/demo/best --findings pneumonia "pleural effusion" --out predictions
-    python predict.py scans/ 'more/*.dcm' list.csv --model checkpoint_full_46.pth --out predictions
+    python predict.py film.png --model runs/demo/best --findings pneumonia "pleural effusion"
+    python predict.py scans/ 'more/*.dcm' list.csv --model checkpoint_full_46.pth --out runs/scans
 
 Writes predictions.csv, .json, .html and overlays/ into `--out`. Without `--findings` all of the model's are scored and
 the most probable ones explained. A finding may be a synonym ("enlarged heart"), or new: described in a book given by
@@ -24,7 +24,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--descriptions", nargs="+", default=[], help="disease books with findings of your own")
     parser.add_argument("--aspects", nargs="+", default=[], help="aspect books with findings of your own")
     parser.add_argument("--text_encoder", help="folder or hub id of the BERT, if not the model's own")
-    parser.add_argument("--out", type=Path, default=Path("predictions"), help="output folder (%(default)s)")
+    parser.add_argument("--out", type=Path, default=Path("runs/predictions"), help="output folder (%(default)s)")
     parser.add_argument("--top", type=int, help="explain so many findings an image (all named ones, else 5)")
     parser.add_argument("--bs", type=int, default=8, help="images a batch (%(default)s)")
     parser.add_argument("--num_workers", type=int, default=2, help="threads that decode images (%(default)s)")

@@ -166,7 +166,8 @@ def _notes(shown: Localizations, with_threshold: bool) -> Iterator[str]:
     model, *baselines = last
     found = last[model]
     yield f"Below the model's maps, in the same run: {' and '.join(baselines)}."
-    yield "n: cases. point: the map's maximum lies in the mask. AP: of its pixels. CNR: contrast to noise, without a sign."
+    yield "n: cases. point: the map's maximum lies in the mask. AP: of its pixels."
+    yield "CNR: contrast to noise inside against outside, without a sign."
     yield "max.: the largest Dice of each image over all thresholds, an upper bound."
     if with_threshold:
         data = {"test": "the test images themselves", "validation": "validation data"}[found.threshold_source]

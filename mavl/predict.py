@@ -1,8 +1,10 @@
 """One image, or any number of them -> scores by both heads and what explains them.
 
-predictor = mavl.load("runs/demo/best")
-[prediction] = predictor.predict("film.png", ["pneumonia", "enlarged heart"])
-prediction.scores()["pneumonia"], prediction.explanations["pneumonia"].shares
+    predictor = mavl.load("runs/demo/best")
+    [prediction] = predictor.predict("film.png", ["pneumonia", "enlarged heart"])
+    prediction.scores()["pneumonia"], prediction.explanations["pneumonia"].shares
+
+`mavl.prediction_files` writes them.
 """
 
 import os
@@ -29,12 +31,9 @@ from mavl.evaluation import text_bank
 from mavl.explain import Explanation, explain
 from mavl.settings import EvaluationSettings
 from mavl.synonyms import resolve
-from mavl.vocab import HEALTHY
+from mavl.vocab import HEALTHY, NORMALITY
 from mavl.wording import Wording
 from mavl.zero_shot import contrastive_probability, presence_probability
-
-NORMALITY = frozenset("normal clear sharp sharply unremarkable intact stable free".split())
-"""Words of the vocabulary that say what is not wrong; not asked unless they are named."""
 
 TOP = 5
 """How many findings of an image are explained when none were named."""

@@ -16,7 +16,7 @@ from mavl import page
 from mavl.data.inputs import Failure, NoImageError
 from mavl.explain import Explanation
 from mavl.overlay import blend, colour_scale, overlay
-from mavl.predict import Prediction, Predictor, Question
+from mavl.predict import TOP, Prediction, Predictor, Question
 from mavl.progress import progress_bar
 from mavl.provenance import provenance
 
@@ -225,7 +225,7 @@ def _explained(explanation: Explanation, asked: str, picture: Image.Image) -> di
 
 
 def _line(answer: Prediction) -> str:
-    top = [f"{answer.asked[i]} {100 * answer.supervised[i]:.1f} %" for i in answer.ranked()[:ROWS_ON_PAGE]]
+    top = [f"{answer.asked[i]} {100 * answer.supervised[i]:.1f} %" for i in answer.ranked()[:TOP]]
     return ", ".join(top)
 
 

@@ -12,7 +12,7 @@ from mavl.resume import ResumeError
 CONFIG, ABOUT = "config.yaml", "run.json"
 MAY_CHANGE = frozenset(
     """
-    output_dir data.root data.workers data.eval_batch_size data.check_images text.cache train.log_every
+    output_dir data.root data.workers text.cache train.log_every
     train.checkpoint_every train.keep train.trackers
     """.split()
 )

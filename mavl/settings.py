@@ -52,7 +52,7 @@ class TextSettings(Settings):
 class LoaderSettings(Settings):
     """What all data sources share. batch_size is per process; max_bad_share: missing or unreadable images tolerated.
 
-    augment: "full" is the released recipe, "crop" its random crop and flip alone, "none" shows training images as test images.
+    augment: "full" is the released recipe, "crop" its random crop and flip alone, "none" neither: as test images are.
     """
 
     root: str | None = None

@@ -165,7 +165,7 @@ def draw_bert(folder: Path, sentences: Iterable[str], seed: int, width: int = 12
     from transformers.utils import logging
 
     logging.disable_progress_bar()
-    sentences = list(sentences)
+    sentences = sorted(set(sentences))
     words = Counter(word for sentence in sentences for word in _words(sentence))
     letters = sorted({letter for word in words for letter in word})
     vocabulary = [*SPECIAL_TOKENS, *letters, *(f"##{letter}" for letter in letters)]

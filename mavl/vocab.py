@@ -45,6 +45,9 @@ DESCRIPTION = ASPECTS[0]
 GROUNDING_ASPECTS: tuple[str, ...] = (DESCRIPTION, "patterns", "shape", "texture")
 """The aspects whose attention makes a finding's heatmap, as in the release: all of it, and what is seen on the spot."""
 
+NORMALITY: tuple[str, ...] = FINDINGS[: FINDINGS.index("effusion")]
+"""The findings that say what is not wrong."""
+
 HEALTHY: tuple[str, ...] = ("normal", "clear")
 """The findings that the contrastive head compares a finding with."""
 

@@ -26,8 +26,6 @@ OTHER = {  # of each key that may change, another value
     "output_dir": "elsewhere",
     "data.root": "/moved/images",
     "data.workers": 3,
-    "data.eval_batch_size": 17,
-    "data.check_images": "decode",
     "text.cache": None,
     "train.log_every": 7,
     "train.checkpoint_every": 11,

@@ -1,8 +1,10 @@
-"""A model folder small enough to be made in a second: drawn weights, this project's books, a drawn text encoder."""
+"""A model folder small enough to be made in a second (drawn weights, this project's books), and films to show to it."""
 
 from pathlib import Path
 
+import numpy as np
 import torch
+from PIL import Image
 
 from mavl import checkpoint
 from mavl.bank import build_bank
@@ -34,3 +36,29 @@ def write_model(folder: Path, seed: int = 0, findings: tuple[str, ...] = FINDING
     bank = build_bank(books, findings, TextEncoder(str(bert)), model.aspects)
     checkpoint.save(folder / "model", model, arguments, bank, text, {"epoch": 1}, {})
     return folder / "model"
+
+
+def write_films(folder: Path) -> Path:
+    """Seven good images, one of every kind."""
+    grey = np.random.default_rng(0).integers(0, 256, (90, 70), dtype=np.uint8)
+    Image.fromarray(grey).save(folder / "grey.png")
+    Image.fromarray(grey.astype(np.uint16) * 200).save(folder / "deep.png")
+    Image.fromarray(grey).convert("RGBA").save(folder / "rgba.png")
+    Image.fromarray(grey).convert("P").save(folder / "palette.png")
+    Image.fromarray(grey).convert("CMYK").save(folder / "cmyk.jpg")
+    Image.fromarray(grey).resize((3000, 40)).save(folder / "long.png")
+    Image.fromarray(grey).save(folder / "jpeg in a png.png", "JPEG")
+    return folder
+
+
+def write_broken_films(folder: Path) -> Path:
+    """Bad ones, one of every kind."""
+    noise = Image.fromarray(np.random.default_rng(1).integers(0, 256, (90, 70), dtype=np.uint8))
+    for name in ("cut.png", "cut.jpg"):
+        noise.save(folder / name)
+        (folder / name).write_bytes((folder / name).read_bytes()[:2000])
+    (folder / "empty.png").touch()
+    (folder / "text.png").write_text("not an image")
+    (folder / "cut.dcm").write_bytes(bytes(128) + b"DICM")
+    Image.new("1", (20_000, 20_000)).save(folder / "huge.png")  # 400 million pixels in some kilobytes
+    return folder

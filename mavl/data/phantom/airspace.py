@@ -142,7 +142,7 @@ class Consolidation(LungFinding):
         lobe = str(rng.choice(list(LOBES)))
         side, out, down = LOBES[lobe]
         place = (side, out + rng.uniform(-0.08, 0.08), down + rng.uniform(-0.05, 0.05))
-        return cls(lobe, place, (rng.uniform(0.2, 0.3), rng.uniform(0.17, 0.27)), rng.uniform(0.75, 1.0))
+        return cls(lobe, place, (rng.uniform(0.18, 0.28), rng.uniform(0.15, 0.25)), rng.uniform(0.75, 1.0))
 
     @property
     def anatomies(self) -> tuple[str, ...]:
