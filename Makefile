@@ -19,7 +19,8 @@ demo: $(INSTALLED)
 	  --dynamo_backend no --num_cpu_threads_per_process 1 train_mavl.py --config configs/demo.yaml --resume
 	$(BIN)/python zero_shot_classify.py --config configs/zero_shot/phantom_mavl.yaml --head supervised
 	$(BIN)/python zero_shot_classify.py --config configs/zero_shot/phantom_mavl.yaml --head contrastive
-	@echo "example phantoms: $(DEMO)/phantoms/test.png; model: $(DEMO)/best; tables and curves: $(DEMO)/zero_shot"
+	$(BIN)/python zero_shot_ground.py --config configs/grounding/phantom_mavl.yaml
+	@echo "example phantoms: $(DEMO)/phantoms/test.png; model: $(DEMO)/best; tables, curves, pages: $(DEMO)/zero_shot, $(DEMO)/grounding"
 
 test: $(INSTALLED)
 	$(BIN)/python -m pytest
