@@ -8,32 +8,17 @@ Prints the table and writes it, the scores of every image and the curves into `-
 the published way (docs/protocols.md); the default takes thresholds from the validation split.
 """
 
-import argparse
 import sys
-from pathlib import Path
 
-from mavl.cli import complain_in_one_line, override_flags
-from mavl.config import load
+from mavl.cli import complain_in_one_line, evaluation_settings
 from mavl.settings import ZeroShotSettings
 
-FLAGS = {
-    "model_path": ("model_path", str, "model folder, released .pth, or hub id"),
-    "root": ("root", str, "folder of the benchmark's files"),
-    "head": ("head", str, "supervised or contrastive"),
-    "protocol": ("protocol", str, "sound or released"),
-    "bs": ("batch_size", int, "images a batch and process"),
-    "num_workers": ("workers", int, "loader processes for each process"),
-    "output_dir": ("output_dir", str, "where the result folder is made"),
-}
+OWN_FLAGS = {"head": ("head", str, "supervised or contrastive")}
 
 
 @complain_in_one_line
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--config", type=Path, required=True)
-    override_flags(parser, FLAGS)
-    arguments = parser.parse_args()
-    settings = load(ZeroShotSettings, arguments.config, arguments.overrides)
+    settings = evaluation_settings(ZeroShotSettings, __doc__, OWN_FLAGS)
     from mavl.evaluate import run  # torch takes seconds; a bad config should not
 
     if (result := run(settings)) is not None:

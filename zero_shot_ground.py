@@ -9,32 +9,17 @@ Only images with the finding and a mask of it count. `--protocol released` is th
 default takes thresholds from the validation split.
 """
 
-import argparse
 import sys
-from pathlib import Path
 
-from mavl.cli import complain_in_one_line, override_flags
-from mavl.config import load
+from mavl.cli import complain_in_one_line, evaluation_settings
 from mavl.settings import GroundingSettings
 
-FLAGS = {
-    "model_path": ("model_path", str, "model folder, released .pth, or hub id"),
-    "root": ("root", str, "folder of the benchmark's files"),
-    "protocol": ("protocol", str, "sound or released"),
-    "aggregation": ("aggregation", str, "of a finding's aspects: avg, max or global"),
-    "bs": ("batch_size", int, "images a batch and process"),
-    "num_workers": ("workers", int, "loader processes for each process"),
-    "output_dir": ("output_dir", str, "where the result folder is made"),
-}
+OWN_FLAGS = {"aggregation": ("aggregation", str, "of a finding's aspects: avg, max or global")}
 
 
 @complain_in_one_line
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--config", type=Path, required=True)
-    override_flags(parser, FLAGS)
-    arguments = parser.parse_args()
-    settings = load(GroundingSettings, arguments.config, arguments.overrides)
+    settings = evaluation_settings(GroundingSettings, __doc__, OWN_FLAGS)
     from mavl.ground import run  # torch takes seconds; a bad config should not
 
     if (result := run(settings)) is not None:

@@ -6,10 +6,23 @@ import json
 import os
 import sys
 from collections.abc import Callable
+from pathlib import Path
 
+from mavl.config import Settings, load
 from mavl.cpu import sleep_while_waiting
 
 sleep_while_waiting()  # here, since the scripts import this module first and torch later
+
+
+EVALUATION_FLAGS = {
+    "model_path": ("model_path", str, "model folder, released .pth, or hub id"),
+    "root": ("root", str, "folder of the benchmark's files"),
+    "protocol": ("protocol", str, "sound or released"),
+    "bs": ("batch_size", int, "images a batch and process"),
+    "num_workers": ("workers", int, "loader processes for each process"),
+    "output_dir": ("output_dir", str, "where the result folder is made"),
+}
+"""The flags (name: config key, type, help) of every script that evaluates a benchmark."""
 
 
 class _Override(argparse.Action):
@@ -32,6 +45,15 @@ def override_flags(parser: argparse.ArgumentParser, flags: dict[str, tuple[str, 
     parser.add_argument(
         "--override", action=_Override, metavar="KEY=VALUE", help="set a key of the config, as in a.b=1; repeatable"
     )
+
+
+def evaluation_settings(schema: type[Settings], description: str, own_flags: dict) -> Settings:
+    """The settings that the command line gives: `--config`, EVALUATION_FLAGS, a script's own flags, `--override`."""
+    parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--config", type=Path, required=True)
+    override_flags(parser, EVALUATION_FLAGS | own_flags)
+    arguments = parser.parse_args()
+    return load(schema, arguments.config, arguments.overrides)
 
 
 def complain_in_one_line(main: Callable[[], None]) -> Callable[[], int]:

@@ -7,12 +7,12 @@ from pathlib import Path
 import pytest
 
 from mavl.bank import Bank
-from mavl.cli import complain_in_one_line, override_flags
+from mavl.cli import EVALUATION_FLAGS, complain_in_one_line, override_flags
 from mavl.config import ConfigError, load
 from mavl.data.grey import ImageError
 from mavl.engine import NonFiniteLossError
 from mavl.run_folder import flat
-from mavl.settings import PretrainSettings, Settings, ZeroShotSettings
+from mavl.settings import GroundingSettings, PretrainSettings, Settings, ZeroShotSettings
 
 ROOT = Path(__file__).resolve().parents[1]
 FLAGS = {
@@ -86,12 +86,16 @@ def test_help_names_the_key_of_a_flag():
 
 
 @pytest.mark.parametrize(
-    ("name", "defaults"),
-    [("train_mavl", PretrainSettings()), ("zero_shot_classify", ZeroShotSettings(benchmark="b.yaml"))],
+    ("name", "flags", "defaults"),
+    [
+        ("train_mavl", "FLAGS", PretrainSettings()),
+        ("zero_shot_classify", "OWN_FLAGS", ZeroShotSettings(benchmark="b.yaml")),
+        ("zero_shot_ground", "OWN_FLAGS", GroundingSettings(benchmark="b.yaml")),
+    ],
 )
-def test_the_flags_of_a_script_are_short_for_keys_that_there_are(script, name, defaults: Settings):
-    keys = {key for key, _, _ in script(name).FLAGS.values()}
-    assert keys <= flat(defaults.model_dump()).keys()
+def test_the_flags_of_a_script_are_short_for_keys_that_there_are(script, name, flags, defaults: Settings):
+    made = getattr(script(name), flags) | (EVALUATION_FLAGS if flags == "OWN_FLAGS" else {})
+    assert {key for key, _, _ in made.values()} <= flat(defaults.model_dump()).keys()
 
 
 def told(monkeypatch, capsys, error: Exception, traceback: str | None = None) -> str:
