@@ -28,7 +28,7 @@ from mavl.model import MAVL
 from mavl.optim import build_optimizer, build_scheduler
 from mavl.released import check_state
 from mavl.resume import Progress
-from mavl.run_folder import flat, open_run_folder
+from mavl.run_folder import open_run_folder, scalars
 from mavl.settings import DRAWN, PretrainSettings, TextSettings
 from mavl.text import TextEncoder, draw_bert
 from mavl.vocab import ABSENT, ANATOMIES, PRESENT, anatomy_sentence
@@ -109,7 +109,7 @@ def run(settings: PretrainSettings, resume: bool = False) -> Progress:
         f"{len(bank.aspects)} aspects; {accelerator.num_processes} × {settings.data.batch_size} images a step, "
         f"{fit.batches.steps_per_epoch} steps an epoch, {fit.epochs} epochs, run folder {output_dir}"
     )
-    accelerator.init_trackers("mavl", config=flat(settings.model_dump(mode="json")))
+    accelerator.init_trackers("mavl", config=scalars(settings))
     progress = fit.run(resume)
     accelerator.end_training()
     return progress

@@ -59,3 +59,9 @@ def flat(nested: dict, prefix: str = "") -> dict:
     for key, value in nested.items():
         result |= flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {f"{prefix}{key}": value}
     return result
+
+
+def scalars(settings: Settings) -> dict[str, bool | int | float | str]:
+    """Settings as trackers take them, flat; what is no scalar (lists, None) as text."""
+    values = flat(settings.model_dump(mode="json"))
+    return {key: value if isinstance(value, bool | int | float | str) else str(value) for key, value in values.items()}

@@ -27,7 +27,7 @@ TINY = {
     "data": {"source": "phantom", "train": 40, "valid": 12, "batch_size": 4, "eval_batch_size": 6, "workers": 1},
     "init": {"backbone": "none"},
     "schedule": {"epochs": 2, "warmup_steps": 4, "warmup_stair": 1},
-    "train": {"log_every": 5, "checkpoint_every": 3},
+    "train": {"log_every": 5, "checkpoint_every": 3, "trackers": ["tensorboard"]},
 }
 
 
@@ -72,6 +72,7 @@ def trained(tmp_path_factory) -> Path:
 @pytest.mark.slow
 def test_a_run_folder_holds_all_that_tells_of_the_run(trained):
     names = {path.name for path in trained.iterdir()}
+    assert list((trained / "mavl").rglob("events.out.tfevents.*"))
     assert names >= {"best", "last", "checkpoints", "log.jsonl", "config.yaml", "run.json", "left_out.json"}
     lines = [json.loads(line) for line in (trained / "log.jsonl").read_text().splitlines()]
     assert {"loss", "loss_ce", "loss_cl", "loss_global", "lr"} <= set(lines[0])
