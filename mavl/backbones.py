@@ -1,13 +1,15 @@
 """Backbones: image -> grid of patch features, and the class token where there is one.
 
 Every backbone is called with images [B, 3, H, W] and returns (grid [B, C, h, w], class token [B, C] or None);
-`channels` is C and `stride` the pixels of one grid cell. Learned positions are interpolated when the input is not the
-size they were learned at.
+`channels` is C, `stride` the pixels of one grid cell, and `first` the pixel that the first one is centred on: a padded
+convolution's is 0, a patch's is its middle. Learned positions are interpolated when the input is not the size they were
+learned at.
 """
 
 import math
 import pickle
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
@@ -19,9 +21,21 @@ from torch.nn import functional as F
 
 from mavl.vocab import unknown_name
 
-RESNETS = ("resnet18", "resnet50")
+RESNETS = ("resnet18", "resnet50", "resnet18@layer2", "resnet50@layer2")
 VITS = ("vit_b_16", "vit_l_16")
 TIMM_PREFIX = "timm:"
+
+
+@dataclass(frozen=True)
+class Centres:
+    """Where a grid's patches look: patch i, down or across, is centred on pixel `first` + i · `stride` of the input.
+
+    size: the input's height and width in pixels.
+    """
+
+    first: float
+    stride: int
+    size: tuple[int, int]
 
 
 class BackboneError(ValueError):
@@ -40,21 +54,27 @@ def interpolate_positions(positions: Tensor, size: tuple[int, int]) -> Tensor:
 
 
 class ResNetBackbone(nn.Module):
-    """torchvision's ResNet up to layer3: stride 16, C = 256 (ResNet-18) or 1024 (ResNet-50)."""
+    """torchvision's ResNet up to layer3: stride 16, C = 256 (ResNet-18) or 1024 (ResNet-50).
+
+    `NAME@layer2` stops a layer earlier: stride 8, half the channels, and patches that have seen less around them.
+    """
 
     has_class_token = False
-    stride = 16
+    first = 0.0
 
     def __init__(self, name: str):
         super().__init__()
+        name, _, last = name.partition("@")
         resnet = torchvision.models.get_model(name, weights=None)
         self.conv1, self.bn1, self.relu, self.maxpool = resnet.conv1, resnet.bn1, resnet.relu, resnet.maxpool
-        self.layer1, self.layer2, self.layer3 = resnet.layer1, resnet.layer2, resnet.layer3
-        self.channels = resnet.layer4[0].conv1.in_channels
+        self.layer1, self.layer2 = resnet.layer1, resnet.layer2
+        self.layer3 = None if last == "layer2" else resnet.layer3
+        following = resnet.layer3 if self.layer3 is None else resnet.layer4
+        self.channels, self.stride = following[0].conv1.in_channels, 8 if self.layer3 is None else 16
 
     def forward(self, images: Tensor) -> tuple[Tensor, None]:
-        stem = self.maxpool(self.relu(self.bn1(self.conv1(images))))
-        return self.layer3(self.layer2(self.layer1(stem))), None
+        grid = self.layer2(self.layer1(self.maxpool(self.relu(self.bn1(self.conv1(images))))))
+        return grid if self.layer3 is None else self.layer3(grid), None
 
 
 class ViTBackbone(nn.Module):
@@ -67,6 +87,7 @@ class ViTBackbone(nn.Module):
         self.vit = torchvision.models.get_model(name, weights=None)
         self.vit.heads = nn.Identity()
         self.channels, self.stride = self.vit.hidden_dim, self.vit.patch_size
+        self.first = (self.stride - 1) / 2
 
     def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
         patches = self.vit.conv_proj(images)
@@ -105,6 +126,7 @@ class TimmBackbone(nn.Module):
         self.block = int(block) if block else depth - 1
         self.vit.prune_intermediate_layers([self.block], prune_norm=bool(block), prune_head=True)
         self.channels, self.stride = self.vit.embed_dim, self.vit.patch_embed.patch_size[0]
+        self.first = (self.stride - 1) / 2
 
     def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
         [tokens] = self.vit.forward_intermediates(
@@ -115,7 +137,7 @@ class TimmBackbone(nn.Module):
 
 
 def build_backbone(name: str) -> nn.Module:
-    """resnet18, resnet50, vit_b_16, vit_l_16, or timm:NAME[@BLOCK]; weights as their library initialises them."""
+    """resnet18, resnet50 (or either @layer2), vit_b_16, vit_l_16, or timm:NAME[@BLOCK]; weights as their library initialises them."""
     if name in RESNETS:
         return ResNetBackbone(name)
     if name in VITS:
@@ -155,7 +177,7 @@ def _imagenet_state(name: str) -> Mapping[str, Tensor]:
 
         timm_name = name.removeprefix(TIMM_PREFIX).partition("@")[0]
         return timm.create_model(timm_name, pretrained=True, num_classes=0).state_dict()
-    weights = torchvision.models.get_model_weights(name)
+    weights = torchvision.models.get_model_weights(name.partition("@")[0])
     return weights["IMAGENET1K_V1"].get_state_dict(progress=True, check_hash=True)
 
 

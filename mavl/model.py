@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from mavl.backbones import build_backbone, interpolate_positions
+from mavl.backbones import Centres, build_backbone, interpolate_positions
 from mavl.decoder import QueryDecoder
 from mavl.vocab import ASPECTS
 
@@ -22,21 +22,23 @@ POOLING_HEADS = 8
 
 @dataclass(frozen=True)
 class MAVLOutput:
-    """All that a forward pass computes.
+    """All that a forward pass computes, of all findings or of those it was asked for.
 
-    presence_logits [B, F, 2]: (absent, present); location_embedding [B, F, T]: to be compared with anatomy vectors;
-    aspect_features [B, F, A, D]: decoder output; grid [B, D, h, w]; cosine [B, A, F] of the pooled image with each
-    query, in -1..1, and log_scale [A], its learned log inverse temperature (both None without a contrastive head);
-    attention: one [B, Q, P] per decoder layer, rows sum to 1 (None unless asked for).
+    presence_logits [B, F, 2]: (absent, present); location_embedding [B, F, T]: to be compared with anatomy vectors
+    (None where certain findings were asked for: only training compares it); aspect_features [B, F, A, D]: decoder
+    output; grid [B, D, h, w]; cosine [B, A, F] of the pooled image with each query, in -1..1, and log_scale [A], its
+    learned log inverse temperature (both None without a contrastive head); attention: one [B, Q, P] per decoder layer,
+    rows sum to 1 (None unless asked for); centres: where the patches of the grid look.
     """
 
     presence_logits: Tensor
-    location_embedding: Tensor
+    location_embedding: Tensor | None
     aspect_features: Tensor
     grid: Tensor
     cosine: Tensor | None
     log_scale: Tensor | None
     attention: tuple[Tensor, ...] | None
+    centres: Centres
 
 
 class AttentionPool(nn.Module):
@@ -51,16 +53,35 @@ class AttentionPool(nn.Module):
         self.c_proj = nn.Linear(channels, width)
 
     def forward(self, grid: Tensor) -> Tensor:
-        """grid [B, C, h, w] -> pooled [B, D]."""
+        """grid [B, C, h, w] -> pooled [B, D].
+
+        There is one query, so the key projection is applied to it instead of to every token, (W_k x)·q = x·(W_k' q), and
+        the value projection to what was pooled.
+        """
         patches = grid.flatten(2).mT
         tokens = torch.cat([patches.mean(dim=1, keepdim=True), patches], dim=1)
         tokens = tokens + interpolate_positions(self.positional_embedding, tuple(grid.shape[-2:]))
-        query, key, value = (
-            projection(part).unflatten(-1, (POOLING_HEADS, -1)).transpose(1, 2)
-            for projection, part in ((self.q_proj, tokens[:, :1]), (self.k_proj, tokens), (self.v_proj, tokens))
-        )
-        pooled = F.scaled_dot_product_attention(query, key, value)
-        return self.c_proj(pooled.transpose(1, 2).flatten(1))
+        query = self.q_proj(tokens[:, 0]).unflatten(-1, (POOLING_HEADS, -1))
+        query = query * query.shape[-1] ** -0.5
+        key, value = (layer.weight.unflatten(0, (POOLING_HEADS, -1)) for layer in (self.k_proj, self.v_proj))
+        scores = torch.einsum("bhd,hdc->bhc", query, key) @ tokens.mT
+        # the key's bias adds the same to every token and changes nothing, but is a parameter like the others
+        scores = scores + (query * self.k_proj.bias.unflatten(0, (POOLING_HEADS, -1))).sum(dim=-1, keepdim=True)
+        pooled = scores.softmax(dim=-1) @ tokens
+        return self.c_proj(torch.einsum("bhc,hdc->bhd", pooled, value).flatten(1) + self.v_proj.bias)
+
+
+@dataclass(frozen=True)
+class Queries:
+    """A bank's text as a model asks with it: what depends on no image, from `MAVL.queries`.
+
+    projected [Q, D]: the query projection; asked [1, Q, D], or [B, Q, D] in training with dropout: what the first
+    decoder layer asks; aspects: A.
+    """
+
+    projected: Tensor
+    asked: Tensor
+    aspects: int
 
 
 class MAVL(nn.Module):
@@ -107,34 +128,55 @@ class MAVL(nn.Module):
         else:
             self.pool = self.log_scale = None
 
-    def forward(self, images: Tensor, text: Tensor, return_attention: bool = False) -> MAVLOutput:
-        """images [B, 3, H, W] normalised, text [F, A, T] (a bank's vectors) -> MAVLOutput."""
+    def queries(self, text: Tensor, batch: int = 1) -> Queries:
+        """text [F, A, T] (a bank's vectors) -> Queries, of use for any images as long as the weights stay."""
         if text.shape[1] != len(self.aspects):
             raise ValueError(
                 f"text has {text.shape[1]} aspects a finding, the model has {len(self.aspects)}: {self.aspects}"
             )
+        projected = self.query_projection(text.flatten(0, 1))
+        return Queries(projected, self.decoder.ask(projected[None], batch), text.shape[1])
+
+    def forward(
+        self,
+        images: Tensor,
+        text: Tensor | Queries,
+        *,
+        findings: Sequence[int] | None = None,
+        return_attention: bool = False,
+    ) -> MAVLOutput:
+        """images [B, 3, H, W] normalised, text [F, A, T] (a bank's vectors) or its Queries -> MAVLOutput.
+
+        findings: rows of the bank; the output is then of these alone, in this order. The numbers are the same, since
+        all findings still take part where the queries ask one another.
+        """
         backbone_grid, class_token = self.backbone(images)
         grid = self.grid_projection(backbone_grid)
-        queries = self.query_projection(text.flatten(0, 1))
-        features, attention = self.decoder(
-            queries.expand(len(images), -1, -1), grid.flatten(2).mT, return_attention=return_attention
-        )
+        queries = text if isinstance(text, Queries) else self.queries(text, len(images))
+        rows = None if findings is None else query_rows(findings, queries.aspects)
+        features, attention = self.decoder(queries.asked, grid.flatten(2).mT, rows, return_attention)
         features = self.feature_dropout(features)
-        aspect_features = features.unflatten(1, text.shape[:2])
+        aspect_features = features.unflatten(1, (-1, queries.aspects))
         cosine = None
         if self.pool is not None:
             pooled = self.pool(backbone_grid if class_token is None else class_token)
-            similarity = F.normalize(pooled, dim=-1) @ F.normalize(queries, dim=-1).T
-            cosine = similarity.unflatten(-1, text.shape[:2]).mT
+            projected = queries.projected if rows is None else queries.projected[rows]
+            similarity = F.normalize(pooled, dim=-1) @ F.normalize(projected, dim=-1).T
+            cosine = similarity.unflatten(-1, (-1, queries.aspects)).mT
         return MAVLOutput(
             presence_logits=self.presence_head(aspect_features.flatten(2)),
-            location_embedding=self.location_head(features.mT).mT,
+            location_embedding=self.location_head(features.mT).mT if findings is None else None,
             aspect_features=aspect_features,
             grid=grid,
             cosine=cosine,
             log_scale=self.log_scale,
             attention=attention,
+            centres=self.centres(tuple(images.shape[-2:])),
         )
+
+    def centres(self, size: tuple[int, int]) -> Centres:
+        """Where the patches of the grid look in images of this height and width, for mavl.heatmaps.enlarge."""
+        return Centres(self.backbone.first, self.backbone.stride, size)
 
     @classmethod
     def from_pretrained(cls, source: str) -> "MAVL":
@@ -151,11 +193,17 @@ def _pool(backbone: nn.Module, width: int, positions: int) -> nn.Module:
     return nn.Linear(backbone.channels, width) if backbone.channels != width else nn.Identity()
 
 
+def query_rows(findings: Sequence[int], aspects: int) -> list[int]:
+    """Rows of findings in a bank -> rows of all their queries, finding by finding."""
+    return [finding * aspects + aspect for finding in findings for aspect in range(aspects)]
+
+
 def _initialise(module: nn.Module) -> None:
-    """Normal(0, 0.02) for linear and attention weights, zero biases; convolutions keep their library's start."""
+    """Xavier's uniform for linear layers, zero biases; attention has its own, convolutions keep their library's start.
+
+    With the usual normal(0, 0.02) the attention starts so near to uniform that short training never sharpens it.
+    """
     if isinstance(module, nn.Linear):
-        nn.init.normal_(module.weight, std=0.02)
+        nn.init.xavier_uniform_(module.weight)
         if module.bias is not None:
             nn.init.zeros_(module.bias)
-    elif isinstance(module, nn.MultiheadAttention) and module.in_proj_weight is not None:
-        nn.init.normal_(module.in_proj_weight, std=0.02)

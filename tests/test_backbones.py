@@ -14,6 +14,8 @@ SIZES = [(224, 224), (96, 96), (64, 96)]
 CHANNELS = {
     "resnet18": 256,
     "resnet50": 1024,
+    "resnet18@layer2": 128,
+    "resnet50@layer2": 512,
     "vit_b_16": 768,
     "timm:vit_tiny_patch16_224": 192,
     "timm:test_vit@2": 64,  # 160 px, class token
@@ -56,8 +58,9 @@ def small_vit(monkeypatch):
 def test_the_grid_has_one_cell_for_each_patch(backbone, name, size):
     with torch.no_grad():
         grid, class_token = backbone(name)(pictures(*size))
-    assert (backbone(name).channels, backbone(name).stride) == (CHANNELS[name], 16)
-    assert grid.shape == (1, CHANNELS[name], size[0] // 16, size[1] // 16)
+    stride = 8 if name.endswith("@layer2") else 16
+    assert (backbone(name).channels, backbone(name).stride) == (CHANNELS[name], stride)
+    assert grid.shape == (1, CHANNELS[name], size[0] // stride, size[1] // stride)
     assert class_token is None if name.startswith("resnet") else class_token.shape == (1, CHANNELS[name])
     assert backbone(name).has_class_token == (not name.startswith("resnet"))
 
@@ -75,8 +78,11 @@ def test_resnet_equals_torchvisions_layer3(backbone):
     images = pictures(96, 64)
     with torch.no_grad():
         stem = resnet.maxpool(resnet.relu(resnet.bn1(resnet.conv1(images))))
-        expected = resnet.layer3(resnet.layer2(resnet.layer1(stem)))
-        torch.testing.assert_close(backbone("resnet18")(images)[0], expected, rtol=0, atol=0)
+        expected = resnet.layer2(resnet.layer1(stem))
+        torch.testing.assert_close(backbone("resnet18")(images)[0], resnet.layer3(expected), rtol=0, atol=0)
+        shorter = backbone("resnet18@layer2")
+        assert shorter.load_state_dict(resnet.state_dict(), strict=False).missing_keys == []
+        torch.testing.assert_close(shorter(images)[0], expected, rtol=0, atol=0)
 
 
 def test_vit_at_its_native_size_equals_torchvisions_own_forward(backbone):

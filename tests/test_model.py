@@ -146,13 +146,32 @@ def test_temperature_starts_at_the_published_value(model):
     torch.testing.assert_close(model.log_scale, torch.full((9,), 2.65926), rtol=0, atol=1e-5)
 
 
-def test_linear_and_attention_weights_start_small_and_biases_at_zero():
+def test_linear_and_attention_weights_start_as_xavier_says_and_biases_at_zero():
+    """Xavier's standard deviation is sqrt(2 / (inputs + outputs)); looks start with query and key twice as wide."""
     model = build(width=64, text_width=128, heads=2)
-    attention = model.decoder.layers[0].self_attn
-    for weight in (model.query_projection.weight, attention.in_proj_weight, attention.out_proj.weight):
-        assert weight.std().item() == pytest.approx(0.02, rel=0.05)
-    for bias in (model.query_projection.bias, attention.in_proj_bias, model.presence_head.bias):
+    ask, look = model.decoder.layers[0].self_attn, model.decoder.layers[0].cross_attn
+    assert model.query_projection.weight.std().item() == pytest.approx((2 / (128 + 64)) ** 0.5, rel=0.05)
+    for weight, gain in zip([*ask.in_proj_weight.chunk(3), *look.in_proj_weight.chunk(3)], (1, 1, 1, 2, 2, 1), strict=True):
+        assert weight.std().item() == pytest.approx(gain * (2 / (64 + 64)) ** 0.5, rel=0.05)
+    for bias in (model.query_projection.bias, ask.in_proj_bias, look.in_proj_bias, model.presence_head.bias):
         assert not bias.any()
+
+
+def test_certain_findings_give_the_numbers_that_they_have_among_all(model):
+    images, text, chosen = draw(2, 3, 64, 64), draw(5, 9, 12), [3, 0]
+    queries = [finding * 9 + aspect for finding in chosen for aspect in range(9)]
+    with torch.no_grad():
+        whole = model(images, text, return_attention=True)
+        part = model(images, model.queries(text), findings=chosen, return_attention=True)
+        fused = model(images, text, findings=chosen)
+    for output in (part, fused):
+        torch.testing.assert_close(output.presence_logits, whole.presence_logits[:, chosen])
+        torch.testing.assert_close(output.aspect_features, whole.aspect_features[:, chosen])
+        torch.testing.assert_close(output.cosine, whole.cosine[:, :, chosen])
+        assert output.location_embedding is None
+    for of_part, of_whole in zip(part.attention, whole.attention, strict=True):
+        torch.testing.assert_close(of_part, of_whole[:, queries])
+    assert fused.attention is None
 
 
 def test_a_bank_of_other_aspects_is_refused(model):
