@@ -24,6 +24,8 @@ SPECIAL_TOKENS = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
 VOCABULARY_FILES = ("vocab.txt", "tokenizer.json")
 WEIGHT_FILES = ("model.safetensors", "pytorch_model.bin")
 DRAWN_SPREAD = 0.05
+LARGE = 2**24  # bytes
+DIGESTS = Path("~/.cache/mavl/digests")
 ENCODER_FILES = ("config.json", *VOCABULARY_FILES, *WEIGHT_FILES)
 
 
@@ -77,8 +79,7 @@ class TextEncoder:
         for name in ENCODER_FILES:
             if (self.folder / name).exists():
                 digest.update(name.encode())
-                with (self.folder / name).open("rb") as file:
-                    digest.update(hashlib.file_digest(file, "sha256").digest())
+                digest.update(_digest(self.folder / name))
         return digest.hexdigest()
 
     @cached_property
@@ -140,6 +141,25 @@ class TextEncoder:
             vectors[batch] = hidden[:, 0].float().cpu()
         position = {sentence: i for i, sentence in enumerate(unique)}
         return vectors[[position[sentence] for sentence in sentences]].clone()
+
+
+def _digest(path: Path) -> bytes:
+    """SHA-256 of a file. That of a large one is remembered by its place, size and time of change, to the nanosecond."""
+    path = path.resolve()
+    state = path.stat()
+    if state.st_size < LARGE:
+        return hashlib.sha256(path.read_bytes()).digest()
+    known = f"{path}\0{state.st_size}\0{state.st_mtime_ns}"
+    note = DIGESTS.expanduser() / hashlib.sha256(known.encode()).hexdigest()
+    with suppress(OSError):
+        if len(remembered := note.read_bytes()) == hashlib.sha256().digest_size:
+            return remembered
+    with path.open("rb") as file:
+        digest = hashlib.file_digest(file, "sha256").digest()
+    with suppress(OSError):  # a home that cannot be written to costs a second each time
+        note.parent.mkdir(parents=True, exist_ok=True)
+        note.write_bytes(digest)
+    return digest
 
 
 def _model_type(folder: Path) -> str | None:

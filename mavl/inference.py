@@ -1,0 +1,66 @@
+"""Reading images fast: a model and a bank, and of what they compute only what was asked for.
+
+Exact up to rounding: text and the first layer's questions are computed once, the last layer for the findings that are
+asked for, no location head, every BatchNorm folded into its convolution.
+"""
+
+from collections.abc import Sequence
+from copy import copy, deepcopy
+
+import torch
+from torch import Tensor, nn
+from torch.nn.utils.fusion import fuse_conv_bn_eval
+
+from mavl.bank import Bank
+from mavl.model import MAVL, MAVLOutput, Queries
+
+
+class Reader:
+    """reader(images [B, 3, H, W]) -> MAVLOutput of the findings of `reader.bank`, on the model's device, no gradients.
+
+    findings: names of the bank, all when None. All of the bank takes part where the queries ask one another, so the
+    numbers are those of the whole. It holds a copy of the model as it is now; later training does not reach it.
+    compile: torch.compile the model, which takes a minute or so and pays on a GPU with many images of one size.
+    """
+
+    def __init__(self, model: MAVL, bank: Bank, findings: Sequence[str] | None = None, compile: bool = False):
+        wanted = bank.findings if findings is None else tuple(dict.fromkeys(findings))
+        self.rows = None if wanted == bank.findings else bank.index(wanted)
+        self.bank = bank if self.rows is None else bank.select(wanted)
+        self.model = folded(model)
+        self._vectors = bank.vectors
+        self._queries: dict[torch.dtype | None, Queries] = {}
+        self._forward = torch.compile(self.model) if compile else self.model
+
+    def asking(self, bank: Bank) -> "Reader":
+        """This reader with the same weights, not copied again, and other text for the same findings."""
+        other = copy(self)
+        other.bank = bank.select(self.bank.findings)
+        other.rows = None if self.rows is None else bank.index(self.bank.findings)
+        other._vectors, other._queries = bank.vectors, {}
+        return other
+
+    @torch.inference_mode()
+    def __call__(self, images: Tensor, return_attention: bool = False) -> MAVLOutput:
+        images = images.contiguous(memory_format=torch.channels_last)
+        rows = range(len(self.bank.findings)) if self.rows is None else self.rows
+        return self._forward(images, self._asked(images.device.type), findings=rows, return_attention=return_attention)
+
+    def _asked(self, device: str) -> Queries:
+        """The queries in the precision that autocast asks for."""
+        dtype = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else None
+        if dtype not in self._queries:
+            self._queries[dtype] = self.model.queries(self._vectors)
+        return self._queries[dtype]
+
+
+def folded(model: nn.Module) -> nn.Module:
+    """A copy for inference: evaluation mode, channels-last, each BatchNorm2d folded into the convolution before it."""
+    inner = deepcopy(model).eval().requires_grad_(False)
+    for module in inner.modules():
+        children = list(module.named_children())
+        for (name, first), (following, second) in zip(children, children[1:], strict=False):
+            if isinstance(first, nn.Conv2d) and isinstance(second, nn.BatchNorm2d):
+                setattr(module, name, fuse_conv_bn_eval(first, second))
+                setattr(module, following, nn.Identity())
+    return inner.to(memory_format=torch.channels_last)
