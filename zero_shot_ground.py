@@ -4,7 +4,8 @@
     accelerate launch --multi_gpu --num_processes=4 zero_shot_ground.py --config configs/grounding/siim_acr_mavl.yaml …
     python zero_shot_ground.py --config configs/grounding/phantom_mavl.yaml     # after `make demo`
 
-Prints the table and writes it, the metrics of every case and a gallery of the best and the worst into `--output_dir`.
+Prints the table and writes it, the metrics of every case, a gallery of the best and the worst, and a page to look at
+(report.html) into `--output_dir`.
 Only images with the finding and a mask of it count. `--protocol released` is the published way (docs/protocols.md); the
 default takes thresholds from the validation split.
 """
@@ -30,7 +31,8 @@ def main() -> None:
         about = result.about
         title = f"{about['title']} ({about['split']}), {about['aggregation']} maps, {about['protocol']} protocol"
         Console().print(table(result.localizations, title, f"Thresholds: {about['thresholds']}."))
-        print(f"table, metrics of every case and gallery: {result.folder}")
+        print(result.summary)
+        print(f"table, metrics of every case, gallery and page: {result.folder}")
 
 
 if __name__ == "__main__":

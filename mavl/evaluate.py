@@ -1,17 +1,24 @@
 """Zero-shot classification of a benchmark: settings -> scores, table, curves in a result folder."""
 
+from collections import defaultdict
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import torch
 from torch import Tensor
 
+from mavl.classification_page import surest_images, write_classification_page
 from mavl.config import dump
 from mavl.data.benchmarks import Split
+from mavl.data.loading import build_loader, to_device
 from mavl.data.pretraining import write_left_out
+from mavl.data.transforms import eval_transform
 from mavl.evaluation import (
     EvaluationError,
+    EvaluationImages,
     Subject,
     Thresholds,
     describe,
@@ -22,8 +29,9 @@ from mavl.evaluation import (
     text_bank,
     without_bad_images,
 )
+from mavl.heatmaps import default_aspects, heatmaps
 from mavl.metrics import Evaluation, best_f1, evaluate
-from mavl.page import write_evaluation_page
+from mavl.progress import progress_bar
 from mavl.settings import ZeroShotSettings
 from mavl.zero_shot import scores
 
@@ -83,7 +91,7 @@ def run(settings: ZeroShotSettings) -> Result | None:
     )
     _write(folder, scored, evaluation, about)
     if settings.html:
-        write_evaluation_page(folder, evaluation, about, scored.split, scored.scores, subject.benchmark.equalize)
+        _write_page(folder, settings, subject, scored, evaluation, about)
     return Result(evaluation, about, folder)
 
 
@@ -92,11 +100,62 @@ def score_split(settings: ZeroShotSettings, subject: Subject, name: str) -> Scor
     split = open_split(settings, subject.benchmark, name)
     split, left_out = without_bad_images(settings, split, subject.accelerator.is_main_process)
 
+    reader = subject.reader(split.findings)
+
     def compute(batch: dict) -> dict[str, Tensor]:
-        output = subject.model(batch["image"], subject.bank.vectors)
-        return {"scores": scores(output, subject.bank, split.findings, settings.head)}
+        output = reader(batch["image"])
+        return {"scores": scores(output, reader.bank, split.findings, settings.head)}
 
     return Scored(split, subject.predict(settings, split, compute)["scores"], left_out)
+
+
+@torch.no_grad()
+def look(
+    settings: ZeroShotSettings, subject: Subject, split: Split, shown: Iterable[tuple[int, str]]
+) -> dict[tuple[int, str], Tensor]:
+    """(image, finding) pairs -> attention mass [h, w] of the finding's `default_aspects` in that image.
+
+    Of these images alone, and of the process that calls it alone.
+    """
+    pairs = defaultdict(list)
+    for image, finding in shown:
+        pairs[image].append(finding)
+    images, benchmark = list(pairs), subject.benchmark
+    transform = eval_transform(subject.image_size, benchmark.interpolation)
+    dataset = EvaluationImages(split.pictures(benchmark.equalize).take(images), transform)
+    batches = [
+        range(start, min(start + settings.batch_size, len(images)))
+        for start in range(0, len(images), settings.batch_size)
+    ]
+    device = subject.accelerator.device
+    loader = build_loader(dataset, batches, min(settings.workers, len(batches)), pin_memory=device.type == "cuda")
+    reader, aspects = subject.reader(split.findings), default_aspects(subject.bank.aspects)
+    maps = {}
+    for batch in progress_bar(loader, description="heatmaps for the page", unit="batch"):
+        output = reader(to_device(batch, device)["image"], return_attention=True)
+        found = heatmaps(output, reader.bank, split.findings, aspects=aspects).cpu()
+        for of_image, place in zip(found, batch["index"].tolist(), strict=True):
+            image = images[place]
+            maps |= {(image, finding): of_image[split.findings.index(finding)] for finding in pairs[image]}
+    return maps
+
+
+def _write_page(
+    folder: Path, settings: ZeroShotSettings, subject: Subject, scored: Scored, evaluation: Evaluation, about: dict
+) -> None:
+    gallery = surest_images(evaluation, scored.split, scored.scores)
+    shown = [(image, finding) for finding, kinds in gallery.items() for images in kinds.values() for image in images]
+    write_classification_page(
+        folder,
+        evaluation,
+        about,
+        scored.split,
+        scored.scores,
+        equalize=subject.benchmark.equalize,
+        heatmaps=look(settings, subject, scored.split, shown),
+        centres=subject.centres,
+        looked_at=f"the mean over all layers, of the aspects {', '.join(default_aspects(subject.bank.aspects))}",
+    )
 
 
 def _thresholds(settings: ZeroShotSettings, subject: Subject) -> Thresholds:

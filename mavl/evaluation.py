@@ -1,7 +1,7 @@
 """What the evaluations of a benchmark share: the model with its text vectors, its images, and how they came about."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Literal
@@ -12,18 +12,20 @@ from torch import Tensor, nn
 from torch.utils.data import Dataset
 
 from mavl import checkpoint
+from mavl.backbones import Centres
 from mavl.bank import Bank, build_bank
 from mavl.books import read_books
 from mavl.config import load
 from mavl.data.benchmarks import Benchmark, Split, read_split, split_file
-from mavl.data.images import read_image
+from mavl.data.pictures import Files, Stored, from_store
 from mavl.data.pretraining import bad_images
-from mavl.data.transforms import Transform, eval_transform
+from mavl.data.transforms import EvalTransform, eval_transform
 from mavl.engine import check_device, predict
+from mavl.inference import Reader
 from mavl.provenance import provenance
 from mavl.settings import EvaluationSettings
 from mavl.text import TextEncoder
-from mavl.vocab import DESCRIPTION
+from mavl.vocab import DESCRIPTION, HEALTHY
 
 RELEASED_MAX_LENGTH = 64
 
@@ -33,16 +35,16 @@ class EvaluationError(ValueError):
 
 
 class EvaluationImages(Dataset):
-    """dataset[i] -> {image [3, S, S], index}."""
+    """dataset[i] -> {image uint8 [1, S, S], index}; mavl.data.loading.to_device normalises a batch of them."""
 
-    def __init__(self, paths: Sequence[Path], transform: Transform, equalize: bool):
-        self.paths, self.transform, self.equalize = paths, transform, equalize
+    def __init__(self, pictures: Files | Stored, transform: EvalTransform):
+        self.pictures, self.transform = pictures, transform
 
     def __len__(self) -> int:
-        return len(self.paths)
+        return len(self.pictures)
 
     def __getitem__(self, index: int) -> dict:
-        return {"image": self.transform(read_image(self.paths[index], equalize=self.equalize)), "index": index}
+        return {"image": self.transform.pixels(self.pictures[index]), "index": index}
 
 
 @dataclass(frozen=True)
@@ -59,6 +61,16 @@ class Subject:
     accelerator: Accelerator
     trained: tuple[str, ...]
 
+    @property
+    def centres(self) -> Centres:
+        """Where the patches of the model's grid look in its input."""
+        return self.model.centres((self.image_size, self.image_size))
+
+    def reader(self, findings: Sequence[str]) -> Reader:
+        """What reads images for these findings, and for those that the contrastive head compares them with."""
+        compared = [name for name in HEALTHY if name in self.bank.findings]
+        return Reader(self.model, self.bank, [*findings, *compared])
+
     def predict(
         self, settings: EvaluationSettings, split: Split, compute: Callable[[dict], dict[str, Tensor]]
     ) -> dict[str, np.ndarray]:
@@ -66,7 +78,7 @@ class Subject:
         transform = eval_transform(self.image_size, self.benchmark.interpolation)
         return predict(
             self.accelerator,
-            EvaluationImages(split.paths, transform, self.benchmark.equalize),
+            EvaluationImages(split.pictures(self.benchmark.equalize), transform),
             range(len(split)),
             compute,
             batch_size=settings.batch_size,
@@ -89,14 +101,19 @@ class Thresholds:
     left_out: dict[str, list[str]] = field(default_factory=dict)
 
 
-def prepare(settings: EvaluationSettings) -> Subject:
-    """Load the benchmark and the model that the settings name."""
+def open_model(settings: EvaluationSettings) -> checkpoint.Pretrained:
+    """The model that the settings name."""
     if settings.model_path is None:
         raise EvaluationError("no model: give --model_path a model folder, a released .pth or a hub id")
+    return checkpoint.load(settings.model_path)
+
+
+def prepare(settings: EvaluationSettings, pretrained: checkpoint.Pretrained | None = None) -> Subject:
+    """Load the benchmark and, unless it is given, the model that the settings name."""
     accelerator = Accelerator(mixed_precision=settings.mixed_precision)
     check_device(accelerator)
     benchmark = load(Benchmark, Path(settings.benchmark))
-    pretrained = checkpoint.load(settings.model_path)
+    pretrained = pretrained or open_model(settings)
     with accelerator.main_process_first():
         bank = text_bank(settings, pretrained, benchmark.findings)
     model = accelerator.prepare_model(pretrained.model, evaluation_mode=True).eval()
@@ -117,26 +134,38 @@ def text_bank(settings: EvaluationSettings, pretrained: checkpoint.Pretrained, f
         return pretrained.bank
     aspects = pretrained.model.aspects
     books = read_books(settings.descriptions, settings.aspects if aspects != (DESCRIPTION,) else ())
+    encoder, cache = text_encoder(settings, pretrained), bank_cache(settings)
+    build = partial(build_bank, books, encoder=encoder, aspects=aspects, cache=cache)
+    return build([*known, *new]) if rebuild else pretrained.bank.extended(build(new))
+
+
+def text_encoder(settings: EvaluationSettings, pretrained: checkpoint.Pretrained) -> TextEncoder:
+    """The encoder of the model's text, or the one that the settings name; it cuts texts where they say."""
     text = dict(pretrained.text)
-    name = settings.text_encoder or text.pop("encoder")
-    text.pop("encoder", None)
+    name = text.pop("encoder")
     text["max_length"] = settings.max_length or (
         RELEASED_MAX_LENGTH if settings.protocol == "released" else text["max_length"]
     )
-    cache = Path(settings.bank_cache).expanduser() if settings.bank_cache else None
-    build = partial(build_bank, books, encoder=TextEncoder(name, **text), aspects=aspects, cache=cache)
-    return build([*known, *new]) if rebuild else pretrained.bank.extended(build(new))
+    return TextEncoder(settings.text_encoder or name, **text)
+
+
+def bank_cache(settings: EvaluationSettings) -> Path | None:
+    """The folder of banks that were built before."""
+    return Path(settings.bank_cache).expanduser() if settings.bank_cache else None
 
 
 def open_split(settings: EvaluationSettings, benchmark: Benchmark, name: str) -> Split:
     """A split of the benchmark with the findings to report. Its images are not looked at."""
     split = read_split(benchmark, name, _root(settings))
+    if settings.store:
+        stored = from_store(split.pictures(benchmark.equalize), settings.store, _root(settings) or benchmark.root)
+        split = replace(split, stored=stored)
     return split.select(settings.findings) if settings.findings else split
 
 
 def without_bad_images(settings: EvaluationSettings, split: Split, show: bool) -> tuple[Split, list[str]]:
     """The split without its bad images and a line for each, or BadImagesError (`max_bad_share`)."""
-    bad = bad_images(split.paths, split.rows, split.name, settings, show)
+    bad = bad_images(split.paths, split.rows, split.name, settings, show, split.stored)
     return (split.without(set(bad)) if bad else split), list(bad.values())
 
 

@@ -11,10 +11,11 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from mavl.backbones import Centres
 from mavl.bank import Bank
-from mavl.heatmaps import aspect_maps, heatmaps
+from mavl.heatmaps import aspect_maps, default_aspects, heatmaps
 from mavl.model import MAVL, MAVLOutput
-from mavl.vocab import GROUNDING_ASPECTS, HEALTHY
+from mavl.vocab import HEALTHY
 
 
 @dataclass(frozen=True, eq=False)
@@ -24,7 +25,7 @@ class Explanation:
     sentences: what the books say of each aspect, None where that is not at hand.
     shares [A] and bias: logits; they sum to `logit_difference`, present minus absent, above 0 in favour of presence.
     heatmap [h, w], of the grounding aspects together, and aspect_heatmaps [A, h, w]: attention mass, each map sums to 1
-    (None without attention).
+    (None without attention); centres: where their patches look.
     cosine [A]: of the image with the finding's aspects, in -1..1; healthy_cosine: the same for each healthy finding
     (both None without a contrastive head or without healthy findings in the bank).
     """
@@ -36,6 +37,7 @@ class Explanation:
     bias: float
     heatmap: Tensor | None
     aspect_heatmaps: Tensor | None
+    centres: Centres
     cosine: Tensor | None
     healthy_cosine: dict[str, Tensor] | None
 
@@ -79,8 +81,7 @@ def explain(
         healthy = {name: output.cosine[image, :, column].float().cpu() for name, column in columns}
     heatmap = each = None
     if output.attention is not None:
-        looked_at = [aspect for aspect in GROUNDING_ASPECTS if aspect in bank.aspects]
-        heatmap = heatmaps(output, bank, [finding], aspects=looked_at or bank.aspects)[image, 0].cpu()
+        heatmap = heatmaps(output, bank, [finding], aspects=default_aspects(bank.aspects))[image, 0].cpu()
         each = aspect_maps(output, bank, [finding], bank.aspects)[image, 0].cpu()
     return Explanation(
         finding=finding,
@@ -90,6 +91,7 @@ def explain(
         bias=bias.item(),
         heatmap=heatmap,
         aspect_heatmaps=each,
+        centres=output.centres,
         cosine=cosine,
         healthy_cosine=healthy,
     )

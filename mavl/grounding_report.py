@@ -1,21 +1,18 @@
-"""What people look at after grounding: a table for the terminal, CSV and JSON, and a gallery of the best and worst."""
+"""What people look at after grounding: a table for the terminal, CSV and JSON."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
-import torch
-from PIL import Image
 
+from mavl.baselines import Margins
 from mavl.localization import THRESHOLD_METRICS, Localization
 from mavl.report import dump_json, percent, percent_bounds, write_rows
 
 if TYPE_CHECKING:
-    from matplotlib.axes import Axes
     from rich.table import Table
 
 Localizations = dict[str, dict[str, Localization]]
@@ -25,20 +22,6 @@ WITHOUT_THRESHOLD = ("point", "95 %", "AP", "95 %", "CNR", "max.", "95 %")
 WITH_THRESHOLD = ("point", "AP", "CNR", "max.", "Dice", "95 %", "IoU", "P/R", "acc.")
 """Headings of the table; an interval is that of what stands before it."""
 
-OUTLINE = "#56d4ff"
-INCHES = 2.3
-"""Side of a panel of the gallery."""
-
-
-@dataclass(frozen=True)
-class Shown:
-    """A case of the gallery: picture (mode "L"), mask bool [H, W] in any frame, grid [h, w] of attention mass."""
-
-    picture: Image.Image
-    mask: np.ndarray
-    grid: np.ndarray
-    caption: str
-
 
 def table(localizations: Localizations, title: str, caption: str = "") -> Table:
     """A row for each finding and map, in percent (CNR is a ratio), for 80 columns; below, how to read it."""
@@ -46,12 +29,11 @@ def table(localizations: Localizations, title: str, caption: str = "") -> Table:
     from rich.table import Table
     from rich.text import Text
 
-    several = len(localizations) > 2  # more than one finding and, last, all of them
-    shown = localizations if several else dict([*localizations.items()][:1])
-    with_threshold = any(_has_threshold(found) for maps in shown.values() for found in maps.values())
+    shown = told_apart(localizations)
+    several, with_threshold = len(shown) > 1, has_thresholds(shown)
     table = Table(title=Text(title, "bold"), box=SIMPLE_HEAD, show_edge=False, padding=(0, 1, 0, 0), pad_edge=False)
-    notes = [*([caption] if caption else []), *_notes(shown, with_threshold)]
-    table.caption, table.caption_justify = Text("\n".join(["", *notes]), "dim not italic"), "left"
+    below = [*([caption] if caption else []), *notes(shown)]
+    table.caption, table.caption_justify = Text("\n".join(["", *below]), "dim not italic"), "left"
     table.add_column("finding", min_width=8, overflow="fold")
     table.add_column("n", justify="right")
     for heading in WITH_THRESHOLD if with_threshold else WITHOUT_THRESHOLD:
@@ -63,6 +45,21 @@ def table(localizations: Localizations, title: str, caption: str = "") -> Table:
         if several and number == len(shown) - 1:
             table.add_section()
     return table
+
+
+def told_apart(localizations: Localizations) -> Localizations:
+    """Without the last, of all cases, where it would repeat a single finding."""
+    return localizations if len(localizations) > 2 else dict([*localizations.items()][:1])
+
+
+def has_thresholds(localizations: Localizations) -> bool:
+    """Whether any map of any finding has values at a threshold."""
+    return any(
+        not np.isnan(found.values[metric]).all()
+        for maps in localizations.values()
+        for found in maps.values()
+        for metric in THRESHOLD_METRICS
+    )
 
 
 def write_csv(localizations: Localizations, path: Path | str) -> None:
@@ -77,8 +74,11 @@ def write_csv(localizations: Localizations, path: Path | str) -> None:
     )
 
 
-def write_json(localizations: Localizations, path: Path | str, about: dict) -> None:
-    """The means after `about`; `undefined` counts the cases without a value, by metric; NaN becomes null."""
+def write_json(localizations: Localizations, margins: dict[str, Margins], path: Path | str, about: dict) -> None:
+    """The means after `about`, then how far the model's maps are above the others; NaN becomes null.
+
+    `undefined` counts the cases without a value, by metric.
+    """
     told = {
         finding: {
             name: {
@@ -94,46 +94,14 @@ def write_json(localizations: Localizations, path: Path | str, about: dict) -> N
         }
         for finding, maps in localizations.items()
     }
-    dump_json({"about": about, "findings": told}, path)
-
-
-def plot_gallery(rows: dict[str, Sequence[Shown]], path: Path | str) -> None:
-    """A PNG with a row of cases under each heading: above the radiograph with the mask's outline, below its heatmap."""
-    from matplotlib.figure import Figure
-
-    from mavl.overlay import blend
-
-    rows = {heading: cases for heading, cases in rows.items() if cases}
-    columns = max(map(len, rows.values()))
-    size = (INCHES * columns + 0.4, (2 * INCHES + 0.45) * len(rows) + 0.3)
-    figure = Figure(figsize=size, layout="constrained")
-    figure.supxlabel("outline: the mask; colour: attention above an even spread", fontsize=8)
-    for part, (heading, cases) in zip(np.atleast_1d(figure.subfigures(len(rows), 1)), rows.items(), strict=True):
-        part.suptitle(heading, fontsize=10, fontweight="bold")
-        panels = part.subplots(2, columns, squeeze=False)
-        for panel in panels.flat:
-            panel.set_axis_off()
-        for (above, below), case in zip(panels.T, cases, strict=False):
-            _draw(above, case.picture, case.mask)
-            _draw(below, blend(case.picture, torch.from_numpy(case.grid)), case.mask)
-            above.set_title(case.caption, fontsize=7)
-    figure.savefig(path, dpi=120)
-
-
-def _draw(panel: Axes, picture: Image.Image, mask: np.ndarray) -> None:
-    """The picture and, in its pixels, the mask's outline."""
-    panel.imshow(picture, cmap="gray", vmin=0, vmax=255)
-    outside = np.pad(mask.astype(float), 1)  # so that an outline is closed at the border
-    x, y = (
-        (np.arange(-1, length + 1) + 0.5) * side / length - 0.5
-        for length, side in zip(mask.shape[::-1], picture.size, strict=True)
-    )
-    panel.contour(x, y, outside, levels=[0.5], colors=OUTLINE, linewidths=0.9)
-    panel.set(xlim=(-0.5, picture.width - 0.5), ylim=(picture.height - 0.5, -0.5))
-
-
-def _has_threshold(found: Localization) -> bool:
-    return not all(np.isnan(found.values[metric]).all() for metric in THRESHOLD_METRICS)
+    above = {
+        finding: {
+            baseline: {metric: vars(interval) for metric, interval in differences.items()}
+            for baseline, differences in of_finding.items()
+        }
+        for finding, of_finding in margins.items()
+    }
+    dump_json({"about": about, "findings": told, "model_minus": above}, path)
 
 
 def _cells(found: Localization, with_threshold: bool) -> Iterator[str]:
@@ -160,7 +128,7 @@ def _cells(found: Localization, with_threshold: bool) -> Iterator[str]:
         yield from (mean("best_dice"), bounds("best_dice"))
 
 
-def _notes(shown: Localizations, with_threshold: bool) -> Iterator[str]:
+def notes(shown: Localizations) -> Iterator[str]:
     """How the numbers came about, a sentence a line."""
     *_, last = shown.values()
     model, *baselines = last
@@ -169,7 +137,7 @@ def _notes(shown: Localizations, with_threshold: bool) -> Iterator[str]:
     yield "n: cases. point: the map's maximum lies in the mask. AP: of its pixels."
     yield "CNR: contrast to noise inside against outside, without a sign."
     yield "max.: the largest Dice of each image over all thresholds, an upper bound."
-    if with_threshold:
+    if has_thresholds(shown):
         data = {"test": "the test images themselves", "validation": "validation data"}[found.threshold_source]
         yield f"Dice, IoU, precision and recall (P/R), accuracy: map > a threshold chosen on {data}."
     if found.resamples:

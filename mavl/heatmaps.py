@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from mavl.backbones import Centres
 from mavl.bank import Bank
 from mavl.model import MAVLOutput
 from mavl.vocab import DESCRIPTION, GROUNDING_ASPECTS, unknown_name
@@ -77,9 +78,29 @@ def used_aspects(known: Sequence[str], aspects: Sequence[str], aggregation: str)
     return (DESCRIPTION,) if aggregation == "global" else tuple(aspects)
 
 
-def enlarge(maps: Tensor, size: tuple[int, int]) -> Tensor:
-    """maps [B, F, h, w] -> [B, F, H, W], bilinear with the corner patches' centres on the corner pixels."""
-    return F.interpolate(maps, size, mode="bilinear", align_corners=True)
+def default_aspects(known: Sequence[str]) -> tuple[str, ...]:
+    """The grounding aspects among those that a model knows, or all that it knows where it has none of them."""
+    return tuple(aspect for aspect in GROUNDING_ASPECTS if aspect in known) or tuple(known)
+
+
+def enlarge(maps: Tensor, size: tuple[int, int], centres: Centres | None = None) -> Tensor:
+    """maps [B, F, h, w] -> [B, F, H, W], bilinear between the patches' centres, which are where `centres` says.
+
+    Without them the corner patches' centres are put on the corner pixels, as the release does: that draws the map out,
+    by up to half a patch at the borders and more at a convolution's far ones.
+    """
+    if centres is None:
+        return F.interpolate(maps, size, mode="bilinear", align_corners=True)
+    lengths = zip(maps.shape[-2:], size, centres.size, strict=True)
+    down, across = (_between(*length, centres.first, centres.stride).to(maps) for length in lengths)
+    return down @ maps @ across.T
+
+
+def _between(patches: int, pixels: int, shown: int, first: float, stride: int) -> Tensor:
+    """The share [pixels, patches] of each patch in each pixel of a picture of an input `shown` pixels long."""
+    place = (torch.arange(pixels, dtype=torch.float64) + 0.5) * shown / pixels - 0.5
+    place = ((place - first) / stride).clamp(0, patches - 1)
+    return (1 - (place[:, None] - torch.arange(patches)).abs()).clamp(min=0)
 
 
 def random_map(shape: tuple[int, int], seed: int | Sequence[int]) -> np.ndarray:

@@ -92,13 +92,21 @@ def measure(heatmap: np.ndarray, mask: np.ndarray, threshold: float | None = Non
 
     Raises ValueError, with the image's name, where the shapes differ, the map is not finite, or the mask is empty.
     """
+    return measure_and_sweep(heatmap, mask, threshold, (), name)[0]
+
+
+def measure_and_sweep(
+    heatmap: np.ndarray, mask: np.ndarray, threshold: float | None, thresholds: np.ndarray | Sequence, name: str = ""
+) -> tuple[dict[str, float], dict[str, np.ndarray]]:
+    """What `measure` answers for the threshold and `sweep` for the thresholds [K], from one sort."""
     heatmap, mask = _checked(heatmap, mask, name)
     ranking = _ranking(heatmap, mask)
     values = dict.fromkeys(THRESHOLD_METRICS, np.nan)
     if threshold is not None:
         overlap = _overlap(ranking, _rounded([threshold], heatmap.dtype))
         values = {metric: value.item() for metric, value in overlap.items()}
-    return values | _ranking_metrics(ranking) | {"contrast_to_noise": _contrast_to_noise(heatmap, mask)}
+    values |= _ranking_metrics(ranking) | {"contrast_to_noise": _contrast_to_noise(heatmap, mask)}
+    return values, _overlap(ranking, _rounded(thresholds, heatmap.dtype))
 
 
 def localize(

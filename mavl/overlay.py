@@ -11,6 +11,7 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
+from mavl.backbones import Centres
 from mavl.heatmaps import enlarge
 
 MIN_SCALE = 2.0
@@ -21,13 +22,15 @@ _INK, _PAPER, _FAINT = (240, 240, 240), (16, 18, 20), (165, 170, 175)
 _MIN_WIDTH = 360
 
 
-def blend(picture: Image.Image, heatmap: Tensor, scale: float | None = None) -> Image.Image:
+def blend(
+    picture: Image.Image, heatmap: Tensor, centres: Centres | None = None, scale: float | None = None
+) -> Image.Image:
     """picture (mode "L"), heatmap [h, w] of attention mass -> the same size in colour.
 
-    The map is laid over the whole picture, bilinear with aligned corners; scale: the multiple of an even spread that
+    The map is laid over the whole picture, its patches where `centres` says (mavl.heatmaps.enlarge); scale: the multiple of an even spread that
     gets the strongest colour (`colour_scale` of the map if left out).
     """
-    relative = enlarge(_relative(heatmap)[None, None], picture.size[::-1])[0, 0]
+    relative = enlarge(_relative(heatmap)[None, None], picture.size[::-1], centres)[0, 0]
     level = (relative - 1).div_((scale or colour_scale(heatmap)) - 1).clamp_(0, 1).mul_(255).byte().numpy()
     colour = Image.fromarray(level, "P")
     colour.putpalette(_palette())
@@ -40,7 +43,9 @@ def colour_scale(heatmap: Tensor) -> float:
     return max(MIN_SCALE, _relative(heatmap).max().item())
 
 
-def overlay(picture: Image.Image, heatmap: Tensor, title: str, score: str) -> Image.Image:
+def overlay(
+    picture: Image.Image, heatmap: Tensor, title: str, score: str, centres: Centres | None = None
+) -> Image.Image:
     """The picture in its own resolution under the heatmap, with a line on top and the colour bar at its right."""
     scale = colour_scale(heatmap)
     width, height = max(picture.width, _MIN_WIDTH), max(picture.height, _MIN_WIDTH // 2)
@@ -48,7 +53,7 @@ def overlay(picture: Image.Image, heatmap: Tensor, title: str, score: str) -> Im
     head, side = round(2.2 * size), round(5 * size)
     canvas = Image.new("RGB", (width + side, height + head), _PAPER)
     corner = ((width - picture.width) // 2, head + (height - picture.height) // 2)
-    canvas.paste(blend(picture, heatmap, scale), corner)
+    canvas.paste(blend(picture, heatmap, centres, scale), corner)
     draw = ImageDraw.Draw(canvas)
     font = _font(size)
     room = canvas.width - draw.textlength(score, font) - 2.5 * size

@@ -13,34 +13,40 @@ from typing import TYPE_CHECKING
 import numpy as np
 from PIL import Image
 
-from mavl.data.images import read_image
-from mavl.data.splits import Split
-from mavl.metrics import ClassResult, Evaluation
-from mavl.overlay import blend
-from mavl.report import notes, percent, percent_bounds
-from mavl.vocab import ABSENT, PRESENT
+from mavl.overlay import COLOURS, MIN_SCALE, blend
+from mavl.report import percent, percent_bounds
 
 if TYPE_CHECKING:
     from jinja2 import Environment
     from matplotlib.figure import Figure
     from torch import Tensor
 
-EVALUATION = "report.html"
-JPEG_QUALITY = 80
-BINS = 24
+    from mavl.backbones import Centres
 
-GALLERY = 4
-"""Images of each kind that the evaluation page shows of a finding."""
+REPORT = "report.html"
+"""The page of an evaluation in its result folder."""
 
 FINDINGS_SHOWN = 20
-"""Findings with histogram and gallery on the evaluation page; its table has all of them."""
+"""Findings with plots and gallery on the page of an evaluation; its table has all of them."""
 
-_THUMBNAIL = 150  # pixels
+THUMBNAIL = 200
+"""Longest side in pixels of a picture in the gallery of an evaluation."""
+
+JPEG_QUALITY = 80
+BINS = 24
 
 
 def render(template: str, **context: object) -> str:
     """The HTML of a template of mavl/templates; a name that it needs and `context` lacks is an error."""
     return _environment().get_template(template).render(**context)
+
+
+def write_report(folder: Path, template: str, **context: object) -> Path:
+    """The page of an evaluation into its result folder, with the config that lies there already."""
+    config = (folder / "config.yaml").read_text(encoding="utf-8")
+    part = folder / f"{REPORT}.part"
+    part.write_text(render(template, config=config, **context), encoding="utf-8", errors="xmlcharrefreplace")
+    return part.replace(folder / REPORT)
 
 
 def image_uri(image: Image.Image, longest: int) -> str:
@@ -52,6 +58,27 @@ def image_uri(image: Image.Image, longest: int) -> str:
     return _data_uri(file.getvalue(), "image/jpeg")
 
 
+def film(
+    picture: Image.Image,
+    heatmap: "Tensor | None",
+    masks: Mapping[str, np.ndarray] | None = None,
+    centres: "Centres | None" = None,
+) -> dict[str, object]:
+    """picture (mode "L"), its attention mass [h, w], masks [H, W] by name -> what the template draws of an image.
+
+    centres: where the patches of the map look.
+    """
+    picture = picture.copy()
+    picture.thumbnail((THUMBNAIL, THUMBNAIL), reducing_gap=2.0)
+    outlines = {name: outline(mask) for name, mask in (masks or {}).items()}
+    return {
+        "size": picture.size,
+        "plain": image_uri(picture, THUMBNAIL),
+        "heat": None if heatmap is None else image_uri(blend(picture, heatmap, centres), THUMBNAIL),
+        "outlines": {name: drawn for name, drawn in outlines.items() if drawn is not None},
+    }
+
+
 def figure_uri(figure: "Figure | Path") -> str:
     """A matplotlib figure, or a PNG file that one was saved to, as a data URI."""
     if isinstance(figure, Path):
@@ -61,118 +88,69 @@ def figure_uri(figure: "Figure | Path") -> str:
     return _data_uri(file.getvalue(), "image/png")
 
 
-def evaluation_page(
-    evaluation: Evaluation,
-    about: dict,
-    split: Split,
-    scores: np.ndarray,
-    *,
-    plots: "Mapping[str, Figure | Path]",
-    config: str = "",
-    equalize: bool = False,
-    heatmaps: "Mapping[tuple[int, str], Tensor] | None" = None,
-) -> str:
-    """The page of a zero-shot classification: table, plots, and of each finding the scores and the surest images.
+def histogram(
+    series: Mapping[str, np.ndarray], low: float, high: float, threshold: float | None = None
+) -> dict[str, object]:
+    """Values by name -> what the template draws: of each name its shares in BINS from low to high, the tallest 1.
 
-    scores [n, C] of the split's images and findings; plots by title; config as YAML; equalize as the benchmark has it;
-    heatmaps: attention mass [h, w] by (image, finding), laid over those images of the gallery that have one.
+    NaN does not count. A threshold outside of low to high is not drawn.
     """
-    gallery = _Gallery(split, scores, equalize, heatmaps or {})
-    defined = [
-        (column, result) for column, result in enumerate(evaluation.classes) if result.name not in evaluation.undefined
-    ]
-    findings = [
-        {
-            "result": result,
-            "histogram": _histogram(split.labels[:, column], scores[:, column], result),
-            "gallery": gallery.of(column),
-        }
-        for column, result in defined[:FINDINGS_SHOWN]
-    ]
-    return render(
-        "evaluation.html",
-        about=about,
-        evaluation=evaluation,
-        notes=list(notes(evaluation)),
-        plots={title: figure_uri(figure) for title, figure in plots.items()},
-        findings=findings,
-        not_shown=[result.name for _, result in defined[FINDINGS_SHOWN:]],
-        config=config,
-    )
-
-
-def write_evaluation_page(
-    folder: Path, evaluation: Evaluation, about: dict, split: Split, scores: np.ndarray, equalize: bool
-) -> Path:
-    """`evaluation_page` into a result folder, with the plots and the config that lie there already."""
-    plots = {"ROC": folder / "roc.png", "Precision and recall": folder / "pr.png"}
-    plots = {title: path for title, path in plots.items() if path.exists()}
-    config = (folder / "config.yaml").read_text(encoding="utf-8")
-    html = evaluation_page(evaluation, about, split, scores, plots=plots, config=config, equalize=equalize)
-    path = folder / EVALUATION
-    path.write_text(html, encoding="utf-8", errors="xmlcharrefreplace")
-    return path
-
-
-class _Gallery:
-    """The surest images of a finding; each file is read once."""
-
-    def __init__(self, split: Split, scores: np.ndarray, equalize: bool, heatmaps: "Mapping[tuple[int, str], Tensor]"):
-        self.split, self.scores, self.equalize, self.heatmaps = split, scores, equalize, heatmaps
-        self._thumbnail = cache(self._read)
-
-    def of(self, column: int) -> dict[str, list[dict]]:
-        """{kind: its images} of a finding; high and low are the halves of its scores."""
-        labels, scores = self.split.labels[:, column], self.scores[:, column]
-        falling = np.argsort(-scores, kind="stable")
-        high = scores[falling] > np.median(scores[(labels == PRESENT) | (labels == ABSENT)])
-        present, absent = labels[falling] == PRESENT, labels[falling] == ABSENT
-        kinds = {
-            "present and scored high": falling[present & high],
-            "present but scored low": falling[present & ~high][::-1],
-            "absent but scored high": falling[absent & high],
-        }
-        return {kind: [self._entry(int(row), column) for row in rows[:GALLERY]] for kind, rows in kinds.items()}
-
-    def _entry(self, row: int, column: int) -> dict:
-        picture = self._thumbnail(row)
-        heatmap = self.heatmaps.get((row, self.split.findings[column]))
-        shown = picture if heatmap is None else blend(picture, heatmap)
-        name, score = self.split.paths[row].name, float(self.scores[row, column])
-        return {"name": name, "score": score, "picture": image_uri(shown, _THUMBNAIL)}
-
-    def _read(self, row: int) -> Image.Image:
-        picture = read_image(self.split.paths[row], equalize=self.equalize)
-        picture.thumbnail((_THUMBNAIL, _THUMBNAIL), reducing_gap=2.0)
-        return picture
-
-
-def _histogram(labels: np.ndarray, scores: np.ndarray, result: ClassResult) -> dict:
-    """Shares of the positives and of the negatives in each of BINS between the extreme scores, tallest 1."""
-    low, high = float(scores.min()), float(scores.max())
     high = high if high > low else low + 1e-6
-    counts = {
-        kind: np.histogram(scores[labels == label], BINS, (low, high))[0]
-        for kind, label in (("absent", ABSENT), ("present", PRESENT))
-    }
-    shares = {kind: count / count.sum() for kind, count in counts.items()}
-    tallest = max(share.max() for share in shares.values())
-    threshold = (result.threshold - low) / (high - low)
+    counts = {name: np.histogram(x[~np.isnan(x)], BINS, (low, high))[0] for name, x in series.items()}
+    shares = {name: count / max(count.sum(), 1) for name, count in counts.items()}
+    tallest = max(share.max() for share in shares.values()) or 1
+    place = None if threshold is None or np.isnan(threshold) else (threshold - low) / (high - low)
     return {
-        "bars": {kind: (share / tallest).tolist() for kind, share in shares.items()},
+        "bars": {name: (share / tallest).tolist() for name, share in shares.items()},
         "low": low,
         "high": high,
-        "threshold": threshold if 0 <= threshold <= 1 else None,
+        "threshold": place if place is not None and 0 <= place <= 1 else None,
     }
+
+
+def outline(mask: np.ndarray) -> dict[str, object] | None:
+    """mask [H, W] -> what the template draws: an SVG path around it in a frame of about THUMBNAIL pixels at most.
+
+    None for an empty mask. What is thin stays: a pixel of the smaller frame is in the mask where any of its own was.
+    """
+    from contourpy import contour_generator  # comes with matplotlib, which takes time to import
+
+    if not mask.any():
+        return None
+    factor = max(1, max(mask.shape) // THUMBNAIL)
+    height, width = mask.shape
+    whole = np.pad(mask, ((0, -height % factor), (0, -width % factor)))
+    small = whole.reshape(len(whole) // factor, factor, -1, factor).any(axis=(1, 3))
+    framed = np.pad(small.astype(float), 1)  # so that an outline is closed at the border
+    y, x = (np.arange(-1, length - 1) + 0.5 for length in framed.shape)
+    lines = contour_generator(x, y, framed).lines(0.5)
+    path = "".join("M" + "L".join(f"{x:g} {y:g}" for x, y in _corners(line)) + "Z" for line in lines)
+    return {"width": width / factor, "height": height / factor, "path": path}
+
+
+def _corners(line: np.ndarray) -> np.ndarray:
+    """A closed line [n, 2], its last point the first -> its points without the last and those on a straight way."""
+    line = line[:-1]
+    before, after = line - np.roll(line, 1, axis=0), np.roll(line, -1, axis=0) - line
+    return line[np.abs(before[:, 0] * after[:, 1] - before[:, 1] * after[:, 0]) > 1e-9]
 
 
 def _data_uri(content: bytes, kind: str) -> str:
     return f"data:{kind};base64,{base64.b64encode(content).decode()}"
 
 
-def _signed(value: float) -> str:
-    text = f"{value:+.2f}"
-    return "0.00" if float(text) == 0 else text.replace("-", "\N{MINUS SIGN}")
+def _signed(value: float, decimals: int = 2) -> str:
+    text = f"{value:+.{decimals}f}"
+    return text[1:] if float(text) == 0 else text.replace("-", "\N{MINUS SIGN}")
+
+
+@cache
+def _colours() -> str:
+    """The colours of heatmaps from weak to strong, for a CSS gradient."""
+    from matplotlib import colormaps
+    from matplotlib.colors import to_hex
+
+    return ", ".join(to_hex(colour) for colour in colormaps[COLOURS](np.linspace(0, 1, 7)))
 
 
 @cache
@@ -183,4 +161,5 @@ def _environment() -> "Environment":
         loader=PackageLoader("mavl"), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
     environment.filters |= {"percent": percent, "bounds": percent_bounds, "signed": _signed}
+    environment.globals |= {"colours": _colours, "min_scale": MIN_SCALE}
     return environment

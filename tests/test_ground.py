@@ -14,24 +14,27 @@ import pytest
 import torch
 import yaml
 from accelerate.state import AcceleratorState, GradientState
+from pages import Reader, check_self_contained, in_browser
 from PIL import Image
 from rich.console import Console
 
 from mavl import checkpoint, grounding_report
+from mavl.backbones import Centres
 from mavl.bank import build_bank
+from mavl.baselines import judge
 from mavl.books import read_books
 from mavl.config import load
 from mavl.data import phantom
 from mavl.data.benchmarks import Benchmark
 from mavl.data.images import read_image
-from mavl.data.masks import BoxMask, resize_mask
+from mavl.data.masks import resize_mask
 from mavl.data.pretraining import BadImagesError
-from mavl.data.splits import Split
 from mavl.data.transforms import eval_transform
-from mavl.evaluation import EvaluationError, Thresholds
-from mavl.ground import ALL, MAPS, Grounded, Result, choose_thresholds, localize_findings, measure_cases, run
+from mavl.evaluation import EvaluationError
+from mavl.ground import Result, run
+from mavl.grounding_cases import ALL, MAPS
 from mavl.heatmaps import HeatmapError, enlarge
-from mavl.localization import METRICS, THRESHOLD_METRICS, best_threshold, mean_sweep, measure, released_thresholds
+from mavl.localization import METRICS, THRESHOLD_METRICS, best_threshold, measure, released_thresholds
 from mavl.model import MAVL
 from mavl.settings import GroundingSettings
 from mavl.text import TextEncoder, draw_bert
@@ -42,7 +45,8 @@ BOOKS = {name: (str(ROOT / f"concept_gen/books/{name}.json"),) for name in ("des
 TRAINED, ASKED = ("normal", "effusion", "cardiomegaly"), ("cardiomegaly", "pneumothorax", "effusion")
 ARGUMENTS = {"backbone": "resnet18", "image_size": 64, "width": 16, "layers": 2, "heads": 2, "feedforward": 16}
 SIZE, GRID = 64, 4
-QUICK = {"batch_size": 5, "workers": 0, "bank_cache": None, "resamples": 0, "map_size": 56, "gallery": 0, **BOOKS}
+QUICK = {"batch_size": 5, "workers": 0, "bank_cache": None, "resamples": 0, "map_size": 56, "gallery": 0, "html": False}
+QUICK |= BOOKS
 
 
 @pytest.fixture(autouse=True)
@@ -121,8 +125,9 @@ def cases_of(result: Result, of: str = "model") -> pd.DataFrame:
     return table[table["map"] == of].reset_index(drop=True)
 
 
-def expected_cases(model: Path, encoder: TextEncoder, folder: Path, split: str, size: int = 56) -> list[tuple]:
+def expected_cases(model: Path, encoder: TextEncoder, folder: Path, split: str, protocol: str) -> list[tuple]:
     """(image, finding, map, mask) of every case of the phantoms, in the table's order, from the attention itself."""
+    size = 56
     table = pd.read_csv(folder / f"{split}.csv")
     names = (*TRAINED, "pneumothorax")
     loaded = checkpoint.load(model).model
@@ -137,7 +142,8 @@ def expected_cases(model: Path, encoder: TextEncoder, folder: Path, split: str, 
             mean = sum(layer[0, query] for layer in attention for query in queries) / (2 * 4)
             with Image.open(folder / f"masks/{finding}/{image}.png") as file:
                 mask = resize_mask(np.asarray(file) > 0, size)
-            heatmap = enlarge(mean.view(1, 1, GRID, GRID), (size, size))[0, 0].numpy()
+            centres = Centres(0.0, 16, (SIZE, SIZE)) if protocol == "sound" else None
+            heatmap = enlarge(mean.view(1, 1, GRID, GRID), (size, size), centres)[0, 0].numpy()
             found.append((str(folder / f"images/{image}.png"), finding, heatmap, mask))
     return found
 
@@ -156,12 +162,12 @@ class TestPhantoms:
     ):
         result = ground(phantoms, protocol=protocol, max_length=128)
         measured = cases_of(result)
-        cases = expected_cases(model, encoder, phantoms.parent, "test")
+        cases = expected_cases(model, encoder, phantoms.parent, "test", protocol)
         assert {finding for _, finding, _, _ in cases} == set(ASKED)
         assert list(zip(measured["path"], measured["finding"], strict=True)) == [case[:2] for case in cases]
         reference, candidates = cases, released_thresholds()
         if protocol == "sound":
-            reference = expected_cases(model, encoder, phantoms.parent, "valid")
+            reference = expected_cases(model, encoder, phantoms.parent, "valid", protocol)
             candidates = candidates * 14 * 14 / GRID**2
         for (image, finding, heatmap, mask), row in zip(cases, measured.to_dict("records"), strict=True):
             threshold = best_threshold(of_finding(reference, finding), candidates)
@@ -208,6 +214,104 @@ class TestPhantoms:
         assert json.loads((result.folder / "left_out.json").read_text()) == {"test": [], "valid": []}
         with Image.open(result.folder / "gallery.png") as gallery:
             assert gallery.width > 400
+
+
+@pytest.fixture(scope="module", params=["sound", "released"])
+def shown(request, phantoms, model, tmp_path_factory) -> tuple[Result, Reader]:
+    """A run on the phantoms, and the page that it wrote."""
+    settings = {"benchmark": str(phantoms), "model_path": str(model), "resamples": 30, "gallery": 2, "html": True}
+    folder = str(tmp_path_factory.mktemp("page"))
+    result = run(GroundingSettings(**QUICK | settings | {"protocol": request.param, "output_dir": folder}))
+    return result, check_self_contained((result.folder / "report.html").read_text())
+
+
+class TestPage:
+    """report.html beside the other files of a run."""
+
+    def test_the_table_has_the_numbers_of_the_json(self, shown):
+        result, page = shown
+        found = json.loads((result.folder / "results.json").read_text())["findings"]
+        first = next(number for number, row in enumerate(page.rows) if row[0] == "finding")
+        rows = iter(page.rows[first + 1 :])
+        for finding, name in itertools.product([*ASKED, ALL], MAPS):
+            of_map, row = found[finding][name], next(rows)
+            assert row[0] == (finding if name == "model" else name)
+            assert row[1] == (str(of_map["cases"]) if name == "model" else "")
+            means = {metric: interval["value"] for metric, interval in of_map["means"].items()}
+            with_interval = ("pointing_game", "average_precision", "best_dice", "dice", "iou")
+            cells = dict(zip(with_interval, (row[3], row[4], *row[6:9]), strict=True))
+            for metric, cell in cells.items():
+                low, high = (100 * of_map["means"][metric][bound] for bound in ("low", "high"))
+                assert cell == f"{100 * means[metric]:.1f} {low:.1f}–{high:.1f}"
+            assert row[5] == f"{means['contrast_to_noise']:.2f}"
+            assert [row[9], row[10], row[11]] == [
+                "–" if means[metric] is None else f"{100 * means[metric]:.1f}"
+                for metric in ("precision", "recall", "accuracy")
+            ]
+
+    def test_whether_the_model_is_above_is_computed(self, shown):
+        result, page = shown
+        told = json.loads((result.folder / "results.json").read_text())["model_minus"]
+        for finding, baseline in itertools.product([*ASKED, ALL], ("random", "centre")):
+            model, other = (cases_of(result, name) for name in ("model", baseline))
+            chosen = model["finding"].isin(ASKED if finding == ALL else [finding])
+            for metric, interval in told[finding][baseline].items():
+                difference = (model[metric] - other[metric])[chosen].mean()
+                assert interval["value"] == pytest.approx(difference, abs=1e-7)
+        sentence = judge(result.margins[ALL]).sentence
+        assert f"cases the model’s maps are {sentence}." in " ".join(page.text.split())
+        assert result.summary.endswith(sentence)
+        [row] = (row for row in page.rows if row[0] == "pointing game")
+        expected = told[ALL]["centre"]["pointing_game"]["value"]
+        assert float(row[5].split()[0].replace("\N{MINUS SIGN}", "-")) == pytest.approx(100 * expected, abs=0.051)
+        lows = [told[ALL][baseline]["pointing_game"]["low"] for baseline in ("random", "centre")]
+        assert (row[6] == "above both") == (min(lows) > 0)
+
+    def test_every_finding_has_its_best_and_worst_cases_in_order(self, shown):
+        result, page = shown
+        films = [image["alt"] for image in page.all("img") if image["alt"].endswith(".png")]
+        expected = []
+        for finding in ASKED:
+            cases = cases_of(result)
+            cases = cases[cases["finding"] == finding].sort_values("dice", ascending=False, kind="stable")
+            names = [Path(path).name for path in cases["path"]]
+            half = (len(names) + 1) // 2
+            expected += names[:half][:2] + names[half:][::-1][:2]
+        assert films == expected
+        assert len(page.all("img", **{"class": "heat"})) == len(page.all("path", **{"class": "mask"})) == len(films)
+        assert len(page.all("polyline")) == 3 * (len(ASKED) + 1)
+
+    def test_a_browser_lays_it_out_on_a_phone_and_hides_what_is_switched_off(self, shown, tmp_path):
+        script = """() => {
+          const seen = (name) => [...document.querySelectorAll(name)].filter((e) => e.getClientRects().length).length
+          const switched = (name) => {
+            const before = seen(`.${name}`)
+            document.getElementById(`show-${name}`).click()
+            return [before, seen(`.${name}`)]
+          }
+          const names = ["heat", "mask", "predicted"]
+          return { width: document.documentElement.scrollWidth, window: innerWidth, switched: names.map(switched) }
+        }"""
+        told = in_browser((shown[0].folder / "report.html").read_text(), script, tmp_path)
+        films = len([image for image in shown[1].all("img") if image["alt"].endswith(".png")])
+        assert told["width"] <= told["window"]
+        assert told["switched"] == [[films, 0], [films, 0], [len(shown[1].all("path", **{"class": "predicted"})), 0]]
+
+    def test_it_says_how_the_numbers_came_about(self, shown):
+        result, page = shown
+        text = " ".join(page.text.split())
+        about = result.about
+        for fact in (f"{about['protocol']} protocol", about["thresholds"], "avg of description, patterns, shape"):
+            assert fact in text
+        assert f"torch {about['provenance']['packages']['torch']}" in text
+        assert "map_size: 56" in text  # the settings
+
+
+def test_no_page_where_none_is_wanted(ground, phantoms):
+    folder = ground(phantoms, html=False).folder
+    assert {path.name for path in folder.iterdir()} == {
+        *("config.yaml", "cases.csv", "results.csv", "results.json", "left_out.json")
+    }
 
 
 # The same rectangle in four formats: rows 16 to 63 and columns 16 to 47 of 64, in the first of three images.
@@ -342,12 +446,16 @@ def test_a_benchmark_without_masks(ground, tmp_path):
 class TestThresholds:
     def test_without_a_validation_split_there_are_none_and_the_reason_is_told(self, ground, tmp_path):
         write_images(tmp_path)
-        result = ground(boxes(tmp_path), resamples=10, gallery=3)
+        result = ground(boxes(tmp_path), resamples=10, gallery=3, html=True)
         assert (result.folder / "gallery.png").stat().st_size > 10_000
         assert result.about["thresholds"] == "none: the benchmark has no validation split"
         [row] = cases_of(result).to_dict("records")
         assert np.isnan([row[name] for name in ("threshold", *THRESHOLD_METRICS)]).all()
         assert row["best_dice"] > 0
+        page = check_self_contained((result.folder / "report.html").read_text())
+        assert len(page.all("img", **{"class": "heat"})) == 1
+        assert "which there is none of here" in page.text
+        assert not [row for row in page.rows if row[0] == "Dice at the threshold"]
         # One image has no spread.
         assert np.isnan(result.localizations["effusion"]["model"].means["best_dice"].low)
 
@@ -367,78 +475,6 @@ class TestThresholds:
         result = ground(phantoms, findings=("cardiomegaly",), split="valid")
         assert result.about["thresholds"] == "none: the validation split itself is evaluated"
         assert result.folder.name == "small_avg_sound_valid"
-
-
-# Maps and masks made by hand: 2 × 2 maps on as many pixels, so that nothing is between them.
-
-
-def by_hand(grids: list, boxes_of: list[str], findings: tuple[str, ...] = ("mass",)) -> Grounded:
-    """An image for each grid, with a mask of the finding in turn, from boxes of a 2 × 2 frame."""
-    names = [findings[image % len(findings)] for image in range(len(grids))]
-    masks = {
-        finding: [
-            BoxMask.parse(box, (2, 2)) if name == finding else None for name, box in zip(names, boxes_of, strict=True)
-        ]
-        for finding in findings
-    }
-    n = len(grids)
-    labels = np.array([[int(name == finding) for finding in findings] for name in names], np.int8)
-    rows, paths = [f"t.csv:{i}" for i in range(n)], [Path(f"{i}.png") for i in range(n)]
-    split = Split("test", findings, paths, labels, ["p", *"pqrstuvw"][:n], rows, masks)
-    maps = np.array(grids, np.float32).reshape(n, 1, 2, 2).repeat(len(findings), axis=1)
-    return Grounded(split, list(enumerate(names)), maps, [])
-
-
-SETTINGS = GroundingSettings(benchmark="", map_size=2, resamples=0)
-LEFT, TOP = "0;0;1;2", "0;0;2;1"
-
-
-def test_metrics_worked_by_hand():
-    """Above 0.25: the left column, of which the mask has the upper pixel; the second map has nothing above 0.25."""
-    grounded = by_hand([[0.4, 0.1, 0.3, 0.2], [0.25, 0.25, 0.25, 0.25]], [TOP, LEFT])
-    thresholds = Thresholds({("model", "mass"): 0.25, ("random", "mass"): 0.25, ("centre", "mass"): 0.25}, "test", "")
-    table = measure_cases(SETTINGS, grounded, thresholds)
-    first, second = table[table["map"] == "model"].to_dict("records")
-    assert (first["dice"], first["iou"], first["recall"], first["precision"]) == (0.5, pytest.approx(1 / 3), 0.5, 0.5)
-    assert (second["dice"], second["recall"]) == (0, 0)
-    assert np.isnan(second["precision"])
-    for protocol, precision in (("sound", 0.5), ("released", np.nan)):
-        settings = SETTINGS.model_copy(update={"protocol": protocol})
-        found = localize_findings(settings, ["mass", "edema"], table, thresholds)
-        assert list(found) == ["mass", ALL]
-        means = found["mass"]["model"].means
-        assert means["precision"].value == pytest.approx(precision, nan_ok=True)
-        assert means["dice"].value == 0.25
-        assert found["mass"]["model"].threshold == 0.25
-        assert found["mass"]["model"].groups == 1  # both images are of one patient
-
-
-def test_the_released_threshold_is_the_first_best_of_the_released_sweep():
-    grounded = by_hand([[0.05, 0.02, 0.05, 0.02], [0.07, 0.06, 0.01, 0.01], [0.05, 0.05, 0.03, 0.03]], [LEFT, TOP, TOP])
-    settings = SETTINGS.model_copy(update={"protocol": "released"})
-    thresholds = choose_thresholds(settings, grounded, None, "unused")
-    # From 0.03 to below 0.05 all three are found exactly; 0.03 itself is not above 0.03.
-    assert thresholds.values["model", "mass"] == pytest.approx(0.03, abs=1.1e-5)
-    assert thresholds.source == "test"
-    images = [(str(i), *(x[1]["model"], x[0])) for i in range(3) for x in [grounded.compare(i, settings)]]
-    swept = mean_sweep(images, released_thresholds())
-    at = swept["dice"][np.searchsorted(released_thresholds(), thresholds.values["model", "mass"] - 1e-9)]
-    assert at == swept["dice"].max() == 1
-
-
-def test_each_finding_has_its_own_threshold():
-    low, high = [0.004, 0.001, 0.004, 0.001], [0.09, 0.02, 0.09, 0.02]
-    grounded = by_hand([low, high], [LEFT, LEFT], ("mass", "edema"))
-    settings = SETTINGS.model_copy(update={"protocol": "released"})
-    values = choose_thresholds(settings, grounded, None, None).values
-    assert values["model", "mass"] == pytest.approx(0.001, abs=1.1e-5)
-    assert values["model", "edema"] == pytest.approx(0.02, abs=1.1e-5)
-
-
-def test_the_sound_candidates_fit_the_grid():
-    """Four patches have 49 times as much attention each as 196, far above the released candidates."""
-    grounded = by_hand([[0.4, 0.2, 0.4, 0.2]], [LEFT])
-    assert choose_thresholds(SETTINGS, grounded, grounded, None).values["model", "mass"] == pytest.approx(0.2, abs=1e-3)
 
 
 # What people see
@@ -488,7 +524,7 @@ def test_real_radiographs(ground, shared, name, data, cases):
 @pytest.mark.slow
 def test_two_processes_give_the_numbers_of_one(phantoms, model, tmp_path):
     config = tmp_path / "config.yaml"
-    settings = QUICK | {"benchmark": str(phantoms), "model_path": str(model), "resamples": 20}
+    settings = QUICK | {"benchmark": str(phantoms), "model_path": str(model), "resamples": 20, "html": True}
     config.write_text(yaml.safe_dump({key: list(x) if isinstance(x, tuple) else x for key, x in settings.items()}))
     launch = ["-m", "accelerate.commands.launch", "--multi_gpu", "--num_machines=1", "--mixed_precision=no"]
     launch += ["--dynamo_backend=no", "--main_process_port=0", "--num_processes=2"]
@@ -501,5 +537,6 @@ def test_two_processes_give_the_numbers_of_one(phantoms, model, tmp_path):
         assert finished.returncode == 0, finished.stderr[-3000:]
         assert "Small (test), avg maps, sound protocol" in finished.stdout
         folder = tmp_path / name / "small_avg_sound"
+        assert (folder / "report.html").exists()
         files_of[name] = [(folder / file).read_text() for file in ("cases.csv", "results.csv", "results.json")]
     assert files_of["one"] == files_of["two"]

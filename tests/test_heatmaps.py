@@ -6,10 +6,12 @@ import pytest
 import torch
 
 from mavl import released
+from mavl.backbones import Centres, build_backbone
 from mavl.bank import Bank
 from mavl.heatmaps import HeatmapError, aspect_maps, centre_map, enlarge, heatmaps, random_map
 from mavl.model import MAVL, MAVLOutput
 
+CENTRES = Centres(0.0, 16, (16, 32))
 ASPECTS = ("description", "border", "shape")
 ABOUT = {"encoder": "e", "books": {}}
 BANK = Bank(("edema", "mass"), ASPECTS, torch.zeros(2, 3, 4), torch.zeros(51, 4), ABOUT)
@@ -21,7 +23,7 @@ SECOND = [[0.5, 0.5], [0.2, 0.8], [0.1, 0.9], [0.0, 1.0], [0.7, 0.3], [1.0, 0.0]
 
 def output(attention: tuple | None, grid=(1, 2)) -> MAVLOutput:
     nothing = torch.empty(0)
-    return MAVLOutput(nothing, nothing, nothing, torch.zeros(1, 4, *grid), None, None, attention)
+    return MAVLOutput(nothing, nothing, nothing, torch.zeros(1, 4, *grid), None, None, attention, CENTRES)
 
 
 TWO_LAYERS = output(tuple(torch.tensor([layer]) for layer in (FIRST, SECOND)))
@@ -90,6 +92,36 @@ def test_a_finding_that_is_not_in_the_bank():
 def test_corners_stay_where_they_are():
     """Corners aligned: 3 pixels across 2 patches have the middle one halfway."""
     close(enlarge(torch.tensor([[[[0.0, 1.0], [2.0, 5.0]]]]), (3, 3))[0, 0], [[0, 0.5, 1], [1, 2, 3], [2, 3.5, 5]])
+
+
+@pytest.mark.parametrize(
+    ("centres", "expected"),
+    [
+        # patches on pixels 0 and 4: pixel p takes p/4 of the second, and beyond its centre all of it
+        (Centres(0.0, 4, (1, 8)), [0, 0.25, 0.5, 0.75, 1, 1, 1, 1]),
+        # patches of 4 pixels with their middles on 1.5 and 5.5
+        (Centres(1.5, 4, (1, 8)), [0, 0, 0.125, 0.375, 0.625, 0.875, 1, 1]),
+        # the picture shows an input of 16 pixels: its pixel p is the input's 2p + 0.5, patches are on 0 and 8
+        (Centres(0.0, 8, (1, 16)), [0.0625, 0.3125, 0.5625, 0.8125, 1, 1, 1, 1]),
+    ],
+)
+def test_patches_stay_where_they_look(centres, expected):
+    close(enlarge(torch.tensor([[[[0.0, 1.0]]]]), (1, 8), centres)[0, 0], [expected])
+
+
+@pytest.mark.parametrize("name", ["resnet18", "resnet18@layer2", "timm:test_vit"])
+def test_a_patch_answers_most_to_the_pixels_around_its_centre(name):
+    """The pixel that the gradient of a patch weighs around is the one that the backbone says it is centred on."""
+    torch.manual_seed(0)
+    backbone = build_backbone(name).eval()
+    images = torch.randn(8, 3, 320, 320, requires_grad=True)
+    grid, _ = backbone(images) if name.startswith("resnet") else (backbone.vit.patch_embed(images), None)
+    grid = grid if name.startswith("resnet") else grid.mT.unflatten(-1, (-1, 320 // backbone.stride)) if grid.ndim == 3 else grid.permute(0, 3, 1, 2)
+    patch = grid.shape[-1] // 2
+    (grid[:, :, patch, patch] * torch.randn(8, grid.shape[1])).sum().backward()
+    weight = images.grad.pow(2).sum(dim=(0, 1, 2))
+    centre = (weight * torch.arange(320)).sum() / weight.sum()
+    assert centre.item() == pytest.approx(backbone.first + patch * backbone.stride, abs=0.2 * backbone.stride)
 
 
 def test_maps_equal_the_released_ones(shared):

@@ -5,9 +5,11 @@ import math
 import pytest
 import torch
 
+from mavl.backbones import Centres
 from mavl.losses import contrastive_loss, location_loss, presence_loss, pretraining_losses
 from mavl.model import MAVLOutput
 
+CENTRES = Centres(0.0, 16, (16, 32))
 LN3 = math.log(3)  # a softmax over (0, ln 3) is (1/4, 3/4)
 EYE = torch.eye(2)
 
@@ -29,7 +31,7 @@ def anatomies(**values: float) -> torch.Tensor:
 def output(present: torch.Tensor, located: torch.Tensor, cosine: torch.Tensor | None) -> MAVLOutput:
     log_scale = None if cosine is None else torch.full(cosine.shape[1:2], math.log(LN3), requires_grad=True)
     nothing = torch.empty(0)
-    return MAVLOutput(present, located, nothing, nothing, cosine, log_scale, None)
+    return MAVLOutput(present, located, nothing, nothing, cosine, log_scale, None, CENTRES)
 
 
 def test_presence_is_cross_entropy_averaged_over_known_labels():

@@ -5,10 +5,12 @@ import math
 import pytest
 import torch
 
+from mavl.backbones import Centres
 from mavl.bank import Bank
 from mavl.model import MAVLOutput
 from mavl.zero_shot import HeadError, contrastive_probability, presence_probability, scores
 
+CENTRES = Centres(0.0, 16, (16, 32))
 FINDINGS = ("clear", "edema", "normal", "mass")
 BANK = Bank(
     FINDINGS, ("description", "border"), torch.zeros(4, 2, 3), torch.zeros(51, 3), {"encoder": "e", "books": {}}
@@ -24,7 +26,7 @@ def output(cosine: torch.Tensor | None = COSINE) -> MAVLOutput:
     odds = torch.tensor([[3.0, 1.0, 0.25, 9.0]])
     logits = torch.stack([torch.full_like(odds, 2.0), 2.0 + odds.log()], dim=-1)
     nothing = torch.empty(0)
-    return MAVLOutput(logits, nothing, nothing, nothing, cosine, None, None)
+    return MAVLOutput(logits, nothing, nothing, nothing, cosine, None, None, CENTRES)
 
 
 def test_presence_is_the_softmax_of_the_second_logit():

@@ -29,9 +29,8 @@ def write_model(folder: Path, seed: int = 0, findings: tuple[str, ...] = FINDING
     torch.manual_seed(seed)
     model = MAVL(**arguments)
     with torch.no_grad():
-        model.query_projection.weight.mul_(200)
-        model.grid_projection[-1].weight.mul_(200)
-        model.presence_head.weight.mul_(5)
+        model.query_projection.weight.mul_(20)
+        model.grid_projection[-1].weight.mul_(5)
         model.presence_head.bias.copy_(torch.tensor([-2.0, 2.5]))
     bank = build_bank(books, findings, TextEncoder(str(bert)), model.aspects)
     checkpoint.save(folder / "model", model, arguments, bank, text, {"epoch": 1}, {})
