@@ -5,8 +5,8 @@
 
 Writes predictions.csv, .json, .html and overlays/ into `--out`. Without `--findings` all of the model's are scored and
 the most probable ones explained. A finding may be a synonym ("enlarged heart"), or new: described in a book given by
-`--descriptions` and `--aspects`. A file that cannot be read is named and left out. Exit code: 0 when all went well, 1
-when some images failed, 2 when nothing could be done. Research software, not for diagnosis.
+`--books`, or by `--descriptions` and `--aspects`. A file that cannot be read is named and left out. Exit code: 0 when
+all went well, 1 when some images failed, 2 when nothing could be done. Research software, not for diagnosis.
 """
 
 import argparse
@@ -21,6 +21,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument("images", nargs="+", help="image, folder, pattern, or CSV with a column image or path")
     parser.add_argument("--model", required=True, help="model folder, released .pth, or hub id")
     parser.add_argument("--findings", nargs="+", help="names or synonyms; the model's vocabulary when left out")
+    parser.add_argument("--books", nargs="+", default=[], help="books of concept_gen/generate.py, with both in one")
     parser.add_argument("--descriptions", nargs="+", default=[], help="disease books with findings of your own")
     parser.add_argument("--aspects", nargs="+", default=[], help="aspect books with findings of your own")
     parser.add_argument("--text_encoder", help="folder or hub id of the BERT, if not the model's own")
@@ -42,8 +43,8 @@ def main() -> None:
 
     predictor = load(
         arguments.model,
-        descriptions=arguments.descriptions,
-        aspects=arguments.aspects,
+        descriptions=[*arguments.books, *arguments.descriptions],
+        aspects=[*arguments.books, *arguments.aspects],
         text_encoder=arguments.text_encoder,
     )
     written = write_predictions(

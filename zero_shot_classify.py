@@ -4,21 +4,41 @@
     accelerate launch --multi_gpu --num_processes=4 zero_shot_classify.py --config configs/zero_shot/rsna_mavl.yaml …
     python zero_shot_classify.py --config configs/zero_shot/phantom_mavl.yaml     # after `make demo`
 
-Prints the table and writes it, the scores of every image and the curves into `--output_dir`. `--protocol released` is
-the published way (docs/protocols.md); the default takes thresholds from the validation split.
+Prints the table and writes it, the scores of every image, the curves, and a page to look at (report.html) into
+`--output_dir`. `--protocol released` is the published way (docs/protocols.md); the default takes thresholds from the
+validation split.
+
+`--wordings all`, or some of names,descriptions,without,reversed,templates, asks instead how far the words move the
+AUROC: the benchmark is scored under the books and under each of these wordings of them (mavl/variants.py).
 """
 
 import sys
 
 from mavl.cli import complain_in_one_line, evaluation_settings
 from mavl.settings import ZeroShotSettings
+from mavl.variants import BUILT_IN
 
-OWN_FLAGS = {"head": ("head", str, "supervised or contrastive")}
+
+def wordings(text: str) -> list[str]:
+    return list(BUILT_IN) if text == "all" else text.split(",")
+
+
+OWN_FLAGS = {
+    "head": ("head", str, "supervised or contrastive"),
+    "wordings": ("sensitivity.built_in", wordings, "all, or some of " + ",".join(BUILT_IN)),
+}
 
 
 @complain_in_one_line
 def main() -> None:
     settings = evaluation_settings(ZeroShotSettings, __doc__, OWN_FLAGS)
+    if settings.sensitivity is None:
+        classify(settings)
+    else:
+        compare_wordings(settings)
+
+
+def classify(settings: ZeroShotSettings) -> None:
     from mavl.evaluate import run  # torch takes seconds; a bad config should not
 
     if (result := run(settings)) is not None:
@@ -30,7 +50,23 @@ def main() -> None:
         title = f"{about['title']} ({about['split']}), {about['head']} head, {about['protocol']} protocol"
         Console().print(table(result.evaluation, title, f"Thresholds: {about['thresholds']}."))
         print(result.summary)
-        print(f"table, scores and curves: {result.folder}")
+        print(f"table, scores, curves and page: {result.folder}")
+
+
+def compare_wordings(settings: ZeroShotSettings) -> None:
+    from mavl.sensitivity import run
+
+    if (result := run(settings)) is not None:
+        from rich.console import Console
+
+        from mavl.sensitivity_report import spread_table, wording_table
+
+        title = f"{result.about['title']} ({result.about['split']}), {result.about['head']} head"
+        console = Console()
+        console.print(spread_table(result, f"{title}: each finding over the wordings"))
+        console.print()
+        console.print(wording_table(result, f"{title}: mean AUROC under each wording"))
+        print(f"tables, plot and the books of every wording: {result.folder}")
 
 
 if __name__ == "__main__":

@@ -18,7 +18,7 @@ from torch import Tensor
 
 from mavl.books import Books
 from mavl.text import TextEncoder
-from mavl.vocab import ANATOMIES, ASPECTS, anatomy_sentence, unknown_name
+from mavl.vocab import ANATOMIES, ASPECTS, UnknownFindingError, anatomy_sentence, unknown_name
 
 SAME_ENCODER = 1e-2
 """How far two computations of one text vector may lie apart; another encoder or tokenisation is far beyond it."""
@@ -26,13 +26,6 @@ SAME_ENCODER = 1e-2
 
 class BankError(ValueError):
     """Banks that cannot be used together, or a file that holds none."""
-
-
-class UnknownFindingError(KeyError):
-    """A finding that is not in the bank; the message suggests near ones."""
-
-    def __str__(self) -> str:
-        return self.args[0]  # a KeyError shows its message in quotes
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,8 @@
 """Books: what a finding looks like, in words. Read, check, look up by name.
 
 A disease book is JSON `{finding: description}`; an aspect book is JSON `{finding: [8 strings]}`, each string
-"aspect: words", sorted by aspect. Both are the released formats, so released books load as they are.
+"aspect: words", sorted by aspect. Both are the released formats, so released books load as they are. A whole book,
+JSON `{"findings": {finding: {"description": ..., "aspects": [8 strings], ...}}}` (mavl.concepts.book), is both in one.
 """
 
 import hashlib
@@ -47,16 +48,19 @@ class Books:
 
 
 def read_books(descriptions: Iterable[Path | str] = (), aspects: Iterable[Path | str] = ()) -> Books:
-    """Read disease books and aspect books; where two files describe a finding, the later one counts."""
+    """Read disease books and aspect books; where two files describe a finding, the later one counts.
+
+    Of a whole book, the descriptions are taken where it stands among the disease books, the aspects among the others.
+    """
     sentences: dict[str, dict[str, str]] = {}
     hashes: dict[str, str] = {}
     for path in map(Path, descriptions):
-        for finding, text in _read_json(path, hashes).items():
+        for finding, text in _part(path, _read_json(path, hashes), "description").items():
             if not isinstance(text, str) or not text.strip():
                 raise BookError(f"{path}: the description of {finding!r} is {text!r}, not a sentence")
             sentences.setdefault(finding, {})[DESCRIPTION] = text
     for path in map(Path, aspects):
-        for finding, lines in _read_json(path, hashes).items():
+        for finding, lines in _part(path, _read_json(path, hashes), "aspects").items():
             sentences.setdefault(finding, {}).update(_aspect_lines(path, finding, lines))
     return Books(sentences, hashes)
 
@@ -74,6 +78,16 @@ def _read_json(path: Path, hashes: dict[str, str]) -> dict:
         raise BookError(f"{path}: a book is a JSON object of findings, this is a {type(book).__name__}")
     hashes["/".join(path.parts[-2:])] = hashlib.sha256(content).hexdigest()
     return book
+
+
+def _part(path: Path, book: dict, part: str) -> dict:
+    """{finding: its description, or its aspects} of a whole book; books of one kind are that already."""
+    if not isinstance(entries := book.get("findings"), dict):  # a finding of that name has a text or a list
+        return book
+    for finding, entry in entries.items():
+        if not isinstance(entry, dict) or part not in entry:
+            raise BookError(f"{path}: {finding!r} has no {part!r}")
+    return {finding: entry[part] for finding, entry in entries.items()}
 
 
 def _aspect_lines(path: Path, finding: str, lines: object) -> dict[str, str]:

@@ -14,8 +14,7 @@ from pathlib import Path
 
 import yaml
 
-from mavl.bank import UnknownFindingError
-from mavl.vocab import unknown_name
+from mavl.vocab import UnknownFindingError, unknown_name
 
 TABLE = Path(__file__).with_name("synonyms.yaml")
 _SPELLING = (("ae", "e"), ("oe", "e"), ("our", "or"))

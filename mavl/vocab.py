@@ -55,6 +55,13 @@ PRESENT, ABSENT, UNKNOWN = 1, 0, -1
 """The label alphabet. The released files also hold a 2, which the losses ignore like UNKNOWN."""
 
 
+class UnknownFindingError(KeyError):
+    """A finding that is not known; the message suggests near ones."""
+
+    def __str__(self) -> str:
+        return self.args[0]  # a KeyError shows its message in quotes
+
+
 def anatomy_sentence(anatomy: str) -> str:
     """The text whose embedding stands for an anatomy (SPEC: "It is located at " and its name)."""
     return f"It is located at {anatomy}"

@@ -36,6 +36,132 @@ def test_new_findings_of_padchest_go_by_their_own_names(benchmark):
     assert [resolve(column, FINDINGS, BOOK) for column, _ in named] == [finding for _, finding in named]
 
 
+NAMES = {
+    "ChestX-Det": {  # all 13; ChestX-Det10 has those without the last three
+        "Atelectasis": "atelectasis",
+        "Calcification": "calcification",
+        "Consolidation": "consolidation",
+        "Effusion": "effusion",
+        "Emphysema": "emphysema",
+        "Fibrosis": "tail_abnorm_obs",
+        "Fracture": "fracture",
+        "Mass": "mass",
+        "Nodule": "nodule",
+        "Pneumothorax": "pneumothorax",
+        "Cardiomegaly": "cardiomegaly",
+        "Diffuse Nodule": "diffuse nodule",
+        "Pleural Thickening": "thicken",
+    },
+    "VinDr-CXR": {  # 26 of 28: "Nodule/Mass" means two findings, "Other disease" none
+        "Aortic enlargement": "aortic enlargement",
+        "Atelectasis": "atelectasis",
+        "Cardiomegaly": "cardiomegaly",
+        "Calcification": "calcification",
+        "Clavicle fracture": "clavicle fracture",
+        "Consolidation": "consolidation",
+        "Edema": "edema",
+        "Emphysema": "emphysema",
+        "Enlarged PA": "enlarged pulmonary artery",
+        "Interstitial lung disease (ILD)": "interstitial lung disease",
+        "Infiltration": "infiltrate",
+        "Lung cavity": "lung cavity",
+        "Lung cyst": "lung cyst",
+        "Lung opacity": "opacity",
+        "Mediastinal shift": "mediastinal shift",
+        "Pulmonary fibrosis": "pulmonary fibrosis",
+        "Pneumothorax": "pneumothorax",
+        "Pleural thickening": "thicken",
+        "Pleural effusion": "effusion",
+        "Rib fracture": "rib fracture",
+        "Other lesion": "lesion",
+        "Lung tumor": "lung tumor",
+        "Pneumonia": "pneumonia",
+        "Tuberculosis": "tuberculosis",
+        "COPD": "copd",
+        "No finding": "normal",
+    },
+    "MS-CXR": {
+        "Atelectasis": "atelectasis",
+        "Cardiomegaly": "cardiomegaly",
+        "Consolidation": "consolidation",
+        "Edema": "edema",
+        "Lung Opacity": "opacity",
+        "Pleural Effusion": "effusion",
+        "Pneumonia": "pneumonia",
+        "Pneumothorax": "pneumothorax",
+    },
+    "RadLex": {
+        "consolidation": "consolidation",
+        "emphysema": "emphysema",
+        "endotracheal tube": "tube",
+        "foreign body": "abnormal foreign body",
+        "fracture": "fracture",
+        "ground-glass opacity": "ground glass pattern",
+        "mass": "mass",
+        "nasogastric tube": "tube",
+        "opacity": "opacity",
+        "pacemaker": "pacemaker",
+        "peripheral intravenous central catheter": "picc",
+        "pleural effusion": "effusion",
+        "pleural mass": "pleural mass",
+        "pleural thickening": "thicken",
+        "pneumothorax": "pneumothorax",
+        "pulmonary edema": "edema",
+        "pulmonary nodule": "nodule",
+        "surgical drain": "drainage",
+        "thoracostomy tube": "drainage",
+        "tracheostomy tube": "tube",
+    },
+    "PadChest": {  # labels of its file that no split of the benchmarks asks
+        "NSG tube": "tube",
+        "laminar atelectasis": "atelectasis",
+        "lobar atelectasis": "collapse",
+        "costophrenic angle blunting": "blunt",
+        "vertebral degenerative changes": "degenerative",
+        "hemidiaphragm elevation": "elevation",
+        "descendent aortic elongation": "aortic elongation",
+        "aortic atheromatosis": "calcification",
+        "heart insufficiency": "chf",
+        "air trapping": "hyperinflate",
+        "fibrotic band": "scar",
+        "central vascular redistribution": "redistribution",
+        "superior mediastinal enlargement": "widen",
+        "reservoir central venous catheter": "catheter",
+        "central venous catheter via subclavian vein": "central venous catheter",
+        "chest drain tube": "drainage",
+        "subcutaneous emphysema": "air",
+        "pneumoperitoneo": "air",
+        "artificial heart valve": "device",
+        "humeral prosthesis": "surgery humeral",
+        "pulmonary mass": "mass",
+        "infiltrates": "infiltrate",
+        "unchanged": "stable",
+    },
+}
+
+
+@pytest.mark.parametrize(
+    ("name", "finding"), [(name, finding) for names in NAMES.values() for name, finding in names.items()]
+)
+def test_names_of_other_data_sets_and_of_radlex(name, finding):
+    assert resolve(name, FINDINGS, BOOK) == finding
+
+
+def test_every_padchest_class_resolves(shared):
+    classes = yaml.safe_load(shared("padchest_classes.yaml").read_text(encoding="utf-8"))
+    names = {name for of in classes.values() for name in of}
+    assert {name: resolve(name, FINDINGS, BOOK) for name in names} == {
+        name: "effusion" if name == "pleural effusion" else name for name in names
+    }
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "configs" / "benchmarks").glob("*.yaml")), ids=lambda path: path.stem)
+def test_every_benchmark_asks_findings_that_the_books_describe(path):
+    asked = load(Benchmark, path).findings
+    assert [name for name in asked if name not in BOOK] == []
+    assert [resolve(name, asked) for name in asked] == list(asked)
+
+
 @pytest.mark.parametrize(
     ("name", "finding"),
     [

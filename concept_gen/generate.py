@@ -1,0 +1,76 @@
+"""Have a language model put findings into words: names in, a book for predict.py and the evaluations out.
+
+    python concept_gen/generate.py --names "rib fracture" covid19 --out book.json --model gpt-5-mini
+    python concept_gen/generate.py --file names.txt --out book.json --base-url http://localhost:11434/v1 --model qwen3 …
+    python concept_gen/generate.py --out book.json --review sheet.md        # for a clinician to tick
+    python concept_gen/generate.py --out book.json --read-review sheet.md   # and back into the book
+
+Any OpenAI-compatible server. The key is taken from OPENAI_API_KEY; servers of one's own mostly need none. An answer
+costs about 1,400 tokens in and 200 out; `--dry-run` says how many are missing. Answers are kept as they come: a run
+that was stopped or killed and is started again asks only for the rest. Exit code: 0 when the book is complete, 1 when
+findings failed, 2 when the run could not go on, 130 after Ctrl-C.
+"""
+
+import argparse
+import sys
+from pathlib import Path
+
+from mavl.cli import complain_in_one_line, override_flags
+from mavl.concepts.names import read_names
+from mavl.concepts.review import read_review, write_sheet
+from mavl.concepts.settings import FLAGS, ConceptSettings
+from mavl.config import load
+
+PROMPTS = Path(__file__).resolve().parent / "prompts"
+
+
+def parse() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--names", nargs="+", default=[], help="findings, in the words of your choice")
+    parser.add_argument("--file", type=Path, help="more of them, one a line, # before comments")
+    parser.add_argument("--out", type=Path, required=True, help="book to write, or to add to")
+    parser.add_argument("--dry-run", action="store_true", help="only say how many calls and tokens it would take")
+    sheets = parser.add_mutually_exclusive_group()
+    sheets.add_argument("--review", type=Path, metavar="SHEET.md", help="write a sheet of what is unreviewed")
+    sheets.add_argument("--read-review", type=Path, metavar="SHEET.md", help="read a ticked sheet back into the book")
+    override_flags(parser, FLAGS)
+    return parser.parse_args()
+
+
+def write_book(arguments: argparse.Namespace) -> int:
+    """Ask for what is missing; the exit code."""
+    from mavl.concepts.client import Client  # openai takes a second; a mistyped name should not
+    from mavl.concepts.generate import generate
+    from mavl.concepts.plan import make_order, make_plan
+    from mavl.concepts.prompts import read_prompts
+
+    names = read_names(arguments.names, arguments.file)
+    settings = load(ConceptSettings, None, arguments.overrides)
+    prompts = read_prompts(Path(settings.prompts or PROMPTS))
+    order = make_order(settings, names, arguments.out, prompts)
+    if arguments.dry_run:
+        print(f"{make_plan(order).estimate()}. Nothing was sent.")
+        return 0
+    outcome = generate(order, Client(settings))
+    for finding, reason in outcome.failed.items():
+        print(f"failed {finding}: {reason}", file=sys.stderr)
+    print(f"{outcome}: {arguments.out}")
+    if outcome.fatal:
+        raise outcome.fatal
+    return outcome.exit_code
+
+
+@complain_in_one_line
+def main() -> None:
+    arguments = parse()
+    if arguments.read_review:
+        print(f"{read_review(arguments.out, arguments.read_review)}: {arguments.out}")
+        return
+    code = write_book(arguments) if arguments.names or arguments.file or not arguments.review else 0
+    if arguments.review and not arguments.dry_run:
+        print(f"{write_sheet(arguments.out, arguments.review)} findings to review: {arguments.review}")
+    sys.exit(code)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

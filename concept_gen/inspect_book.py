@@ -1,0 +1,64 @@
+"""Look for what is missing, too long, said twice, or too alike to be told apart in books of findings.
+
+    python concept_gen/inspect_book.py                                        # this project's books, by words alone
+    python concept_gen/inspect_book.py concept_gen/books/*.json book.json --out runs/book        # with one of your own
+    python concept_gen/inspect_book.py --text-encoder emilyalsentzer/Bio_ClinicalBERT     # or a folder with a BERT
+
+Writes a page (report.html), maps of the similarity of findings, the nearest neighbours of each and the problems as CSV
+into `--out`. With `--text-encoder` the vectors that a model would be given are compared, too; without, only words are,
+in seconds. What may stay as it is stands with its reason in a file beside the books (`--justified`, or justified.yaml).
+Exit code: 0 when all is well or justified, 1 when something has to be mended, 2 when a book cannot be read.
+"""
+
+import argparse
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from mavl.cli import complain_in_one_line
+from mavl.settings import DRAWN, EvaluationSettings
+
+if TYPE_CHECKING:
+    from mavl.inspection import Entries
+    from mavl.text import TextEncoder
+
+OWN = (*EvaluationSettings(benchmark="none").descriptions, *EvaluationSettings(benchmark="none").aspects)
+
+
+def parse() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("books", nargs="*", type=Path, default=[Path(path) for path in OWN], help="JSON files")
+    parser.add_argument("--out", type=Path, default=Path("runs/inspection"), help="output folder (%(default)s)")
+    parser.add_argument("--text-encoder", help="hub id or folder of a BERT; `drawn` for one that knows no medicine")
+    parser.add_argument("--justified", type=Path, nargs="+", help="exceptions (justified.yaml beside the books)")
+    return parser.parse_args()
+
+
+def text_encoder(arguments: argparse.Namespace, entries: "Entries") -> "TextEncoder | None":
+    if arguments.text_encoder is None:
+        return None
+    from mavl.text import TextEncoder, draw_bert
+
+    if arguments.text_encoder != DRAWN:
+        return TextEncoder(arguments.text_encoder)
+    sentences = [line for of in entries.lines.values() for line in of.values()]
+    return TextEncoder(str(draw_bert(arguments.out / "drawn_text_encoder", sentences, seed=0)))
+
+
+@complain_in_one_line
+def main() -> int:
+    arguments = parse()
+    from mavl.inspection import inspect, read_entries, read_justified
+    from mavl.inspection_report import lines, write
+
+    entries = read_entries(arguments.books)
+    beside = dict.fromkeys(book.parent / "justified.yaml" for book in arguments.books)
+    justified = read_justified(arguments.justified or [path for path in beside if path.exists()])
+    inspection = inspect(entries, justified, text_encoder(arguments, entries))
+    page = write(inspection, arguments.out)
+    print("\n".join([*lines(inspection), f"report: {page}"]))
+    return 1 if inspection.problems else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,145 @@
+"""An OpenAI-compatible server in a thread, which misbehaves on request and counts what it is asked and has answered.
+
+with LLMServer() as server:
+    server.script["rib fracture"] = [status(500), cut]      # then answers well
+"""
+
+import http.server
+import json
+import re
+import threading
+from collections import Counter, defaultdict
+from collections.abc import Callable
+
+from mavl.vocab import ASPECTS
+
+REQUEST = re.compile(r"^Finding: (.+)$", re.MULTILINE)
+
+
+def good(finding: str, **changed: str) -> dict[str, str]:
+    """An answer to a finding that can be used, or one with other lines."""
+    lines = {aspect: f"{aspect} that only {finding} has on a film" for aspect in ASPECTS}
+    lines["description"] = f"A pale patch that was drawn to stand for {finding} in the middle of a frontal chest film."
+    return {"finding": finding} | lines | changed
+
+
+class LLMServer:
+    """requests: bodies in the order they came; asked and answered: how often, by finding; keys: headers seen.
+
+    script: what is done at each request for a finding, in turn; when it is used up, or empty, answers are good.
+    always: what is done before that at every request, unless it returns False.
+    """
+
+    def __init__(self):
+        self.requests: list[dict] = []
+        self.asked: Counter[str] = Counter()
+        self.answered: Counter[str] = Counter()
+        self.keys: set[str] = set()
+        self.script: dict[str, list[Callable]] = defaultdict(list)
+        self.always: Callable | None = None
+        self.closing, self.lock = threading.Event(), threading.Lock()
+
+    def __enter__(self) -> "LLMServer":
+        server = self
+
+        class Handler(http.server.BaseHTTPRequestHandler):
+            protocol_version = "HTTP/1.1"
+
+            def do_POST(self) -> None:
+                body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+                server.handle(Reply(self, server, body))
+
+            def log_message(self, *_) -> None:
+                pass
+
+        self._server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self._server.daemon_threads = True
+        self._server.handle_error = lambda *_: None  # clients that hang up are no news
+        threading.Thread(target=self._server.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True).start()
+        self.url = f"http://127.0.0.1:{self._server.server_port}/v1"
+        return self
+
+    def __exit__(self, *_) -> None:
+        self.closing.set()
+        self._server.shutdown()
+        self._server.server_close()
+
+    def handle(self, reply: "Reply") -> None:
+        with self.lock:
+            self.requests.append(reply.body)
+            self.asked[reply.finding] += 1
+            self.keys.add(reply.handler.headers.get("Authorization", ""))
+            acts = self.script[reply.finding]
+            act = acts.pop(0) if acts else answer(good(reply.finding))
+        if self.always is None or self.always(reply) is False:
+            act(reply)
+
+
+class Reply:
+    """A request, and the ways to answer it."""
+
+    def __init__(self, handler: http.server.BaseHTTPRequestHandler, server: LLMServer, body: dict):
+        self.handler, self.server, self.body = handler, server, body
+        self.finding = REQUEST.findall("\n".join(each["content"] for each in body["messages"]))[-1]
+
+    @property
+    def key(self) -> str:
+        return self.handler.headers.get("Authorization", "")
+
+    def send(self, status: int, content: bytes, headers: dict[str, str] | None = None, missing: int = 0) -> None:
+        """missing: bytes that are promised and never come."""
+        handler = self.handler
+        handler.send_response(status)
+        for name, value in {"Content-Type": "application/json", **(headers or {})}.items():
+            handler.send_header(name, value)
+        handler.send_header("Content-Length", str(len(content) + missing))
+        handler.end_headers()
+        handler.wfile.write(content)
+        handler.wfile.flush()
+        handler.close_connection = bool(missing)
+
+    def complete(self, text: str | None, finish: str = "stop", refusal: str | None = None) -> None:
+        message = {"role": "assistant", "content": text, "refusal": refusal}
+        choice = {"index": 0, "message": message, "finish_reason": finish}
+        usage = {"prompt_tokens": 1000, "completion_tokens": 200, "total_tokens": 1200}
+        with self.server.lock:
+            self.server.answered[self.finding] += 1
+        self.send(
+            200, json.dumps({"id": "1", "object": "chat.completion", "choices": [choice], "usage": usage}).encode()
+        )
+
+
+def answer(content: dict | str | None, **how) -> Callable[[Reply], None]:
+    return lambda reply: reply.complete(json.dumps(content) if isinstance(content, dict) else content, **how)
+
+
+def status(
+    number: int, message: str = "as scripted", code: str | None = None, **headers: str
+) -> Callable[[Reply], None]:
+    """An error as OpenAI words it; header names have _ for -."""
+    content = json.dumps({"error": {"message": message, "type": "scripted", "code": code}}).encode()
+    named = {name.replace("_", "-"): value for name, value in headers.items()}
+    return lambda reply: reply.send(number, content, named)
+
+
+def raw(content: bytes) -> Callable[[Reply], None]:
+    """200 and these bytes."""
+    return lambda reply: reply.send(200, content)
+
+
+def cut(reply: Reply) -> None:
+    """The connection ends in the middle of the answer."""
+    reply.send(200, b'{"choices": [{"message": {"content": "{', missing=500)
+
+
+def hang(reply: Reply) -> None:
+    """No answer before the server closes."""
+    reply.server.closing.wait(60)
+
+
+def drip(reply: Reply) -> None:
+    """An answer that goes on coming and never ends."""
+    reply.send(200, b"{", missing=10**6)
+    while not reply.server.closing.wait(0.1):
+        reply.handler.wfile.write(b" ")
+        reply.handler.wfile.flush()
