@@ -56,18 +56,20 @@ def evaluation_settings(schema: type[Settings], description: str, own_flags: dic
     return load(schema, arguments.config, arguments.overrides)
 
 
-def complain_in_one_line(main: Callable[[], None]) -> Callable[[], int]:
-    """The package's own errors end with their message alone and exit code 2; MAVL_TRACEBACK=1 shows the traceback."""
+def complain_in_one_line(main: Callable[[], int | None]) -> Callable[[], int]:
+    """The package's own errors end with their message alone and exit code 2; MAVL_TRACEBACK=1 shows the traceback.
+
+    Otherwise the exit code is what main returns, 0 for None.
+    """
 
     @functools.wraps(main)
     def wrapped() -> int:
         try:
-            main()
+            return main() or 0
         except Exception as error:
             if os.environ.get("MAVL_TRACEBACK") == "1" or type(error).__module__.partition(".")[0] != "mavl":
                 raise
             print(f"error: {error}", file=sys.stderr)
             return 2
-        return 0
 
     return wrapped

@@ -44,8 +44,9 @@ def unlocated(labels: np.ndarray) -> np.ndarray:
 
 
 class LabelStore:
-    """The released `landmark_observation_adj_mtx.npy`, [studies, 51, 75], as a memory map: a row costs what it holds.
+    """`landmark_observation_adj_mtx.npy`, [studies, 51, 75], as a memory map: a row costs what it holds.
 
+    It is the released one, of float64, or that of `prepare_data.py radgraph`, of int8 and an eighth of the size.
     columns: the findings wanted, as positions in the vocabulary (None: all). ValueError for a file of another shape.
     """
 

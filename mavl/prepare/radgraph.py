@@ -1,0 +1,120 @@
+"""Labels of MIMIC-CXR's reports: RadGraph's graphs, or the released label files, -> a label store and its manifests.
+
+    python prepare_data.py radgraph --graphs <RadGraph>/MIMIC-CXR_graphs.json --root <MIMIC-CXR-JPG> --out data_file
+    python prepare_data.py radgraph --released <folder of the released files> --root <MIMIC-CXR-JPG> --out data_file
+
+Reads the graphs once, in pieces, and from MIMIC-CXR-JPG's folder the split and the metadata CSV. Writes, in --out,
+
+    landmark_observation_adj_mtx.npy     int8 [studies, 51, 75]: 1 present, 0 absent, -1 not said; a memory map
+    rad_graph_metric_{train,validate,test}.json     image below --root -> row of its study, and its view
+    statistics.csv, statistics.png       in how many studies each finding is present, and absent, at each anatomy
+    problems.csv                         everything wrong with graphs and images, a line each
+    summary.json                         numbers of all these
+    parts/                               notes by which a second run does again only what changed
+
+which are what `data: {source: mimic}` of a training config reads. Killed, the same command goes on where it was. Some
+minutes for all of MIMIC-CXR on two cores, 0.9 GB of disk.
+"""
+
+import argparse
+import json
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+from mavl.prepare.graph_parts import label_graphs
+from mavl.prepare.json_parts import cut
+from mavl.prepare.label_statistics import draw_picture, write_table
+from mavl.prepare.label_store import LABELS, Totals, fill
+from mavl.prepare.manifests import Pair, pairs, write_manifests
+from mavl.prepare.mimic import FRONTAL, SPLITS, Report, Views, find_table, images
+from mavl.prepare.problems import problem_list
+from mavl.prepare.released import check_there, convert, matrix_parts, released_pairs
+from mavl.prepare.whole_files import whole_file
+
+PART_ROWS = 256
+VIEWS = {"frontal": FRONTAL, "all": None}
+
+
+class ArgumentsError(ValueError):
+    """Arguments that do not go together."""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    source = parser.add_mutually_exclusive_group(required=True)
+    source.add_argument("--graphs", type=Path, metavar="FILE", help="MIMIC-CXR_graphs.json of RadGraph 1.0.0")
+    source.add_argument("--released", type=Path, metavar="FOLDER", help=f"of the released {LABELS} and manifests")
+    parser.add_argument("--root", type=Path, metavar="FOLDER", help="MIMIC-CXR-JPG, with its split and metadata CSV")
+    parser.add_argument("--out", type=Path, required=True, metavar="FOLDER", help="what is written, and gone on with")
+    parser.add_argument("--views", choices=VIEWS, default="frontal", help="images to list: PA and AP (default), or all")
+    parser.add_argument("--images", default="files", metavar="NAME", help="folder of p10, p11, … below --root (files)")
+    parser.add_argument("--workers", type=int, default=os.cpu_count(), help="processes (%(default)s)")
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Labels, then manifests, problems and statistics. 0 whatever the problems: a person has to weigh them."""
+    _check(arguments)
+    out, views = arguments.out, VIEWS[arguments.views]
+    out.mkdir(parents=True, exist_ok=True)
+    if arguments.graphs:
+        source = arguments.graphs
+        store = fill(out, source, cut(source, PART_ROWS), label_graphs, arguments.workers)
+    else:
+        source = arguments.released / LABELS
+        store = fill(out, source, matrix_parts(source, PART_ROWS), convert, arguments.workers)
+    totals = store.totals()
+    if not totals.studies:
+        raise ArgumentsError(f"{source}: holds no report")
+    with problem_list(out / "problems.csv") as problems:
+        for problem in store.problems():
+            problems.add(problem)
+        written = write_manifests(out, _pairs(arguments, totals, problems.add), views)
+    write_table(totals, out / "statistics.csv")
+    draw_picture(totals, out / "statistics.png")
+    summary = {
+        "source": str(source),
+        "studies": len(totals.studies),
+        "present": int(totals.present.sum()),
+        "absent": int(totals.absent.sum()),
+        "views": arguments.views,
+        "images": {split: written.images[split] for split in SPLITS},
+        "left_out_by_view": dict(written.left_out.most_common()),
+        "problems": dict(problems.counts.most_common()),
+    }
+    with whole_file(out / "summary.json") as file:
+        json.dump(summary, file, indent=2)
+        file.write("\n")
+    print("\n".join(_lines(summary, out)))
+    return 0
+
+
+def _check(arguments: argparse.Namespace) -> None:
+    if arguments.root is None and (arguments.graphs or VIEWS[arguments.views]):
+        raise ArgumentsError("--root is missing: splits and views of the images are in MIMIC-CXR-JPG's CSV files")
+    if arguments.graphs and not arguments.graphs.is_file():
+        raise ArgumentsError(f"--graphs {arguments.graphs}: no such file")
+    if arguments.released:
+        check_there(arguments.released)
+    if arguments.root is not None:  # before the minutes of work, not after
+        for name in ("metadata", *(["split"] if arguments.graphs else [])):
+            find_table(arguments.root, name)
+
+
+def _pairs(arguments: argparse.Namespace, totals: Totals, report: Report) -> Iterator[Pair]:
+    if arguments.graphs:
+        return pairs(images(arguments.root, arguments.images, report), totals.studies, report)
+    views = Views(find_table(arguments.root, "metadata")) if arguments.root else None
+    return released_pairs(arguments.released, arguments.images, views, len(totals.studies), report)
+
+
+def _lines(summary: dict, out: Path) -> Iterator[str]:
+    """The summary for a person."""
+    said = f"{summary['present']:,} present, {summary['absent']:,} absent"
+    yield f"{summary['studies']:,} studies; findings at anatomies: {said}"
+    yield "images: " + ", ".join(f"{number:,} {split}" for split, number in summary["images"].items())
+    if summary["left_out_by_view"]:
+        left = ", ".join(f"{number:,} {view}" for view, number in summary["left_out_by_view"].items())
+        yield f"left out for their view: {left}"
+    found = ", ".join(f"{number:,} {kind}" for kind, number in summary["problems"].items())
+    yield f"problems: {found} ({out / 'problems.csv'})" if found else "problems: none"
+    yield f"labels and manifests: {out}"

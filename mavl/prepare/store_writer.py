@@ -1,0 +1,233 @@
+"""Writing a store of prepared images, in parallel; a kill costs the shard in work and nothing else.
+
+A shard is written under another name, and counts once it has its own name and its records beside it (00012.npy). At the
+end the records of all shards are merged into the index. What is in the store already, of this run or an earlier one, is
+not made again: the same command goes on after a kill, and with more images it adds them.
+"""
+
+import csv
+import fcntl
+import io
+import os
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import NamedTuple
+from zlib import crc32
+
+import numpy as np
+
+from mavl.data.images import ImageError, read_image
+from mavl.data.inputs import Failure
+from mavl.data.store import (
+    ABOUT,
+    INDEX_FILE,
+    SHARD,
+    StoreError,
+    StoreSettings,
+    by_shard,
+    encode,
+    index_type,
+    make_whole,
+    partial_of,
+    read_index,
+    read_settings,
+    write_index,
+    write_settings,
+    write_whole,
+)
+from mavl.prepare.workers import work_through
+from mavl.progress import progress_bar
+
+UNREADABLE = "unreadable.csv"
+RECORDS = "{:05}.npy"
+SHARD_IMAGES, MOST_SHARDS = 1024, 512
+"""Images a shard; more where there would be more shards than that, as each reader has all of them open."""
+
+CHUNK = 16
+_LEFT_OVER = re.compile(r"\d{5,}\.bin|\.(\d{5,}\.(bin|npy)|index\.npy|store\.json)\.partial")
+
+
+class Encoded(NamedTuple):
+    """An image as it goes into a shard."""
+
+    key: bytes
+    content: bytes
+    size: tuple[int, int]
+    full_size: tuple[int, int]
+    checksum: int
+
+
+@dataclass(frozen=True)
+class Written:
+    """images: of those asked for, how many the store has now; fresh: how many of them it had not before."""
+
+    images: int
+    fresh: int
+    unreadable: list[Failure]
+
+
+def write_store(
+    folder: Path,
+    settings: StoreSettings,
+    sources: Mapping[bytes, Path],
+    *,
+    workers: int,
+    shard_images: int | None = None,
+    show: bool = True,
+) -> Written:
+    """Put the images {key: file} that are not there yet into a store; those that cannot be read are listed in it.
+
+    The bytes depend on the images and their order alone, not on the number of workers. StoreError where the folder
+    holds something else, a store made otherwise, or one that another process is writing.
+    """
+    with _sole_writer(folder, settings):
+        known = _finished(folder)
+        there = {key for records in known for key in records["key"].tolist()}
+        missing = [(key, path) for key, path in sources.items() if key not in there]
+        writer = _Writer(folder, 1 + max((int(records["shard"].max()) for records in known), default=-1), known)
+        most = shard_images or max(SHARD_IMAGES, -(-len(sources) // MOST_SHARDS))
+        unreadable = []
+        encoded = _encode_all(missing, settings, workers)
+        for item in progress_bar(encoded, description=str(folder), unit="image", show=show, total=len(missing)):
+            if isinstance(item, Failure):
+                unreadable.append(item)
+            else:
+                writer.add(item, most)
+        writer.close()
+        _list_unreadable(folder / UNREADABLE, unreadable)
+        _merge(folder, writer.known)
+    return Written(len(sources) - len(unreadable), len(missing) - len(unreadable), unreadable)
+
+
+class _Writer:
+    """Images one after another into shards; `known` has the records of those that are finished."""
+
+    def __init__(self, folder: Path, number: int, known: list[np.ndarray]):
+        self.folder, self.number, self.known = folder, number, known
+        self.rows: list[tuple] = []
+
+    def add(self, item: Encoded, most: int) -> None:
+        if not self.rows:
+            self.path = self.folder / SHARD.format(self.number)
+            self.file = partial_of(self.path).open("wb")
+        place = (item.key, self.number, self.file.tell(), len(item.content))
+        self.rows.append((*place, *item.size, *item.full_size, item.checksum))
+        self.file.write(item.content)
+        if len(self.rows) == most:
+            self.close()
+
+    def close(self) -> None:
+        """Finish the shard in work, if there is one."""
+        if not self.rows:
+            return
+        with self.file:
+            make_whole(self.file, self.path)
+        records = np.array(self.rows, dtype=index_type(max(len(row[0]) for row in self.rows)))
+        write_index(self.folder / RECORDS.format(self.number), records)
+        self.known.append(records)
+        self.number, self.rows = self.number + 1, []
+
+
+@contextmanager
+def _sole_writer(folder: Path, settings: StoreSettings) -> Iterator[None]:
+    """The folder made ready and locked; the lock goes with the process, however that ends."""
+    folder.mkdir(parents=True, exist_ok=True)
+    if not (folder / ABOUT).exists():
+        if foreign := [path.name for path in folder.iterdir() if path.name != ".lock" and not _is_left_over(path)]:
+            raise StoreError(f"{folder} holds {sorted(foreign)[0]} and is no image store; give a folder of its own")
+        write_settings(folder, settings)
+    elif (made := read_settings(folder)) != settings:
+        raise StoreError(f"{folder} was made with {_show(made)}, not {_show(settings)}; give another folder")
+    with open(folder / ".lock", "w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise StoreError(f"{folder} is being written by another process") from error
+        yield
+
+
+def _show(settings: StoreSettings) -> str:
+    quality = f" of quality {settings.quality}" if settings.encoding == "jpeg" else ""
+    return f"the {settings.side} side of {settings.size} as {settings.encoding}{quality}"
+
+
+def _is_left_over(path: Path) -> bool:
+    return _LEFT_OVER.fullmatch(path.name) is not None
+
+
+def _finished(folder: Path) -> list[np.ndarray]:
+    """The records of each whole shard; what a kill has left of others is removed.
+
+    A shard that was deleted, or is not as long as its records say, is none: its images are made again.
+    """
+    index = folder / INDEX_FILE
+    merged = by_shard(read_index(index)) if index.exists() else []
+    shards = {int(records[0]["shard"]): records for records in merged}
+    for path in folder.glob("[0-9]*.npy"):
+        shards.setdefault(int(path.stem), read_index(path))
+    whole = {}
+    for number, records in shards.items():
+        path = folder / SHARD.format(number)
+        if path.exists() and path.stat().st_size == int(records["length"].sum(dtype=np.int64)):
+            whole[number] = records
+    stay = {SHARD.format(number) for number in whole}
+    for path in folder.iterdir():
+        if _is_left_over(path) and path.name not in stay:
+            path.unlink()
+    return [whole[number] for number in sorted(whole)]
+
+
+def _merge(folder: Path, known: list[np.ndarray]) -> None:
+    """One index of all shards; then their own records are superfluous."""
+    if not known:
+        raise StoreError(f"{folder}: no image could be read; {UNREADABLE} there says why")
+    kind = index_type(max(records.dtype["key"].itemsize for records in known))
+    index = np.concatenate([records.astype(kind) for records in known])
+    write_index(folder / INDEX_FILE, index[np.argsort(index["key"], kind="stable")])
+    for path in folder.glob("[0-9]*.npy"):
+        path.unlink()
+
+
+def _encode_all(
+    sources: list[tuple[bytes, Path]], settings: StoreSettings, workers: int
+) -> Iterator[Encoded | Failure]:
+    """Every image in the order of `sources`, though the workers finish in any."""
+    starts = range(0, len(sources), CHUNK)
+    tasks = ((number, sources[start : start + CHUNK]) for number, start in enumerate(starts))
+    waiting: dict[int, list[Encoded | Failure]] = {}
+    following = 0
+    for number, items in work_through(partial(_encode_chunk, settings), tasks, min(workers, len(starts))):
+        waiting[number] = items
+        while following in waiting:
+            yield from waiting.pop(following)
+            following += 1
+
+
+def _encode_chunk(
+    settings: StoreSettings, task: tuple[int, Iterable[tuple[bytes, Path]]]
+) -> tuple[int, list[Encoded | Failure]]:
+    number, sources = task
+    return number, [_encode_one(key, path, settings) for key, path in sources]
+
+
+def _encode_one(key: bytes, path: Path, settings: StoreSettings) -> Encoded | Failure:
+    try:
+        grey = read_image(path)
+    except ImageError as error:
+        return Failure(str(path), str(error).removeprefix(f"{path}: "))
+    content, size = encode(grey, settings)
+    return Encoded(key, content, size, grey.size, crc32(content))
+
+
+def _list_unreadable(path: Path, unreadable: list[Failure]) -> None:
+    if not unreadable:
+        path.unlink(missing_ok=True)
+        return
+    text = io.StringIO()
+    table = csv.writer(text, lineterminator=os.linesep)
+    table.writerows([("image", "reason"), *((failure.name, failure.reason) for failure in unreadable)])
+    write_whole(path, text.getvalue().encode("utf-8", "surrogateescape"))

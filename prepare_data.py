@@ -1,0 +1,41 @@
+"""From the downloads to data that training reads: labels of reports, images in shards, and what is wrong with both.
+
+    python prepare_data.py radgraph --graphs MIMIC-CXR_graphs.json --root <MIMIC-CXR-JPG> --out data_file
+    python prepare_data.py store --help                # images decoded once, at the size that training needs
+    python prepare_data.py doctor --help               # every path, image, label and split of a config
+
+Each says with --help what it reads, what it writes and what it costs. When `radgraph` or `store` is killed, the same
+command goes on where it was. Nothing here needs a GPU.
+"""
+
+import argparse
+import sys
+from importlib import import_module
+
+from mavl.cli import complain_in_one_line
+
+COMMANDS = {
+    "radgraph": "report graphs -> label store, manifests, statistics",
+    "store": "images -> shards of smaller ones",
+    "doctor": "a config -> what is wrong with its data",
+}
+"""Each is a module of mavl.prepare with `add_arguments(parser)` and `run(arguments) -> exit code`."""
+
+
+@complain_in_one_line
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    for name, text in COMMANDS.items():
+        command = commands.add_parser(name, help=text, formatter_class=argparse.RawDescriptionHelpFormatter)
+        if name == (sys.argv[1:2] or [None])[0]:  # no command waits for what another one imports
+            module = import_module(f"mavl.prepare.{name}")
+            command.description = module.__doc__
+            module.add_arguments(command)
+            command.set_defaults(run=module.run)
+    arguments = parser.parse_args()
+    return arguments.run(arguments)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
