@@ -2,18 +2,21 @@
 
 A folder holds `mavl.json` (how to build the model, its vocabulary, text settings, book hashes, versions),
 `model.safetensors` (weights; its metadata says of which epoch and step), `bank.safetensors` (the text vectors it was
-trained with) and, when the text encoder was drawn from a seed, `text_encoder/`.
+trained with) and, when the text encoder was drawn from a seed, `text_encoder/`. The folders of fine-tuned models
+(mavl.finetuned) are of the same make, without text, and name their kind.
 """
 
 import json
 import os
 import shutil
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file
 from safetensors.torch import save as serialize
+from torch import Tensor, nn
 
 from mavl import released
 from mavl.bank import Bank
@@ -23,6 +26,7 @@ from mavl.text import TextEncoder
 from mavl.vocab import ANATOMIES, FINDINGS
 
 FORMAT = 1
+MAVL_KIND = "mavl"
 ABOUT, WEIGHTS, BANK, TEXT_ENCODER = "mavl.json", "model.safetensors", "bank.safetensors", "text_encoder"
 RELEASED_TEXT = {"encoder": "emilyalsentzer/Bio_ClinicalBERT", "sep": False, "max_length": 128, "lower_case": True}
 
@@ -56,18 +60,27 @@ def save(folder: Path, model: MAVL, arguments: dict, bank: Bank, text: dict, sta
     if encoder.is_dir():
         _copy_text_encoder(encoder, folder / TEXT_ENCODER)
     about = {
-        "format": FORMAT,
         "model": arguments,
         "text": text | ({"encoder": TEXT_ENCODER} if encoder.is_dir() else {}),
         "findings": bank.findings,
         "aspects": bank.aspects,
         "anatomies": ANATOMIES,
         "books": bank.about["books"],
-        "provenance": provenance(),
         "config": config,
     }
-    _replace(folder / ABOUT, lambda draft: draft.write_text(json.dumps(about, indent=2) + "\n"))
+    write_about(folder, about)
     bank.save(folder / BANK)
+    write_weights(folder, model, state)
+
+
+def write_about(folder: Path, about: dict) -> None:
+    """`about` into the model folder, with the format and the versions."""
+    about = {"format": FORMAT, **about, "provenance": provenance()}
+    _replace(folder / ABOUT, lambda draft: draft.write_text(json.dumps(about, indent=2) + "\n"))
+
+
+def write_weights(folder: Path, model: nn.Module, state: dict) -> None:
+    """The model's tensors into the model folder, with `state` (epoch, step, metrics) beside them."""
     tensors = {name: value.detach().cpu().contiguous() for name, value in model.state_dict().items()}
     # not save_file, whose files none but their owner may read
     _replace(folder / WEIGHTS, lambda draft: draft.write_bytes(serialize(tensors, {"state": json.dumps(state)})))
@@ -75,12 +88,14 @@ def save(folder: Path, model: MAVL, arguments: dict, bank: Bank, text: dict, sta
 
 def load(source: str | Path) -> Pretrained:
     """A model folder, a released .pth, or a hub id -> Pretrained, on the CPU, in evaluation mode."""
+    path = find(source)
+    return _load_released(path) if path.is_file() else _load_folder(path)
+
+
+def find(source: str | Path) -> Path:
+    """The file or folder itself, or the folder that a hub id was downloaded to."""
     path = Path(source)
-    if path.is_file():
-        return _load_released(path)
-    if not path.is_dir():
-        path = _download(str(source))
-    return _load_folder(path)
+    return path if path.exists() else _download(str(source))
 
 
 def _load_released(path: Path) -> Pretrained:
@@ -96,16 +111,9 @@ def _load_released(path: Path) -> Pretrained:
 
 
 def _load_folder(folder: Path) -> Pretrained:
-    for name in (ABOUT, WEIGHTS, BANK):
-        if not (folder / name).exists():
-            raise CheckpointError(f"{folder}: not a model folder, {name} is missing")
-    about = _read_about(folder / ABOUT)
-    try:
-        state = load_file(folder / WEIGHTS)
-        with safe_open(folder / WEIGHTS, framework="pt") as file:
-            about["state"] = json.loads((file.metadata() or {}).get("state", "{}"))
-    except SafetensorError as error:
-        raise CheckpointError(f"{folder / WEIGHTS}: damaged ({error}); copy it again") from error
+    if (kind := kind_of(folder)) != MAVL_KIND:
+        raise CheckpointError(f"{folder}: a fine-tuned {kind}, where a pre-trained MAVL or MedKLIP is needed")
+    about, state = read_folder(folder, ("model", "text", "findings"), (ABOUT, WEIGHTS, BANK))
     try:
         model = MAVL(**about["model"])
     except TypeError as error:  # a keyword that is not, or no longer, one of MAVL's
@@ -118,7 +126,35 @@ def _load_folder(folder: Path) -> Pretrained:
     return Pretrained(model.eval(), Bank.load(folder / BANK), tuple(about["findings"]), text, about)
 
 
-def _read_about(path: Path) -> dict:
+def kind_of(folder: Path) -> str:
+    """The kind of model in a model folder; MAVL_KIND, unless it names another one."""
+    return read_about(folder / ABOUT).get("kind", MAVL_KIND) if (folder / ABOUT).exists() else MAVL_KIND
+
+
+def read_folder(
+    folder: Path, needed: Sequence[str], files: Sequence[str] = (ABOUT, WEIGHTS)
+) -> tuple[dict, dict[str, Tensor]]:
+    """What a model folder tells of its model, with the `state` beside the weights, and the weights.
+
+    CheckpointError where a file, a needed key or a part of the weights is missing.
+    """
+    for name in files:
+        if not (folder / name).exists():
+            raise CheckpointError(f"{folder}: not a model folder, {name} is missing")
+    about = read_about(folder / ABOUT)
+    if missing := [key for key in needed if key not in about]:
+        raise CheckpointError(f"{folder / ABOUT}: {', '.join(missing)} missing; copy it again")
+    try:
+        weights = load_file(folder / WEIGHTS)
+        with safe_open(folder / WEIGHTS, framework="pt") as file:
+            about["state"] = json.loads((file.metadata() or {}).get("state", "{}"))
+    except SafetensorError as error:
+        raise CheckpointError(f"{folder / WEIGHTS}: damaged ({error}); copy it again") from error
+    return about, weights
+
+
+def read_about(path: Path) -> dict:
+    """The JSON of a model folder, of a format that this version reads."""
     try:
         about = json.loads(path.read_bytes())
     except ValueError as error:
@@ -126,8 +162,6 @@ def _read_about(path: Path) -> dict:
     if not isinstance(about, dict) or about.get("format") != FORMAT:
         found = about.get("format") if isinstance(about, dict) else type(about).__name__
         raise CheckpointError(f"{path}: format {found!r}; this version reads {FORMAT}")
-    if missing := [key for key in ("model", "text", "findings") if key not in about]:
-        raise CheckpointError(f"{path}: {', '.join(missing)} missing; copy it again")
     return about
 
 

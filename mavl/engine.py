@@ -22,12 +22,12 @@ from torch.utils.data import DataLoader, Dataset
 from tqdm import tqdm
 
 from mavl.cpu import keep_freed_memory
-from mavl.data.loading import build_loader
+from mavl.data.loading import build_loader, to_device
 from mavl.progress import progress_bar
 from mavl.resume import Checkpoints, Progress
-from mavl.settings import TrainSettings
+from mavl.settings import EngineSettings
 
-LARGER_IS_BETTER = {"valid_loss": False, "valid_auroc": True}
+LARGER_IS_BETTER = {"valid_loss": False, "valid_auroc": True, "valid_dice": True}
 
 
 class SetupError(ValueError):
@@ -63,7 +63,10 @@ class Batches(Protocol):
 
 @dataclass
 class Fit:
-    """One training run. `run` goes from wherever `checkpoints` says to the last epoch."""
+    """One training run. `run` goes from wherever `checkpoints` says to the last epoch, or until patience ends.
+
+    validate_every: epochs between validations; the last epoch always ends with one.
+    """
 
     accelerator: Accelerator
     task: Task
@@ -72,11 +75,14 @@ class Fit:
     loader: DataLoader
     batches: Batches
     epochs: int
-    settings: TrainSettings
+    settings: EngineSettings
     output_dir: Path
+    validate_every: int = 1
 
     def run(self, resume: bool) -> Progress:
         accelerator = self.accelerator
+        if self.settings.compile:
+            self.task.model.compile()
         self.model, self.optimizer = accelerator.prepare(self.task.model, self.optimizer)
         self.progress = Progress(processes=accelerator.num_processes)
         accelerator.register_for_checkpointing(self.scheduler, self.progress)
@@ -85,6 +91,10 @@ class Fit:
             self.checkpoints.restore(accelerator, self.progress)
         self.log = Log(accelerator, self.output_dir / "log.jsonl", self.progress.step)
         for epoch in range(self.progress.step // self.batches.steps_per_epoch, self.epochs):
+            if self.settings.patience is not None and self.progress.stale >= self.settings.patience:
+                best = f"the best {self.settings.monitor} is that of step {self.progress.best_step}"
+                accelerator.print(f"stopped early, after {self.progress.stale} validations without a better one: {best}")
+                break
             self._train_epoch(epoch)
         return self.progress
 
@@ -92,6 +102,7 @@ class Fit:
         steps, settings = self.batches.steps_per_epoch, self.settings
         self.batches.start_at(epoch, self.progress.step % steps)
         self.model.train()
+        validates = (epoch + 1) % self.validate_every == 0 or epoch + 1 == self.epochs
         bar = progress_bar(
             description=f"epoch {epoch + 1}/{self.epochs}",
             unit="step",
@@ -109,8 +120,9 @@ class Fit:
                 bar.set_postfix(self.log.flush(epoch, step, self.scheduler.get_last_lr()[0]), refresh=False)
             if last:
                 bar.close()
+            if last and validates:
                 self._validate(epoch)
-            if last or step % settings.checkpoint_every == 0:
+            if (last and validates) or step % settings.checkpoint_every == 0:
                 self.checkpoints.save(self.accelerator, self.progress)
 
     def _micro_step(self, batch: dict) -> bool:
@@ -189,7 +201,7 @@ class Log:
                 file.write(json.dumps({"epoch": epoch + 1, "step": step, **figures}) + "\n")
 
 
-def build_accelerator(settings: TrainSettings, output_dir: Path) -> Accelerator:
+def build_accelerator(settings: EngineSettings, output_dir: Path, seed: int) -> Accelerator:
     """The accelerator of a run, its seeds set; SetupError for a tracker that is not installed."""
     if missing := [tracker for tracker in settings.trackers if find_spec(tracker) is None]:
         raise SetupError(f"train.trackers: {missing[0]} is not installed; pip install {missing[0]}, or leave it out")
@@ -202,7 +214,7 @@ def build_accelerator(settings: TrainSettings, output_dir: Path) -> Accelerator:
         project_dir=str(output_dir),
     )
     check_device(accelerator)
-    set_seed(settings.seed, device_specific=True)
+    set_seed(seed, device_specific=True)
     return accelerator
 
 
@@ -242,13 +254,6 @@ def predict(
     rows = gather_object(rows)
     order = np.argsort([index for indices, _ in rows for index in indices])
     return {name: np.concatenate([results[name] for _, results in rows])[order] for name in rows[0][1]}
-
-
-def to_device(batch: dict, device: torch.device) -> dict:
-    return {
-        name: value.to(device, non_blocking=True) if isinstance(value, Tensor) else value
-        for name, value in batch.items()
-    }
 
 
 def show(figures: dict[str, float]) -> str:

@@ -14,6 +14,7 @@ from mavl.vocab import ABSENT, PRESENT
 
 CONTRASTIVE_WEIGHT = 0.1
 IGNORED = -100
+DICE_SMOOTH = 1.0
 
 
 @dataclass(frozen=True)
@@ -81,6 +82,22 @@ def contrastive_loss(cosine: Tensor, log_scale: Tensor, labels: Tensor) -> Tenso
     image_to_text = -(targets * logits.log_softmax(dim=2)).mean()
     text_to_image = -(targets * logits.log_softmax(dim=0)).mean()
     return image_to_text + text_to_image
+
+
+def masked_bce_loss(logits: Tensor, labels: Tensor) -> Tensor:
+    """logits [B, C], labels [B, C] -> mean binary cross-entropy over entries labelled 0 or 1; 0 if none."""
+    known = (labels == PRESENT) | (labels == ABSENT)
+    each = F.binary_cross_entropy_with_logits(logits.float(), (labels == PRESENT).float(), reduction="none")
+    return (each * known).sum() / known.sum().clamp(min=1)
+
+
+def dice_bce_loss(logits: Tensor, masks: Tensor) -> Tensor:
+    """logits, masks [B, 1, H, W] (1 inside, 0 outside) -> Dice loss over all pixels of the batch at once + mean BCE."""
+    logits, masks = logits.float(), masks.to(torch.float32)
+    probability = logits.sigmoid()
+    both, either = (probability * masks).sum(), probability.sum() + masks.sum()
+    dice_loss = 1 - (2 * both + DICE_SMOOTH) / (either + DICE_SMOOTH)
+    return dice_loss + F.binary_cross_entropy_with_logits(logits, masks)
 
 
 def _mean_cross_entropy(logits: Tensor, targets: Tensor) -> Tensor:

@@ -20,15 +20,16 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from mavl import checkpoint
+from mavl import checkpoint, finetuned
 from mavl.bank import Bank
-from mavl.checkpoint import Pretrained
+from mavl.checkpoint import CheckpointError, Pretrained
 from mavl.data.grey import to_grey
 from mavl.data.images import ImageError, read_image
 from mavl.data.inputs import Failure
 from mavl.data.transforms import eval_transform
 from mavl.evaluation import text_bank
 from mavl.explain import Explanation, explain
+from mavl.inference import Reader
 from mavl.settings import EvaluationSettings
 from mavl.synonyms import resolve
 from mavl.vocab import HEALTHY, NORMALITY
@@ -92,17 +93,25 @@ class _Decoded:
 class Predictor:
     """A model ready to be asked, from `load`."""
 
+    kind = checkpoint.MAVL_KIND
+
     def __init__(self, source: str, pretrained: Pretrained, wording: Wording, text_encoder: str | None, device: str):
         self.source, self.pretrained, self.wording, self.text_encoder = source, pretrained, wording, text_encoder
         self.device = torch.device(device)
         self.model = pretrained.model.to(self.device).eval()
         self.transform = eval_transform(pretrained.about["model"].get("image_size", 224))
         self._banks: dict[tuple[str, ...], Bank] = {}
+        self._readers: dict[tuple[str, ...], Reader] = {}
 
     @property
     def vocabulary(self) -> tuple[str, ...]:
         """The findings that the model was trained with."""
         return self.pretrained.findings
+
+    @property
+    def books_complete(self) -> bool:
+        """Whether all the books that the model's vectors were made of are at hand."""
+        return self.wording.complete
 
     def question(self, findings: Sequence[str] | str | None = None, explained: int | None = None) -> Question:
         """What to ask: names or synonyms of findings, new ones of the books, or None for all but words of normality.
@@ -166,6 +175,13 @@ class Predictor:
             self._banks[new] = text_bank(settings, self.pretrained, new).to(self.device)
         return self._banks[new]
 
+    def _reader(self, question: Question) -> Reader:
+        """Of the model as it was when these findings were first asked for."""
+        if question.findings not in self._readers:
+            healthy = [name for name in HEALTHY if name in question.bank.findings]
+            self._readers[question.findings] = Reader(self.model, question.bank, [*question.findings, *healthy])
+        return self._readers[question.findings]
+
     def _decode_ahead(
         self, images: Iterable[ImageSource], batch_size: int, workers: int
     ) -> Iterator[_Decoded | Failure]:
@@ -191,9 +207,10 @@ class Predictor:
 
     @torch.no_grad()
     def _answer(self, batch: list[_Decoded], question: Question) -> list[Prediction]:
-        bank, columns = question.bank, question.bank.index(question.findings)
+        reader = self._reader(question)
+        bank, columns = reader.bank, reader.bank.index(question.findings)
         pixels = torch.stack([item.pixels for item in batch]).to(self.device)
-        output = self.model(pixels, bank.vectors, return_attention=question.explained > 0)
+        output = reader(pixels, return_attention=question.explained > 0)
         supervised = presence_probability(output.presence_logits)[:, columns].cpu().numpy()
         contrastive = None
         if output.cosine is not None and set(HEALTHY) <= set(bank.findings):
@@ -222,14 +239,19 @@ def load(
     text_encoder: str | None = None,
     device: str | None = None,
 ) -> Predictor:
-    """A model folder, a released .pth or a hub id -> Predictor, on the GPU where there is one.
+    """A model folder, a released .pth or a hub id, pre-trained or fine-tuned -> Predictor, on the GPU if there is one.
 
     descriptions, aspects: books with findings of one's own, beside this project's. The findings that a model folder was
     trained with keep their vectors, whatever the books say. text_encoder: a folder or hub id, if not the model's
-    own; it is only needed for new findings, and for released files, which hold no vectors.
+    own; it is only needed for new findings, and for released files, which hold no vectors. A fine-tuned model has
+    findings of its own, without books.
     """
+    device = device or ("cuda" if torch.cuda.is_available() else "cpu")
+    if finetuned.source_kind(source) in finetuned.KINDS:
+        from mavl import predict_finetuned  # which stands on this module
+
+        if descriptions or aspects:
+            raise CheckpointError(f"{source}: a fine-tuned model has findings of its own and takes no books")
+        return predict_finetuned.load(str(source), device)
     pretrained = checkpoint.load(str(source))
-    wording = Wording(pretrained, descriptions, aspects)
-    return Predictor(
-        str(source), pretrained, wording, text_encoder, device or ("cuda" if torch.cuda.is_available() else "cpu")
-    )
+    return Predictor(str(source), pretrained, Wording(pretrained, descriptions, aspects), text_encoder, device)

@@ -80,11 +80,12 @@ class PredictionFiles:
         self.about = {
             "notice": "Research software. Not a medical device; not for diagnosis.",
             "model": predictor.source,
+            "kind": predictor.kind,
             "vocabulary": len(predictor.vocabulary),
             "bank": question.bank.about,
             "provenance": provenance(),
         }
-        self.books_complete = predictor.wording.complete
+        self.books_complete = predictor.books_complete
         self.failures: list[Failure] = []
         self.images = 0
         self._cases: list[dict] = []
@@ -147,9 +148,8 @@ class PredictionFiles:
         written = {}
         for finding, explanation in answer.explanations.items():
             written[finding] = f"{OVERLAYS}/{stem}__{_slug(finding)}.png"
-            drawn = overlay(
-                answer.picture, explanation.heatmap, asked[finding], f"{100 * explanation.probability:.1f} %"
-            )
+            score = f"{100 * explanation.probability:.1f} %"
+            drawn = overlay(answer.picture, explanation.heatmap, asked[finding], score, explanation.centres)
             drawn.save(self.folder / written[finding], compress_level=3)
         return written
 
@@ -206,7 +206,7 @@ def _explained(explanation: Explanation, asked: str, picture: Image.Image) -> di
                 "sentence": _without_aspect(explanation.sentences[i], aspect),
                 "share": share,
                 "length": 50 * abs(share) / longest,
-                "picture": page.image_uri(blend(tiny, explanation.aspect_heatmaps[i], scale), _THUMBNAIL),
+                "picture": page.image_uri(blend(tiny, explanation.aspect_heatmaps[i], explanation.centres, scale), _THUMBNAIL),
                 "cosine": None if explanation.cosine is None else explanation.cosine[i].item(),
                 "healthy": {name: each[i].item() for name, each in (explanation.healthy_cosine or {}).items()},
             }
@@ -217,7 +217,7 @@ def _explained(explanation: Explanation, asked: str, picture: Image.Image) -> di
         "logit_difference": explanation.logit_difference,
         "bias": explanation.bias,
         "bias_length": min(50, 50 * abs(explanation.bias) / longest),
-        "picture": page.image_uri(blend(picture, explanation.heatmap), _PICTURE),
+        "picture": page.image_uri(blend(picture, explanation.heatmap, explanation.centres), _PICTURE),
         "scale": colour_scale(explanation.heatmap),
         "aspects": aspects,
         "healthy": list(explanation.healthy_cosine or {}),

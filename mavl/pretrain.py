@@ -91,7 +91,7 @@ class Pretraining:
 def run(settings: PretrainSettings, resume: bool = False) -> Progress:
     """Train as the settings say; returns how far the run came and its best figure."""
     output_dir = Path(settings.output_dir)
-    accelerator = build_accelerator(settings.train, output_dir)
+    accelerator = build_accelerator(settings.train, output_dir, settings.train.seed)
     books = read_books(settings.text.descriptions, settings.text.aspects if len(settings.model.aspects) > 1 else ())
     with accelerator.main_process_first():
         if accelerator.is_main_process:
@@ -126,8 +126,9 @@ def assemble(task: Pretraining, data: PretrainingData, accelerator: Accelerator)
         accelerator.num_processes,
         settings.train.gradient_accumulation,
     )
-    pin_memory = accelerator.device.type == "cuda"
-    loader = build_loader(data.train, batches, settings.data.workers, pin_memory, persistent=True)
+    workers, prefetch = settings.data.workers, settings.data.prefetch
+    pin_memory = settings.data.pin_memory and accelerator.device.type == "cuda"
+    loader = build_loader(data.train, batches, workers, pin_memory, persistent=True, prefetch=prefetch)
     optimizer = build_optimizer(task.model, **settings.optimizer.model_dump())
     schedule = settings.schedule.model_dump() | {"steps_per_epoch": batches.steps_per_epoch}
     scheduler = build_scheduler(optimizer, lr=settings.optimizer.lr, **schedule)
@@ -138,6 +139,7 @@ def assemble(task: Pretraining, data: PretrainingData, accelerator: Accelerator)
 def build_model(arguments: dict, settings: PretrainSettings, accelerator: Accelerator) -> MAVL:
     """Initialise, then load: the backbone's pre-trained weights, or a whole checkpoint."""
     model = MAVL(**arguments)
+    model.decoder.recompute = settings.train.recompute
     if settings.train.channels_last:
         model = model.to(memory_format=torch.channels_last)
     init = settings.init

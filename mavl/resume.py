@@ -18,20 +18,23 @@ class ResumeError(ValueError):
 
 @dataclass
 class Progress:
-    """How far a run is. step counts optimizer steps; best is the monitored figure of the best model so far."""
+    """How far a run is. step counts optimizer steps; best is the monitored figure of the best model so far; stale counts
+    the validations since."""
 
     processes: int
     step: int = 0
     best: float | None = None
     best_step: int = 0
+    stale: int = 0
 
     def improve(self, value: float, larger_is_better: bool) -> bool:
         """Whether the value beats the best so far, which it then becomes. The first finite value does."""
-        if not math.isfinite(value):
-            return False
-        better = self.best is None or (value > self.best if larger_is_better else value < self.best)
+        better = math.isfinite(value) and (
+            self.best is None or (value > self.best if larger_is_better else value < self.best)
+        )
+        self.stale += 1
         if better:
-            self.best, self.best_step = value, self.step
+            self.best, self.best_step, self.stale = value, self.step, 0
         return better
 
     def state_dict(self) -> dict:

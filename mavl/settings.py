@@ -5,6 +5,7 @@ from typing import Annotated, Literal
 from pydantic import Field, PositiveFloat, PositiveInt, field_validator
 
 from mavl.config import Settings
+from mavl.variants import BUILT_IN
 from mavl.vocab import ASPECTS, FINDINGS, GROUNDING_ASPECTS, HEALTHY, unknown_name
 
 Share = Annotated[float, Field(ge=0, le=1)]
@@ -52,10 +53,14 @@ class TextSettings(Settings):
 class LoaderSettings(Settings):
     """What all data sources share. batch_size is per process; max_bad_share: missing or unreadable images tolerated.
 
-    augment: "full" is the released recipe, "crop" its random crop and flip alone, "none" neither: as test images are.
+    store: a folder that `prepare_data.py store` made, to take images from instead of their files.
+    augment: "full" is the released recipe, "crop" its random crop and flip alone, "none" neither: as test images are;
+    augment_on: whether the operations of "full" are done by the loader's workers, or on the device for a whole batch.
+    prefetch: batches that each worker is ahead; pin_memory: page-locked batches, which reach a GPU faster.
     """
 
     root: str | None = None
+    store: str | None = None
     batch_size: PositiveInt = 124
     eval_batch_size: PositiveInt = 64
     workers: NonNegativeInt = 8
@@ -63,10 +68,16 @@ class LoaderSettings(Settings):
     max_bad_share: Share = 0.0
     min_crop: Share = 0.2
     augment: Literal["full", "crop", "none"] = "full"
+    augment_on: Literal["loader", "device"] = "loader"
+    prefetch: PositiveInt = 2
+    pin_memory: bool = True
 
 
 class MimicData(LoaderSettings):
-    """The released JSON and NPY files; paths in the JSON start with `prefix`, which `root` replaces."""
+    """The released JSON and NPY files, or those of `prepare_data.py radgraph`.
+
+    Paths in the released JSON start with `prefix`, which `root` replaces; in the other they are below `root`.
+    """
 
     source: Literal["mimic"] = "mimic"
     train_file: str = "data_file/rad_graph_metric_train.json"
@@ -116,23 +127,37 @@ class ScheduleSettings(Settings):
     warmup_stair: PositiveInt = 100
 
 
-class TrainSettings(Settings):
-    """checkpoint_every: optimizer steps between resumable checkpoints (every epoch ends with one); keep: how many stay.
+class EngineSettings(Settings):
+    """What the engine reads, for any task.
 
-    monitor: what decides the best model, `valid_loss` (smallest) or `valid_auroc` (largest).
+    checkpoint_every: optimizer steps between resumable checkpoints (every validation ends with one); keep: how many
+    stay. monitor: what decides the best model (mavl.engine.LARGER_IS_BETTER); patience: so many validations without a
+    better one end the run (None: never). compile: torch.compile the model (a minute or more at the start).
     """
 
-    seed: int = 42
     mixed_precision: Precision = None
     gradient_accumulation: PositiveInt = 1
     max_grad_norm: PositiveFloat | None = None
-    contrastive_weight: NonNegativeFloat = 0.1
     log_every: PositiveInt = 20
     checkpoint_every: PositiveInt = 1000
     keep: PositiveInt = 2
-    monitor: Literal["valid_loss", "valid_auroc"] = "valid_loss"
+    monitor: Literal["valid_loss", "valid_auroc", "valid_dice"] = "valid_loss"
+    patience: PositiveInt | None = None
     trackers: tuple[Literal["tensorboard", "wandb"], ...] = ()
     channels_last: bool = True
+    compile: bool = False
+
+
+class TrainSettings(EngineSettings):
+    """Of pre-training. monitor: `valid_loss` (smallest) or `valid_auroc` (largest).
+
+    recompute: keep no activations inside the decoder's layers but compute them again on the way back: less memory, more time.
+    """
+
+    seed: int = 42
+    recompute: bool = False
+    contrastive_weight: NonNegativeFloat = 0.1
+    monitor: Literal["valid_loss", "valid_auroc"] = "valid_loss"
 
 
 class PretrainSettings(Settings):
@@ -161,11 +186,13 @@ class EvaluationSettings(Settings):
     """What all evaluations of a benchmark share. protocol: "sound" or "released" (docs/protocols.md).
 
     findings: those to report (all of the benchmark's when empty); text_encoder, max_length: if not the model's.
+    store: a folder that `prepare_data.py store` made, to take images from instead of their files.
     """
 
     benchmark: str
     model_path: str | None = None
     root: str | None = None
+    store: str | None = None
     split: Literal["train", "valid", "test"] = "test"
     protocol: Literal["sound", "released"] = "sound"
     findings: tuple[str, ...] = ()
@@ -188,14 +215,35 @@ class EvaluationSettings(Settings):
         return ()
 
 
+class BookFiles(Settings):
+    """Books of another wording, laid over those of the settings: findings that they lack keep their text."""
+
+    descriptions: tuple[str, ...] = ()
+    aspects: tuple[str, ...] = ()
+
+
+class SensitivitySettings(Settings):
+    """Which wordings a benchmark is scored under, besides the books themselves.
+
+    built_in: made of the books (mavl.variants); variants: books of one's own, by name; vary: the text of all findings,
+    or of those alone that the model was not trained with.
+    """
+
+    built_in: tuple[Literal[BUILT_IN], ...] = BUILT_IN
+    variants: dict[str, BookFiles] = Field(default_factory=dict)
+    vary: Literal["all", "new"] = "all"
+
+
 class ZeroShotSettings(EvaluationSettings):
     """zero_shot_classify.py. head: of the model, "supervised" (presence) or "contrastive" (text).
 
     html: whether the result folder gets a page to look at, with the surest images of each finding in it.
+    sensitivity: score several wordings and report how far the AUROC moves, in place of the usual table.
     """
 
     head: Literal["supervised", "contrastive"] = "supervised"
     html: bool = True
+    sensitivity: SensitivitySettings | None = None
     output_dir: str = "runs/zero_shot"
 
     @property
@@ -208,12 +256,20 @@ class GroundingSettings(EvaluationSettings):
 
     map_aspects, aggregation: how the attention of a finding's aspects becomes its map (mavl.heatmaps); layers: those of
     the decoder to take it from, counted from 0 (all when empty); map_size: side in pixels at which map and mask are
-    compared; gallery: how many of the best and of the worst cases are shown.
+    compared; alignment: "patches" puts each patch where it looks, "corners" stretches the grid over the image as the
+    release does (by default each as the protocol has it); gallery: how many of the best and of the worst cases are
+    shown; html: whether the result folder gets a page to look at.
     """
 
     map_aspects: Annotated[tuple[Literal[ASPECTS], ...], Field(min_length=1)] = GROUNDING_ASPECTS
     aggregation: Literal["avg", "max", "global"] = "avg"
     layers: tuple[NonNegativeInt, ...] = ()
     map_size: PositiveInt = 224
+    alignment: Literal["patches", "corners"] | None = None
     gallery: NonNegativeInt = 4
+    html: bool = True
     output_dir: str = "runs/grounding"
+
+    @property
+    def aligned(self) -> str:
+        return self.alignment or ("corners" if self.protocol == "released" else "patches")

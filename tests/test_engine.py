@@ -57,7 +57,7 @@ class Line:
 
 def fit(task: Line, folder, batch_size: int = 4, accumulation: int = 1, epochs: int = 2, **settings) -> Fit:
     settings = TrainSettings(gradient_accumulation=accumulation, **settings)
-    accelerator = build_accelerator(settings, folder)
+    accelerator = build_accelerator(settings, folder, settings.seed)
     optimizer = build_optimizer(task.model, lr=0.05, weight_decay=0.0)
     batches = EpochBatches(IMAGES, batch_size, 0, 0, 1, accumulation)
     loader = DataLoader(Numbers(), batch_sampler=batches, generator=torch.Generator())
@@ -95,6 +95,38 @@ def test_log_best_and_last(tmp_path):
     assert progress.best == pytest.approx(float((task.model.weight - 3).abs()))
 
 
+class Scripted(Line):
+    """Its validations give what a list says."""
+
+    def __init__(self, figures: list[float]):
+        super().__init__()
+        self.figures = iter(figures)
+
+    def validate(self, model, accelerator):
+        return {"valid_loss": next(self.figures)}
+
+
+def test_patience_ends_a_run_after_so_many_validations_without_a_better_one(tmp_path):
+    task = Scripted([0.5, 0.4, 0.45, float("nan"), 0.3])
+    run = fit(task, tmp_path, epochs=9, patience=2)
+    progress = run.run(resume=False)
+    assert (progress.step, progress.best, progress.best_step) == (4 * 4, 0.4, 2 * 4)
+    AcceleratorState._reset_state(reset_partial_state=True)
+    GradientState._reset_state()
+    resumed = Scripted([0.1])
+    assert fit(resumed, tmp_path, epochs=9, patience=2).run(resume=True).step == 16
+    assert resumed.calls == 0
+
+
+def test_validations_every_few_epochs_and_at_the_end(tmp_path):
+    task = Scripted([0.5, 0.4, 0.3])
+    run = fit(task, tmp_path, epochs=5)
+    run.validate_every = 2
+    run.run(resume=False)
+    assert [step for name, step in task.saved if name == "last"] == [2 * 4, 4 * 4, 5 * 4]
+    assert [path.name for path in run.checkpoints.complete()] == ["step_00000016", "step_00000020"]
+
+
 def test_resuming_a_finished_run_does_nothing_and_keeps_its_log(tmp_path):
     first = Line()
     fit(first, tmp_path).run(resume=False)
@@ -126,7 +158,7 @@ def test_predict_returns_rows_in_the_order_of_the_keys():
 
 def test_fp16_on_a_cpu_is_refused(tmp_path):
     with pytest.raises(ValueError, match="fp16 needs a GPU"):
-        build_accelerator(TrainSettings(mixed_precision="fp16"), tmp_path)
+        build_accelerator(TrainSettings(mixed_precision="fp16"), tmp_path, seed=0)
 
 
 def test_epoch_batches_deal_each_image_once():

@@ -14,6 +14,7 @@ from PIL import Image
 from pydantic import Field, PositiveInt
 
 from mavl.config import Settings
+from mavl.data.grey import ImageError
 from mavl.data.tables import Column, PathTemplate, Table
 from mavl.vocab import PRESENT, unknown_name
 
@@ -154,10 +155,13 @@ class MaskFile:
         return not self.read().any()
 
     def read(self) -> np.ndarray:
-        """bool [H, W], the size of the file."""
-        with Image.open(self.path) as image:
-            # RGB looks colours of a palette up and leaves transparency out; 16-bit grey would be clipped by it.
-            pixels = np.asarray(image if image.mode.startswith("I") else image.convert("RGB"))
+        """bool [H, W], the size of the file; ImageError where it is none."""
+        try:
+            with Image.open(self.path) as image:
+                # RGB looks colours of a palette up and leaves transparency out; 16-bit grey would be clipped by it.
+                pixels = np.asarray(image if image.mode.startswith("I") else image.convert("RGB"))
+        except (OSError, ValueError, SyntaxError) as error:  # what Pillow raises for damaged files
+            raise ImageError(f"{self.path}: the mask cannot be read ({error})") from error
         return np.atleast_3d(pixels).any(axis=-1)
 
 

@@ -1,0 +1,207 @@
+"""Data for fine-tuning: splits that share no patient, a drawn share of the training one, its labels by policy.
+
+`draw_splits` serves every kind of fine-tuning; the rest of this module is classification's.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import torch
+from torch.utils.data import Dataset
+
+from mavl.data.benchmarks import Benchmark, read_split
+from mavl.data.images import read_image
+from mavl.data.splits import Split
+from mavl.data.subset import Units, draw_share
+from mavl.data.tables import ColumnLabels
+from mavl.data.transforms import Transform
+from mavl.finetune_settings import ClassificationData, FinetuneData, Policy
+from mavl.vocab import ABSENT, PRESENT, UNKNOWN
+
+SPLITS = ("test", "valid", "train")
+"""From the one that keeps all its images to the one that gives up whom the others have."""
+
+LABELS = {"present": PRESENT, "absent": ABSENT, "unknown": UNKNOWN}
+COUNTED_AS: dict[Policy, int] = {"ignore": UNKNOWN, "zeros": ABSENT, "ones": PRESENT}
+MEANING = {"ignore": "left out of the loss", "zeros": "counted as absent", "ones": "counted as present"}
+
+
+class FinetuneDataError(ValueError):
+    """Data that cannot be fine-tuned on; the message says why, and which setting helps."""
+
+
+@dataclass(frozen=True)
+class Drawn:
+    """The splits train, valid and test of a run, and a line on each decision that made them."""
+
+    splits: dict[str, Split]
+    notes: list[str]
+
+
+def draw_splits(splits: Mapping[str, Split], data: FinetuneData, seed: int, root: Path | None) -> Drawn:
+    """Make train, valid and test of those that were read: no patient in two of them, and `data_pct` of train.
+
+    A patient (or, where none are named, an image) of two splits stays in test rather than valid, in valid rather than
+    train. A missing valid is drawn from train by `valid_share`. Drawings are those of mavl.data.subset; images without
+    a patient go by their path under `root`.
+    """
+    if missing := [name for name in ("train", "test") if name not in splits]:
+        raise FinetuneDataError(f"no {missing[0]} split: fine-tuning needs train and test; add it to the benchmark")
+    unit = "images" if splits["train"].groups is None else "patients"
+    notes = [] if unit == "patients" else ["the benchmark names no patients: images are drawn one by one"]
+    kept: dict[str, Split] = {}
+    for name in [name for name in SPLITS if name in splits]:
+        kept[name] = _without_those_of(kept, splits[name], root, unit, notes)
+    train = kept.pop("train")
+    if "valid" not in kept:
+        units = Units.of(train.labels, unit_names(train, root))
+        drawn = draw_share(units, data.valid_share, seed, "valid", spare=1)
+        kept["valid"] = replace(_keep(train, units.images(drawn)), name="valid")
+        train = train.without(set(units.images(drawn).tolist()))
+        notes.append(
+            f"no validation split: {len(kept['valid'])} images of {len(drawn)} of {len(units.names)} training {unit} "
+            f"drawn for it by seed {seed}"
+        )
+    units = Units.of(train.labels, unit_names(train, root))
+    drawn = draw_share(units, data.data_pct, seed, "train")
+    if data.data_pct < 1:
+        notes.append(
+            f"{100 * data.data_pct:g} % of train: {len(drawn)} of {len(units.names)} {unit} drawn by seed {seed}, "
+            "stratified by label, at least one of each that there is"
+        )
+    train = _keep(train, units.images(drawn))
+    for name, split in (("train", train), ("valid", kept["valid"]), ("test", kept["test"])):
+        if not len(split):
+            raise FinetuneDataError(f"the {name} split has no image left; the decisions: {'; '.join(notes)}")
+    return Drawn({"train": train, "valid": kept["valid"], "test": kept["test"]}, notes)
+
+
+def unit_names(split: Split, root: Path | None) -> list[str]:
+    """What each image is drawn by: its patient, or its own path under the root."""
+    if split.groups is not None:
+        return list(map(str, split.groups))
+    return [_relative(path, root) for path in split.paths]
+
+
+def write_images(path: Path, splits: Mapping[str, Split], root: Path | None) -> None:
+    """The images of a run as CSV: split, path under the root, row of the split file, patient, and the labels used."""
+    tables = []
+    for name, split in splits.items():
+        paths = [_relative(path, root) for path in split.paths]
+        table = pd.DataFrame({"split": name, "path": paths, "row": split.rows, "group": split.groups or ""})
+        tables.append(pd.concat([table, pd.DataFrame(split.labels, columns=list(split.findings))], axis=1))
+    pd.concat(tables).to_csv(path, index=False)
+
+
+def counts(split: Split) -> dict:
+    """{images, groups, findings: {finding: {present, absent, unknown}}} of a split."""
+    per_label = {name: (split.labels == label).sum(axis=0) for name, label in LABELS.items()}
+    findings = {
+        finding: {name: int(count[column]) for name, count in per_label.items()}
+        for column, finding in enumerate(split.findings)
+    }
+    groups = None if split.groups is None else len(set(split.groups))
+    return {"images": len(split), "groups": groups, "findings": findings}
+
+
+# Classification -------------------------------------------------------------------------------------------------------
+
+
+class LabelledImages(Dataset):
+    """dataset[epoch, index] -> {image [3, S, S], labels [C], index}; what is random is drawn from (seed, the key)."""
+
+    def __init__(self, split: Split, transform: Transform, equalize: bool, seed: int):
+        self.paths, self.labels = split.paths, torch.from_numpy(split.labels)
+        self.transform, self.equalize, self.seed = transform, equalize, seed
+
+    def __len__(self) -> int:
+        return len(self.paths)
+
+    def __getitem__(self, key: tuple[int, int]) -> dict:
+        image = read_image(self.paths[key[1]], equalize=self.equalize)
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(int(np.random.default_rng((self.seed, *key)).integers(2**62)))
+            pixels = self.transform(image)
+        return {"image": pixels, "labels": self.labels[key[1]], "index": key[1]}
+
+
+def read_labelled(benchmark: Benchmark, data: ClassificationData, root: Path | None) -> tuple[dict[str, Split], str]:
+    """The benchmark's splits with the findings to train, train's labels by policy, and a line that says what it did."""
+    splits = {name: read_split(benchmark, name, root) for name in benchmark.splits}
+    said = ""
+    if "train" in splits:
+        uncertain = _uncertain(benchmark, data, root, splits["train"])
+        splits["train"], said = apply_policies(splits["train"], uncertain, data)
+    if data.findings:
+        splits = {name: split.select(data.findings) for name, split in splits.items()}
+    return splits, said
+
+
+def apply_policies(split: Split, uncertain: np.ndarray | None, data: ClassificationData) -> tuple[Split, str]:
+    """The split with unknown labels counted as `data` says, and how many they were.
+
+    uncertain [n, C]: which of the unknown labels were written as -1; None where both policies are one.
+    """
+    unknown = split.labels == UNKNOWN
+    if not unknown.any():
+        return split, ""
+    kinds = {"blank or -1": (unknown, data.unlabelled)}
+    if uncertain is not None:
+        uncertain = uncertain & unknown
+        kinds = {"blank": (unknown & ~uncertain, data.unlabelled), "-1": (uncertain, data.uncertain)}
+    labels, said = split.labels.copy(), []
+    for name, (where, policy) in kinds.items():
+        labels[where] = COUNTED_AS[policy]
+        share = f"{where.sum()} ({100 * where.mean():.1f} %)"
+        said.append(f"{share} are {name}, {MEANING[policy]}")
+    return replace(split, labels=labels), f"of {unknown.size} training labels {'; '.join(said)}"
+
+
+def check_labels(splits: Mapping[str, Split], monitor: str) -> list[str]:
+    """A line for each split on the findings that it has one label of; FinetuneDataError where that is all of them.
+
+    Without both labels nothing is learnt in train, and there is no best `valid_auroc` in valid.
+    """
+    fixes = {"train": "raise data.data_pct", "valid": "raise data.valid_share, or set train.monitor to valid_loss"}
+    notes = []
+    for name, split in splits.items():
+        columns = zip(split.findings, split.labels.T, strict=True)
+        lacking = [finding for finding, column in columns if not {PRESENT, ABSENT} <= set(column.tolist())]
+        needed = name == "train" or (name == "valid" and monitor == "valid_auroc")
+        if needed and len(lacking) == len(split.findings):
+            raise FinetuneDataError(f"no finding has present and absent images in the {name} split; {fixes[name]}")
+        if lacking:
+            notes.append(f"without both labels in {name}: {', '.join(lacking)}")
+    return notes
+
+
+def _uncertain(benchmark: Benchmark, data: ClassificationData, root: Path | None, train: Split) -> np.ndarray | None:
+    """Which labels of train are written as -1, [n, C]; None where it makes no difference. Reads the file once more."""
+    differs = data.unlabelled != data.uncertain and isinstance(benchmark.labels, ColumnLabels)
+    if not differs or not (train.labels == UNKNOWN).any():
+        return None
+    values = benchmark.labels.values | dict.fromkeys(("-1", "-1.0"), PRESENT)
+    marked = benchmark.model_copy(update={"labels": benchmark.labels.model_copy(update={"values": values})})
+    return read_split(marked, "train", root).labels != train.labels
+
+
+def _without_those_of(kept: Mapping[str, Split], split: Split, root: Path | None, unit: str, notes: list[str]) -> Split:
+    """The split without the units of those before it."""
+    for other in kept.values():
+        taken, names = set(unit_names(other, root)), unit_names(split, root)
+        if shared := {i for i, name in enumerate(names) if name in taken}:
+            patients = f" of {len({names[i] for i in shared})} patients" if unit == "patients" else ""
+            notes.append(f"{split.name}: {len(shared)} images{patients} left out, which {other.name} has too")
+            split = split.without(shared)
+    return split
+
+
+def _keep(split: Split, positions: Sequence[int]) -> Split:
+    return split.without(set(range(len(split))) - set(np.asarray(positions).tolist()))
+
+
+def _relative(path: Path, root: Path | None) -> str:
+    return (path.relative_to(root) if root is not None and path.is_relative_to(root) else path).as_posix()

@@ -1,0 +1,209 @@
+"""Segmentation data: images with the mask of one finding, cropped and flipped together. SPEC §12."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+from torch.utils.data import Dataset
+from torchvision import tv_tensors
+from torchvision.transforms import InterpolationMode, v2
+from torchvision.transforms.v2 import functional as F
+
+from mavl.config import load
+from mavl.data.benchmarks import Benchmark, read_split
+from mavl.data.finetuning import draw_splits, unit_names
+from mavl.data.folders import WHOLE, read_folder
+from mavl.data.masks import MaskFile
+from mavl.data.pictures import Files, Stored, from_store, read_picture
+from mavl.data.pretraining import bad_images
+from mavl.data.splits import Split, SplitError
+from mavl.data.subset import Units, draw_share
+from mavl.data.transforms import eval_transform
+from mavl.finetune_settings import MaskFolder, SegmentationData
+from mavl.settings import LoaderSettings
+from mavl.vocab import ABSENT, PRESENT
+
+UNNAMED = "mask"
+"""What the masks of folders show where data.findings does not say."""
+
+
+def resize_nearest(mask: Tensor, size: tuple[int, int]) -> Tensor:
+    """mask [1, H, W] -> [1, *size], each pixel the one that its centre falls on."""
+    return F.resize(mask.as_subclass(Tensor), list(size), InterpolationMode.NEAREST_EXACT)
+
+
+class JointCrop(v2.RandomResizedCrop):
+    """torchvision's, with masks resized like `resize_nearest`: its own shifts them by up to half a pixel."""
+
+    def transform(self, inpt: Image.Image | tv_tensors.Mask, params: dict) -> Image.Image | tv_tensors.Mask:
+        if not isinstance(inpt, tv_tensors.Mask):
+            return super().transform(inpt, params)
+        top, left, height, width = (params[name] for name in ("top", "left", "height", "width"))
+        cut = inpt[..., top : top + height, left : left + width]
+        return tv_tensors.Mask(resize_nearest(cut, tuple(self.size)))
+
+
+class JointTransform:
+    """(grey image, mask [1, H, W] in any frame over it) -> (image, mask), both uint8 [1, S, S].
+
+    geometry: what moves both before they are resized. The image is normalised on the device (mavl.data.transforms).
+    """
+
+    def __init__(self, size: int, interpolation: str, geometry: v2.Transform | None = None):
+        self.size, self.geometry = size, geometry
+        self.plain = eval_transform(size, interpolation)
+
+    def __call__(self, image: Image.Image, mask: Tensor) -> tuple[Tensor, Tensor]:
+        if self.geometry is not None:
+            image, mask = self.geometry(image, tv_tensors.Mask(resize_nearest(mask, (image.height, image.width))))
+        return self.plain.pixels(image), resize_nearest(mask, (self.size, self.size))
+
+
+def joint_train_transform(size: int, min_scale: float = 0.2, interpolation: str = "bilinear") -> JointTransform:
+    """Random crop of (min_scale, 1) of the area and flip, the same for both. Uses torch's RNG."""
+    crop = JointCrop(size, scale=(min_scale, 1.0), interpolation=InterpolationMode(interpolation))
+    return JointTransform(size, interpolation, v2.Compose([crop, v2.RandomHorizontalFlip()]))
+
+
+def joint_eval_transform(size: int, interpolation: str = "bilinear") -> JointTransform:
+    """Resize both to size × size without cropping."""
+    return JointTransform(size, interpolation)
+
+
+class SegmentationDataset(Dataset):
+    """dataset[epoch, index] -> {image uint8 [1, S, S], mask uint8 [1, S, S] of 0 and 1, index}.
+
+    split: of one finding; where it has no mask the finding is absent; pictures: of its images. What is random about an
+    item is drawn from (seed, epoch, index), as in pre-training.
+    """
+
+    def __init__(self, split: Split, pictures: Files | Stored, transform: JointTransform, seed: int):
+        self.split, self.pictures, self.transform, self.seed = split, pictures, transform, seed
+        [self.masks] = split.masks.values()
+
+    def __len__(self) -> int:
+        return len(self.split)
+
+    def __getitem__(self, key: tuple[int, int]) -> dict:
+        image = read_picture(self.pictures[key[1]])
+        generator = np.random.default_rng((self.seed, *key))
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(int(generator.integers(2**62)))
+            pixels, mask = self.transform(image, self.mask(key[1]))
+        return {"image": pixels, "mask": mask, "index": key[1]}
+
+    def mask(self, index: int) -> Tensor:
+        """uint8 [1, H, W] of 0 and 1 in the mask's own frame."""
+        mask = self.masks[index]
+        pixels = np.zeros((1, 1), dtype=bool) if mask is None else mask.read()
+        return torch.from_numpy(np.ascontiguousarray(pixels, dtype=np.uint8))[None]
+
+
+@dataclass(frozen=True)
+class MaskedData:
+    """What a run is trained, validated and tested on.
+
+    splits: train, valid and test, of one finding; root: the folder of the images; pictures: of each split, its images;
+    interpolation, equalize: how they are shown (mavl.data.benchmarks.Benchmark); notes: a line on each decision;
+    left_out: bad images, by split.
+    """
+
+    title: str
+    splits: dict[str, Split]
+    pictures: dict[str, Files | Stored]
+    root: Path | None
+    interpolation: str
+    equalize: bool
+    notes: list[str]
+    left_out: dict[str, list[str]]
+
+    @property
+    def finding(self) -> str:
+        return self.splits["train"].findings[0]
+
+    def dataset(self, name: str, transform: JointTransform, seed: int = 0) -> SegmentationDataset:
+        return SegmentationDataset(self.splits[name], self.pictures[name], transform, seed)
+
+
+def open_data(data: SegmentationData, seed: int, progress: bool) -> MaskedData:
+    """Read the benchmark or the folders, draw the splits, check every file of theirs.
+
+    Errors: BenchmarkError, FolderError, SplitError, FinetuneDataError, BadImagesError, StoreError.
+    """
+    if data.folder is not None:
+        root, title, interpolation, equalize = Path(data.folder.images), data.folder.images, "bilinear", False
+        read = _folder_splits(data.folder, *(data.findings or (UNNAMED,)))
+    else:
+        benchmark = load(Benchmark, Path(data.benchmark))
+        root = Path(data.root) if data.root else benchmark.root
+        title, interpolation, equalize = benchmark.title, benchmark.interpolation, benchmark.equalize
+        read = {name: read_split(benchmark, name, root) for name in benchmark.splits}
+    known = {name: of_finding(split, *data.findings) for name, split in read.items()}
+    usable, notes = {name: split for name, (split, _) in known.items()}, []
+    if data.only_present:
+        usable, notes = _only_present(usable)
+    drawn = draw_splits(usable, data, seed, root)
+    splits, pictures, left_out = {}, {}, {}
+    for name, split in drawn.splits.items():
+        images = Files(split.paths, equalize)
+        images = from_store(images, data.store, root) if data.store else images
+        bad = bad_files(split, images, data, progress)
+        kept = [i for i in range(len(split)) if i not in bad]
+        splits[name], pictures[name] = split.without(set(bad)), images.take(kept)
+        left_out[name] = [*(known[name][1] if name in known else []), *bad.values()]
+    return MaskedData(title, splits, pictures, root, interpolation, equalize, notes + drawn.notes, left_out)
+
+
+def of_finding(split: Split, finding: str | None = None) -> tuple[Split, list[str]]:
+    """The split with the masks of one finding (the only one where none is named), and a line for each image left out.
+
+    Left out is an image whose mask is not known: it has none, and is not labelled as being without the finding.
+    SplitError where there are no masks, or several findings to choose from.
+    """
+    if split.masks is None:
+        raise SplitError(f"split {split.name!r} has no masks to learn from: its benchmark names none under `masks`")
+    if finding is None and len(split.findings) > 1:
+        raise SplitError(f"split {split.name!r} has masks of {', '.join(split.findings)}: say which as data.findings")
+    split = split.select([finding or split.findings[0]])
+    [masks], labels = split.masks.values(), split.labels[:, 0]
+    unknown = [i for i, mask in enumerate(masks) if mask is None and labels[i] != ABSENT]
+    lines = [f"{split.rows[i]}: no mask, and no label that says it would be empty" for i in unknown]
+    return split.without(set(unknown)), lines
+
+
+def bad_files(split: Split, pictures: Files | Stored, settings: LoaderSettings, progress: bool) -> dict[int, str]:
+    """Position -> "row: reason" of each image that is missing or unreadable, or its mask file.
+
+    BadImagesError when they are more than `max_bad_share`, as in pre-training.
+    """
+    [masks] = split.masks.values()
+    files = {i: mask.path for i, mask in enumerate(masks) if isinstance(mask, MaskFile)}
+    bad = bad_images(split.paths, split.rows, split.name, settings, progress, pictures)
+    if files:
+        places = [f"{split.rows[i]}: mask" for i in files]
+        found = bad_images(list(files.values()), places, split.name, settings, progress)
+        bad |= {list(files)[position]: line for position, line in found.items()}
+    return bad
+
+
+def _only_present(splits: Mapping[str, Split]) -> tuple[dict[str, Split], list[str]]:
+    """The images with the finding, and a line that says how many others there were."""
+    absent = {name: np.flatnonzero(split.labels[:, 0] != PRESENT).tolist() for name, split in splits.items()}
+    told = ", ".join(f"{len(positions)} of {name}" for name, positions in absent.items())
+    kept = {name: split.without(set(absent[name])) for name, split in splits.items()}
+    return kept, [f"images without the finding left out: {told}"]
+
+
+def _folder_splits(folder: MaskFolder, finding: str) -> dict[str, Split]:
+    """Those of the subfolders; without any, a test split drawn once and for all, whatever the seed of the run."""
+    splits = read_folder(folder, finding)
+    if (whole := splits.get(WHOLE)) is None:
+        return splits
+    units = Units.of(whole.labels, unit_names(whole, Path(folder.images)))
+    tested = set(units.images(draw_share(units, folder.test_share, 0, "test", spare=1)).tolist())
+    test, train = whole.without(set(range(len(whole))) - tested), whole.without(tested)
+    return {"train": replace(train, name="train"), "test": replace(test, name="test")}

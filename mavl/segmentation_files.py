@@ -1,0 +1,78 @@
+"""Predicted masks -> files: a PNG an image in its own size, a table, and one page to look at."""
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from PIL import Image
+
+from mavl import page
+from mavl.data.grey import ImageError
+from mavl.data.images import read_image
+from mavl.data.inputs import Failure, NoImageError
+from mavl.progress import progress_bar
+from mavl.provenance import provenance
+from mavl.segmenter import THRESHOLD, Segmenter
+
+MASKS, CSV, PAGE = "masks", "masks.csv", "masks.html"
+IMAGES_ON_PAGE = 100
+
+
+@dataclass(frozen=True)
+class Written:
+    """How many images have a mask now, and what was left out."""
+
+    images: int
+    failures: list[Failure]
+
+
+def write_masks(
+    segmenter: Segmenter, source: str, images: Sequence[Path], folder: Path, failures: Sequence[Failure] = ()
+) -> Written:
+    """Outline the finding in every image; one that cannot be read is left out. NoImageError when all are.
+
+    MASKS holds 0 and 255; CSV has of each image the mask's pixels, their share, and the probability of the surest pixel
+    (0.5 or less: no mask). source: what the segmenter was loaded from; failures: names that meant no image.
+    """
+    (folder / MASKS).mkdir(parents=True, exist_ok=True)
+    rows, films, names, left_out = [], [], Counter(), list(failures)
+    for image in progress_bar(images, description="outlining", unit="image"):
+        try:
+            picture = read_image(image)
+        except ImageError as error:
+            left_out.append(Failure(str(image), str(error).removeprefix(f"{image}: ")))
+            continue
+        probability = segmenter.probability(picture)
+        mask = probability > THRESHOLD
+        names[image.stem] += 1
+        count = names[image.stem]
+        name = f"{image.stem}{f'_{count}' if count > 1 else ''}.png"
+        Image.fromarray(mask.astype(np.uint8) * 255).save(folder / MASKS / name)
+        rows.append(
+            {
+                "image": str(image),
+                "mask": f"{MASKS}/{name}",
+                "pixels": int(mask.sum()),
+                "share": mask.mean(),
+                "surest": probability.max(),
+            }
+        )
+        if len(films) < IMAGES_ON_PAGE:
+            films.append(page.film(picture, None, {"predicted": mask}) | {"name": image.name, "value": mask.mean()})
+    if not rows:
+        raise NoImageError(f"none of {len(left_out)} images could be read")
+    pd.DataFrame(rows).to_csv(folder / CSV, index=False, float_format="%.6g")
+    html = page.render(
+        "masks.html",
+        finding=segmenter.finding,
+        source=source,
+        films=films,
+        images=len(rows),
+        failures=left_out,
+        provenance=provenance(),
+    )
+    (folder / PAGE).write_text(html, encoding="utf-8", errors="xmlcharrefreplace")
+    return Written(len(rows), left_out)
