@@ -106,8 +106,7 @@ def read_entries(paths: Iterable[Path]) -> Entries:
     for path in map(Path, paths):
         files.append(str(path))
         for finding, entry in _read(path, problems).items():
-            for aspect, line in _lines(path, finding, entry, problems):
-                lines[finding][aspect] = line
+            lines[finding].update(_lines(path, finding, entry, problems))
     return Entries(dict(lines), problems, tuple(files))
 
 

@@ -6,6 +6,7 @@
 Every image is read, and goes through the backbone, once for all wordings.
 """
 
+import shutil
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -38,7 +39,7 @@ from mavl.evaluation import (
 from mavl.metrics import Evaluation, evaluate
 from mavl.settings import SensitivitySettings, ZeroShotSettings
 from mavl.variants import OWN, REFERENCE, Variant, built_in_variants, write_books
-from mavl.vocab import DESCRIPTION, UNKNOWN
+from mavl.vocab import ABSENT, DESCRIPTION, PRESENT, UNKNOWN
 from mavl.zero_shot import scores
 
 
@@ -135,14 +136,18 @@ def run(settings: ZeroShotSettings) -> Sensitivity | None:
         banks = {variant.name: _bank(settings, pretrained, subject, variant.books) for variant in variants}
     split = open_split(settings, subject.benchmark, settings.split)
     split, left_out = without_bad_images(settings, split, subject.accelerator.is_main_process)
+    if not any({PRESENT, ABSENT} <= set(labels) for labels in split.labels.T.tolist()):
+        raise EvaluationError(f"{subject.benchmark.name} {split.name}: no finding has both labels, nothing to compare")
     scored = _score(settings, subject, split, banks)
     if not subject.accelerator.is_main_process:
         return None
     none = Thresholds(None, None, "none: a comparison of AUROCs")
     about = describe(settings, subject, none, left_out, head=settings.head, varied=list(varied))
     about["as_trained"] = torch.allclose(banks[REFERENCE].vectors, subject.bank.vectors, atol=SAME_ENCODER)
-    folder = result_folder(settings, subject.benchmark, f"{settings.head}_sensitivity")
+    kind = f"{settings.head}_sensitivity" + ("_new" if plan.vary == "new" else "")
+    folder = result_folder(settings, subject.benchmark, kind)
     dump(settings, folder / "config.yaml")
+    shutil.rmtree(folder / "books", ignore_errors=True)  # a former run's, of other wordings
     for variant in variants:
         write_books(folder / "books" / variant.name.replace(" ", "_"), variant.books)
     result = Sensitivity([_judge(settings, split, scored, variant, variants[0]) for variant in variants], about, folder)

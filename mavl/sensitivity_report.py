@@ -48,7 +48,7 @@ def write(result: Sensitivity) -> None:
 def spread_table(result: Sensitivity, title: str) -> Table:
     """A row for each finding and for the mean of each group: AUROC in percent under the books and over all wordings."""
     table = _table(title, "finding", "books", "95 %", "min", "mean", "max", "std", "flips")
-    table.add_column("lowest under")
+    table.add_column("lowest under", no_wrap=True)
     intervals = {found.name: found.auroc for found in result.reference.classes}
     for name, spread in result.spreads.items():
         label = f"{name} (new)" if name in result.about["new_findings"] else name
@@ -79,11 +79,11 @@ def notes(result: Sensitivity) -> list[str]:
     wordings, varied = len(result.wordings), len(result.about["varied"])
     lines = [
         f"AUROC in % over {wordings} wordings of {varied} findings; std is that of these wordings.",
-        "95 %: bootstrap of the images. Flips: % of image pairs in another order than under",
-        "the books, for the wording with the most of them.",
+        "95 %: bootstrap of the images. flips: % of image pairs in another order than",
+        "under the books, for the wording with the most of them.",
     ]
     if not result.about["as_trained"]:
-        lines.append("The model was trained with other text than these books, and a plain evaluation uses that.")
+        lines.append("The model was trained with other text, which a plain evaluation uses.")
     if result.reference.undefined:
         lines.append(f"Undefined, with one label only: {', '.join(result.reference.undefined)}.")
     return lines
@@ -179,7 +179,7 @@ def _table(title: str, first: str, *numbers: str) -> Table:
 
     table = Table(title=Text(title, "bold"), box=SIMPLE_HEAD, show_edge=False, padding=(0, 1, 0, 0), pad_edge=False)
     table.caption_justify, table.caption_style = "left", "dim"
-    table.add_column(first)
+    table.add_column(first, no_wrap=True)
     for heading in numbers:
         table.add_column(heading, justify="right")
     return table

@@ -150,5 +150,11 @@ def change_json(path: Path, change: Callable[[dict], dict]) -> None:
     path.write_text(json.dumps(change(json.loads(path.read_text()))))
 
 
+def repeat_entry(path: Path) -> None:
+    """The first entry of a JSON object once more, as text."""
+    (key, value), *_ = json.loads(path.read_text()).items()
+    path.write_text(path.read_text().replace("{", f"{{{json.dumps(key)}: {json.dumps(value)}, ", 1))
+
+
 def copy(source: Path, target: Path) -> None:
     shutil.copyfile(source, target)

@@ -85,6 +85,11 @@ FAULTS = {
         "label_store",
         lambda f: change_json(f / "train.json", lambda entries: entries | {next(iter(entries)): {"labels_id": 6}}),
     ),
+    "entry twice": (
+        "mimic",
+        "repeated_row",
+        lambda f: planted.repeat_entry(f / "train.json"),
+    ),
     "value in the label store": (
         "mimic",
         "label_value",

@@ -157,7 +157,9 @@ def test_files_that_are_no_books(tmp_path):
         with pytest.raises(BookError, match=complaint):
             read_entries([path])
     path.write_text('{"mass": 3}')
-    assert problems(path) == [("entry", ("mass",))]
+    assert problems(path) == [("entry", ("mass",)), ("missing", ("mass",))]
+    path.write_text('{"findings": {"mass": {}}}')
+    assert problems(path) == [("missing", ("mass",))]
 
 
 def test_an_exception_needs_a_reason(tmp_path):

@@ -14,6 +14,7 @@ from torch.utils.data import Dataset
 
 from mavl.data.images import read_image
 from mavl.data.loading import build_loader
+from mavl.data.pictures import read_picture
 from mavl.data.pretraining import (
     BadImagesError,
     EpochBatches,
@@ -23,7 +24,7 @@ from mavl.data.pretraining import (
     write_left_out,
 )
 from mavl.data.samples import ManifestError
-from mavl.data.transforms import IMAGENET_MEAN, IMAGENET_STD, eval_transform
+from mavl.data.transforms import eval_transform
 from mavl.settings import PretrainSettings
 from mavl.vocab import ANATOMIES, FINDINGS
 
@@ -53,10 +54,8 @@ def save_image(path: Path, grey: int) -> None:
 
 def grey_of(item: dict) -> int:
     """The grey value (0..255) of an item's image, which is the same everywhere."""
-    image = item["image"] * torch.tensor(IMAGENET_STD)[:, None, None] + torch.tensor(IMAGENET_MEAN)[:, None, None]
-    values = set((image * 255).round().int().flatten().tolist())
-    assert len(values) == 1
-    return values.pop()
+    [value] = item["image"].unique().tolist()
+    return value
 
 
 def settings(data: dict, findings=FINDINGS, seed: int = 42) -> PretrainSettings:
@@ -128,6 +127,12 @@ def greys_of(dataset: PretrainingDataset) -> list[int]:
 def pixels(dataset: PretrainingDataset, epoch: int = 0) -> list[bytes]:
     """What the samples show, before any transform."""
     return [dataset.samples[epoch, index][0].tobytes() for index in range(len(dataset))]
+
+
+def shown(dataset: PretrainingDataset, index: int) -> Image.Image:
+    """An image that was read from a file, before any transform."""
+    picture, _ = dataset.samples[0, index]
+    return read_picture(picture)
 
 
 class TestReleasedFiles:
@@ -255,10 +260,10 @@ class TestTable:
         file = Path(table["benchmark"])
         file.write_text(file.read_text() + "interpolation: bicubic\nequalize: true\n")
         data = opened(table)
-        shown, _ = data.valid.samples[0, 0]
-        assert np.array_equal(shown, read_image(tmp_path / "png" / "4.png", equalize=True))
-        assert torch.equal(data.valid[0, 0]["image"], eval_transform(32, "bicubic")(shown))
-        assert not torch.equal(data.valid[0, 0]["image"], eval_transform(32)(shown))
+        image = shown(data.valid, 0)
+        assert np.array_equal(image, read_image(tmp_path / "png" / "4.png", equalize=True))
+        assert torch.equal(data.valid[0, 0]["image"], eval_transform(32, "bicubic").pixels(image))
+        assert not torch.equal(data.valid[0, 0]["image"], eval_transform(32).pixels(image))
 
 
 class TestPhantoms:
@@ -346,18 +351,18 @@ class TestItems:
 
     def test_which_images_are_augmented(self, dataset, mimic):
         """Validation never; training as the setting says: with all operations, cropped and flipped, or not at all."""
-        whole = eval_transform(32)(dataset.samples[0, 1][0])
-        shown = {}
+        whole = eval_transform(32).pixels(shown(dataset, 1))
+        images = {}
         for augment in ("full", "crop", "none"):
             data = opened(mimic | {"augment": augment})
-            shown[augment] = [data.train[epoch, 1]["image"] for epoch in range(6)]
+            images[augment] = [data.train[epoch, 1]["image"] for epoch in range(6)]
             for index in range(VALID):
-                expected = eval_transform(32)(data.valid.samples[0, index][0])
+                expected = eval_transform(32).pixels(shown(data.valid, index))
                 assert torch.equal(data.valid[0, index]["image"], expected)
                 assert torch.equal(data.valid[7, index]["image"], expected)
-        assert all(torch.equal(image, whole) for image in shown["none"])
-        assert len({image.numpy().tobytes() for image in shown["crop"]}) == 6
-        assert any(not torch.equal(*pair) for pair in zip(shown["full"], shown["crop"], strict=True))
+        assert all(torch.equal(image, whole) for image in images["none"])
+        assert len({image.numpy().tobytes() for image in images["crop"]}) == 6
+        assert any(not torch.equal(*pair) for pair in zip(images["full"], images["crop"], strict=True))
 
 
 def spoil(root: Path, images) -> None:

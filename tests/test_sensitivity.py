@@ -142,6 +142,7 @@ def test_new_findings_alone_leave_the_trained_text(settings):
     expected = [areas(plain.run(settings())), areas(plain.run(settings(**files)))]
     np.testing.assert_allclose(result.areas(ASKED), expected, atol=1e-9)
     assert list(json.loads((folder / "descriptions.json").read_text())) == [NEW]
+    assert result.folder.name == "phantoms_supervised_sensitivity_new_sound"
 
 
 def test_spread_over_all_wordings(settings):
@@ -215,6 +216,10 @@ def test_a_class_of_one_label_is_left_out_and_named(settings, benchmark, tmp_pat
     result = run(settings({"built_in": ("names",)}, root=str(folder)))
     assert list(result.spreads) == ["cardiomegaly", NEW]
     assert result.reference.undefined == ["effusion"]
+    table[list(ASKED)] = 0
+    table.to_csv(folder / "test.csv", index=False)
+    with pytest.raises(EvaluationError, match="phantoms test: no finding has both labels"):
+        run(settings({"built_in": ("names",)}, root=str(folder)))
 
 
 def test_what_cannot_be_asked(settings, benchmark):

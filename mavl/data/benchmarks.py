@@ -147,11 +147,11 @@ def read_split(benchmark: Benchmark, split: str, root: Path | None = None) -> Sp
     # The first row of each image, and for each row the first one of its image.
     first = np.flatnonzero(~names.duplicated())
     origin = first[pd.factorize(names)[0]]
-    labels = _told_labels(benchmark, table, names)
+    labels = told_labels(benchmark, table, names)
     if labels is not None:
         for row in np.flatnonzero((labels != labels[origin]).any(axis=1)):
             table.report(row, f"{names[row]} has other labels than in {table.place(origin[row])}: keep one of the rows")
-    masks = _masks(benchmark, table, ids, root, labels)
+    masks = row_masks(benchmark, table, ids, root, labels)
     for of_finding in (masks or {}).values():
         for row in np.flatnonzero(origin != np.arange(len(table))):
             of_finding[origin[row]] = unite(of_finding[origin[row]], of_finding[row])
@@ -212,7 +212,7 @@ def name_groups(groups: Groups, table: Table, names: pd.Series) -> np.ndarray:
     return found.to_numpy(dtype=object)
 
 
-def _masks(
+def row_masks(
     benchmark: Benchmark, table: Table, ids: pd.Series, root: Path, labels: np.ndarray | None
 ) -> dict[str, list[Mask | None]] | None:
     """For each finding the mask of each row."""
@@ -229,7 +229,7 @@ def _masks(
     return {finding: region_masks(table, settings)}
 
 
-def _told_labels(benchmark: Benchmark, table: Table, names: pd.Series) -> np.ndarray | None:
+def told_labels(benchmark: Benchmark, table: Table, names: pd.Series) -> np.ndarray | None:
     """Labels int8 [n, C] of the rows; None where the masks tell them."""
     settings = benchmark.labels
     if isinstance(settings, ColumnLabels):

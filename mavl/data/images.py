@@ -1,5 +1,8 @@
 """Radiographs from files: one as 8-bit grey, and many checked before a run that would trip over them hours later.
 
+A `Picture` is a radiograph that is not decoded yet. Its size is known, so that what part of it is wanted can be decided
+first; a JPEG is then decoded at the least resolution that this part needs.
+
 The format is told by the content of a file, not by its name; only DICOM without its preamble needs its extension.
 Every failure is one line that names the file.
 """
@@ -8,10 +11,11 @@ import os
 import stat
 import threading
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
-from typing import BinaryIO, Literal, get_args
+from typing import BinaryIO, Literal, Protocol, get_args
 
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
@@ -25,6 +29,21 @@ FORMATS = ("PNG", "JPEG", "BMP", "TIFF", "WEBP")
 
 Level = Literal["exists", "header", "decode"]
 
+REDUCTIONS = (8, 4, 2)
+"""What a JPEG's sides may be divided by while it is decoded."""
+
+ORIENTATION = 0x0112
+"""The EXIF tag that says how an image is to be turned; 1 is upright."""
+
+
+class Picture(Protocol):
+    """A grey radiograph, decoded when asked for. size: (width, height) of the original, in which crops are drawn."""
+
+    size: tuple[int, int]
+
+    def pixels(self, shrink: float = 1) -> np.ndarray:
+        """Grey uint8 [h, w] of the whole image: in its own size, or smaller by up to `shrink` where that is cheaper."""
+
 
 def read_image(path: str | os.PathLike, *, equalize: bool = False) -> Image.Image:
     """A radiograph as 8-bit grey (mode "L"), upright, in its own size.
@@ -36,13 +55,40 @@ def read_image(path: str | os.PathLike, *, equalize: bool = False) -> Image.Imag
 
     Raises ImageError.
     """
-    try:
-        with _quiet:
+    with _naming(path):
+        _check_exists(path)
+        return _equalized(_decode(path), equalize)
+
+
+class ImageFile:
+    """A `Picture` of a file: a JPEG is decoded when its pixels are asked for, all else here. ImageError as it comes."""
+
+    def __init__(self, path: str | os.PathLike, *, equalize: bool = False):
+        self.path, self._grey = path, None
+        with _naming(path):
             _check_exists(path)
-            grey = _decode(path)
-    except Exception as error:  # decoders meet broken bytes with whatever comes up: struct.error, KeyError, EOFError, …
-        raise ImageError(f"{path}: {_reason(error)}") from error
-    return Image.fromarray(equalize_histogram(np.asarray(grey))) if equalize else grey
+            size = None if equalize else _jpeg_size(path)
+            if size is None:
+                self._grey = _equalized(_decode(path), equalize)
+            self.size = size or self._grey.size
+
+    def pixels(self, shrink: float = 1) -> np.ndarray:
+        if self._grey is not None:
+            return np.asarray(self._grey)
+        with _naming(self.path), open(self.path, "rb") as file:
+            return np.asarray(decode_jpeg(file, shrink))
+
+
+def decode_jpeg(file: BinaryIO, shrink: float = 1) -> Image.Image:
+    """A JPEG as grey (mode "L"), its sides divided by the largest of REDUCTIONS that is no more than `shrink`.
+
+    The reduction is the decoder's own, by way of smaller cosine transforms; of colours it then decodes the luma alone.
+    """
+    image = Image.open(file, formats=("JPEG",))
+    scale = next((scale for scale in REDUCTIONS if scale <= shrink), None)
+    if scale is not None:
+        image.draft("L", (max(1, image.width // scale), max(1, image.height // scale)))
+    return to_grey(image)
 
 
 def check_image(path: str | os.PathLike, level: Level) -> str | None:
@@ -62,7 +108,7 @@ def check_image(path: str | os.PathLike, level: Level) -> str | None:
                 _check_header(path)
             if level == "decode":
                 _decode(path)
-    except Exception as error:  # as in read_image
+    except Exception as error:  # as in _naming
         return _reason(error)
     return None
 
@@ -83,6 +129,20 @@ def check_images(paths: Sequence[str | os.PathLike], level: Level, *, workers: i
             reasons += chunk
             bar.update(len(chunk))
     return {position: reason for position, reason in enumerate(reasons) if reason is not None}
+
+
+@contextmanager
+def _naming(path: str | os.PathLike) -> Iterator[None]:
+    """Whatever fails inside becomes an ImageError with the file's name."""
+    try:
+        with _quiet:
+            yield
+    except Exception as error:  # decoders meet broken bytes with whatever comes up: struct.error, KeyError, EOFError, …
+        raise ImageError(f"{path}: {_reason(error)}") from error
+
+
+def _equalized(grey: Image.Image, equalize: bool) -> Image.Image:
+    return Image.fromarray(equalize_histogram(np.asarray(grey))) if equalize else grey
 
 
 def _reason(error: Exception) -> str:
@@ -156,6 +216,15 @@ def _decode(path: str | os.PathLike) -> Image.Image:
     with open(path, "rb") as file:
         image = _open(path, file)
         return decode_dicom(file) if image is None else to_grey(ImageOps.exif_transpose(image))
+
+
+def _jpeg_size(path: str | os.PathLike) -> tuple[int, int] | None:
+    """(width, height) of an upright JPEG; None for all else."""
+    with open(path, "rb") as file:
+        image = _open(path, file)
+        if image is None or image.format != "JPEG" or image.getexif().get(ORIENTATION, 1) != 1:
+            return None
+        return image.size
 
 
 def _check_header(path: str | os.PathLike) -> None:

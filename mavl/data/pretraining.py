@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -11,8 +11,8 @@ from torch.utils.data import Dataset, Sampler
 
 from mavl.config import load
 from mavl.data.benchmarks import Benchmark, read_split
-from mavl.data.images import check_images
 from mavl.data.labels import draw_locations, finding_labels
+from mavl.data.pictures import Files, Stored, from_store
 from mavl.data.samples import ManifestError, PhantomSamples, finding_columns, read_reports, table_samples
 from mavl.data.transforms import Transform, eval_transform, train_transform
 from mavl.settings import LoaderSettings, MimicData, PretrainSettings, TableData
@@ -33,10 +33,10 @@ class TooFewImagesError(ValueError):
 
 
 class PretrainingDataset(Dataset):
-    """dataset[epoch, index] -> {image [3, S, S], labels [F], locations [F, 8], index}.
+    """dataset[epoch, index] -> {image uint8 [1, S, S], labels [F], locations [F, 8], index}, and maybe operations [2].
 
-    Everything random about an item is drawn from (seed, epoch, index), so it does not depend on workers, batches,
-    processes, or what was loaded before.
+    `mavl.data.loading.to_device` makes the model's input of a batch of them. Everything random about an item is drawn
+    from (seed, epoch, index), so it does not depend on workers, batches, processes, or what was loaded before.
     """
 
     def __init__(self, samples, transform: Transform, seed: int):
@@ -48,11 +48,7 @@ class PretrainingDataset(Dataset):
     def __getitem__(self, key: Key) -> dict:
         generator = np.random.default_rng((self.seed, *key))
         image, matrix = self.samples[key]
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(int(generator.integers(2**62)))
-            pixels = self.transform(image)
-        return {
-            "image": pixels,
+        return self.transform.item(image, generator) | {
             "labels": torch.from_numpy(finding_labels(matrix)),
             "locations": torch.from_numpy(draw_locations(matrix, generator)),
             "index": key[1],
@@ -110,11 +106,11 @@ def open_data(settings: PretrainSettings, progress: bool = True) -> PretrainingD
     """Open both splits of the configured source; every image file is checked before anything is trained.
 
     ManifestError for files of labels that do not fit, BadImagesError when more than `data.max_bad_share` of a split's
-    images are missing or unreadable; fewer are left out.
+    images are missing or unreadable; fewer are left out. StoreError for a `data.store` that is none.
     """
     data, size, seed = settings.data, settings.model.image_size, settings.train.seed
     plain = eval_transform(size, _interpolation(data))
-    augmented = train_transform(size, data.min_crop, augment=data.augment == "full")
+    augmented = train_transform(size, data.min_crop, data.augment == "full", data.augment_on == "device")
     transforms = (plain if data.augment == "none" else augmented, plain)
     datasets, left_out = {}, {}
     for name, transform in zip(("train", "valid"), transforms, strict=True):
@@ -129,14 +125,21 @@ def _open_split(name: str, data: LoaderSettings, findings: Sequence[str], size: 
     root = Path(data.root) if data.root else None
     if isinstance(data, MimicData):
         manifest = Path(data.train_file if name == "train" else data.valid_file)
-        return read_reports(manifest, Path(data.label_file), root, data.prefix, finding_columns(findings))
+        samples = read_reports(manifest, Path(data.label_file), root, data.prefix, finding_columns(findings))
+        return _from_store(samples, data, root)
     if isinstance(data, TableData):
         benchmark = load(Benchmark, Path(data.benchmark))
-        return table_samples(read_split(benchmark, name, root), findings, benchmark.equalize)
+        samples = table_samples(read_split(benchmark, name, root), findings, benchmark.equalize)
+        return _from_store(samples, data, root or benchmark.root)
     fresh = name == "train"
     number, seed = (data.train, data.seed) if fresh else (data.valid, data.seed + VALID_SEED_OFFSET)
     columns = [FINDINGS.index(finding) for finding in findings]
     return PhantomSamples(seed, number, size, columns, tuple(data.exclude), fresh)
+
+
+def _from_store(samples, data: LoaderSettings, root: Path | None):
+    """The samples with their images taken from the configured store, if there is one."""
+    return replace(samples, pictures=from_store(samples.pictures, data.store, root)) if data.store else samples
 
 
 def _check_disjoint(train, valid) -> None:
@@ -154,20 +157,27 @@ def _without_bad(samples, split: str, data: LoaderSettings, progress: bool):
     """The samples without bad images, and a line for each that was left out."""
     if isinstance(samples, PhantomSamples):
         return samples, []
-    lines = bad_images(samples.paths, samples.places, split, data, progress)
+    lines = bad_images(samples.paths, samples.places, split, data, progress, samples.pictures)
     return (samples.without(set(lines)) if lines else samples), list(lines.values())
 
 
-def bad_images(paths, places, split: str, settings, progress: bool) -> dict[int, str]:
-    """Position -> "row: reason" of each bad image; BadImagesError when they are more than `max_bad_share`, or all."""
-    reasons = check_images(paths, settings.check_images, workers=max(1, settings.workers), progress=progress)
+def bad_images(
+    paths, places, split: str, settings, progress: bool, pictures: Files | Stored | None = None
+) -> dict[int, str]:
+    """Position -> "row: reason" of each bad image; BadImagesError when they are more than `max_bad_share`, or all.
+
+    pictures: the images, if they are not the files at `paths`.
+    """
+    pictures = Files(paths) if pictures is None else pictures
+    reasons = pictures.check(settings.check_images, workers=max(1, settings.workers), progress=progress)
     lines = {position: f"{places[position]}: {reason}" for position, reason in sorted(reasons.items())}
     none_left = len(lines) == len(paths)
     if none_left or len(lines) > settings.max_bad_share * len(paths):
         first = "\n  ".join(list(lines.values())[:10])
+        mend = "Add them to the store, mend --root" if isinstance(pictures, Stored) else "Mend them or --root"
         raise BadImagesError(
             f"{len(lines)} of {len(paths)} images of the {split} split are missing or unreadable:\n  {first}\n"
-            f"Mend them or --root{'' if none_left else ', or raise max_bad_share to leave them out'}."
+            f"{mend}{'' if none_left else ', or raise max_bad_share to leave them out'}."
         )
     return lines
 

@@ -1,68 +1,86 @@
-"""Samples: where a training pair comes from. `samples[epoch, index]` -> (grey image, label matrix int8 [51, F])."""
+"""Samples: where a training pair comes from. `samples[epoch, index]` -> (grey image, label matrix int8 [51, F]).
+
+The image may be a `Picture` that is not decoded yet. `paths` and `places` are for people and checks; a loader worker
+gets neither, since they are most of what it would be sent.
+"""
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Self
 
 import numpy as np
 from PIL import Image
 
 from mavl.data import phantom
 from mavl.data.benchmarks import Split
-from mavl.data.images import read_image
+from mavl.data.images import Picture
 from mavl.data.labels import LabelStore, unlocated
+from mavl.data.pictures import Files, Stored
 from mavl.vocab import FINDINGS, UNKNOWN, unknown_name
 
-Sample = tuple[Image.Image, np.ndarray]
+Sample = tuple[Image.Image | Picture, np.ndarray]
 
 
 class ManifestError(ValueError):
     """Training data that do not fit; the message names the file and the entry, or the setting."""
 
 
+class _Listed:
+    """What samples of listed images share: `paths`, `places`, `pictures`."""
+
+    def __getitem__(self, key: tuple[int, int]) -> Sample:
+        _, index = key
+        return self.pictures[index], self.matrix(index)
+
+    def __getstate__(self) -> dict:
+        return self.__dict__ | {"paths": (), "places": ()}
+
+    def without(self, positions: set[int]) -> Self:
+        """The samples without those at these positions."""
+        kept = [i for i in range(len(self)) if i not in positions]
+        lists = {name: [getattr(self, name)[i] for i in kept] for name in ("paths", "places")}
+        return self._keep(kept, pictures=self.pictures.take(kept), **lists)
+
+
 @dataclass(frozen=True)
-class ReportSamples:
+class ReportSamples(_Listed):
     """MIMIC's images with label matrices from their reports, of the released JSON and NPY files."""
 
     paths: Sequence[Path]
     store: LabelStore
-    study_rows: Sequence[int]
+    study_rows: np.ndarray
     places: Sequence[str]
+    pictures: Files | Stored
 
     def __len__(self) -> int:
-        return len(self.paths)
+        return len(self.study_rows)
 
-    def __getitem__(self, key: tuple[int, int]) -> Sample:
-        _, index = key
-        return read_image(self.paths[index]), self.store[self.study_rows[index]]
+    def matrix(self, index: int) -> np.ndarray:
+        return self.store[self.study_rows[index]]
 
-    def without(self, positions: set[int]) -> "ReportSamples":
-        kept = [i for i in range(len(self)) if i not in positions]
-        paths, rows, places = ([values[i] for i in kept] for values in (self.paths, self.study_rows, self.places))
-        return ReportSamples(paths, self.store, rows, places)
+    def _keep(self, kept: Sequence[int], **changed) -> Self:
+        return replace(self, study_rows=self.study_rows[kept], **changed)
 
 
 @dataclass(frozen=True)
-class TableSamples:
+class TableSamples(_Listed):
     """Images with finding columns and no anatomy. labels int8 [n, F] in the order of the findings trained on."""
 
     paths: Sequence[Path]
     labels: np.ndarray
     places: Sequence[str]
-    equalize: bool
+    pictures: Files | Stored
 
     def __len__(self) -> int:
-        return len(self.paths)
+        return len(self.labels)
 
-    def __getitem__(self, key: tuple[int, int]) -> Sample:
-        _, index = key
-        return read_image(self.paths[index], equalize=self.equalize), unlocated(self.labels[index])
+    def matrix(self, index: int) -> np.ndarray:
+        return unlocated(self.labels[index])
 
-    def without(self, positions: set[int]) -> "TableSamples":
-        kept = [i for i in range(len(self)) if i not in positions]
-        paths, places = [self.paths[i] for i in kept], [self.places[i] for i in kept]
-        return TableSamples(paths, self.labels[kept], places, self.equalize)
+    def _keep(self, kept: Sequence[int], **changed) -> Self:
+        return replace(self, labels=self.labels[kept], **changed)
 
 
 @dataclass(frozen=True)
@@ -98,7 +116,7 @@ def read_reports(
     ManifestError for a file that cannot be read, an entry without `labels_id`, or a row the store does not have.
     """
     try:
-        entries = _read_entries(manifest)
+        entries = read_entries(manifest)
         store = LabelStore(label_file, columns)
         studies = len(store)
     except (OSError, ValueError) as error:
@@ -109,15 +127,20 @@ def read_reports(
         row = entry.get("labels_id") if isinstance(entry, dict) else None
         if not isinstance(row, int) or not 0 <= row < studies:
             raise ManifestError(f"{manifest}: {path}: labels_id is {row!r}; {label_file} has {studies} studies")
-        if root is not None:
-            path = root / path.removeprefix(prefix).lstrip("/")
-        paths.append(Path(path))
+        path = image_path(path, root, prefix)
+        paths.append(path)
         rows.append(row)
         places.append(f"{manifest.name}: {path}")
-    return ReportSamples(paths, store, rows, places)
+    return ReportSamples(paths, store, np.array(rows), places, Files(paths))
 
 
-def _read_entries(manifest: Path) -> dict:
+def image_path(name: str, root: Path | None, prefix: str) -> Path:
+    """The file of an image that a manifest names."""
+    return Path(name) if root is None else root / name.removeprefix(prefix).lstrip("/")
+
+
+def read_entries(manifest: Path) -> dict:
+    """{image: entry} of a manifest; ValueError says what it is instead, or that it is empty."""
     try:
         entries = json.loads(manifest.read_bytes())
     except ValueError as error:
@@ -138,7 +161,7 @@ def table_samples(split: Split, findings: Sequence[str], equalize: bool) -> Tabl
     if (labels == UNKNOWN).all():
         columns = ", ".join(split.findings)
         raise ManifestError(f"{split.name}: none of its columns ({columns}) is among the findings trained on")
-    return TableSamples(split.paths, labels, split.rows, equalize)
+    return TableSamples(split.paths, labels, split.rows, Files(split.paths, equalize))
 
 
 def finding_columns(findings: Sequence[str]) -> list[int] | None:

@@ -8,6 +8,7 @@ from typing import Self
 import numpy as np
 
 from mavl.data.masks import Mask
+from mavl.data.pictures import Files, Stored
 from mavl.vocab import unknown_name
 
 
@@ -34,6 +35,8 @@ class Split:
     """Where each image was named, "test.csv:17"."""
     masks: dict[str, list[Mask | None]] | None
     """For each finding the mask of each image, read when asked for: `empty` and `read()`. None where there is none."""
+    stored: Stored | None = None
+    """The images in a store, where they come from one and not from `paths`."""
 
     def __len__(self) -> int:
         return len(self.paths)
@@ -53,7 +56,12 @@ class Split:
         lists = ("paths", "groups", "rows")
         shorter = {name: None if (x := getattr(self, name)) is None else [x[i] for i in kept] for name in lists}
         masks = self.masks and {finding: [x[i] for i in kept] for finding, x in self.masks.items()}
-        return replace(self, labels=self.labels[kept], masks=masks, **shorter)
+        stored = self.stored and self.stored.take(kept)
+        return replace(self, labels=self.labels[kept], masks=masks, stored=stored, **shorter)
+
+    def pictures(self, equalize: bool) -> Files | Stored:
+        """pictures[i] -> image i, not decoded yet."""
+        return Files(self.paths, equalize) if self.stored is None else replace(self.stored, equalize=equalize)
 
     def mask(self, image: int, finding: str | None = None) -> np.ndarray:
         """bool [H, W] in the frame of the benchmark's `masks.size`, or of the mask file.

@@ -47,7 +47,7 @@ def read_mimic(data: MimicData, findings: Sequence[str], root: Path | None, foun
                 found.add("label_store", line)
                 continue
             rows.append(row)
-            places.append(f"{manifest.name}: {path}")
+            places.append(manifest.name)
             paths.append(image_path(path, root, data.prefix))
             told.append(_view(entry, paths[-1], views))
         if not rows:

@@ -18,9 +18,9 @@ class SourceError(ValueError):
 def find_sources(names: Sequence[str], root: Path | None) -> tuple[dict[bytes, Path], list[Failure]]:
     """{key: file} of the images that these names mean, in the order given, and what of them means none.
 
-    A name is an image, a folder, a pattern, a CSV that lists images, a manifest (JSON), or a config or benchmark (YAML),
-    whose images are all that it reads. Keys are relative to `root`; without it, to that of the config, to the folder,
-    or to the folder of the CSV or of the images.
+    A name is an image, a folder, a pattern, a CSV that lists images, a manifest (JSON), or a config or a benchmark
+    (YAML), whose images are all that it reads. Keys are relative to `root`; without it, to that of the config, to the
+    folder, or to the folder of the CSV or of the images.
     """
     sources: dict[bytes, Path] = {}
     failures: list[Failure] = []

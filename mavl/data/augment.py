@@ -1,0 +1,171 @@
+"""Random operations on grey pixels uint8 [B, 1, H, W], on any device. SPEC §8.
+
+One channel is enough: on three equal channels each would do the same three times. An operation is a code, so that what
+is drawn for an image in a loader worker may be applied there, or later to the whole batch on the GPU: the code without
+its sign is a position in OPERATIONS, its sign the direction, and 0 does nothing.
+"""
+
+import math
+from collections.abc import Callable
+from functools import lru_cache
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+# Level 7 of 10 in the released augmentation.
+ENHANCE_FACTOR = 1.36
+SHEAR = 0.21
+TRANSLATE_PIXELS = 7
+ROTATE_DEGREES = 21.0
+FILL = 128
+
+DRAWS = 2
+PROBABILITY = 0.5
+
+LEVELS = 256
+
+
+def draw_operations(generator: np.random.Generator) -> np.ndarray:
+    """codes int8 [2]: two draws with replacement from OPERATIONS, each of them applied with probability 0.5."""
+    return np.array([_draw_code(*generator.random(3)) for _ in range(DRAWS)], dtype=np.int8)
+
+
+def _draw_code(which: float, sign: float, applied: float) -> int:
+    """A code from three uniform numbers."""
+    code = int(which * len(OPERATIONS))
+    return 0 if applied >= PROBABILITY else code if sign < 0.5 else -code
+
+
+def apply_operations(pixels: Tensor, codes: Tensor) -> Tensor:
+    """pixels uint8 [B, 1, H, W], codes int8 [B, 2] on the CPU -> uint8 [B, 1, H, W].
+
+    The images of a batch that take the same operation take it together.
+    """
+    operations = list(OPERATIONS.values())
+    for column in codes.T.tolist():
+        for code in set(column) - {0}:
+            rows = [row for row, other in enumerate(column) if other == code]
+            apply, sign = operations[abs(code)], 1 if code > 0 else -1
+            if len(rows) == len(pixels):
+                pixels = apply(pixels, sign)
+            else:
+                places = torch.tensor(rows).to(pixels.device, non_blocking=True)
+                pixels = pixels.index_copy(0, places, apply(pixels[places], sign))
+    return pixels
+
+
+# Values ---------------------------------------------------------------------------------------------------------------
+
+
+def _places(pixels: Tensor) -> Tensor:
+    """pixels [B, 1, H, W] -> int32 [B * H * W], each value's place in tables [B, 256] laid end to end."""
+    values = pixels.flatten(1).int()
+    if len(pixels) > 1:
+        values += torch.arange(0, len(pixels) * LEVELS, LEVELS, dtype=torch.int32, device=pixels.device)[:, None]
+    return values.flatten()
+
+
+def _look_up(pixels: Tensor, tables: Tensor) -> Tensor:
+    """Each image through its own table of values, tables [B, 256] of any numbers within 0..255."""
+    return tables.to(torch.uint8).flatten().index_select(0, _places(pixels)).view_as(pixels)
+
+
+def _levels(pixels: Tensor, dtype: torch.dtype) -> Tensor:
+    return torch.arange(LEVELS, dtype=dtype, device=pixels.device)
+
+
+def _autocontrast(pixels: Tensor, sign: int) -> Tensor:
+    """Each image's least value to 0 and its greatest to 255; as Pillow counts, with the fraction cut off."""
+    flat = pixels.flatten(1)
+    low, high = flat.amin(1, keepdim=True).double(), flat.amax(1, keepdim=True).double()
+    span = (high - low).clamp(min=1)
+    scale = torch.full_like(span, 255) / span  # of a plain 255 torch would multiply by the reciprocal
+    stretched = (_levels(pixels, torch.float64) * scale - low * scale).clamp(0, 255)
+    return _look_up(pixels, torch.where(high > low, stretched, _levels(pixels, torch.float64)))
+
+
+def _equalize(pixels: Tensor, sign: int) -> Tensor:
+    """An even histogram; as Pillow counts: the brightest value's own share is left out of the step."""
+    counts = torch.bincount(_places(pixels), minlength=len(pixels) * LEVELS).view(-1, LEVELS)
+    flat = pixels.flatten(1)
+    brightest = counts.gather(1, flat.amax(1, keepdim=True).long())
+    step = (flat.shape[1] - brightest) // 255
+    below = counts.cumsum(1) - counts
+    even = ((step // 2 + below) // step.clamp(min=1)).clamp(max=255)
+    return _look_up(pixels, torch.where(step > 0, even, _levels(pixels, torch.int64)))
+
+
+def _brightness(pixels: Tensor, sign: int) -> Tensor:
+    table = (ENHANCE_FACTOR * _levels(pixels, torch.float32)).clamp(max=255)
+    return _look_up(pixels, table.expand(len(pixels), -1))
+
+
+def _sharpness(pixels: Tensor, sign: int) -> Tensor:
+    """1.36 times as far from the smoothed image as the image is; its outermost pixels stay, as Pillow has it."""
+    whole = pixels.short()
+    inner = whole[..., 1:-1, 1:-1]
+    rows = whole[..., :-2, :] + whole[..., 1:-1, :] + whole[..., 2:, :]
+    total = rows[..., :-2] + rows[..., 1:-1] + rows[..., 2:] + 4 * inner  # the weights 1 1 1, 1 5 1, 1 1 1
+    smooth = torch.floor(total / 13 + 0.5)
+    sharpened = pixels.clone()
+    sharpened[..., 1:-1, 1:-1] = (smooth + ENHANCE_FACTOR * (inner - smooth)).clamp_(0, 255)
+    return sharpened
+
+
+# Places ---------------------------------------------------------------------------------------------------------------
+
+
+def _shift(pixels: Tensor, dimension: int, sign: int) -> Tensor:
+    """Moved by whole pixels, so nothing is interpolated."""
+    kept = pixels.shape[dimension] - TRANSLATE_PIXELS
+    moved = torch.full_like(pixels, FILL)
+    if kept > 0:
+        source, target = (0, TRANSLATE_PIXELS) if sign > 0 else (TRANSLATE_PIXELS, 0)
+        moved.narrow(dimension, target, kept).copy_(pixels.narrow(dimension, source, kept))
+    return moved
+
+
+def _turn(pixels: Tensor, matrix: tuple[float, ...]) -> Tensor:
+    """`matrix` (row by row) takes a place from the centre in the result to the place that it shows; bilinear."""
+    grid, inside = _grid(matrix, *pixels.shape[-2:], pixels.device)
+    grid = grid.expand(len(pixels), -1, -1, -1)
+    shown = F.grid_sample(pixels.float(), grid, padding_mode="border", align_corners=False).round_().to(torch.uint8)
+    return shown.masked_fill_(~inside, FILL)
+
+
+@lru_cache(maxsize=32)
+def _grid(matrix: tuple[float, ...], height: int, width: int, device: torch.device) -> tuple[Tensor, Tensor]:
+    """For every pixel the place it shows, [1, H, W, 2] in grid_sample's units, and whether that is in the image [H, W].
+
+    The operations have fixed angles, so there are six of these for a size.
+    """
+    y, x = np.mgrid[:height, :width] + 0.5
+    x, y = x - width / 2, y - height / 2
+    place = np.stack([matrix[0] * x + matrix[1] * y, matrix[2] * x + matrix[3] * y], axis=-1)
+    place /= (width / 2, height / 2)
+    inside = ((place >= -1) & (place < 1)).all(axis=-1)
+    return torch.from_numpy(place[None]).float().to(device), torch.from_numpy(inside).to(device)
+
+
+def _rotate(pixels: Tensor, sign: int) -> Tensor:
+    """Clockwise for the sign 1."""
+    angle = math.radians(sign * ROTATE_DEGREES)
+    cos, sin = math.cos(angle), math.sin(angle)
+    return _turn(pixels, (cos, sin, -sin, cos))
+
+
+OPERATIONS: dict[str, Callable[[Tensor, int], Tensor]] = {
+    "identity": lambda pixels, sign: pixels,
+    "autocontrast": _autocontrast,
+    "equalize": _equalize,
+    "brightness": _brightness,
+    "sharpness": _sharpness,
+    "shear_x": lambda pixels, sign: _turn(pixels, (1, sign * SHEAR, 0, 1)),
+    "shear_y": lambda pixels, sign: _turn(pixels, (1, 0, sign * SHEAR, 1)),
+    "translate_x": lambda pixels, sign: _shift(pixels, -1, sign),
+    "translate_y": lambda pixels, sign: _shift(pixels, -2, sign),
+    "rotate": _rotate,
+}
+"""Each takes pixels [B, 1, H, W] and a sign."""
