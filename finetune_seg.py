@@ -5,7 +5,7 @@
     python finetune_seg.py --config configs/finetune_seg/folder_mavl.yaml --images DIR --masks DIR --checkpoint FILE.pth
     python finetune_seg.py --config configs/finetune_seg/covid_masks_sample_mavl.yaml --root …     # on a CPU, minutes
 
-Each seed writes a run folder `--output_dir`/seed_N: `best/` (a model folder), the images that were drawn, Dice and IoU on
+Each seed writes a run folder `--output_dir`/seed_N: `best/` (a model folder), the images drawn, Dice and IoU on
 test with intervals beside two trivial predictions, training curves, and a page with outlined images; `summary.json`
 beside them has the means of several seeds. `--resume` goes on where a run stopped. ResNet-50 at 224 pixels and batch 64
 takes about 12 GB of GPU memory.

@@ -5,8 +5,10 @@
 
 Writes predictions.csv, .json, .html and overlays/ into `--out`. Without `--findings` all of the model's are scored and
 the most probable ones explained. A finding may be a synonym ("enlarged heart"), or new: described in a book given by
-`--books`, or by `--descriptions` and `--aspects`. A file that cannot be read is named and left out. Exit code: 0 when
-all went well, 1 when some images failed, 2 when nothing could be done. Research software, not for diagnosis.
+`--books`, or by `--descriptions` and `--aspects`. A model of finetune_cls.py scores its own findings; one of
+finetune_seg.py outlines its own: masks/, masks.csv, masks.html. A file that cannot be read is named and left out.
+Exit code: 0 when all went well, 1 when some images failed, 2 when nothing could be done. Research software, not for
+diagnosis.
 """
 
 import argparse
@@ -38,7 +40,19 @@ def main() -> None:
     from mavl.data.inputs import find_images
 
     images, failures = find_images(arguments.images)
-    from mavl.predict import load  # torch takes seconds; a mistyped folder should not
+    from mavl.finetuned import source_kind  # torch takes seconds; a mistyped folder should not
+    from mavl.segmenter import KIND
+
+    answer = outline if source_kind(arguments.model) == KIND else score
+    written, page = answer(arguments, images, failures)
+    print(f"{written.images} images: {arguments.out / page}")
+    if written.failures:
+        sys.exit(1)
+
+
+def score(arguments: argparse.Namespace, images: list, failures: list) -> tuple:
+    """Ask a pre-trained model or a fine-tuned classifier; what was written, and the name of its page."""
+    from mavl.predict import load
     from mavl.prediction_files import PAGE, write_predictions
 
     predictor = load(
@@ -47,18 +61,19 @@ def main() -> None:
         aspects=[*arguments.books, *arguments.aspects],
         text_encoder=arguments.text_encoder,
     )
-    written = write_predictions(
-        predictor,
-        predictor.question(arguments.findings, arguments.top),
-        images,
-        arguments.out,
-        failures=failures,
-        batch_size=arguments.bs,
-        workers=arguments.num_workers,
-    )
-    print(f"{written.images} images: {arguments.out / PAGE}")
-    if written.failures:
-        sys.exit(1)
+    question, loading = predictor.question(arguments.findings, arguments.top), arguments.num_workers
+    return write_predictions(
+        predictor, question, images, arguments.out, failures=failures, batch_size=arguments.bs, workers=loading
+    ), PAGE
+
+
+def outline(arguments: argparse.Namespace, images: list, failures: list) -> tuple:
+    """Ask a fine-tuned segmenter; what was written, and the name of its page."""
+    from mavl.segmentation_files import PAGE, write_masks
+    from mavl.segmenter import load
+
+    segmenter, findings = load(arguments.model), arguments.findings or ()
+    return write_masks(segmenter, arguments.model, images, arguments.out, findings=findings, failures=failures), PAGE
 
 
 if __name__ == "__main__":

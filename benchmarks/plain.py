@@ -1,4 +1,4 @@
-"""The plain computation that the fast one is measured against: the same weights and numbers, nothing left out or shared.
+"""The plain computation that the fast one is measured against: the same weights and numbers, nothing shared.
 
 Attention by nn.MultiheadAttention with its default, which computes weights and drops them; every layer for every
 query; keys and values of the pooling for every token; the location head always.

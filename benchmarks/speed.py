@@ -119,7 +119,8 @@ def ratios(results: dict[Case, dict]) -> Iterator[str]:
     if rates:
         best = max(rates, key=rates.get)
         hours = IMAGES * EPOCHS / rates[best] / 3600
-        yield f"{EPOCHS} epochs of {IMAGES:,} images at {rates[best]:.1f} images/s ({best.precision}): {hours:,.0f} hours"
+        rate = f"{rates[best]:.1f} images/s ({best.precision})"
+        yield f"{EPOCHS} epochs of {IMAGES:,} images at {rate}: {hours:,.0f} hours"
 
 
 def _run(case: Case) -> dict:

@@ -137,7 +137,7 @@ class TimmBackbone(nn.Module):
 
 
 def build_backbone(name: str) -> nn.Module:
-    """resnet18, resnet50 (or either @layer2), vit_b_16, vit_l_16, or timm:NAME[@BLOCK]; weights as their library initialises them."""
+    """resnet18 or resnet50, also @layer2; vit_b_16, vit_l_16; timm:NAME[@BLOCK]; weights as drawn by their library."""
     if name in RESNETS:
         return ResNetBackbone(name)
     if name in VITS:

@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from itertools import groupby
 from operator import itemgetter
@@ -27,6 +27,8 @@ from mavl.data.finetuning import (
     read_labelled,
     write_images,
 )
+from mavl.data.loading import to_device
+from mavl.data.pictures import from_store
 from mavl.data.pretraining import bad_images, write_left_out
 from mavl.data.splits import Split
 from mavl.data.transforms import Transform, eval_transform, train_transform
@@ -125,7 +127,7 @@ def _run_seed(settings: FinetuneClsSettings, accelerator: Accelerator, folder: P
         (folder / STARTED_FROM).write_text(json.dumps([vars(transfer) for transfer in transfers], indent=2) + "\n")
     size, augment = settings.model.image_size, settings.data.augment
     plain = eval_transform(size, data.benchmark.interpolation)
-    augmented = train_transform(size, settings.data.min_crop, augment=augment == "full")
+    augmented = train_transform(size, settings.data.min_crop, augment == "full", settings.data.augment_on == "device")
     train = task.images("train", plain if augment == "none" else augmented)
     fit = assemble(task, train, settings, accelerator, folder)
     accelerator.init_trackers("mavl", config=scalars(settings))
@@ -142,7 +144,9 @@ def open_data(settings: FinetuneClsSettings, progress: bool) -> RunData:
     drawn = draw_splits(splits, settings.data, settings.seed, root)
     kept, left_out = {}, {}
     for name, split in drawn.splits.items():
-        bad = bad_images(split.paths, split.rows, name, settings.data, progress)
+        if settings.data.store:
+            split = replace(split, stored=from_store(split.pictures(benchmark.equalize), settings.data.store, root))
+        bad = bad_images(split.paths, split.rows, name, settings.data, progress, split.stored)
         kept[name], left_out[name] = (split.without(set(bad)) if bad else split), list(bad.values())
     sizes = []
     for name, split in kept.items():
@@ -212,7 +216,8 @@ def look(
     maps: dict[tuple[int, str], Tensor] = {}
     by_image = groupby(sorted(shown), key=itemgetter(0))
     for image, wanted in progress_bar(by_image, description="evidence for the page", unit="image"):
-        _, evidence = model.evidence(images[0, image]["image"][None].to(device))
+        pixels = to_device({"image": images[0, image]["image"][None]}, device)["image"]
+        _, evidence = model.evidence(pixels)
         if evidence is not None:
             for _, finding in wanted:
                 maps[image, finding] = spread(evidence[0, findings.index(finding)].float().cpu())

@@ -11,7 +11,6 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 
-
 CROSS_ATTENTION_GAIN = 2.0
 """Looks that start nearly uniform stay so for long: with the usual narrow start, 20,000 phantoms sharpened nothing."""
 

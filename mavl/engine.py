@@ -93,7 +93,7 @@ class Fit:
         for epoch in range(self.progress.step // self.batches.steps_per_epoch, self.epochs):
             if self.settings.patience is not None and self.progress.stale >= self.settings.patience:
                 best = f"the best {self.settings.monitor} is that of step {self.progress.best_step}"
-                accelerator.print(f"stopped early, after {self.progress.stale} validations without a better one: {best}")
+                accelerator.print(f"stopped early, {self.progress.stale} validations without a better one: {best}")
                 break
             self._train_epoch(epoch)
         return self.progress

@@ -46,8 +46,8 @@ def assemble(task: Task, train: Dataset, settings: FinetuneSettings, accelerator
     per_step = batch_size * processes * accumulation
     rounds = max(1, math.ceil(schedule.min_steps * per_step / len(train)))
     batches = Rounds(len(train), rounds, batch_size, settings.seed, accelerator.process_index, processes, accumulation)
-    pin_memory = accelerator.device.type == "cuda"
-    loader = build_loader(train, batches, data.workers, pin_memory, persistent=True)
+    pin_memory = data.pin_memory and accelerator.device.type == "cuda"
+    loader = build_loader(train, batches, data.workers, pin_memory, persistent=True, prefetch=data.prefetch)
     optimizer = build_optimizer(task.model, **settings.optimizer.model_dump())
     steps = batches.steps_per_epoch
     scheduler = build_scheduler(

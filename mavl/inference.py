@@ -6,6 +6,7 @@ asked for, no location head, every BatchNorm folded into its convolution.
 
 from collections.abc import Sequence
 from copy import copy, deepcopy
+from itertools import pairwise
 
 import torch
 from torch import Tensor, nn
@@ -59,7 +60,7 @@ def folded(model: nn.Module) -> nn.Module:
     inner = deepcopy(model).eval().requires_grad_(False)
     for module in inner.modules():
         children = list(module.named_children())
-        for (name, first), (following, second) in zip(children, children[1:], strict=False):
+        for (name, first), (following, second) in pairwise(children):
             if isinstance(first, nn.Conv2d) and isinstance(second, nn.BatchNorm2d):
                 setattr(module, name, fuse_conv_bn_eval(first, second))
                 setattr(module, following, nn.Identity())

@@ -55,8 +55,8 @@ class AttentionPool(nn.Module):
     def forward(self, grid: Tensor) -> Tensor:
         """grid [B, C, h, w] -> pooled [B, D].
 
-        There is one query, so the key projection is applied to it instead of to every token, (W_k x)·q = x·(W_k' q), and
-        the value projection to what was pooled.
+        There is one query, so the key projection is applied to it, not to every token, (W_k x)·q = x·(W_k' q), and the
+        value projection to what was pooled.
         """
         patches = grid.flatten(2).mT
         tokens = torch.cat([patches.mean(dim=1, keepdim=True), patches], dim=1)

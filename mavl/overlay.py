@@ -27,8 +27,8 @@ def blend(
 ) -> Image.Image:
     """picture (mode "L"), heatmap [h, w] of attention mass -> the same size in colour.
 
-    The map is laid over the whole picture, its patches where `centres` says (mavl.heatmaps.enlarge); scale: the multiple of an even spread that
-    gets the strongest colour (`colour_scale` of the map if left out).
+    The map is laid over the whole picture, its patches where `centres` says (mavl.heatmaps.enlarge); scale: the
+    multiple of an even spread that gets the strongest colour (`colour_scale` of the map if left out).
     """
     relative = enlarge(_relative(heatmap)[None, None], picture.size[::-1], centres)[0, 0]
     level = (relative - 1).div_((scale or colour_scale(heatmap)) - 1).clamp_(0, 1).mul_(255).byte().numpy()

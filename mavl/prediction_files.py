@@ -206,7 +206,9 @@ def _explained(explanation: Explanation, asked: str, picture: Image.Image) -> di
                 "sentence": _without_aspect(explanation.sentences[i], aspect),
                 "share": share,
                 "length": 50 * abs(share) / longest,
-                "picture": page.image_uri(blend(tiny, explanation.aspect_heatmaps[i], explanation.centres, scale), _THUMBNAIL),
+                "picture": page.image_uri(
+                    blend(tiny, explanation.aspect_heatmaps[i], explanation.centres, scale), _THUMBNAIL
+                ),
                 "cosine": None if explanation.cosine is None else explanation.cosine[i].item(),
                 "healthy": {name: each[i].item() for name, each in (explanation.healthy_cosine or {}).items()},
             }

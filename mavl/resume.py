@@ -18,8 +18,8 @@ class ResumeError(ValueError):
 
 @dataclass
 class Progress:
-    """How far a run is. step counts optimizer steps; best is the monitored figure of the best model so far; stale counts
-    the validations since."""
+    """How far a run is: step counts optimizer steps, best is the monitored figure of the best model, stale counts the
+    validations since."""
 
     processes: int
     step: int = 0

@@ -16,6 +16,7 @@ from mavl.data.inputs import Failure, NoImageError
 from mavl.progress import progress_bar
 from mavl.provenance import provenance
 from mavl.segmenter import THRESHOLD, Segmenter
+from mavl.synonyms import resolve
 
 MASKS, CSV, PAGE = "masks", "masks.csv", "masks.html"
 IMAGES_ON_PAGE = 100
@@ -30,13 +31,22 @@ class Written:
 
 
 def write_masks(
-    segmenter: Segmenter, source: str, images: Sequence[Path], folder: Path, failures: Sequence[Failure] = ()
+    segmenter: Segmenter,
+    source: str,
+    images: Sequence[Path],
+    folder: Path,
+    *,
+    findings: Sequence[str] = (),
+    failures: Sequence[Failure] = (),
 ) -> Written:
     """Outline the finding in every image; one that cannot be read is left out. NoImageError when all are.
 
     MASKS holds 0 and 255; CSV has of each image the mask's pixels, their share, and the probability of the surest pixel
-    (0.5 or less: no mask). source: what the segmenter was loaded from; failures: names that meant no image.
+    (0.5 or less: no mask). source: what the segmenter was loaded from; findings: those asked for, UnknownFindingError
+    for another than its own; failures: names that meant no image.
     """
+    for name in findings:
+        resolve(name, [segmenter.finding])
     (folder / MASKS).mkdir(parents=True, exist_ok=True)
     rows, films, names, left_out = [], [], Counter(), list(failures)
     for image in progress_bar(images, description="outlining", unit="image"):

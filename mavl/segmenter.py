@@ -58,10 +58,13 @@ class Segmenter:
         return self.probability(image) > THRESHOLD
 
 
-def load(source: str | os.PathLike, device: str | torch.device = "cpu") -> Segmenter:
-    """A model folder, released fine-tuned .pth or hub id -> Segmenter; CheckpointError where it is of another kind."""
+def load(source: str | os.PathLike, device: str | torch.device | None = None) -> Segmenter:
+    """A model folder, released fine-tuned .pth or hub id -> Segmenter, on the GPU if there is one and none is named.
+
+    CheckpointError where it is of another kind.
+    """
     loaded = finetuned.load(source)
     if loaded.kind != KIND:
         raise CheckpointError(f"{source}: a {loaded.kind}, not a {KIND}")
-    loaded.model.to(device)
+    loaded.model.to(device or ("cuda" if torch.cuda.is_available() else "cpu"))
     return Segmenter(loaded)

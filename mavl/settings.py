@@ -151,7 +151,8 @@ class EngineSettings(Settings):
 class TrainSettings(EngineSettings):
     """Of pre-training. monitor: `valid_loss` (smallest) or `valid_auroc` (largest).
 
-    recompute: keep no activations inside the decoder's layers but compute them again on the way back: less memory, more time.
+    recompute: keep no activations inside the decoder's layers but compute them again on the way back, which takes less
+    memory and more time.
     """
 
     seed: int = 42

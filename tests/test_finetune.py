@@ -23,6 +23,8 @@ from mavl import finetuned
 from mavl.classification import build_model
 from mavl.classification_results import Outcome, read_results
 from mavl.classifier import Classifier
+from mavl.config import load
+from mavl.data.benchmarks import Benchmark
 from mavl.data.splits import Split
 from mavl.engine import build_accelerator
 from mavl.finetune import Rounds, assemble, mean_and_std, plus_minus
@@ -118,6 +120,17 @@ def test_a_probe_through_random_layers_is_refused(tmp_path, one_process):
     probe, _, [transfer] = build_model(whole, 2, accelerator)
     assert transfer.kept == []
     assert [name for name, value in probe.named_parameters() if value.requires_grad] == ["head.weight", "head.bias"]
+
+
+@pytest.mark.parametrize(
+    "path", sorted((tiny.ROOT / "configs/finetune_cls").glob("*.yaml")), ids=lambda path: path.stem
+)
+def test_configs_name_a_benchmark_that_can_be_learnt_and_tested(path):
+    settings = load(FinetuneClsSettings, path)
+    benchmark = load(Benchmark, tiny.ROOT / settings.data.benchmark)
+    assert {"train", "test"} <= benchmark.splits.keys()
+    assert set(settings.data.findings) <= set(benchmark.findings)
+    assert settings.output_dir.removeprefix("runs/finetune_cls/") in path.stem
 
 
 # Runs -----------------------------------------------------------------------------------------------------------------

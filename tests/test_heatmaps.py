@@ -115,8 +115,10 @@ def test_a_patch_answers_most_to_the_pixels_around_its_centre(name):
     torch.manual_seed(0)
     backbone = build_backbone(name).eval()
     images = torch.randn(8, 3, 320, 320, requires_grad=True)
-    grid, _ = backbone(images) if name.startswith("resnet") else (backbone.vit.patch_embed(images), None)
-    grid = grid if name.startswith("resnet") else grid.mT.unflatten(-1, (-1, 320 // backbone.stride)) if grid.ndim == 3 else grid.permute(0, 3, 1, 2)
+    if name.startswith("resnet"):
+        grid, _ = backbone(images)
+    else:  # behind the embedding every patch sees all the others
+        grid = backbone.vit.patch_embed(images).movedim(-1, 1)
     patch = grid.shape[-1] // 2
     (grid[:, :, patch, patch] * torch.randn(8, grid.shape[1])).sum().backward()
     weight = images.grad.pow(2).sum(dim=(0, 1, 2))

@@ -1,4 +1,4 @@
-"""The fast path computes what the plain one computes: against the released model's outputs and against stock attention."""
+"""The fast path computes what the plain one does: against the released model's outputs and stock attention."""
 
 import goldens
 import numpy as np

@@ -151,7 +151,9 @@ def test_linear_and_attention_weights_start_as_xavier_says_and_biases_at_zero():
     model = build(width=64, text_width=128, heads=2)
     ask, look = model.decoder.layers[0].self_attn, model.decoder.layers[0].cross_attn
     assert model.query_projection.weight.std().item() == pytest.approx((2 / (128 + 64)) ** 0.5, rel=0.05)
-    for weight, gain in zip([*ask.in_proj_weight.chunk(3), *look.in_proj_weight.chunk(3)], (1, 1, 1, 2, 2, 1), strict=True):
+    for weight, gain in zip(
+        [*ask.in_proj_weight.chunk(3), *look.in_proj_weight.chunk(3)], (1, 1, 1, 2, 2, 1), strict=True
+    ):
         assert weight.std().item() == pytest.approx(gain * (2 / (64 + 64)) ** 0.5, rel=0.05)
     for bias in (model.query_projection.bias, ask.in_proj_bias, look.in_proj_bias, model.presence_head.bias):
         assert not bias.any()

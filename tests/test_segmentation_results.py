@@ -8,6 +8,7 @@ import pytest
 import torch
 from pages import check_self_contained
 from PIL import Image
+from test_training import run
 
 from mavl import finetuned
 from mavl.checkpoint import CheckpointError
@@ -21,6 +22,7 @@ from mavl.segmentation_files import write_masks
 from mavl.segmentation_metrics import Overlap
 from mavl.segmentation_results import baselines, choose_cases, read_results, summarize_seeds, tell, write_results
 from mavl.segmenter import Segmenter, load
+from mavl.synonyms import UnknownFindingError
 from mavl.unet import UNet
 
 
@@ -135,7 +137,7 @@ def test_masks_of_any_images(tmp_path, segmenter):
         Image.new("L", size, 120).save(tmp_path / name)
     (tmp_path / "broken.png").write_bytes(b"none")
     images = [tmp_path / name for name in ("a.png", "broken.png", "sub/a.png")]
-    written = write_masks(segmenter, "model", images, tmp_path / "out", [Failure("x", "unknown")])
+    written = write_masks(segmenter, "model", images, tmp_path / "out", failures=[Failure("x", "unknown")])
     assert (written.images, [failure.name for failure in written.failures]) == (2, ["x", str(images[1])])
     rows = list(csv.DictReader((tmp_path / "out" / "masks.csv").open()))
     assert [row["mask"] for row in rows] == ["masks/a.png", "masks/a_2.png"]
@@ -147,6 +149,18 @@ def test_masks_of_any_images(tmp_path, segmenter):
     check_self_contained((tmp_path / "out" / "masks.html").read_text())
     with pytest.raises(NoImageError):
         write_masks(segmenter, "model", images[1:2], tmp_path / "out")
+    with pytest.raises(UnknownFindingError, match="pneumonia"):
+        write_masks(segmenter, "model", images, tmp_path / "out", findings=["lesion", "pneumonia"])
+
+
+def test_predict_outlines_with_a_segmenter(tmp_path, segmenter):
+    Image.new("L", (60, 40), 120).save(tmp_path / "film.png")
+    arguments = ("--model", tmp_path / "model", "--out", tmp_path / "out")
+    shown = run("predict.py", tmp_path / "film.png", *arguments).stdout
+    assert shown.splitlines()[-1] == f"1 images: {tmp_path / 'out' / 'masks.html'}"
+    assert (tmp_path / "out" / "masks" / "film.png").exists()
+    refused = run("predict.py", tmp_path / "film.png", *arguments, "--findings", "edema", check=False)
+    assert (refused.returncode, refused.stderr.count("\n")) == (2, 1)
 
 
 def test_a_network_that_only_says_yes_outlines_the_whole_image(segmenter):

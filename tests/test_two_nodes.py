@@ -2,9 +2,11 @@
 
 import json
 import os
+import signal
 import socket
 import subprocess
 import sys
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -48,7 +50,8 @@ def launcher(script: Path, *arguments: object, machines: int, rank: int, port: i
     precision = ["--mixed_precision=no", "--dynamo_backend=no"]
     line = [sys.executable, *launch, *where, *precision, str(script), *map(str, arguments)]
     environment = os.environ | {"ACCELERATE_USE_CPU": "true", "HF_HUB_OFFLINE": "1", "CUDA_VISIBLE_DEVICES": ""}
-    return subprocess.Popen(line, cwd=ROOT, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    return subprocess.Popen(line, cwd=ROOT, env=environment, start_new_session=True, **pipes)
 
 
 def finish(processes: list[subprocess.Popen]) -> list[str]:
@@ -57,7 +60,8 @@ def finish(processes: list[subprocess.Popen]) -> list[str]:
         printed = [process.communicate(timeout=240) for process in processes]
     finally:
         for process in processes:
-            process.kill()
+            with suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
     for process, (_, errors) in zip(processes, printed, strict=True):
         assert process.returncode == 0, errors[-3000:]
     return [output for output, _ in printed]

@@ -13,7 +13,6 @@ import torch
 from torch.utils.data import Dataset
 
 from mavl.data.benchmarks import Benchmark, read_split
-from mavl.data.images import read_image
 from mavl.data.splits import Split
 from mavl.data.subset import Units, draw_share
 from mavl.data.tables import ColumnLabels
@@ -111,21 +110,21 @@ def counts(split: Split) -> dict:
 
 
 class LabelledImages(Dataset):
-    """dataset[epoch, index] -> {image [3, S, S], labels [C], index}; what is random is drawn from (seed, the key)."""
+    """dataset[epoch, index] -> {image uint8 [1, S, S], labels [C], index}, and maybe operations [2].
+
+    As in pre-training, what is random about an item is drawn from (seed, epoch, index).
+    """
 
     def __init__(self, split: Split, transform: Transform, equalize: bool, seed: int):
-        self.paths, self.labels = split.paths, torch.from_numpy(split.labels)
-        self.transform, self.equalize, self.seed = transform, equalize, seed
+        self.pictures, self.labels = split.pictures(equalize), torch.from_numpy(split.labels)
+        self.transform, self.seed = transform, seed
 
     def __len__(self) -> int:
-        return len(self.paths)
+        return len(self.labels)
 
     def __getitem__(self, key: tuple[int, int]) -> dict:
-        image = read_image(self.paths[key[1]], equalize=self.equalize)
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(int(np.random.default_rng((self.seed, *key)).integers(2**62)))
-            pixels = self.transform(image)
-        return {"image": pixels, "labels": self.labels[key[1]], "index": key[1]}
+        item = self.transform.item(self.pictures[key[1]], np.random.default_rng((self.seed, *key)))
+        return item | {"labels": self.labels[key[1]], "index": key[1]}
 
 
 def read_labelled(benchmark: Benchmark, data: ClassificationData, root: Path | None) -> tuple[dict[str, Split], str]:

@@ -55,9 +55,9 @@ class Examination:
     def read_lists(self) -> None:
         """Read all lists, and see whether they share patients or images."""
         self.notes += check_paths(self.plan, self.found)
-        self.listed = sorted(map(self._selected, self._lists()), key=lambda listed: ORDER.index(listed.split.name))
-        for listed in self.listed:
-            self.chosen[listed.split.name] = spread(len(listed.split), self.limit)
+        listed = sorted(map(self._selected, self._lists()), key=lambda one: ORDER.index(one.split.name))
+        self.chosen = {one.split.name: spread(len(one.split), self.limit) for one in listed}
+        self.listed = listed
         self._compare_lists()
 
     def look_at_files(self) -> None:
