@@ -13,6 +13,7 @@
 # on Drive none are published: the first download is noted in DIR/SHA256SUMS, and later runs check against that.
 # It needs curl and python3, and for Drive gdown (pip install 'gdown>=6.1').
 set -euo pipefail
+PATH=$PATH:$(cd "$(dirname "$0")" && pwd)/.venv/bin # where make has put gdown
 
 REPOSITORY=HieuPhan33/CVPR2024_MAVL
 DRIVE_FOLDER=${MAVL_DRIVE_FOLDER:-1EN-oHVk513qmoehWypkrJ2Ero5PoUmId}

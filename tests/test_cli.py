@@ -12,7 +12,7 @@ from mavl.config import ConfigError, load
 from mavl.data.grey import ImageError
 from mavl.engine import NonFiniteLossError
 from mavl.run_folder import flat
-from mavl.settings import GroundingSettings, PretrainSettings, Settings, ZeroShotSettings
+from mavl.settings import GroundingSettings, PretrainSettings, SensitivitySettings, Settings, ZeroShotSettings
 
 ROOT = Path(__file__).resolve().parents[1]
 FLAGS = {
@@ -89,7 +89,7 @@ def test_help_names_the_key_of_a_flag():
     ("name", "flags", "defaults"),
     [
         ("train_mavl", "FLAGS", PretrainSettings()),
-        ("zero_shot_classify", "OWN_FLAGS", ZeroShotSettings(benchmark="b.yaml")),
+        ("zero_shot_classify", "OWN_FLAGS", ZeroShotSettings(benchmark="b.yaml", sensitivity=SensitivitySettings())),
         ("zero_shot_ground", "OWN_FLAGS", GroundingSettings(benchmark="b.yaml")),
     ],
 )
