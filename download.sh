@@ -145,7 +145,7 @@ drive() { # gdown's arguments: 9 where Drive refuses
 
 get_drive() { # URL PART
   drive --continue --output "$2" "$1" || return
-  if head -c 200 "$2" | LC_ALL=C grep -aqi '<html\|<!doctype'; then # a page in place of the file
+  if head -c 200 "$2" | LC_ALL=C grep -ai '<html\|<!doctype' >/dev/null; then # a page in place of the file
     rm -f "$2"
     return 9
   fi
@@ -154,7 +154,7 @@ get_drive() { # URL PART
 from_drive() { # PATTERN FOLDER: the files of the shared folder whose name fits
   local url name status page="https://drive.google.com/drive/folders/$DRIVE_FOLDER"
   command -v gdown >/dev/null || die "gdown is needed for Google Drive: pip install 'gdown>=6.1'"
-  gdown --help | grep -q -- --json || die "this gdown cannot list a folder: pip install -U 'gdown>=6.1'"
+  gdown --help | grep -- --json >/dev/null || die "this gdown cannot list a folder: pip install -U 'gdown>=6.1'"
   status=0
   again list_drive "$page" "$WORK/drive.json" || status=$?
   [ "$status" -ne 9 ] || refused "to list the folder" "$page"

@@ -74,7 +74,7 @@ def _run_seed(settings: FinetuneSegSettings, accelerator: Accelerator, folder: P
     if accelerator.is_main_process:
         write_images(folder / IMAGES, data.splits, data.root)
         write_left_out(folder / LEFT_OUT, data.left_out)
-    accelerator.print("\n".join([f"{data.title}, {data.finding}: {_sizes(data)}", *data.notes]))
+    accelerator.print("\n".join([f"{data.title}, {data.finding}, {_sizes(data)}", *data.notes]))
     size = settings.model.image_size
     plain = joint_eval_transform(size, data.interpolation)
     datasets = {name: data.dataset(name, plain) for name in data.splits}
@@ -122,7 +122,7 @@ def _test(
 def _describe(settings: FinetuneSegSettings, data: MaskedData, progress: Progress) -> dict:
     """What a result was computed with, for its files and page."""
     size, backbone = settings.model.image_size, settings.model.backbone
-    kept = f"{settings.train.monitor} {progress.best:.4f} at step {progress.best_step}"
+    kept = f"{settings.train.monitor} {progress.best:.4f} at step {progress.best_step} of {progress.step}"
     return {
         "title": data.title,
         "finding": data.finding,
@@ -130,7 +130,7 @@ def _describe(settings: FinetuneSegSettings, data: MaskedData, progress: Progres
         "seed": settings.seed,
         "data_pct": settings.data.data_pct,
         "network": f"U-Net on {backbone}, {size} × {size} pixels, seed {settings.seed}",
-        "training": f"{_sizes(data)}. The model kept is the best on validation: {kept} of {progress.step}.",
+        "training": f"{_sizes(data).capitalize()}. The model kept is the best on validation: {kept}.",
         "best_step": progress.best_step,
         "best": progress.best,
         "counts": {name: counts(split) for name, split in data.splits.items()},
@@ -141,10 +141,9 @@ def _describe(settings: FinetuneSegSettings, data: MaskedData, progress: Progres
 
 
 def _sizes(data: MaskedData) -> str:
-    """Such as: train 18 images (17 with a mask), valid 6 (6), test 6 (6)."""
-    sizes = {name: (len(split), int((split.labels == PRESENT).sum())) for name, split in data.splits.items()}
-    (images, masked), others = sizes.pop("train"), ", ".join(f"{name} {n} ({m})" for name, (n, m) in sizes.items())
-    return f"train {images} images ({masked} with a mask), {others}"
+    """Such as: images (with a mask): train 18 (17), valid 6 (6), test 6 (6)."""
+    sizes = [f"{name} {len(split)} ({(split.labels == PRESENT).sum()})" for name, split in data.splits.items()]
+    return f"images (with a mask): {', '.join(sizes)}"
 
 
 def measure(

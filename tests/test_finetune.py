@@ -163,7 +163,7 @@ def dataset(tmp_path_factory) -> Path:
     (folder / "benchmark.yaml").write_text(yaml.safe_dump(benchmark))
     config = {
         "seeds": [0, 1],
-        "model": {"backbone": "resnet18", "image_size": 32},
+        "model": {"backbone": "resnet18@layer2", "image_size": 32},
         "data": {
             "benchmark": str(folder / "benchmark.yaml"),
             "root": str(folder),

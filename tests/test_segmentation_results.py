@@ -2,13 +2,15 @@
 
 import csv
 import json
+import runpy
+import sys
 
 import numpy as np
 import pytest
 import torch
 from pages import check_self_contained
 from PIL import Image
-from test_training import run
+from test_training import ROOT
 
 from mavl import finetuned
 from mavl.checkpoint import CheckpointError
@@ -153,14 +155,17 @@ def test_masks_of_any_images(tmp_path, segmenter):
         write_masks(segmenter, "model", images, tmp_path / "out", findings=["lesion", "pneumonia"])
 
 
-def test_predict_outlines_with_a_segmenter(tmp_path, segmenter):
+def test_predict_outlines_with_a_segmenter(tmp_path, segmenter, capsys, monkeypatch):
+    script = runpy.run_path(str(ROOT / "predict.py"))
     Image.new("L", (60, 40), 120).save(tmp_path / "film.png")
-    arguments = ("--model", tmp_path / "model", "--out", tmp_path / "out")
-    shown = run("predict.py", tmp_path / "film.png", *arguments).stdout
-    assert shown.splitlines()[-1] == f"1 images: {tmp_path / 'out' / 'masks.html'}"
+    arguments = ["predict.py", str(tmp_path / "film.png"), "--model", str(tmp_path / "model")]
+    monkeypatch.setattr(sys, "argv", [*arguments, "--out", str(tmp_path / "out")])
+    assert script["main"]() == 0
+    assert capsys.readouterr().out == f"1 images: {tmp_path / 'out' / 'masks.html'}\n"
     assert (tmp_path / "out" / "masks" / "film.png").exists()
-    refused = run("predict.py", tmp_path / "film.png", *arguments, "--findings", "edema", check=False)
-    assert (refused.returncode, refused.stderr.count("\n")) == (2, 1)
+    monkeypatch.setattr(sys, "argv", [*arguments, "--findings", "edema", "--out", str(tmp_path / "other")])
+    assert script["main"]() == 2
+    assert capsys.readouterr().err.startswith("error: unknown finding 'edema'")
 
 
 def test_a_network_that_only_says_yes_outlines_the_whole_image(segmenter):

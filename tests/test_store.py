@@ -198,13 +198,13 @@ class TestProcesses:
         expected = digest(stored)
         context = multiprocessing.get_context(method)
         queue = context.Queue()
-        processes = [context.Process(target=_tell, args=(stored, queue)) for _ in range(3)]
+        processes = [context.Process(target=_tell, args=(stored, queue)) for _ in range(2)]
         for process in processes:
             process.start()
-        told = [queue.get(timeout=60) for _ in processes]
+        told = [queue.get(timeout=300) for _ in processes]
         for process in processes:
             process.join()
-        assert told == [expected] * 3
+        assert told == [expected] * 2
         assert digest(stored) == expected
 
 

@@ -5,7 +5,7 @@ goes on.
 """
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -71,7 +71,7 @@ class _Hopeless(Exception):
 
 
 @contextmanager
-def _noting(table: Table, found: Found, kind: str, needed: bool = True, but: Sequence[int] = ()) -> Iterator[None]:
+def _noting(table: Table, found: Found, kind: str, needed: bool = True, but: Collection[int] = ()) -> Iterator[None]:
     """Put the problems of rows that come up inside down as `kind`, except those of the lines in `but`.
 
     Missing columns end it: by _Hopeless where they are needed, else quietly.
@@ -112,10 +112,8 @@ def _listed(
     with _noting(table, found, "bad_row", needed=False):
         groups = None if benchmark.groups is None else name_groups(benchmark.groups, table, names)
     outside = _boxes_outside(benchmark, table, found)
-    kind, before = (
-        "bad_region" if isinstance(benchmark.masks, RegionMasks | BoxRows) else "missing_mask",
-        len(table.problems),
-    )
+    kind = "bad_region" if isinstance(benchmark.masks, RegionMasks | BoxRows) else "missing_mask"
+    before = len(table.problems)
     with _noting(table, found, kind, needed=False, but=outside):
         masks = row_masks(benchmark, table, ids, root, None if by_mask else labels)
     unclear = np.isin(table.lines, [line for line, _ in table.problems[before:]])
@@ -155,7 +153,7 @@ def _repeated(
             found.add("repeated_row", line)
 
 
-def _boxes_outside(benchmark: Benchmark, table: Table, found: Found) -> list[int]:
+def _boxes_outside(benchmark: Benchmark, table: Table, found: Found) -> set[int]:
     """Put boxes that reach out of their frame down; the lines where they stand."""
     settings = benchmark.masks
     if isinstance(settings, BoxRows):
@@ -163,12 +161,12 @@ def _boxes_outside(benchmark: Benchmark, table: Table, found: Found) -> list[int
     elif isinstance(settings, RegionMasks) and settings.kind == "boxes":
         columns, parse = [settings.column], lambda cells: [box.split(";") for box in cells[0].split("|")]
     else:
-        return []
+        return set()
     try:
         rows = list(zip(*table.columns(columns), strict=True))
     except BenchmarkError:
-        return []  # told when the masks are read
-    (height, width), lines = settings.size, []
+        return set()  # told when the masks are read
+    (height, width), lines = settings.size, set()
     for row, cells in enumerate(rows):
         for box in parse(cells):
             try:
@@ -178,7 +176,7 @@ def _boxes_outside(benchmark: Benchmark, table: Table, found: Found) -> list[int
             if x < -OUTSIDE or y < -OUTSIDE or x + w > width + OUTSIDE or y + h > height + OUTSIDE:
                 text = f"box {';'.join(box)} (x;y;w;h) in a frame of {width} x {height}"
                 found.add("box_outside", f"{table.place(row)}: {text}")
-                lines.append(int(table.lines[row]))
+                lines.add(int(table.lines[row]))
     return lines
 
 
