@@ -7,8 +7,7 @@
 
 Each seed writes a run folder `--output_dir`/seed_N: `best/` (a model folder), the images drawn, Dice and IoU on
 test with intervals beside two trivial predictions, training curves, and a page with outlined images; `summary.json`
-beside them has the means of several seeds. `--resume` goes on where a run stopped. ResNet-50 at 224 pixels and batch 64
-takes about 12 GB of GPU memory.
+beside them has the means of several seeds. `--resume` goes on where a run stopped.
 """
 
 import argparse
