@@ -28,7 +28,7 @@ def save(*paths: Path) -> None:
 
 @pytest.fixture
 def data(tmp_path, monkeypatch) -> Path:
-    """A benchmark, configs and a manifest of the images a.png … e.png in data/files, f.png beside them; cwd is there."""
+    """A benchmark, configs and manifests of the images data/files/a.png … e.png and data/f.png; cwd is there."""
     root = tmp_path / "data"
     save(*(root / "files" / f"{name}.png" for name in "abcde"), root / "f.png")
     for split, names in {"train": "abc", "valid": "d", "test": "e"}.items():
@@ -48,7 +48,9 @@ def data(tmp_path, monkeypatch) -> Path:
         "finetune.yaml": {"data": {"benchmark": "benchmark.yaml"}},
         "evaluate.yaml": {"benchmark": "benchmark.yaml", "protocol": "released"},
         "phantoms.yaml": {"data": {"source": "phantom"}},
-        "mimic.yaml": {"data": {"train_file": "train.json", "valid_file": "valid.json", "root": str(root)}},
+        "mimic.yaml": {
+            "data": {"source": "mimic", "train_file": "train.json", "valid_file": "valid.json", "root": str(root)}
+        },
     }
     for name, content in files.items():
         (tmp_path / name).write_text(yaml.safe_dump(content))
@@ -148,7 +150,7 @@ def test_training_on_the_store_gives_the_loss_curve_of_training_on_the_originals
     """The same seeds, and so the same crops and operations; the images differ by some grey values."""
     for split, seed, number in (("train", 21, 32), ("valid", 22, 8)):
         phantom.write_dataset(tmp_path / "films", split, seed, range(number), size=320)
-    for path in (tmp_path / "films" / "images").glob("*.png"):
+    for path in sorted((tmp_path / "films" / "images").rglob("*.png")):
         Image.open(path).save(path.with_suffix(".jpg"), quality=95)
         path.unlink()
     benchmark = yaml.safe_load((ROOT / "configs/benchmarks/phantom.yaml").read_text())
