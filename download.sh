@@ -111,10 +111,11 @@ fetch() { # PATH BLOB NAME
 }
 
 from_github() { # PATTERN FOLDER: the repository's files whose path fits, into the folder ("" for their own)
-  local blob path
+  local blob path status=0
   rm -f "$WORK/tree.json"
-  again get "$TREE_URL" "$WORK/tree.json" ||
-    die "GitHub does not list $REPOSITORY ($TREE_URL); it answers 60 questions an hour: try later"
+  again get "$TREE_URL" "$WORK/tree.json" || status=$?
+  [ "$status" -ne 9 ] || die "GitHub does not list $REPOSITORY ($TREE_URL); it answers 60 questions an hour: try later"
+  [ "$status" -eq 0 ] || die "the list of $REPOSITORY could not be had from $TREE_URL; curl said why above"
   python3 -c '
 import json, re, sys
 for entry in json.load(open(sys.argv[1]))["tree"]:
@@ -187,6 +188,7 @@ while [ $# -gt 0 ]; do
     --only | --out) [ $# -ge 2 ] || die "$1 needs a value (./download.sh --help)" ;;
     *) die "unknown argument $1 (./download.sh --help)" ;;
   esac
+  case "$2" in *[![:space:]]*) ;; *) die "$1 needs a value (./download.sh --help)" ;; esac
   if [ "$1" = --only ]; then ONLY=$2; else OUT=$2; fi
   shift 2
 done

@@ -1,9 +1,11 @@
 """Fine-tune a classifier on a benchmark's labels, test the best model, and tell the mean over seeds.
 
-    python finetune_cls.py --config configs/finetune_cls/chexpert_mavl.yaml --root <CheXpert> --checkpoint FILE.pth
+    python finetune_cls.py --config configs/finetune_cls/chexpert_mavl.yaml --root <CheXpert>
     python finetune_cls.py --config configs/finetune_cls/rsna_mavl.yaml --data_pct 0.01 --seeds 0 1 2 …
     accelerate launch --multi_gpu --num_processes=4 finetune_cls.py --config configs/finetune_cls/siim_acr_mavl.yaml …
-    python finetune_cls.py --config configs/finetune_cls/phantom_mavl.yaml     # after `make demo`, on a CPU, a minute
+    python finetune_cls.py --config configs/finetune_cls/own_csv_mavl.yaml --root DIR       # a CSV of one's own
+    python finetune_cls.py --config configs/finetune_cls/phantom_mavl.yaml     # on a CPU, a minute; draw its train.csv
+                                                                               # first, as the config's head says
 
 Each seed writes a run folder `--output_dir`/seed_N: `best/` (a model folder, which predict.py serves), the images that
 were drawn, table, curves and a page; `summary.csv` beside them has the means. `--resume` goes on where a run stopped.

@@ -1,13 +1,13 @@
 """Fine-tune a U-Net to outline a finding, and test it.
 
-    python finetune_seg.py --config configs/finetune_seg/rsna_mavl.yaml --root <RSNA> --checkpoint FILE.pth
+    python finetune_seg.py --config configs/finetune_seg/rsna_mavl.yaml --root <RSNA>
     accelerate launch --multi_gpu --num_processes=4 finetune_seg.py --config configs/finetune_seg/siim_acr_mavl.yaml …
-    python finetune_seg.py --config configs/finetune_seg/folder_mavl.yaml --images DIR --masks DIR --checkpoint FILE.pth
+    python finetune_seg.py --config configs/finetune_seg/folder_mavl.yaml --images DIR --masks DIR
     python finetune_seg.py --config configs/finetune_seg/covid_masks_sample_mavl.yaml --root …     # on a CPU, minutes
 
 Each seed writes a run folder `--output_dir`/seed_N: `best/` (a model folder), the images drawn, Dice and IoU on
-test with intervals beside two trivial predictions, training curves, and a page with outlined images; `summary.json`
-beside them has the means of several seeds. `--resume` goes on where a run stopped.
+test with intervals beside two trivial predictions, training curves, and a page with outlined images; `summary.csv`
+beside them has the means. `--resume` goes on where a run stopped.
 """
 
 import argparse

@@ -17,6 +17,9 @@ from pathlib import Path
 
 from mavl.cli import complain_in_one_line
 
+OF_SCORES = ("books", "descriptions", "aspects", "text_encoder", "top")
+"""The flags that mean nothing to a model that outlines."""
+
 
 def parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -39,7 +42,7 @@ def main() -> None:
     arguments = parse()
     from mavl.data.inputs import find_images
 
-    images, failures = find_images(arguments.images)
+    images, failures = find_images(arguments.images, arguments.out)
     from mavl.finetuned import source_kind  # torch takes seconds; a mistyped folder should not
     from mavl.segmenter import KIND
 
@@ -69,9 +72,13 @@ def score(arguments: argparse.Namespace, images: list, failures: list) -> tuple:
 
 def outline(arguments: argparse.Namespace, images: list, failures: list) -> tuple:
     """Ask a fine-tuned segmenter; what was written, and the name of its page."""
+    from mavl.checkpoint import CheckpointError
     from mavl.segmentation_files import PAGE, write_masks
     from mavl.segmenter import load
 
+    unused = [flag for flag in OF_SCORES if getattr(arguments, flag) not in (None, [])]
+    if unused:
+        raise CheckpointError(f"{arguments.model}: a fine-tuned segmenter takes no --{', no --'.join(unused)}")
     segmenter, findings = load(arguments.model), arguments.findings or ()
     return write_masks(segmenter, arguments.model, images, arguments.out, findings=findings, failures=failures), PAGE
 

@@ -21,6 +21,9 @@ COMMANDS = {
 }
 """Each is a module of mavl.prepare with `add_arguments(parser)` and `run(arguments) -> exit code`."""
 
+GO_ON = ("radgraph", "store")
+"""Those that go on after an interrupt."""
+
 
 @complain_in_one_line
 def main() -> int:
@@ -34,7 +37,11 @@ def main() -> int:
             module.add_arguments(command)
             command.set_defaults(run=module.run)
     arguments = parser.parse_args()
-    return arguments.run(arguments)
+    try:
+        return arguments.run(arguments)
+    except KeyboardInterrupt as interrupt:
+        hint = ["the same command goes on where it was"] if arguments.command in GO_ON else []
+        raise KeyboardInterrupt(*hint) from interrupt
 
 
 if __name__ == "__main__":

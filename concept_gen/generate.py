@@ -6,9 +6,9 @@
     python concept_gen/generate.py --out book.json --read-review sheet.md   # and back into the book
 
 Any OpenAI-compatible server. The key is taken from OPENAI_API_KEY; servers of one's own mostly need none. An answer
-costs about 1,400 tokens in and 200 out; `--dry-run` says how many are missing. Answers are kept as they come: a run
-that was stopped or killed and is started again asks only for the rest. Exit code: 0 when the book is complete, 1 when
-findings failed, 2 when the run could not go on, 130 after Ctrl-C.
+costs about 1,400 tokens in and 200 out; `--dry-run` says how many are missing, and of which findings. Answers are kept
+as they come: a run that was stopped or killed and is started again asks only for the rest. Exit code: 0 when the book
+is complete, 1 when findings failed, 2 when the run could not go on, 130 after Ctrl-C, 143 after SIGTERM.
 """
 
 import argparse
@@ -16,12 +16,12 @@ import sys
 from pathlib import Path
 
 from mavl.cli import complain_in_one_line, override_flags
-from mavl.concepts.names import read_names
+from mavl.concepts.names import counted, read_names
 from mavl.concepts.review import read_review, write_sheet
-from mavl.concepts.settings import FLAGS, ConceptSettings
-from mavl.config import load
+from mavl.concepts.settings import FLAGS, read_settings
 
 PROMPTS = Path(__file__).resolve().parent / "prompts"
+SHEET = "write a sheet of what is unreviewed in the book, or of the --names and --file, once they are in it"
 
 
 def parse() -> argparse.Namespace:
@@ -29,27 +29,30 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--names", nargs="+", default=[], help="findings, in the words of your choice")
     parser.add_argument("--file", type=Path, help="more of them, one a line, # before comments")
     parser.add_argument("--out", type=Path, required=True, help="book to write, or to add to")
-    parser.add_argument("--dry-run", action="store_true", help="only say how many calls and tokens it would take")
+    parser.add_argument(
+        "--dry-run", action="store_true", help="only say what it would ask, in how many calls and tokens"
+    )
     sheets = parser.add_mutually_exclusive_group()
-    sheets.add_argument("--review", type=Path, metavar="SHEET.md", help="write a sheet of what is unreviewed")
+    sheets.add_argument("--review", type=Path, metavar="SHEET.md", help=SHEET)
     sheets.add_argument("--read-review", type=Path, metavar="SHEET.md", help="read a ticked sheet back into the book")
     override_flags(parser, FLAGS)
     return parser.parse_args()
 
 
-def write_book(arguments: argparse.Namespace) -> int:
+def write_book(arguments: argparse.Namespace, names: list[str]) -> int:
     """Ask for what is missing; the exit code."""
     from mavl.concepts.client import Client  # openai takes a second; a mistyped name should not
     from mavl.concepts.generate import generate
     from mavl.concepts.plan import make_order, make_plan
     from mavl.concepts.prompts import read_prompts
 
-    names = read_names(arguments.names, arguments.file)
-    settings = load(ConceptSettings, None, arguments.overrides)
+    settings = read_settings(arguments.overrides)
     prompts = read_prompts(Path(settings.prompts or PROMPTS))
     order = make_order(settings, names, arguments.out, prompts)
     if arguments.dry_run:
-        print(f"{make_plan(order).estimate()}. Nothing was sent.")
+        plan = make_plan(order)
+        print(f"{plan.estimate()}. Nothing was sent.")
+        print(f"to ask: {', '.join(map(repr, plan.to_ask)) or 'nothing'}")
         return 0
     outcome = generate(order, Client(settings))
     for finding, reason in outcome.failed.items():
@@ -66,9 +69,13 @@ def main() -> None:
     if arguments.read_review:
         print(f"{read_review(arguments.out, arguments.read_review)}: {arguments.out}")
         return
-    code = write_book(arguments) if arguments.names or arguments.file or not arguments.review else 0
+    names, code = [], 0
+    if arguments.names or arguments.file or not arguments.review:
+        names = read_names(arguments.names, arguments.file)
+        code = write_book(arguments, names)
     if arguments.review and not arguments.dry_run:
-        print(f"{write_sheet(arguments.out, arguments.review)} findings to review: {arguments.review}")
+        written = write_sheet(arguments.out, arguments.review, names)
+        print(f"{counted(written, 'finding')} to review: {arguments.review}")
     sys.exit(code)
 
 

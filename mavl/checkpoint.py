@@ -95,6 +95,8 @@ def load(source: str | Path) -> Pretrained:
 def find(source: str | Path) -> Path:
     """The file or folder itself, or the folder that a hub id was downloaded to."""
     path = Path(source)
+    if not path.exists() and path.suffix == ".pth":  # a file that is meant, not a hub id: no need to ask the hub
+        raise CheckpointError(f"{source}: no such file")
     return path if path.exists() else _download(str(source))
 
 

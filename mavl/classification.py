@@ -1,6 +1,5 @@
 """Fine-tuning a classifier: settings -> for every seed a run folder with its best model, tested. SPEC §12."""
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import partial
@@ -24,18 +23,19 @@ from mavl.data.finetuning import (
     check_labels,
     counts,
     draw_splits,
+    label_train,
     read_labelled,
     write_images,
 )
 from mavl.data.loading import to_device
 from mavl.data.pictures import from_store
-from mavl.data.pretraining import bad_images, write_left_out
+from mavl.data.pretraining import bad_images, damaged_masks, write_left_out
 from mavl.data.splits import Split
 from mavl.data.transforms import Transform, eval_transform, train_transform
 from mavl.engine import predict
 from mavl.finetune import FinetuneError, assemble, run_seeds
 from mavl.finetune_settings import FinetuneClsSettings
-from mavl.initialise import InitError, Transfer, initialise, parts
+from mavl.initialise import InitError, Transfer, initialise, parts, write_transfers
 from mavl.losses import masked_bce_loss
 from mavl.metrics import best_f1, evaluate
 from mavl.progress import progress_bar
@@ -45,7 +45,7 @@ from mavl.run_folder import scalars
 from mavl.vocab import PRESENT, UNKNOWN
 
 KIND = "classifier"
-IMAGES, LEFT_OUT, STARTED_FROM, BEST = "images.csv", "left_out.json", "started_from.json", "best"
+IMAGES, LEFT_OUT, BEST = "images.csv", "left_out.json", "best"
 
 
 @dataclass(frozen=True)
@@ -115,16 +115,17 @@ def run(settings: FinetuneClsSettings, resume: bool = False) -> dict[int, Path] 
 
 
 def _run_seed(settings: FinetuneClsSettings, accelerator: Accelerator, folder: Path, resume: bool) -> None:
+    findings = settings.data.findings or load(Benchmark, Path(settings.data.benchmark)).findings
+    # before the data are read, since a checkpoint that does not fit should not take minutes to be told
+    model, arguments, transfers = build_model(settings, len(findings), accelerator)
     data = open_data(settings, accelerator.is_main_process)
     if accelerator.is_main_process:
         write_images(folder / IMAGES, data.splits, data.root)
         write_left_out(folder / LEFT_OUT, data.left_out)
+        write_transfers(folder, transfers)
     for note in data.notes:
         accelerator.print(note)
-    model, arguments, transfers = build_model(settings, len(data.splits["train"].findings), accelerator)
     task = Classification(model, arguments, data, settings)
-    if accelerator.is_main_process:
-        (folder / STARTED_FROM).write_text(json.dumps([vars(transfer) for transfer in transfers], indent=2) + "\n")
     size, augment = settings.model.image_size, settings.data.augment
     plain = eval_transform(size, data.benchmark.interpolation)
     augmented = train_transform(size, settings.data.min_crop, augment == "full", settings.data.augment_on == "device")
@@ -140,20 +141,23 @@ def open_data(settings: FinetuneClsSettings, progress: bool) -> RunData:
     benchmark = load(Benchmark, Path(settings.data.benchmark))
     root = settings.data.root or benchmark.root
     root = None if root is None else Path(root)
-    splits, policy = read_labelled(benchmark, settings.data, root)
-    drawn = draw_splits(splits, settings.data, settings.seed, root)
-    kept, left_out = {}, {}
+    listed, kept, left_out = {}, {}, {}
+    for name, split in read_labelled(benchmark, settings.data, root).items():
+        damaged = damaged_masks(split, settings.data.max_bad_share)
+        listed[name], left_out[name] = split.without(set(damaged)), list(damaged.values())
+    drawn = draw_splits(listed, settings.data, settings.seed, root)
     for name, split in drawn.splits.items():
         if settings.data.store:
             split = replace(split, stored=from_store(split.pictures(benchmark.equalize), settings.data.store, root))
         bad = bad_images(split.paths, split.rows, name, settings.data, progress, split.stored)
-        kept[name], left_out[name] = (split.without(set(bad)) if bad else split), list(bad.values())
+        kept[name], left_out[name] = split.without(set(bad)), [*left_out.get(name, []), *bad.values()]
+    kept["train"], policy = label_train(benchmark, settings.data, root, kept["train"])
     sizes = []
     for name, split in kept.items():
         patients = "" if split.groups is None else f" of {len(set(split.groups))} patients"
         sizes.append(f"{name} {len(split)}{patients}")
-    notes = [f"{benchmark.title}: images: {', '.join(sizes)}", *([policy] if policy else []), *drawn.notes]
-    notes += check_labels(kept, settings.train.monitor)
+    notes = [f"{benchmark.title}: images: {', '.join(sizes)}", *policy, *drawn.notes]
+    notes += check_labels(kept, settings.train.monitor, settings.data.data_pct)
     return RunData(benchmark, root, kept, notes, left_out)
 
 
@@ -161,17 +165,31 @@ def build_model(
     settings: FinetuneClsSettings, classes: int, accelerator: Accelerator
 ) -> tuple[Classifier, dict, list[Transfer]]:
     """The classifier, filled as `init` says, with its keyword arguments and what came from where."""
-    arguments = settings.model.model_dump(mode="json", exclude={"image_size"}) | {"classes": classes}
+    arguments = settings.model.model_dump(mode="json", exclude={"image_size"})
+    arguments |= {"layer4": settings.layer4, "classes": classes}
     model = Classifier(**arguments)
     transfers = initialise(model.backbone, settings.model.backbone, settings.init, accelerator)
-    if settings.model.linear_probe and len(transfers) == 1 and transfers[0].kept:
-        raise InitError(
-            f"model.linear_probe would see {transfers[0].source} only through what is drawn at random (the backbone's "
-            f"{parts(transfers[0].kept)}): set model.layer4 to false, or init.backbone to imagenet"
-        )
+    if settings.model.linear_probe and transfers and transfers[-1].kept:
+        _judge_probe(settings, transfers, accelerator)
     if settings.train.channels_last:
         model = model.to(memory_format=torch.channels_last)
     return model, arguments, transfers
+
+
+def _judge_probe(settings: FinetuneClsSettings, transfers: list[Transfer], accelerator: Accelerator) -> None:
+    """Of a probe whose checkpoint ends before its network does: InitError where the rest is random, else a sentence."""
+    last = transfers[-1]
+    same = last.backbone == settings.model.backbone
+    fix = "set model.layer4 to false" if same else f"set model.backbone to the checkpoint's, {last.backbone}"
+    if len(transfers) == 1:
+        raise InitError(
+            f"model.linear_probe would see {last.source} only through what is drawn at random (the backbone's "
+            f"{parts(last.kept)}): {fix}"
+        )
+    accelerator.print(
+        f"linear probe: {parts(last.kept)} of {transfers[0].source} stay frozen on top of {last.source}, a mixture "
+        f"that nobody trained; {fix} to probe the checkpoint alone"
+    )
 
 
 def assess(
@@ -235,7 +253,7 @@ def describe(task: Classification, state: Mapping, progress: Progress, transfers
         "seed": settings.seed,
         "data_pct": settings.data.data_pct,
         "model": str(folder / BEST),
-        "network": settings.model.model_dump(mode="json"),
+        "network": {"image_size": settings.model.image_size, **task.arguments},
         "started_from": list(map(str, transfers)) or ["nothing: drawn at random"],
         "train": counts(data.splits["train"]),
         "valid": counts(data.splits["valid"]),

@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 
 from mavl.data.splits import Split
-from mavl.finetune import RESULTS, mean_and_std, plus_minus
+from mavl.finetune import RESULTS, SUMMARY_TABLE, mean_and_std, plus_minus, write_summary
 from mavl.metrics import METRICS, ClassResult, Evaluation, Interval, evaluate
 
 if TYPE_CHECKING:
@@ -20,7 +20,6 @@ if TYPE_CHECKING:
     from mavl.backbones import Centres
 
 SCORES, TABLE, CURVES = "scores.csv", "results.csv", "training.png"
-SUMMARY, SUMMARY_TABLE = "summary.json", "summary.csv"
 BASELINE = "prevalence"
 MEAN = "mean"
 PLOTS = {
@@ -123,20 +122,6 @@ def summarize(folders: Mapping[int, Path]) -> dict:
     }
 
 
-def write_summary(summary: dict, folder: Path) -> None:
-    """The summary as JSON, and as a CSV with a row for each of its rows."""
-    from mavl.report import dump_json, write_rows
-
-    dump_json(summary, folder / SUMMARY)
-    rows = []
-    for name, figures in summary["rows"].items():
-        row: dict = {"name": name}
-        for metric, figure in figures.items():
-            row |= {f"{metric}_mean": figure["mean"], f"{metric}_std": figure["std"]}
-        rows.append(row)
-    write_rows(rows, folder / SUMMARY_TABLE)
-
-
 def seeds_table(summary: dict) -> "Table":
     """A row for each finding, their mean and the baseline: mean ± standard deviation over seeds, in percent."""
     from rich.box import SIMPLE_HEAD
@@ -166,7 +151,7 @@ def tell(folders: Mapping[int, Path], output_dir: Path) -> None:
     from mavl.report import table
 
     console, summary = Console(), summarize(folders)
-    write_summary(summary, output_dir)
+    write_summary(summary, summary["rows"], output_dir)
     if len(folders) > 1:
         console.print(seeds_table(summary))
     for folder in folders.values():

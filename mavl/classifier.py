@@ -23,8 +23,9 @@ class WholeResNet(ResNetBackbone):
 class Classifier(nn.Module):
     """One logit a class: images [B, 3, H, W] normalised -> logits [B, classes].
 
-    layer4: whether a ResNet is whole, or ends where the backbone of a MAVL of its name ends. linear_probe: the backbone
-    gets no gradient, and its BatchNorm statistics stay as they are.
+    layer4: whether a ResNet is whole, or ends where the backbone of a MAVL of its name ends. A pre-trained MAVL gives a
+    ResNet its stem and the layers it has itself, 1 to 3 or (`@layer2`) 1 and 2; the layers behind stay at their start.
+    linear_probe: the backbone gets no gradient, and its BatchNorm statistics stay as they are.
     """
 
     def __init__(

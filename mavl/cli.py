@@ -2,6 +2,7 @@
 
 import argparse
 import functools
+import io
 import json
 import os
 import sys
@@ -23,6 +24,9 @@ EVALUATION_FLAGS = {
     "output_dir": ("output_dir", str, "where the result folder is made"),
 }
 """The flags (name: config key, type, help) of every script that evaluates a benchmark."""
+
+INTERRUPTED = 130
+"""The exit code after Ctrl-C, as shells have it: 128 and the number of SIGINT."""
 
 
 class _Override(argparse.Action):
@@ -57,19 +61,54 @@ def evaluation_settings(schema: type[Settings], description: str, own_flags: dic
 
 
 def complain_in_one_line(main: Callable[[], int | None]) -> Callable[[], int]:
-    """The package's own errors end with their message alone and exit code 2; MAVL_TRACEBACK=1 shows the traceback.
+    """The package's own errors, and the system's about files, end with one line and exit code 2, Ctrl-C with 130.
 
-    Otherwise the exit code is what main returns, 0 for None.
+    MAVL_TRACEBACK=1 shows the traceback. Otherwise the exit code is what main returns, 0 for None. A KeyboardInterrupt
+    with a message says how to go on.
     """
 
     @functools.wraps(main)
     def wrapped() -> int:
+        _print_any_name()
         try:
             return main() or 0
-        except Exception as error:
-            if os.environ.get("MAVL_TRACEBACK") == "1" or type(error).__module__.partition(".")[0] != "mavl":
+        except KeyboardInterrupt as interrupt:
+            if os.environ.get("MAVL_TRACEBACK") == "1":
                 raise
-            print(f"error: {error}", file=sys.stderr)
+            print("; ".join(["interrupted", *map(str, interrupt.args)]), file=sys.stderr)
+            return INTERRUPTED
+        except Exception as error:
+            line = _one_line(error)
+            if line is None or os.environ.get("MAVL_TRACEBACK") == "1":
+                raise
+            print(f"error: {line}", file=sys.stderr)
             return 2
 
     return wrapped
+
+
+def _one_line(error: Exception) -> str | None:
+    """What to say of an error that needs no traceback; None for one that may be a bug."""
+    if type(error).__module__.partition(".")[0] == "mavl":
+        return str(error)
+    if isinstance(error, OSError) and error.errno is not None and error.strerror:  # those of the operating system
+        names = [os.fsdecode(name) for name in (error.filename, error.filename2) if isinstance(name, str | bytes)]
+        return ": ".join([" -> ".join(names), error.strerror] if names else [error.strerror])
+    return None
+
+
+def positive(text: str) -> int:
+    """The type of a flag that takes a whole number of at least 1."""
+    try:
+        number = int(text)
+    except ValueError:
+        number = 0
+    if number < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is no whole number of at least 1")
+    return number
+
+
+def _print_any_name() -> None:
+    """File names of bytes that are no text are printed as escapes, where Python would refuse to print them."""
+    if isinstance(sys.stdout, io.TextIOWrapper) and sys.stdout.errors == "strict":  # it may be anything that captures
+        sys.stdout.reconfigure(errors="backslashreplace")

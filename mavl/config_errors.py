@@ -39,7 +39,10 @@ def complaints(schema: type[BaseModel], invalid: ValidationError) -> dict[Keys, 
     """One line for each key that pydantic refused; the branches of a union are told as alternatives."""
     subjects: dict[Keys, str] = {}
     reasons: dict[Keys, dict[str, None]] = {}
-    for error in invalid.errors(include_url=False):
+    errors = invalid.errors(include_url=False)
+    for error in errors:
+        if error["type"] == "too_short" and any(_is_inside(other["loc"], error["loc"]) for other in errors):
+            continue  # pydantic counts the items that it accepted, and has told of the others
         keys, members = _follow(schema, error["loc"])
         kind, value = error["type"], error["input"]
         if kind in ("union_tag_invalid", "union_tag_not_found"):
@@ -62,6 +65,10 @@ def complaints(schema: type[BaseModel], invalid: ValidationError) -> dict[Keys, 
         keys: f"{subject}: ".removeprefix(": ") + " or ".join(reasons[keys]).replace(" or expected ", " or ")
         for keys, subject in subjects.items()
     }
+
+
+def _is_inside(location: tuple, outer: tuple) -> bool:
+    return len(location) > len(outer) and location[: len(outer)] == outer
 
 
 def _expectation(kind: str, message: str) -> str:

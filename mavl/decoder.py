@@ -11,6 +11,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 
+from mavl.dropout_attention import dropout_attention
+
 CROSS_ATTENTION_GAIN = 2.0
 """Looks that start nearly uniform stay so for long: with the usual narrow start, 20,000 phantoms sharpened nothing."""
 
@@ -50,8 +52,10 @@ class Attention(nn.Module):
 
     def attend(self, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
         """Fused: query [B, heads, n, d], key and value [B, heads, m, d] -> [B, n, D]."""
-        attended = F.scaled_dot_product_attention(query, key, value, dropout_p=self.dropout * self.training)
-        return self._join(attended)
+        dropout = self.dropout * self.training
+        if dropout and query.device.type == "cpu":  # where torch has no fused kernel with dropout
+            return self._join(dropout_attention(query, key, value, dropout))
+        return self._join(F.scaled_dot_product_attention(query, key, value, dropout_p=dropout))
 
     def attend_by(self, weights: Tensor, value: Tensor) -> Tensor:
         """The same by weights [B, heads, n, m] that `weigh` gave."""

@@ -25,6 +25,7 @@ from mavl.cpu import keep_freed_memory
 from mavl.data.loading import build_loader, to_device
 from mavl.progress import progress_bar
 from mavl.resume import Checkpoints, Progress
+from mavl.run_folder import CHECKPOINTS, LOG
 from mavl.settings import EngineSettings
 
 LARGER_IS_BETTER = {"valid_loss": False, "valid_auroc": True, "valid_dice": True}
@@ -86,10 +87,10 @@ class Fit:
         self.model, self.optimizer = accelerator.prepare(self.task.model, self.optimizer)
         self.progress = Progress(processes=accelerator.num_processes)
         accelerator.register_for_checkpointing(self.scheduler, self.progress)
-        self.checkpoints = Checkpoints(self.output_dir / "checkpoints", self.settings.keep)
+        self.checkpoints = Checkpoints(self.output_dir / CHECKPOINTS, self.settings.keep)
         if resume:
             self.checkpoints.restore(accelerator, self.progress)
-        self.log = Log(accelerator, self.output_dir / "log.jsonl", self.progress.step)
+        self.log = Log(accelerator, self.output_dir / LOG, self.progress.step)
         for epoch in range(self.progress.step // self.batches.steps_per_epoch, self.epochs):
             if self.settings.patience is not None and self.progress.stale >= self.settings.patience:
                 best = f"the best {self.settings.monitor} is that of step {self.progress.best_step}"

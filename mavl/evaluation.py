@@ -18,7 +18,7 @@ from mavl.books import read_books
 from mavl.config import load
 from mavl.data.benchmarks import Benchmark, Split, read_split, split_file
 from mavl.data.pictures import Files, Stored, from_store
-from mavl.data.pretraining import bad_images
+from mavl.data.pretraining import bad_images, damaged_masks
 from mavl.data.transforms import EvalTransform, eval_transform
 from mavl.engine import check_device, predict
 from mavl.inference import Reader
@@ -165,7 +165,8 @@ def open_split(settings: EvaluationSettings, benchmark: Benchmark, name: str) ->
 
 def without_bad_images(settings: EvaluationSettings, split: Split, show: bool) -> tuple[Split, list[str]]:
     """The split without its bad images and a line for each, or BadImagesError (`max_bad_share`)."""
-    bad = bad_images(split.paths, split.rows, split.name, settings, show, split.stored)
+    bad = damaged_masks(split, settings.max_bad_share)
+    bad |= bad_images(split.paths, split.rows, split.name, settings, show, split.stored)
     return (split.without(set(bad)) if bad else split), list(bad.values())
 
 

@@ -6,16 +6,19 @@ from pathlib import Path
 
 import numpy as np
 from accelerate import Accelerator
+from torch import nn
 from torch.utils.data import Dataset
 
 from mavl.data.loading import build_loader
 from mavl.data.pretraining import EpochBatches, Key
 from mavl.engine import Fit, Task, build_accelerator
 from mavl.finetune_settings import FinetuneSettings
+from mavl.initialise import check_sources
 from mavl.optim import build_optimizer, build_scheduler
 from mavl.run_folder import open_run_folder
 
 RESULTS = "results.json"
+SUMMARY, SUMMARY_TABLE = "summary.json", "summary.csv"
 
 
 class FinetuneError(RuntimeError):
@@ -43,6 +46,7 @@ def assemble(task: Task, train: Dataset, settings: FinetuneSettings, accelerator
     data, schedule = settings.data, settings.schedule
     processes, accumulation = accelerator.num_processes, settings.train.gradient_accumulation
     batch_size = max(1, min(data.batch_size, len(train) // (processes * accumulation)))
+    _check_batch_norm(task.model, batch_size, settings.model.image_size)
     per_step = batch_size * processes * accumulation
     rounds = max(1, math.ceil(schedule.min_steps * per_step / len(train)))
     batches = Rounds(len(train), rounds, batch_size, settings.seed, accelerator.process_index, processes, accumulation)
@@ -79,6 +83,18 @@ def assemble(task: Task, train: Dataset, settings: FinetuneSettings, accelerator
     )
 
 
+def _check_batch_norm(model: nn.Module, batch_size: int, image_size: int) -> None:
+    """FinetuneError where BatchNorm would get a single value a channel, which has no variance."""
+    model.train()
+    learns = any(isinstance(module, nn.modules.batchnorm._BatchNorm) and module.training for module in model.modules())
+    if learns and batch_size == 1 and image_size <= model.backbone.stride:
+        raise FinetuneError(
+            f"a batch of 1 image of {image_size} pixels leaves BatchNorm one value a channel (a grid cell takes "
+            f"{model.backbone.stride} pixels): raise data.batch_size (and data.data_pct, if few images are drawn) or "
+            "model.image_size"
+        )
+
+
 def run_seeds(
     settings: FinetuneSettings, resume: bool, run_seed: Callable[[FinetuneSettings, Accelerator, Path, bool], None]
 ) -> dict[int, Path]:
@@ -93,6 +109,8 @@ def run_seeds(
         accelerator = build_accelerator(settings.train, folders[seed], seed)
         if seed == settings.seeds[0]:
             with accelerator.main_process_first():
+                if todo:
+                    check_sources(settings.init)
                 if accelerator.is_main_process:
                     for each, folder in folders.items():
                         open_run_folder(folder, settings.of_seed(each), {}, resume)
@@ -106,6 +124,19 @@ def run_seeds(
         accelerator.free_memory()
     accelerator.end_training()
     return folders
+
+
+def write_summary(summary: dict, rows: Mapping[str, Mapping[str, dict]], folder: Path) -> None:
+    """The summary of the seeds as JSON, and its rows {name: {metric: mean_and_std}} as CSV."""
+    from mavl.report import dump_json, write_rows  # matplotlib and rich only where they are needed
+
+    dump_json(summary, folder / SUMMARY)
+    ends = ("mean", "std")
+    flat = [
+        {"name": name} | {f"{metric}_{end}": figure[end] for metric, figure in figures.items() for end in ends}
+        for name, figures in rows.items()
+    ]
+    write_rows(flat, folder / SUMMARY_TABLE)
 
 
 def mean_and_std(values: Sequence[float]) -> dict[str, float | list[float]]:

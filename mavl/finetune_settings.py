@@ -12,6 +12,7 @@ from mavl.settings import (
     NonNegativeFloat,
     NonNegativeInt,
     OptimizerSettings,
+    refuse_higher_rates,
 )
 
 Fraction = Annotated[float, Field(gt=0, lt=1)]
@@ -19,15 +20,17 @@ Policy = Literal["ignore", "zeros", "ones"]
 
 
 class FinetuneData(LoaderSettings):
-    """A benchmark YAML with train and test splits, and how much of its training split is used.
+    """A benchmark YAML with a train split, and how much of it is used.
 
     findings: those to train (all of the benchmark's when empty); data_pct: share of the training images, drawn by
-    patient and label; valid_share: of the training patients, drawn for validation where there is no such split.
+    patient and label; test_share, valid_share: of the training patients, drawn for testing (the same for every seed)
+    and then for validation, each where there is no such split.
     """
 
     benchmark: str
     findings: tuple[str, ...] = ()
     data_pct: Annotated[float, Field(gt=0, le=1)] = 1.0
+    test_share: Fraction = 0.2
     valid_share: Fraction = 0.1
     batch_size: PositiveInt = 256
 
@@ -87,6 +90,18 @@ class FinetuneSettings(Settings):
             raise ValueError(f"seeds must differ; given {', '.join(map(str, seeds))}")
         return seeds
 
+    @model_validator(mode="after")
+    def _rate_is_reached_and_never_climbs(self) -> Self:
+        schedule, lr = self.schedule, self.optimizer.lr
+        rates = {"min_lr": schedule.min_lr, "warmup_lr": schedule.warmup_lr}
+        refuse_higher_rates(lr, **rates, warms_up=schedule.warmup_epochs > 0)
+        if schedule.warmup_epochs > schedule.epochs and schedule.warmup_lr < lr:
+            raise ValueError(
+                f"schedule.warmup_epochs ({schedule.warmup_epochs}) above schedule.epochs ({schedule.epochs}), so that "
+                "the rate would never reach optimizer.lr: set warmup_epochs lower"
+            )
+        return self
+
     def of_seed(self, seed: int) -> Self:
         """The settings of the run of one seed."""
         return self.model_copy(update={"seeds": (seed,)})
@@ -106,9 +121,12 @@ class ClassificationData(FinetuneData):
 
 
 class ClassifierModel(FinetuneModel):
-    """layer4, linear_probe: as mavl.classifier.Classifier has them."""
+    """layer4, linear_probe: as mavl.classifier.Classifier has them.
 
-    layer4: bool = True
+    layer4: by default true, but for a linear probe of a checkpoint, which has no such layer.
+    """
+
+    layer4: bool | None = None
     linear_probe: bool = False
 
 
@@ -127,19 +145,24 @@ class FinetuneClsSettings(FinetuneSettings):
     html: bool = True
     output_dir: str = "runs/finetune_cls"
 
+    @property
+    def layer4(self) -> bool:
+        """model.layer4 as it is built."""
+        chosen = self.model.layer4
+        return not (self.model.linear_probe and self.init.checkpoint) if chosen is None else chosen
+
 
 class MaskFolder(Settings):
     """A folder of images and one of masks (mavl.data.folders), in place of a benchmark.
 
     suffix: what a mask's name has behind its image's; patient: a pattern with one (group) that finds the patient in an
-    image's path; test_share: of the patients, drawn for testing where there are no subfolders train and test.
+    image's path. Without subfolders train, valid and test all images are the train split.
     """
 
     images: str
     masks: str
     suffix: str = ""
     patient: str | None = None
-    test_share: Fraction = 0.2
 
 
 class SegmentationData(FinetuneData):

@@ -53,7 +53,7 @@ def heatmaps(
     bank: Bank,
     findings: Sequence[str],
     *,
-    aspects: Sequence[str] = GROUNDING_ASPECTS,
+    aspects: Sequence[str] | None = None,
     aggregation: str = "avg",
     layers: Sequence[int] = (),
 ) -> Tensor:
@@ -66,16 +66,19 @@ def heatmaps(
     return maps.amax(dim=2) if aggregation == "max" else maps.mean(dim=2)
 
 
-def used_aspects(known: Sequence[str], aspects: Sequence[str], aggregation: str) -> tuple[str, ...]:
+def used_aspects(known: Sequence[str], aspects: Sequence[str] | None, aggregation: str) -> tuple[str, ...]:
     """Those of the known aspects that make a map: of a model with one aspect that one, whatever is asked.
 
+    Where none are asked for they are its `default_aspects`.
     HeatmapError for an aggregation other than AGGREGATIONS.
     """
     if aggregation not in AGGREGATIONS:
         raise HeatmapError(unknown_name("aggregation", aggregation, AGGREGATIONS))
     if len(known) == 1:
         return tuple(known)
-    return (DESCRIPTION,) if aggregation == "global" else tuple(aspects)
+    if aggregation == "global":
+        return (DESCRIPTION,)
+    return default_aspects(known) if aspects is None else tuple(aspects)
 
 
 def default_aspects(known: Sequence[str]) -> tuple[str, ...]:

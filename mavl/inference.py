@@ -25,21 +25,22 @@ class Reader:
     """
 
     def __init__(self, model: MAVL, bank: Bank, findings: Sequence[str] | None = None, compile: bool = False):
-        wanted = bank.findings if findings is None else tuple(dict.fromkeys(findings))
+        self.model = folded(model)
+        self._forward = torch.compile(self.model) if compile else self.model
+        self._ask(bank, bank.findings if findings is None else findings)
+
+    def asking(self, bank: Bank, findings: Sequence[str] | None = None) -> "Reader":
+        """This reader with the same weights, not copied again, and other text: of the same findings or of others."""
+        other = copy(self)
+        other._ask(bank, self.bank.findings if findings is None else findings)
+        return other
+
+    def _ask(self, bank: Bank, findings: Sequence[str]) -> None:
+        wanted = tuple(dict.fromkeys(findings))
         self.rows = None if wanted == bank.findings else bank.index(wanted)
         self.bank = bank if self.rows is None else bank.select(wanted)
-        self.model = folded(model)
         self._vectors = bank.vectors
         self._queries: dict[torch.dtype | None, Queries] = {}
-        self._forward = torch.compile(self.model) if compile else self.model
-
-    def asking(self, bank: Bank) -> "Reader":
-        """This reader with the same weights, not copied again, and other text for the same findings."""
-        other = copy(self)
-        other.bank = bank.select(self.bank.findings)
-        other.rows = None if self.rows is None else bank.index(self.bank.findings)
-        other._vectors, other._queries = bank.vectors, {}
-        return other
 
     @torch.inference_mode()
     def __call__(self, images: Tensor, return_attention: bool = False) -> MAVLOutput:

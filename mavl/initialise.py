@@ -3,6 +3,7 @@
 Every tensor is accounted for: what was taken, what of the source was left, what of the network kept its former values.
 """
 
+import json
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +15,8 @@ from mavl import checkpoint
 from mavl.backbones import load_pretrained
 from mavl.settings import InitSettings
 
+STARTED_FROM = "started_from.json"
+
 
 class InitError(ValueError):
     """A source that does not fit the network; the message names both and what to change."""
@@ -21,9 +24,13 @@ class InitError(ValueError):
 
 @dataclass(frozen=True)
 class Transfer:
-    """What one source gave. Names of tensors: `taken` and `kept` (not in the source) of the network, `left` of it."""
+    """What one source gave. Names of tensors: `taken` and `kept` (not in the source) of the network, `left` of it.
+
+    backbone: the source's, by its name in mavl.backbones.
+    """
 
     source: str
+    backbone: str
     taken: list[str]
     left: list[str]
     kept: list[str]
@@ -32,6 +39,20 @@ class Transfer:
         kept = f"; {parts(self.kept)} not in it" if self.kept else ""
         left = f"left out {parts(self.left)}" if self.left else "nothing left out"
         return f"{self.source}: {len(self.taken)} tensors taken ({parts(self.taken)}), {left}{kept}"
+
+
+def check_sources(init: InitSettings) -> None:
+    """InitError where the settings name what is not there: at once, before data are read or a folder is made."""
+    if init.backbone not in ("imagenet", "none") and not Path(init.backbone).is_file():
+        raise InitError(f"init.backbone: {init.backbone}: no such file; set it to a file, imagenet or none")
+    if init.checkpoint:
+        try:
+            checkpoint.find(init.checkpoint)
+        except checkpoint.CheckpointError as error:
+            raise InitError(
+                f"init.checkpoint: {error}; name another by --checkpoint (./download.sh --only checkpoints fetches the "
+                "released ones), or start without any by --override init.checkpoint=null"
+            ) from error
 
 
 def initialise(backbone: nn.Module, name: str, init: InitSettings, accelerator: Accelerator) -> list[Transfer]:
@@ -44,7 +65,7 @@ def initialise(backbone: nn.Module, name: str, init: InitSettings, accelerator: 
     if init.backbone != "none":
         with accelerator.local_main_process_first():  # one download a node
             taken, left = load_pretrained(backbone, name, init.backbone)
-        transfers.append(Transfer(init.backbone, taken, left, []))
+        transfers.append(Transfer(init.backbone, name, taken, left, []))
     if init.checkpoint is not None:
         with accelerator.local_main_process_first():
             transfers.append(transfer_backbone(backbone, init.checkpoint))
@@ -61,12 +82,13 @@ def transfer_backbone(backbone: nn.Module, source: str | Path) -> Transfer:
     Of a ResNet these are the stem and layers 1 to 3, which may go into a whole ResNet, whose layer4 then keeps its
     values; of a ViT, all of it. InitError unless every tensor of the source's backbone has its place and shape here.
     """
-    pretrained = checkpoint.load(str(source)).model.state_dict()
+    loaded = checkpoint.load(str(source))
+    pretrained, name_of_source = loaded.model.state_dict(), loaded.about["model"].get("backbone", "resnet50")
     prefix = "backbone."
     given = {name.removeprefix(prefix): value for name, value in pretrained.items() if name.startswith(prefix)}
     own = backbone.state_dict()
     taken = [name for name in given if name in own]
-    fix = "set model.backbone to that of the checkpoint"
+    fix = f"set model.backbone to the checkpoint's, {name_of_source}"
     if not taken:
         raise InitError(f"{source}: none of its {len(given)} backbone tensors has a place in this backbone; {fix}")
     if homeless := [name for name in given if name not in own]:
@@ -80,7 +102,12 @@ def transfer_backbone(backbone: nn.Module, source: str | Path) -> Transfer:
         raise InitError(f"{source}: other shapes: {', '.join(misshapen[:5])} ({len(misshapen)}); {fix}")
     backbone.load_state_dict(given, strict=False)
     left = [name for name in pretrained if not name.startswith(prefix)]
-    return Transfer(str(source), taken, left, [name for name in own if name not in given])
+    return Transfer(str(source), name_of_source, taken, left, [name for name in own if name not in given])
+
+
+def write_transfers(folder: Path, transfers: Iterable[Transfer]) -> None:
+    """What came from where, into a run folder."""
+    (folder / STARTED_FROM).write_text(json.dumps([vars(transfer) for transfer in transfers], indent=2) + "\n")
 
 
 def parts(names: Iterable[str]) -> str:

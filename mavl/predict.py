@@ -9,11 +9,12 @@
 
 import os
 from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -38,6 +39,9 @@ from mavl.zero_shot import contrastive_probability, presence_probability
 
 TOP = 5
 """How many findings of an image are explained when none were named."""
+
+KEPT = 16
+"""How many sets of findings, the last ones asked for, stay ready to be asked again."""
 
 ImageSource = str | os.PathLike | Image.Image
 
@@ -165,22 +169,27 @@ class Predictor:
 
     def _bank(self, findings: tuple[str, ...]) -> Bank:
         new = tuple(name for name in findings if name not in self.vocabulary)
-        if new not in self._banks:
+
+        def build() -> Bank:
             settings = EvaluationSettings(
                 benchmark="none",
                 descriptions=tuple(map(str, self.wording.descriptions)),
                 aspects=tuple(map(str, self.wording.aspects)),
                 text_encoder=self.text_encoder,
             )
-            self._banks[new] = text_bank(settings, self.pretrained, new).to(self.device)
-        return self._banks[new]
+            return text_bank(settings, self.pretrained, new).to(self.device)
+
+        return _recent(self._banks, new, build)
 
     def _reader(self, question: Question) -> Reader:
-        """Of the model as it was when these findings were first asked for."""
-        if question.findings not in self._readers:
-            healthy = [name for name in HEALTHY if name in question.bank.findings]
-            self._readers[question.findings] = Reader(self.model, question.bank, [*question.findings, *healthy])
-        return self._readers[question.findings]
+        """Of the model as it was when it was first asked anything: all readers share that one copy."""
+
+        def build() -> Reader:
+            wanted = [*question.findings, *(name for name in HEALTHY if name in question.bank.findings)]
+            other = next(iter(self._readers.values()), None)
+            return other.asking(question.bank, wanted) if other else Reader(self.model, question.bank, wanted)
+
+        return _recent(self._readers, question.findings, build)
 
     def _decode_ahead(
         self, images: Iterable[ImageSource], batch_size: int, workers: int
@@ -231,6 +240,14 @@ class Predictor:
         return predictions
 
 
+def _recent(kept: dict[tuple[str, ...], Any], key: tuple[str, ...], build: Callable[[], Any]) -> Any:
+    """kept[key], built where it is not there; of more than KEPT the one that was asked for the longest ago goes."""
+    kept[key] = made = kept.pop(key) if key in kept else build()
+    if len(kept) > KEPT:
+        del kept[next(iter(kept))]
+    return made
+
+
 def load(
     source: str | os.PathLike,
     *,
@@ -250,8 +267,10 @@ def load(
     if finetuned.source_kind(source) in finetuned.KINDS:
         from mavl import predict_finetuned  # which stands on this module
 
-        if descriptions or aspects:
-            raise CheckpointError(f"{source}: a fine-tuned model has findings of its own and takes no books")
+        if descriptions or aspects or text_encoder:
+            raise CheckpointError(
+                f"{source}: a fine-tuned model has findings of its own and takes no books and no text encoder"
+            )
         return predict_finetuned.load(str(source), device)
     pretrained = checkpoint.load(str(source))
     return Predictor(str(source), pretrained, Wording(pretrained, descriptions, aspects), text_encoder, device)

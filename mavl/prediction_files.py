@@ -13,14 +13,14 @@ from PIL import Image
 from tqdm import tqdm
 
 from mavl import page
-from mavl.data.inputs import Failure, NoImageError
+from mavl.data.inputs import OVERLAYS, Failure, NoImageError
 from mavl.explain import Explanation
 from mavl.overlay import blend, colour_scale, overlay
 from mavl.predict import TOP, Prediction, Predictor, Question
 from mavl.progress import progress_bar
 from mavl.provenance import provenance
 
-CSV, JSON, PAGE, OVERLAYS = "predictions.csv", "predictions.json", "predictions.html", "overlays"
+CSV, JSON, PAGE = "predictions.csv", "predictions.json", "predictions.html"
 MANY = 8
 """More images than this get a progress bar, fewer a line each."""
 
@@ -90,10 +90,15 @@ class PredictionFiles:
         self.images = 0
         self._cases: list[dict] = []
         self._names: Counter[str] = Counter()
+        numbered: Counter[str] = Counter()
+        self._slugs = {finding: _apart(finding, numbered) for finding in question.findings}
+        self._stale: set[str] = set()
 
     def __enter__(self) -> "PredictionFiles":
         try:
             (self.folder / OVERLAYS).mkdir(parents=True, exist_ok=True)
+            if any(path.exists() for path in (self.folder / CSV, _part(self.folder / CSV))):
+                self._stale = {path.name for path in (self.folder / OVERLAYS).glob("*__*.png")}
             self._csv = _open(self.folder / CSV, newline="", errors="backslashreplace")
             self._json = _open(self.folder / JSON)
         except OSError as error:
@@ -111,6 +116,8 @@ class PredictionFiles:
         if kind is None:
             for name in (CSV, JSON):
                 _part(self.folder / name).replace(self.folder / name)
+            for name in self._stale:
+                (self.folder / OVERLAYS / name).unlink(missing_ok=True)
             html = self._page()
             (self.folder / PAGE).write_text(html, encoding="utf-8", errors="xmlcharrefreplace")
 
@@ -140,14 +147,13 @@ class PredictionFiles:
 
     def _draw(self, answer: Prediction) -> dict[str, str]:
         """Write the overlays; {finding: path under the folder}."""
-        stem = _slug(Path(answer.name).stem)
-        self._names[stem] += 1
-        if self._names[stem] > 1:
-            stem = f"{stem}~{self._names[stem]}"
+        stem = _apart(Path(answer.name).stem, self._names)
         asked = dict(zip(answer.findings, answer.asked, strict=True))
         written = {}
         for finding, explanation in answer.explanations.items():
-            written[finding] = f"{OVERLAYS}/{stem}__{_slug(finding)}.png"
+            name = f"{stem}__{self._slugs[finding]}.png"
+            self._stale.discard(name)
+            written[finding] = f"{OVERLAYS}/{name}"
             score = f"{100 * explanation.probability:.1f} %"
             drawn = overlay(answer.picture, explanation.heatmap, asked[finding], score, explanation.centres)
             drawn.save(self.folder / written[finding], compress_level=3)
@@ -258,8 +264,18 @@ def _without_aspect(sentence: str | None, aspect: str) -> str | None:
     return re.sub(rf"^{aspect}s?:\s*", "", sentence, flags=re.IGNORECASE)
 
 
+def _apart(name: str, seen: Counter[str]) -> str:
+    """A slug that none seen before has, in upper or lower case: the second of a kind ends in ~2, which no slug does."""
+    slug = _slug(name)
+    seen[slug.casefold()] += 1
+    count = seen[slug.casefold()]
+    return slug if count == 1 else f"{slug}~{count}"
+
+
 def _slug(name: str) -> str:
-    return re.sub(r"[^\w.-]+", "_", name)[:100]
+    """A part of a file name: 100 bytes at most, as two and an ending must fit 255; __ stands only between two."""
+    plain = re.sub(r"(?:[^\w.-]|_)+", "_", name)
+    return plain.encode()[:100].decode(errors="ignore").strip("_")
 
 
 def _part(path: Path) -> Path:

@@ -22,6 +22,7 @@ from mavl.data.pretraining import (
     write_left_out,
 )
 from mavl.engine import Fit, build_accelerator, predict
+from mavl.initialise import check_sources
 from mavl.losses import pretraining_losses
 from mavl.metrics import auroc
 from mavl.model import MAVL
@@ -94,6 +95,7 @@ def run(settings: PretrainSettings, resume: bool = False) -> Progress:
     accelerator = build_accelerator(settings.train, output_dir, settings.train.seed)
     books = read_books(settings.text.descriptions, settings.text.aspects if len(settings.model.aspects) > 1 else ())
     with accelerator.main_process_first():
+        check_sources(settings.init)
         if accelerator.is_main_process:
             open_run_folder(output_dir, settings, books.hashes, resume)
         bank = text_bank(settings, books, output_dir)
@@ -109,6 +111,9 @@ def run(settings: PretrainSettings, resume: bool = False) -> Progress:
         f"{len(bank.aspects)} aspects; {accelerator.num_processes} × {settings.data.batch_size} images a step, "
         f"{fit.batches.steps_per_epoch} steps an epoch, {fit.epochs} epochs, run folder {output_dir}"
     )
+    if settings.schedule.warmup_steps > (steps := fit.epochs * fit.batches.steps_per_epoch):
+        warmup = f"the warm-up of {settings.schedule.warmup_steps} steps is longer than the run of {steps}"
+        accelerator.print(f"{warmup}: the rate never reaches optimizer.lr; set schedule.warmup_steps lower")
     accelerator.init_trackers("mavl", config=scalars(settings))
     progress = fit.run(resume)
     accelerator.end_training()

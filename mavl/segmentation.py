@@ -21,7 +21,7 @@ from mavl.data.segmentation import (
 from mavl.engine import predict
 from mavl.finetune import FinetuneError, assemble, run_seeds
 from mavl.finetune_settings import FinetuneSegSettings
-from mavl.initialise import initialise
+from mavl.initialise import initialise, write_transfers
 from mavl.losses import dice_bce_loss
 from mavl.provenance import provenance
 from mavl.resume import Progress
@@ -70,16 +70,17 @@ def run(settings: FinetuneSegSettings, resume: bool = False) -> dict[int, Path] 
 
 
 def _run_seed(settings: FinetuneSegSettings, accelerator: Accelerator, folder: Path, resume: bool) -> None:
+    unet = UNet(settings.model.backbone)
+    transfers = initialise(unet.backbone, settings.model.backbone, settings.init, accelerator)  # before data are read
     data = open_data(settings.data, settings.seed, accelerator.is_main_process)
     if accelerator.is_main_process:
+        write_transfers(folder, transfers)
         write_images(folder / IMAGES, data.splits, data.root)
         write_left_out(folder / LEFT_OUT, data.left_out)
     accelerator.print("\n".join([f"{data.title}, {data.finding}, {_sizes(data)}", *data.notes]))
     size = settings.model.image_size
     plain = joint_eval_transform(size, data.interpolation)
     datasets = {name: data.dataset(name, plain) for name in data.splits}
-    unet = UNet(settings.model.backbone)
-    transfers = initialise(unet.backbone, settings.model.backbone, settings.init, accelerator)
     if settings.train.channels_last:
         unet = unet.to(memory_format=torch.channels_last)
     shown = {"image_size": size, "interpolation": data.interpolation, "equalize": data.equalize}

@@ -13,7 +13,7 @@ import pandas as pd
 
 from mavl.data.pictures import read_picture
 from mavl.data.segmentation import SegmentationDataset, resize_nearest
-from mavl.finetune import RESULTS, mean_and_std
+from mavl.finetune import RESULTS, SUMMARY_TABLE, mean_and_std, write_summary
 from mavl.intervals import Interval
 from mavl.page import REPORT
 from mavl.progress import progress_bar
@@ -25,7 +25,6 @@ if TYPE_CHECKING:
 
 MODEL, MEAN_MASK, NOTHING = "U-Net", "mean mask", "nothing"
 CASES, CURVES, TABLE = "cases.csv", "training.png", "results.csv"
-SUMMARY = "summary.json"
 PLOTS = {
     "loss (Dice + BCE)": {"training": "loss", "validation": "valid_loss"},
     "mean Dice on validation": {"all images": "valid_dice", "images with a mask": "valid_dice_positive"},
@@ -109,7 +108,7 @@ def read_results(folder: Path) -> tuple[dict, dict[str, Overlaps]]:
 
 
 def tell(folders: Mapping[int, Path], output_dir: Path) -> None:
-    """Print the results of {seed: run folder} and, of several, their means, which go into the folder's SUMMARY too."""
+    """Print the results of {seed: run folder}, of several their means, which the output folder keeps in any case."""
     from rich.console import Console
 
     from mavl import segmentation_report as report
@@ -119,15 +118,13 @@ def tell(folders: Mapping[int, Path], output_dir: Path) -> None:
         title = f"{about['title']}: {about['finding']}" + (f", seed {seed}" if len(told) > 1 else "")
         console.print(report.table(results, title, [about["baseline"]]))
         print(f"page: {folders[seed] / REPORT}\n")
+    means = summarize_seeds([results for _, results in told.values()])
     if len(told) > 1:
-        summary = summarize_seeds([results for _, results in told.values()])
         title = f"{about['title']}: {about['finding']}, mean ± standard deviation of {len(told)} seeds"
-        console.print(report.seeds_table(summary, title))
-        report.dump_json(
-            {"title": about["title"], "finding": about["finding"], "seeds": list(told), "predictions": summary},
-            output_dir / SUMMARY,
-        )
-        print(f"means over seeds: {output_dir / SUMMARY}")
+        console.print(report.seeds_table(means, title))
+    summary = {"title": about["title"], "finding": about["finding"], "seeds": list(told), "predictions": means}
+    write_summary(summary, means, output_dir)
+    print(f"summary: {output_dir / SUMMARY_TABLE}")
 
 
 def summarize_seeds(results: Sequence[Mapping[str, Overlaps]]) -> dict[str, dict[str, dict]]:

@@ -1,12 +1,12 @@
 """The schemas of the YAML configs: every key, its type, range and default, stated once."""
 
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
-from pydantic import Field, PositiveFloat, PositiveInt, field_validator
+from pydantic import Field, PositiveFloat, PositiveInt, field_validator, model_validator
 
 from mavl.config import Settings
 from mavl.variants import BUILT_IN
-from mavl.vocab import ASPECTS, FINDINGS, GROUNDING_ASPECTS, HEALTHY, unknown_name
+from mavl.vocab import ASPECTS, FINDINGS, HEALTHY, unknown_name
 
 Share = Annotated[float, Field(ge=0, le=1)]
 NonNegativeFloat = Annotated[float, Field(ge=0)]
@@ -127,6 +127,16 @@ class ScheduleSettings(Settings):
     warmup_stair: PositiveInt = 100
 
 
+def refuse_higher_rates(lr: float, *, min_lr: float, warmup_lr: float, warms_up: bool) -> None:
+    """ValueError where a schedule would climb over the optimizer's rate, at its end or in a warm-up."""
+    rates = {"schedule.min_lr": min_lr} | ({"schedule.warmup_lr": warmup_lr} if warms_up else {})
+    if above := [f"{key} ({rate:g})" for key, rate in rates.items() if rate > lr]:
+        raise ValueError(
+            f"{' and '.join(above)} above optimizer.lr ({lr:g}), so that the rate would climb over it: "
+            f"set at most {lr:g}"
+        )
+
+
 class EngineSettings(Settings):
     """What the engine reads, for any task.
 
@@ -181,6 +191,13 @@ class PretrainSettings(Settings):
             if finding not in FINDINGS:
                 raise ValueError(unknown_name("finding", finding, FINDINGS))
         return findings
+
+    @model_validator(mode="after")
+    def _rate_never_climbs(self) -> Self:
+        schedule = self.schedule
+        rates = {"min_lr": schedule.min_lr, "warmup_lr": schedule.warmup_lr}
+        refuse_higher_rates(self.optimizer.lr, **rates, warms_up=schedule.warmup_steps > 0)
+        return self
 
 
 class EvaluationSettings(Settings):
@@ -255,14 +272,14 @@ class ZeroShotSettings(EvaluationSettings):
 class GroundingSettings(EvaluationSettings):
     """zero_shot_ground.py.
 
-    map_aspects, aggregation: how the attention of a finding's aspects becomes its map (mavl.heatmaps); layers: those of
-    the decoder to take it from, counted from 0 (all when empty); map_size: side in pixels at which map and mask are
-    compared; alignment: "patches" puts each patch where it looks, "corners" stretches the grid over the image as the
-    release does (by default each as the protocol has it); gallery: how many of the best and of the worst cases are
-    shown; html: whether the result folder gets a page to look at.
+    map_aspects, aggregation: how the attention of a finding's aspects becomes its map (mavl.heatmaps; without
+    map_aspects its `default_aspects`); layers: those of the decoder to take it from, counted from 0 (all when empty);
+    map_size: side in pixels at which map and mask are compared; alignment: "patches" puts each patch where it looks,
+    "corners" stretches the grid over the image as the release does (by default each as the protocol has it); gallery:
+    how many of the best and of the worst cases are shown; html: whether the result folder gets a page to look at.
     """
 
-    map_aspects: Annotated[tuple[Literal[ASPECTS], ...], Field(min_length=1)] = GROUNDING_ASPECTS
+    map_aspects: Annotated[tuple[Literal[ASPECTS], ...], Field(min_length=1)] | None = None
     aggregation: Literal["avg", "max", "global"] = "avg"
     layers: tuple[NonNegativeInt, ...] = ()
     map_size: PositiveInt = 224

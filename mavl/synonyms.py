@@ -8,7 +8,7 @@ The table is `synonyms.yaml` beside this file.
 
 import re
 import unicodedata
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from functools import cache
 from pathlib import Path
 
@@ -35,19 +35,35 @@ def key(name: str) -> str:
 def resolve(name: str, *known: Iterable[str]) -> str:
     """The finding that `name` means, from the first collection of findings that has it, by its own name or a synonym.
 
-    UnknownFindingError when none has it.
+    Of several spellings in a collection the one given counts, or else the first. UnknownFindingError when none has it.
     """
     meant = _table().get(key(name))
-    groups = [{key(finding): finding for finding in findings} for findings in known]
+    groups = [list(findings) for findings in known]
     for findings in groups:
         for candidate in (name, meant):
-            if candidate is not None and key(candidate) in findings:
-                return findings[key(candidate)]
-    everything = {finding for findings in groups for finding in findings.values()}
+            if candidate is not None and (spelled := spellings(candidate, findings)):
+                return spelled[0]
+    everything = {finding for findings in groups for finding in findings}
     if meant is not None:
         raise UnknownFindingError(f"{name!r} means {meant!r}: " + unknown_name("finding", meant, everything))
     synonyms = [synonym for finding, names in _read().items() if finding in everything for synonym in names]
     raise UnknownFindingError(unknown_name("finding", name, [*sorted(everything), *synonyms]))
+
+
+def spellings(name: str, known: Iterable[str]) -> list[str]:
+    """The known names that differ from a name in spelling alone; only the name itself where it is among them."""
+    known, wanted = list(known), key(name)
+    return [name] if name in known else [each for each in known if key(each) == wanted]
+
+
+def meaning(name: str) -> str:
+    """The key of the finding that a name means: of its own, or of the one that it is a synonym of."""
+    return key(_table().get(key(name), name))
+
+
+def all_names() -> Iterator[tuple[str, str]]:
+    """(name, finding) of every synonym in the table."""
+    return ((name, finding) for finding, names in _read().items() for name in names)
 
 
 def _singular(word: str) -> str:
@@ -66,4 +82,4 @@ def _read() -> dict[str, list[str]]:
 @cache
 def _table() -> dict[str, str]:
     """{key of a synonym: finding}."""
-    return {key(synonym): finding for finding, synonyms in _read().items() for synonym in synonyms}
+    return {key(synonym): finding for synonym, finding in all_names()}

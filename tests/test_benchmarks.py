@@ -69,7 +69,7 @@ def positives(split) -> dict[str, int]:
 def test_every_benchmark_loads_under_its_own_name(name):
     chosen = released(name)
     assert chosen.name == name
-    assert "test" in chosen.splits
+    assert "test" in chosen.splits or name == "own_csv"  # of which fine-tuning draws one
     assert chosen.root is None or name == "phantom"  # only the demo's images have a place of their own
 
 

@@ -2,12 +2,14 @@
 
 import argparse
 import importlib
+import io
+import sys
 from pathlib import Path
 
 import pytest
 
 from mavl.bank import Bank
-from mavl.cli import EVALUATION_FLAGS, complain_in_one_line, override_flags
+from mavl.cli import EVALUATION_FLAGS, complain_in_one_line, override_flags, positive
 from mavl.config import ConfigError, load
 from mavl.data.grey import ImageError
 from mavl.engine import NonFiniteLossError
@@ -146,13 +148,72 @@ def test_the_traceback_is_shown_when_asked_for(monkeypatch, capsys):
     assert told(monkeypatch, capsys, error, traceback="0") == "error: a.png: no such file\n"
 
 
-@pytest.mark.parametrize("kind", [ValueError, KeyError, OSError, RuntimeError, ZeroDivisionError, KeyboardInterrupt])
+def test_an_error_of_the_system_is_one_line_that_names_the_file(monkeypatch, capsys, tmp_path):
+    with pytest.raises(OSError, match="No such file") as caught:
+        (tmp_path / "none" / "x.json").write_text("")
+    assert (
+        told(monkeypatch, capsys, caught.value) == f"error: {tmp_path / 'none' / 'x.json'}: No such file or directory\n"
+    )
+    assert told(monkeypatch, capsys, OSError(28, "No space left on device")) == "error: No space left on device\n"
+
+
+@pytest.mark.parametrize(
+    ("hint", "line"), [((), "interrupted\n"), (("--resume goes on",), "interrupted; --resume goes on\n")]
+)
+def test_an_interrupt_is_one_line_and_exit_code_130(monkeypatch, capsys, hint, line):
+    @complain_in_one_line
+    def main():
+        raise KeyboardInterrupt(*hint)
+
+    monkeypatch.delenv("MAVL_TRACEBACK", raising=False)
+    assert main() == 130
+    assert capsys.readouterr().err == line
+    monkeypatch.setenv("MAVL_TRACEBACK", "1")
+    with pytest.raises(KeyboardInterrupt):
+        main()
+
+
+@pytest.mark.parametrize(
+    ("command", "line"),
+    [("radgraph", "interrupted; the same command goes on where it was\n"), ("doctor", "interrupted\n")],
+)
+def test_the_commands_that_go_on_after_an_interrupt_say_so(script, monkeypatch, capsys, command, line):
+    def interrupted(arguments):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(f"mavl.prepare.{command}.run", interrupted)
+    words = {"radgraph": ["--graphs", "g.json", "--out", "out"], "doctor": ["--config", "c.yaml"]}[command]
+    monkeypatch.setattr("sys.argv", ["prepare_data.py", command, *words])
+    assert script("prepare_data").main() == 130
+    assert capsys.readouterr().err == line
+
+
+def test_a_positive_number_is_one():
+    assert positive("3") == 3
+    for text in ("0", "-3", "1.5", "many"):
+        with pytest.raises(argparse.ArgumentTypeError, match=f"'{text}' is no whole number of at least 1"):
+            positive(text)
+
+
+@pytest.mark.parametrize("kind", [ValueError, KeyError, OSError, RuntimeError, ZeroDivisionError])
 def test_errors_of_others_keep_their_traceback(monkeypatch, capsys, kind):
     with pytest.raises(kind, match="a bug"):
         told(monkeypatch, capsys, kind("a bug"))
     of_a_neighbour = type("Error", (ValueError,), {"__module__": "mavlib.errors"})
     with pytest.raises(of_a_neighbour):
         told(monkeypatch, capsys, of_a_neighbour())
+
+
+def test_any_file_name_can_be_printed(monkeypatch):
+    main = complain_in_one_line(lambda: print("q\udcff.png"))
+    content = io.BytesIO()
+    monkeypatch.setattr("sys.stdout", io.TextIOWrapper(content, encoding="utf-8", errors="strict"))
+    assert main() == 0
+    sys.stdout.flush()
+    assert content.getvalue() == b"q\\udcff.png\n"
+    monkeypatch.setattr("sys.stdout", captured := io.StringIO())  # which cannot be reconfigured
+    assert main() == 0
+    assert captured.getvalue() == "q\udcff.png\n"
 
 
 def test_a_script_that_ends_well_exits_with_0_and_keeps_its_name(capsys):

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import threading
 import time
+from dataclasses import replace
 from email.utils import formatdate
 from pathlib import Path
 
@@ -357,6 +358,9 @@ def test_an_ensemble_asks_for_what_is_missing_and_says_what_was_chosen(run, serv
     assert (made.samples, made.text_encoder) == (3, encoder)
     assert made.sample in (1, 2)
     assert run(["covid19"], ensemble=3, **arguments).calls == 0
+    other = str(draw_bert(tmp_path / "other bert", sentences, seed=1, width=32, layers=1))
+    assert run(["covid19"], ensemble=3, **arguments | {"text_encoder": other}).calls == 0  # chosen anew all the same
+    assert read_whole_book(tmp_path / "book.json").findings["covid19"].provenance.text_encoder == other
     assert run(["covid19"], ensemble=4, **arguments).calls == 1
     assert server.answered == {"covid19": 4}
 
@@ -399,10 +403,49 @@ def test_a_damaged_cache_is_named(run, server, tmp_path):
         run(["covid19"])
 
 
-def test_a_cache_that_cannot_be_written_ends_the_run(run, server, tmp_path):
+def test_nothing_is_asked_where_the_answers_could_not_be_kept(run, server, tmp_path):
     (tmp_path / "cache").write_text("a file")
+    with pytest.raises(
+        ConceptError, match=r"cache: cannot be written \(.*\); nothing was asked, choose another --cache"
+    ):
+        run()
+    assert not server.requests
+
+
+def test_nothing_is_asked_where_the_book_could_not_be_written(order, server, tmp_path):
+    (tmp_path / "folder").write_text("a file")
+    settings, ordered = order()
+    with pytest.raises(
+        ConceptError, match=r"folder: cannot be written \(.*\); nothing was asked, choose another --out"
+    ):
+        generate(replace(ordered, out=tmp_path / "folder" / "book.json"), Client(settings))
+    assert not server.requests
+
+
+def test_a_cache_that_fails_later_ends_the_run(run, server, tmp_path):
+    def spoil(reply):
+        (tmp_path / "cache").rmdir()
+        (tmp_path / "cache").write_text("a file")
+        answer(good(reply.finding))(reply)
+
+    server.script["rib fracture"] = [spoil]
     assert "cannot be written" in str(run(concurrency=1).fatal)
     assert len(server.requests) == 1
+
+
+def test_another_spelling_is_not_paid_again(run, server, tmp_path):
+    run(["rib fracture", "lung cyst"])
+    assert run(["Rib-Fractures", "lung_cyst", "covid19"]).calls == 1
+    assert findings(tmp_path) == ["rib fracture", "lung cyst", "covid19"]
+
+
+def test_a_rejected_entry_is_known_by_another_spelling_too(run, order, tmp_path):
+    run(["covid19"])
+    book = read_whole_book(tmp_path / "book.json")
+    thrown_out = {"covid19": (book.findings["covid19"],)}
+    book.model_copy(update={"findings": {}, "rejected": thrown_out}).write(tmp_path / "book.json")
+    [job] = make_plan(order(["Covid19"])[1]).jobs
+    assert (job.finding, job.sample) == ("covid19", 1)
 
 
 def test_an_estimate_sends_nothing_and_counts_what_is_missing(run, order, server):
@@ -412,7 +455,8 @@ def test_an_estimate_sends_nothing_and_counts_what_is_missing(run, order, server
     letters += 2 * [len(json.dumps(server.requests[0]["response_format"]["json_schema"]))]
     estimate = make_plan(more).estimate()
     assert estimate.startswith(f"2 calls to make, about {round(sum(letters) / 4):,} tokens in and ")
-    assert "1 findings in" in estimate
+    assert "1 finding in" in estimate
+    assert make_plan(more).to_ask == ["rib fracture", "lung cyst"]
     assert len(server.requests) == 1
 
 
@@ -440,7 +484,8 @@ def test_a_killed_run_started_again_asks_only_for_the_rest(start, server, tmp_pa
     assert server.asked == {name: 1 + (name in under_way) for name in names}
 
 
-def test_ctrl_c_waits_for_answers_under_way_and_writes_the_book(start, server, tmp_path):
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_signal_waits_for_answers_under_way_and_writes_the_book(start, server, tmp_path, number, code):
     stopped = threading.Event()
 
     def answer_then(reply):
@@ -452,12 +497,12 @@ def test_ctrl_c_waits_for_answers_under_way_and_writes_the_book(start, server, t
     while len(server.requests) < 2:
         assert process.poll() is None, process.communicate()
         time.sleep(0.02)
-    process.send_signal(signal.SIGINT)
+    process.send_signal(number)
     while "waiting for the answers under way" not in (line := process.stderr.readline()):
         assert line, process.communicate()
     stopped.set()
     out, err = process.communicate(timeout=60)
-    assert process.returncode == 130, err
+    assert process.returncode == code, err
     assert "Traceback" not in err
     assert out.startswith("2 of 3 findings are in the book (2 answers in this run")
     assert findings(tmp_path) == NAMES[:2]
@@ -500,5 +545,21 @@ def test_the_script_ends_with_one_line_and_its_exit_code(server, tmp_path, monke
     monkeypatch.setattr(sys, "argv", [str(SCRIPT), *arguments, "--dry-run"])
     with pytest.raises(SystemExit, match=r"^0$"):
         runpy.run_path(str(SCRIPT))["main"]()
-    assert capsys.readouterr().out.startswith("3 calls to make, about ")
+    first, second = capsys.readouterr().out.splitlines()
+    assert first.startswith("3 calls to make, about ")
+    assert second == "to ask: 'rib fracture', 'covid19', 'lung cyst'"
     assert len(server.requests) == 1
+
+
+def test_a_sheet_of_named_findings_holds_these_alone(run, server, tmp_path, monkeypatch, capsys):
+    run()
+    files = ["--out", str(tmp_path / "book.json"), "--cache", str(tmp_path / "cache")]
+    sheet = tmp_path / "sheet.md"
+    arguments = ["--names", "Covid19", "--base-url", server.url, "--model", "tiny", "--review", str(sheet), *files]
+    monkeypatch.setattr(sys, "argv", [str(SCRIPT), *arguments])
+    with pytest.raises(SystemExit, match=r"^0$"):
+        runpy.run_path(str(SCRIPT))["main"]()
+    out = capsys.readouterr().out
+    assert out.startswith("1 of 1 finding is in the book (0 answers in this run")
+    assert f"1 finding to review: {sheet}" in out
+    assert [line for line in sheet.read_text().splitlines() if line.startswith("## ")] == ["## covid19"]

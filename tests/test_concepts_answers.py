@@ -12,12 +12,13 @@ from mavl.concepts.answers import AnswerError, Checker
 from mavl.concepts.book import Entry, Provenance
 from mavl.concepts.ensemble import choose, most_central
 from mavl.concepts.files import ConceptError
-from mavl.concepts.names import NameListError, read_names
+from mavl.concepts.known import diagnoses, without_ordinary
+from mavl.concepts.names import NameListError, as_spelled_in, counted, read_names
 from mavl.concepts.prompts import FILES, PromptError, read_prompts
-from mavl.concepts.settings import ConceptSettings
+from mavl.concepts.settings import ConceptSettings, read_settings
 from mavl.config import ConfigError, load
 from mavl.text import TextEncoder, draw_bert
-from mavl.vocab import ASPECTS, FINDINGS
+from mavl.vocab import ASPECTS
 
 PROMPTS = Path(__file__).resolve().parents[1] / "concept_gen" / "prompts"
 OTHERS = ("pneumothorax", "pulmonary fibrosis", "lung abscess")
@@ -43,7 +44,9 @@ def test_a_good_answer_is_tidied_and_read_in_the_order_of_the_aspects():
     assert (lines["border"], lines["fluid"]) == ("sharp broken ends", "no fluid")
 
 
-@pytest.mark.parametrize("wrapped", ["```\nJSON\n```", "<think>{it}</think>\nJSON", "Here it is: JSON. And now?"])
+@pytest.mark.parametrize(
+    "wrapped", ["```\nJSON\n```", "<think>{it}</think>\nJSON", "Here it is: JSON. And now?", "JSON {that is all}"]
+)
 def test_json_is_found_in_what_weak_models_put_around_it(wrapped):
     answer = json.dumps(good("rib fracture"))
     assert Checker().read(wrapped.replace("JSON", answer), "rib fracture")["border"] == good("rib fracture")["border"]
@@ -66,6 +69,13 @@ def test_the_name_may_be_spelled_otherwise():
         ({"texture": "As an AI I see none"}, '"texture" says "As an AI"; say firmly what is seen'),
         ({"texture": "may or may not be fine"}, '"texture" says "may"; say firmly what is seen'),
         ({"texture": "consult a radiologist"}, '"texture" says "consult"; say firmly what is seen'),
+        ({"texture": "it could appear fine"}, '"texture" says "could"; say firmly what is seen'),
+        ({"texture": "possibly fine"}, '"texture" says "possibly"; say firmly what is seen'),
+        ({"texture": "potentially fine"}, '"texture" says "potentially"; say firmly what is seen'),
+        ({"texture": "likely fine"}, '"texture" says "likely"; say firmly what is seen'),
+        ({"texture": "nonspecific grain"}, '"texture" says "nonspecific"; say firmly what is seen'),
+        ({"texture": "fine, not medical advice"}, '"texture" says "medical advice"; say firmly what is seen'),
+        ({"texture": "Not visible on a film"}, '"texture" says "Not visible"; say firmly what is seen'),
         ({"border": "same words", "shape": "Same words."}, '"border" and "shape" hold the same words'),
         ({"border": "Small teardrop beside the trachea."}, '"border" is copied from an example'),
         ({"border": "The pneumothorax has a thin edge"}, '"border" describes "pneumothorax" instead of "rib fracture"'),
@@ -74,6 +84,48 @@ def test_the_name_may_be_spelled_otherwise():
 )
 def test_each_flaw_is_named(changed, problem):
     assert problems(**changed) == (problem,)
+
+
+LEAKS = {
+    "is": "A pneumothorax is air between the lung and the chest wall that pushes the lung to the hilum.",
+    "with": "Pneumothorax with a thin white pleural line and a black strip without vessels beside it.",
+    "dash": "Pneumothorax - air between the lung and the chest wall that pushes the lung to the hilum.",
+    "in": "In pneumothorax, air lies between the lung and the chest wall and pushes the lung to the hilum.",
+    "synonym": "A pleural effusion is fluid between the lung and the chest wall, white and level at its top.",
+    "of the books": "Tuberculosis: patches with cavities in the upper lobes and chalk-white spots beside them.",
+    "more than a disease": "Interstitial lung disease: a net of fine lines spreads from the bases through both lungs.",
+}
+
+
+@pytest.mark.parametrize("line", LEAKS.values(), ids=LEAKS)
+def test_a_finding_that_nobody_named_is_not_described_in_its_place(line):
+    answer = json.dumps(good("pneumopericardium", description=line))
+    assert Checker().read(answer, "pneumopericardium")
+    with pytest.raises(AnswerError, match=r'"description" describes ".*" instead of "pneumopericardium"'):
+        Checker(known=diagnoses()).read(answer, "pneumopericardium")
+
+
+@pytest.mark.parametrize(
+    ("finding", "changed"),
+    [
+        ("pneumopericardium", {"border": "Air has a thin rim around the heart"}),
+        ("pneumopericardium", {"other": "unlike a pneumothorax, it never reaches the apex"}),
+        ("pneumopericardium", {"other": "pneumothorax is absent, pleural effusion is small"}),
+        ("lung abscess", {"border": "The cavity has a ragged inner wall"}),
+        ("lung abscess", {"fluid": "pleural effusion with a blunt angle beside it"}),
+        ("metastases", {"patterns": "Multiple nodules: more at the bases"}),
+        ("pneumocystis pneumonia", {"patterns": "Ground-glass opacities with spared outer lung"}),
+        ("tension pneumothorax", {"border": "Pneumothorax with a pleural line far inside"}),
+        ("rib fracture", {"border": "The fracture has a step in its cortex"}),
+        ("enlarged heart", {"border": "Cardiomegaly is bounded by a smooth left border"}),
+    ],
+)
+def test_ordinary_words_and_ones_own_name_are_no_other_findings(finding, changed):
+    assert Checker(known=diagnoses()).read(json.dumps(good(finding, **changed)), finding)
+
+
+def test_a_run_that_asks_for_air_may_speak_of_it():
+    assert without_ordinary({"air", "free", "mass", "pneumothorax", "lung abscess"}) == {"pneumothorax", "lung abscess"}
 
 
 def test_all_flaws_are_named_at_once():
@@ -99,11 +151,11 @@ def test_values_must_be_text():
 
 
 def test_this_projects_books_keep_the_rules():
-    """No more is asked of a model than what is in the books. Words of reports, such as air, are no other findings."""
+    """No more is asked of a model than what is in the books, each entry against the names of all others."""
     folder = PROMPTS.parent / "books"
     descriptions, aspects = (json.loads((folder / f"{name}.json").read_text()) for name in ("descriptions", "aspects"))
-    checker = Checker([name for name in descriptions if name not in FINDINGS])
     for finding, description in descriptions.items():
+        checker = Checker(without_ordinary(set(descriptions) - {finding}), (), diagnoses())
         lines = dict(line.split(": ", 1) for line in aspects[finding])
         checker.read(json.dumps({"finding": finding, "description": description} | lines), finding)
 
@@ -176,6 +228,18 @@ def test_names_that_cannot_be_asked_for(names, complaint):
         read_names(names, None)
 
 
+def test_names_are_spelled_as_in_the_book():
+    book = Path("book.json")
+    assert as_spelled_in(book, ["r1", "R 2"], ["R1", "r-2", "new"]) == ["r1", "R 2", "new"]
+    assert as_spelled_in(book, ["r1", "R1"], ["R1"]) == ["R1"]
+    with pytest.raises(NameListError, match=r"'the r1' is spelled 'r1' and 'R1' in book\.json"):
+        as_spelled_in(book, ["r1", "R1"], ["the r1"])
+
+
+def test_one_is_singular():
+    assert (counted(0, "call"), counted(1, "call"), counted(2, "call")) == ("0 calls", "1 call", "2 calls")
+
+
 def test_a_file_that_is_no_text_is_named(tmp_path):
     (tmp_path / "names.xls").write_bytes(b"\xd0\xcf\x11\xe0")
     with pytest.raises(ConceptError, match=r"names\.xls: not UTF-8 text"):
@@ -208,6 +272,12 @@ def test_the_odd_answer_out_is_not_chosen(tmp_path):
     sentences = [sentence for entry in entries for sentence in (entry.description, *entry.aspects)]
     encoder = TextEncoder(str(draw_bert(tmp_path, sentences, seed=0, width=32, layers=1)))
     assert choose(entries, encoder) in (1, 2)
+
+
+def test_a_missing_model_names_its_flag():
+    with pytest.raises(ConceptError, match=r"^no model to ask: give --model"):
+        read_settings(["temperature=0.5"])
+    assert read_settings(['model="tiny"']).model == "tiny"
 
 
 def test_an_ensemble_of_equal_answers_is_refused():

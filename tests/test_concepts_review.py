@@ -74,6 +74,44 @@ def test_a_sheet_without_ticks_changes_nothing(book, sheet):
     assert book.read_bytes() == before
 
 
+@pytest.mark.parametrize("mark", ["[v]", "[\u2713]", "[ X ]", r"\[x\]"])
+def test_ticks_that_are_plain_enough(book, sheet, mark):
+    sheet.sign()
+    sheet.tick("covid19", ACCEPT, mark)
+    assert read_review(book, sheet.path).accepted == ["covid19"]
+
+
+def test_a_bullet_without_a_space(book, sheet):
+    sheet.sign()
+    sheet.replace(f"- [ ] {REJECT}", f"-[ ] {REJECT}")
+    sheet.tick("covid19", REJECT)
+    assert read_review(book, sheet.path).rejected == ["covid19"]
+
+
+def test_a_line_may_hold_what_looks_like_a_fingerprint(book, tmp_path):
+    whole = read_whole_book(book)
+    odd = Entry.of(good("covid19", other="so says <!-- text abc --> within"), whole.findings["covid19"].provenance)
+    whole.model_copy(update={"findings": {"covid19": odd}}).write(book)
+    sheet = Sheet(tmp_path / "odd.md")
+    write_sheet(book, sheet.path)
+    sheet.sign()
+    sheet.tick("covid19", ACCEPT)
+    assert read_review(book, sheet.path).accepted == ["covid19"]
+
+
+def test_an_aspect_before_an_edit_is_not_doubled(book, sheet):
+    sheet.sign()
+    sheet.tick("covid19", EDIT)
+    sheet.replace("border that only covid19 has on a film", "border: jagged and torn")
+    read_review(book, sheet.path)
+    assert read_whole_book(book).findings["covid19"].aspects[0] == "border: jagged and torn"
+
+
+def test_a_sheet_of_some_findings_holds_no_others(book, tmp_path):
+    assert write_sheet(book, tmp_path / "one.md", ["Covid19", "not there"]) == 1
+    assert re.findall("^## (.*)", (tmp_path / "one.md").read_text(), re.MULTILINE) == ["covid19"]
+
+
 def test_what_was_reviewed_is_not_asked_again(book, sheet, tmp_path):
     sheet.sign()
     sheet.tick("covid19", ACCEPT)
@@ -96,7 +134,25 @@ def twice(sheet):
     sheet.path.write_text(sheet.path.read_text() + "\n## covid19\n")
 
 
+def edit_covid(words):
+    def fill(sheet):
+        sheet.sign()
+        sheet.tick("covid19", EDIT)
+        sheet.replace("shape that only covid19 has on a film", words)
+
+    return fill
+
+
 UNCLEAR = {
+    "odd sign": (lambda sheet: sheet.tick("covid19", ACCEPT, "[?]"), r"'covid19' has a row that is .* accept as it"),
+    "no bracket": (
+        lambda sheet: sheet.replace(f"[ ] {REJECT}", f"x {REJECT}"),
+        "has a row that is neither .* x reject",
+    ),
+    "no box": (lambda sheet: sheet.replace(f"- [ ] {ACCEPT}", f"(x) {ACCEPT}"), "has a row that is neither"),
+    "no finding": (lambda sheet: sheet.path.write_text("Reviewer: Dr. Roe\n"), "no finding stands in it"),
+    "edit too short": (edit_covid("round"), "'covid19' \"shape\" has 1 word; write 2 to 25"),
+    "edit too long": (edit_covid("round " * 26), "'covid19' \"shape\" has 26 words; write 2 to 25"),
     "no name": (lambda sheet: sheet.tick("covid19", ACCEPT), "the reviewer's name is missing"),
     "no date": (lambda sheet: sheet.sign(day="yesterday"), "the date 'yesterday' is not as 2026-01-31"),
     "two boxes": (

@@ -21,7 +21,7 @@ from mavl.prepare import doctor, doctor_exam
 from mavl.prepare.doctor_exam import elsewhere, examine, spread
 from mavl.prepare.doctor_images import SIDE, lightness_outside, look
 from mavl.prepare.doctor_plan import read_plan
-from mavl.prepare.doctor_report import KINDS
+from mavl.prepare.doctor_report import KINDS, Diagnosis, write_json
 
 ROOT = Path(__file__).resolve().parents[1]
 BUILDERS = {"lists": planted.lists, "boxes": planted.boxes, "mimic": planted.mimic, "masks": planted.masks}
@@ -188,6 +188,47 @@ def test_the_command_tells_people_and_machines_and_exits_by_what_it_found(clean,
     assert told["splits"]["train"]["images"] == told["splits"]["train"]["groups"] == 10
     assert (run(*arguments, "--ignore", "missing_image"), json.loads(report.read_text())["clean"]) == (0, True)
     assert "nothing to mend" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("flag", ["--limit", "--workers"])
+def test_numbers_that_would_look_at_nothing_are_refused(flag, capsys):
+    for number in ("-3", "0"):
+        with pytest.raises(SystemExit) as caught:
+            run("--config", "c.yaml", flag, number)
+        assert caught.value.code == 2
+        assert f"argument {flag}: '{number}' is no whole number of at least 1" in capsys.readouterr().err
+
+
+def test_json_that_cannot_be_written_is_told_before_anything_is_examined(clean, tmp_path, monkeypatch):
+    monkeypatch.setattr(doctor, "examine", lambda *_: pytest.fail("the data are examined"))
+    (tmp_path / "file").touch()
+    for path, reason in {tmp_path / "file" / "x.json": "cannot be written", tmp_path: "is a folder"}.items():
+        with pytest.raises(ValueError, match=f"--json {path}: {reason}"):
+            run("--config", clean / "lists" / "lists.yaml", "--json", path)
+
+
+def test_what_was_found_is_shown_though_the_json_cannot_be_written(clean, monkeypatch, capsys):
+    def full(*_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(doctor, "write_json", full)
+    with pytest.raises(OSError, match="No space"):
+        run("--config", clean / "lists" / "lists.yaml", "--json", clean / "x.json")
+    assert "nothing to mend" in capsys.readouterr().out
+
+
+def test_a_name_that_is_no_text_is_written_as_json(tmp_path):
+    diagnosis = Diagnosis("c.yaml", "benchmark", None)
+    diagnosis.found.add("missing_image", "q\udcff.png")
+    write_json(diagnosis, tmp_path / "x.json")
+    assert json.loads((tmp_path / "x.json").read_text())["found"][0]["items"][0]["text"] == "q\udcff.png"
+
+
+def test_a_list_that_cannot_be_used_is_named(clean, tmp_path):
+    shutil.copytree(clean / "lists", tmp_path / "data")
+    (tmp_path / "data" / "valid.csv").write_text("")
+    diagnosis = examine(read_plan(clean / "lists" / "lists.yaml", tmp_path / "data"), "lists", 1, None, False)
+    assert diagnosis.found.items["split_file"] == [("valid.csv: the file is empty", None)]
 
 
 def test_what_cannot_be_done_is_one_line_and_exit_code_2(tmp_path):

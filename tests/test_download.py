@@ -247,6 +247,14 @@ def test_a_file_that_is_gone_is_not_asked_for_again_and_again(tmp_path, github):
     assert len([path for path, _ in github.asked if path == f"/raw/{SPLIT}"]) == 1
 
 
+def test_a_server_that_is_not_reached_is_told_from_one_that_refuses(tmp_path, github):
+    unreached = download(tmp_path, "--only", "splits").stderr
+    assert "could not be had from http://127.0.0.1:1/tree?recursive=1; curl said why above" in unreached
+    assert "an hour" not in unreached
+    github.RequestHandlerClass = type("Refusing", (GitHub,), {"do_GET": lambda self: self.send_error(403)})
+    assert "it answers 60 questions an hour" in download(tmp_path, "--only", "splits", server=github).stderr
+
+
 CHECKPOINT, LABELS = b"PK weights " * 100, b"\x93NUMPY labels " * 100
 DRIVE = {"id1": ("runs/checkpoint_full_46.pth", CHECKPOINT), "id2": ("landmark_observation_adj_mtx.npy", LABELS)}
 
@@ -296,6 +304,8 @@ def test_a_changed_checkpoint_is_found_on_the_second_run(tmp_path, drive):
     ("arguments", "message"),
     [
         (["--only", "images"], "error: --only images: expected data, checkpoints, books or splits"),
+        (["--only", ""], "error: --only needs a value (./download.sh --help)"),
+        (["--only", " "], "error: --only needs a value (./download.sh --help)"),
         (["--all"], "error: unknown argument --all (./download.sh --help)"),
     ],
 )

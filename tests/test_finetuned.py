@@ -163,6 +163,8 @@ def test_findings_it_was_not_trained_on_and_books_are_refused(folder):
         predictor.question("hernia")
     with pytest.raises(CheckpointError, match="has findings of its own and takes no books"):
         mavl.load(folder, descriptions=["books.json"])
+    with pytest.raises(CheckpointError, match="and no text encoder"):
+        mavl.load(folder, text_encoder="bert")
 
 
 def test_files_of_a_prediction(folder, films, tmp_path):

@@ -6,9 +6,11 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
+from mavl.classification import open_data
 from mavl.data.benchmarks import Benchmark
 from mavl.data.finetuning import (
     FinetuneDataError,
@@ -16,11 +18,12 @@ from mavl.data.finetuning import (
     check_labels,
     counts,
     draw_splits,
+    label_train,
     read_labelled,
     write_images,
 )
 from mavl.data.splits import Split
-from mavl.finetune_settings import ClassificationData
+from mavl.finetune_settings import ClassificationData, FinetuneClsSettings
 
 ROOT = Path("/data")
 
@@ -123,9 +126,23 @@ def test_shares_are_said_and_other_seeds_draw_others():
     assert seeds[0].notes[0].startswith("10 % of train: 10 of 100 patients drawn by seed 0")
 
 
-def test_a_missing_test_split_is_an_error():
-    with pytest.raises(FinetuneDataError, match="no test split"):
-        draw_splits({"train": split("train", ["1"])}, settings(), 0, ROOT)
+def test_a_missing_test_split_is_drawn_once_and_for_all_seeds():
+    groups = [str(i // 2) for i in range(40)]  # 20 patients with two images
+    labels = [[int(i < 10)] for i in range(40)]  # 5 of them present
+    runs = [draw_splits({"train": split("train", groups, labels)}, settings(), seed, ROOT) for seed in (0, 1)]
+    test = runs[0].splits["test"]
+    assert (len(test), test.labels.sum(), test.name) == (8, 2, "test")  # a fifth: one patient of the 5, 3 of the 15
+    assert test.groups == runs[1].splits["test"].groups
+    assert runs[0].splits["valid"].groups != runs[1].splits["valid"].groups
+    assert runs[0].notes == [
+        "no test split: 8 images of 4 of 20 training patients drawn for it, the same ones for every seed",
+        "no validation split: 4 images of 2 of 16 training patients drawn for it by seed 0",
+    ]
+
+
+def test_a_missing_training_split_is_an_error():
+    with pytest.raises(FinetuneDataError, match="no train split"):
+        draw_splits({"test": split("test", ["1"])}, settings(), 0, ROOT)
 
 
 # Labels ---------------------------------------------------------------------------------------------------------------
@@ -151,8 +168,10 @@ def test_policies(unlabelled, uncertain, expected):
     assert changed.labels.tolist() == expected
     assert given_labels.labels.tolist() == LABELS
     meaning = {"ignore": "left out of the loss", "zeros": "counted as absent", "ones": "counted as present"}
+    guessed = "" if unlabelled == uncertain == "ignore" else "; in validation and test they stay unknown"
     assert said == (
         f"of 6 training labels 1 (16.7 %) are blank, {meaning[unlabelled]}; 2 (33.3 %) are -1, {meaning[uncertain]}"
+        + guessed
     )
 
 
@@ -169,30 +188,64 @@ def test_chexperts_blanks_and_minus_ones_are_told_apart_in_train_alone(tmp_path)
         groups={"pattern": r"p(\d+)"},
         labels={"kind": "columns", "columns": {"cardiomegaly": "Cardiomegaly", "edema": "Edema"}},
     )
-    splits, said = read_labelled(benchmark, settings(unlabelled="zeros", uncertain="ones"), tmp_path)
-    assert splits["train"].labels.tolist() == [[1, 0], [1, 0], [0, 1], [0, 1]]
+    data = settings(unlabelled="zeros", uncertain="ones")
+    splits = read_labelled(benchmark, data, tmp_path)
+    train, [said] = label_train(benchmark, data, tmp_path, splits["train"])
+    assert train.labels.tolist() == [[1, 0], [1, 0], [0, 1], [0, 1]]
     assert splits["test"].labels.tolist() == [[1, -1], [0, 1]]
     assert said == (
-        "of 8 training labels 2 (25.0 %) are blank, counted as absent; 2 (25.0 %) are -1, counted as present"
+        "of 8 training labels 2 (25.0 %) are blank, counted as absent; 2 (25.0 %) are -1, counted as present; "
+        "in validation and test they stay unknown"
     )
-    same, said = read_labelled(benchmark, settings(findings=("edema",)), tmp_path)
-    assert same["train"].labels.tolist() == [[-1], [0], [-1], [1]]
-    assert said == "of 8 training labels 4 (50.0 %) are blank or -1, left out of the loss"
+    part, _ = label_train(benchmark, data, tmp_path, splits["train"].without({0, 3}))  # as a drawn share of it
+    assert part.labels.tolist() == [[1, 0], [0, 1]]
+    data = settings(findings=("edema",))
+    same, [said] = label_train(benchmark, data, tmp_path, read_labelled(benchmark, data, tmp_path)["train"])
+    assert same.labels.tolist() == [[-1], [0], [-1], [1]]
+    assert said == "of 4 training labels 2 (50.0 %) are blank or -1, left out of the loss"
+
+
+def test_a_validation_split_that_is_drawn_from_train_keeps_its_unknown_labels(tmp_path):
+    lines = ["Path,patient,edema"]
+    for i in range(40):
+        (tmp_path / f"{i}.png").write_bytes(b"not looked into")
+        lines.append(f"{i}.png,{i},{('1', '0', '', '-1')[i % 4]}")
+    (tmp_path / "all.csv").write_text("\n".join(lines) + "\n")
+    benchmark = {
+        "name": "c",
+        "title": "C",
+        "findings": ["edema"],
+        "splits": {"train": "all.csv"},
+        "images": {"column": "Path"},
+        "groups": {"column": "patient"},
+        "labels": {"kind": "columns"},
+    }
+    (tmp_path / "benchmark.yaml").write_text(yaml.safe_dump(benchmark))
+    data = {"benchmark": str(tmp_path / "benchmark.yaml"), "root": str(tmp_path), "check_images": "exists"}
+    data |= {"unlabelled": "zeros", "uncertain": "ones", "valid_share": 0.5, "workers": 0}
+    opened = open_data(FinetuneClsSettings(data=data), progress=False)
+    for name in ("train", "valid", "test"):
+        of_file = [{0: 1, 1: 0, 2: -1, 3: -1}[int(path.stem) % 4] for path in opened.splits[name].paths]
+        assert -1 in of_file
+        guessed = [{0: 1, 1: 0, 2: 0, 3: 1}[int(path.stem) % 4] for path in opened.splits[name].paths]
+        assert opened.splits[name].labels[:, 0].tolist() == (guessed if name == "train" else of_file)
 
 
 def test_labels_that_teach_nothing():
     good, mixed = split("valid", ["1", "2"], [[0, 1], [1, 1]]), split("test", ["3", "4"], [[0, 1], [1, -1]])
-    assert check_labels({"train": good, "valid": good, "test": mixed}, "valid_auroc") == [
+    assert check_labels({"train": good, "valid": good, "test": mixed}, "valid_auroc", 1.0) == [
         "without both labels in train: b",
         "without both labels in valid: b",
         "without both labels in test: b",
     ]
     bad = split("train", ["1", "2"], [[0, 1], [-1, 1]])
     with pytest.raises(FinetuneDataError, match=r"train split; raise data\.data_pct"):
-        check_labels({"train": bad, "valid": good, "test": good}, "valid_auroc")
+        check_labels({"train": bad, "valid": good, "test": good}, "valid_auroc", 0.1)
+    with pytest.raises(FinetuneDataError, match=r"train split; add images to it, or see data\.findings"):
+        check_labels({"train": bad, "valid": good, "test": good}, "valid_auroc", 1.0)
     with pytest.raises(FinetuneDataError, match=r"valid split; raise data\.valid_share, or set train\.monitor"):
-        check_labels({"train": good, "valid": bad, "test": good}, "valid_auroc")
-    check_labels({"train": good, "valid": bad, "test": good}, "valid_loss")
+        check_labels({"train": good, "valid": bad, "test": good}, "valid_auroc", 1.0)
+    check_labels({"train": good, "valid": bad, "test": good}, "valid_loss", 1.0)
 
 
 def test_what_a_run_folder_keeps_of_its_images(tmp_path):

@@ -74,7 +74,7 @@ def test_half_precision_is_averaged_in_full():
     ("chosen", "asked", "message"),
     [
         (output(None), {}, "return_attention=True"),
-        (TWO_LAYERS, {}, r"unknown aspect 'patterns'; known: description, border, shape"),
+        (TWO_LAYERS, {"aspects": ("patterns",)}, r"unknown aspect 'patterns'; known: description, border, shape"),
         (TWO_LAYERS, {"aspects": ("shape",), "layers": (0, 2)}, "no decoder layer 2, only 0 to 1"),
         (TWO_LAYERS, {"aggregation": "mean"}, r"unknown aggregation 'mean'"),
     ],
@@ -82,6 +82,11 @@ def test_half_precision_is_averaged_in_full():
 def test_maps_that_there_are_not(chosen, asked, message):
     with pytest.raises(HeatmapError, match=message):
         heatmaps(chosen, BANK, ["edema"], **asked)
+
+
+def test_by_default_a_model_without_some_grounding_aspects_uses_the_others():
+    used = heatmaps(TWO_LAYERS, BANK, ["edema"], aspects=("description", "shape"))
+    close(heatmaps(TWO_LAYERS, BANK, ["edema"]), used)
 
 
 def test_a_finding_that_is_not_in_the_bank():

@@ -6,9 +6,11 @@ import warnings
 import numpy as np
 import pydicom
 import pytest
-from PIL import Image
+from PIL import Image, ImageOps
+from PIL.TiffImagePlugin import AppendingTiffWriter
 from pydicom.dataset import FileMetaDataset
 from pydicom.encaps import encapsulate
+from pydicom.pixels import get_decoder
 from pydicom.uid import (
     DeflatedExplicitVRLittleEndian,
     ExplicitVRBigEndian,
@@ -143,6 +145,52 @@ def test_exif_orientation_is_followed(tmp_path):
     np.testing.assert_array_equal(pixels_of(tmp_path / "x.png"), [[10], [20], [30]])
 
 
+@pytest.mark.parametrize("name", ["x.png", "x.jpg"])
+def test_broken_exif_does_no_harm(tmp_path, name):
+    Image.new("L", (8, 8), 77).save(tmp_path / name, exif=b"Exif\x00\x00junk that is no TIFF")
+    assert (pixels_of(tmp_path / name) == 77).all()
+    assert ImageFile(tmp_path / name).size == (8, 8)
+    assert check_image(tmp_path / name, "decode") is None
+
+
+@pytest.mark.parametrize("kind", ["PNG", "TIFF", "WEBP"])
+@pytest.mark.parametrize("orientation", range(10))
+def test_all_orientations_are_those_of_pillow(tmp_path, kind, orientation):
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    path, options = tmp_path / "x", {"lossless": True} if kind == "WEBP" else {}
+    Image.fromarray(GREY[:5]).save(path, kind, exif=exif, **options)
+    with path.open("rb") as file:  # Pillow 12.3 mistakes height for width in a turned TIFF that it opens by name
+        expected = ImageOps.exif_transpose(Image.open(file)).convert("L")
+    np.testing.assert_array_equal(pixels_of(path), expected)
+
+
+@pytest.mark.parametrize(("kind", "count"), [("TIFF", "3 pages"), ("WEBP", "3 frames"), ("PNG", "3 frames")])
+def test_several_images_in_one_file_are_refused(tmp_path, kind, count):
+    first, *others = (Image.new("L", (8, 8), value) for value in (10, 20, 30))
+    first.save(tmp_path / "x", kind, save_all=True, append_images=others)
+    for reason in (check_image(tmp_path / "x", "header"), check_image(tmp_path / "x", "decode")):
+        assert reason == f"{kind} with {count}; expected one"
+
+
+def test_a_smaller_copy_in_a_tiff_is_no_second_page(tmp_path):
+    with AppendingTiffWriter(str(tmp_path / "x.tif"), True) as file:
+        Image.fromarray(GREY).save(file, "TIFF")
+        file.newFrame()
+        Image.new("L", (4, 4)).save(file, "TIFF", tiffinfo={254: 1})
+    np.testing.assert_array_equal(pixels_of(tmp_path / "x.tif"), GREY)
+
+
+def test_a_tiff_whose_page_points_nowhere_has_one_page(tmp_path):
+    Image.fromarray(GREY).save(tmp_path / "x.tif")
+    content = bytearray((tmp_path / "x.tif").read_bytes())
+    directory = int.from_bytes(content[4:8], "little")
+    following = directory + 2 + 12 * int.from_bytes(content[directory : directory + 2], "little")
+    content[following : following + 4] = b"\xff\xff\xff\x00"
+    (tmp_path / "x.tif").write_bytes(content)
+    np.testing.assert_array_equal(pixels_of(tmp_path / "x.tif"), GREY)
+
+
 def test_equalize_is_the_interpolated_cumulative_histogram(tmp_path):
     Image.fromarray(np.array([[0, 0, 85, 255]], np.uint8)).save(tmp_path / "x.png")
     # 256 bins of 255/256 over 0..255. 0 lies before the first centre: the share of the first bin, 1/2. 85 lies in
@@ -212,6 +260,47 @@ def test_dicom_window_counts_in_rescaled_values(tmp_path):
     np.testing.assert_array_equal(pixels_of(path), [[255, 127, 0]])
 
 
+@pytest.mark.parametrize("width", ["0", "-5", "0.5"])
+def test_dicom_window_without_width_is_none(tmp_path, width):
+    stored = np.array([[1000, 1001, 1004]], np.uint16)
+    path = save_dicom(tmp_path / "x", stored, bits=12, WindowCenter="500", WindowWidth=width)
+    np.testing.assert_array_equal(pixels_of(path), [[0, 64, 255]])  # from minimum to maximum: 255 / 4 = 63.75
+
+
+@pytest.mark.parametrize("shape", ["LOGARITHMIC", ""])
+def test_dicom_window_of_unknown_shape_is_linear(tmp_path, shape):
+    window = {"WindowCenter": "200.5", "WindowWidth": "101", "VOILUTFunction": shape}
+    path = save_dicom(tmp_path / "x", np.array([[0, 200, 4000]], np.uint16), bits=12, **window)
+    np.testing.assert_array_equal(pixels_of(path), [[0, 128, 255]])  # 150..250, in the middle of it 127.5
+
+
+@pytest.mark.parametrize("syntax", [ExplicitVRLittleEndian, ImplicitVRLittleEndian], ids=lambda uid: uid.name)
+def test_dicom_padding_is_black_and_does_not_stretch(tmp_path, syntax):
+    stored = np.array([[-2000, 1000, 1001, 1004]], np.int16)
+    for photometric, expected in (("MONOCHROME2", [0, 0, 64, 255]), ("MONOCHROME1", [0, 255, 191, 0])):
+        elements = {"PhotometricInterpretation": photometric, "syntax": syntax}
+        path = save_dicom(tmp_path / "x", stored, PixelPaddingValue=-2000, **elements)
+        np.testing.assert_array_equal(pixels_of(path), [expected])  # 1001: 255 / 4 = 63.75
+    path = save_dicom(tmp_path / "x", stored, PixelPaddingValue=-2000, PixelPaddingRangeLimit=1000, syntax=syntax)
+    np.testing.assert_array_equal(pixels_of(path), [[0, 0, 0, 255]])  # what is left is 1001..1004
+    path = save_dicom(tmp_path / "x", stored[:, :1], PixelPaddingValue=-2000, syntax=syntax)
+    np.testing.assert_array_equal(pixels_of(path), [[0]])
+
+
+def test_dicom_padding_is_black_beside_a_window_and_in_8_bits(tmp_path):
+    window = {"WindowCenter": "200.5", "WindowWidth": "101", "PhotometricInterpretation": "MONOCHROME1"}
+    path = save_dicom(tmp_path / "x", np.array([[0, 100, 250]], np.uint16), bits=12, PixelPaddingValue=0, **window)
+    np.testing.assert_array_equal(pixels_of(path), [[0, 255, 0]])
+    path = save_dicom(tmp_path / "x", np.array([[255, 100, 250]], np.uint8), PixelPaddingValue=255)
+    np.testing.assert_array_equal(pixels_of(path), [[0, 100, 250]])
+
+
+@pytest.mark.parametrize("name", ["JPEG2000Lossless", "HTJ2KLossless", "HTJ2K", "RLELossless", "JPEGLSLossless"])
+def test_dicom_decoders_of_requirements_are_at_hand(name):
+    plugins = get_decoder(getattr(pydicom.uid, name)).available_plugins
+    assert ("pyjpegls" if name == "JPEGLSLossless" else "pylibjpeg") in plugins
+
+
 def test_dicom_rescale_is_applied(tmp_path):
     stored = np.array([[0, 100, 200]], np.uint8)
     falling = save_dicom(tmp_path / "x", stored, RescaleSlope="-1", RescaleIntercept="200")
@@ -238,9 +327,11 @@ def test_dicom_without_preamble_needs_its_extension(tmp_path, syntax):
         ({"PhotometricInterpretation": "RGB"}, "RGB pixels"),
         ({"drop": ("PixelData",)}, "without pixel data"),
         ({"drop": ("Rows", "BitsStored")}, "without Rows, BitsStored"),
+        ({"Rows": None, "Columns": None}, "without Rows, Columns"),
         ({"Rows": 60}, "16 bytes of pixel data; 60 x 4 pixels need 240"),
         ({"Rows": 65535, "Columns": 65535}, "65535 x 65535"),
         ({"syntax": JPEGLosslessSV1}, "JPEG Lossless, Non-Hierarchical, First-Order Prediction"),
+        ({"syntax": pydicom.uid.JPEGLossless}, "(1.2.840.10008.1.2.4.57): `pip install python-gdcm`, or convert it by"),
         ({"syntax": pydicom.uid.MPEG2MPML}, "MPEG2 Main Profile"),
     ],
 )
@@ -380,9 +471,23 @@ def test_real_jpegs_truncated_anywhere_are_found_by_the_header(shared, tmp_path)
 def test_padding_after_a_jpeg_is_no_damage(tmp_path):
     path = tmp_path / "x.jpg"
     Image.fromarray(GREY).save(path)
-    path.write_bytes(path.read_bytes() + bytes(300))
+    whole = path.read_bytes()
+    for trailer in (bytes(300), b"\x00\x01 a vendor's footer" * 100):
+        path.write_bytes(whole + trailer)
+        assert check_image(path, "header") is None
+        assert check_image(path, "decode") is None
+
+
+@pytest.mark.parametrize("progressive", [False, True])
+def test_the_end_of_a_thumbnail_is_not_that_of_its_jpeg(tmp_path, progressive):
+    noise, path = np.random.default_rng(0).integers(0, 256, (64, 64), np.uint8), tmp_path / "x.jpg"
+    Image.fromarray(noise).save(path, exif=b"Exif\x00\x00\xff\xd8 thumbnail \xff\xd9", progressive=progressive)
+    whole = path.read_bytes()
+    path.write_bytes(whole + 600 * b"x")
     assert check_image(path, "header") is None
-    assert check_image(path, "decode") is None
+    for length in range(30, len(whole) - 1, 7):
+        path.write_bytes(whole[:length] + 600 * b"x")
+        assert check_image(path, "header"), f"{length} of {len(whole)} bytes"
 
 
 def test_a_flipped_byte_in_a_png_is_found_by_the_header(tmp_path):

@@ -80,6 +80,19 @@ def test_a_reader_holds_the_findings_asked_for_in_their_order(model, bank):
     assert Reader(model, bank).bank is bank
 
 
+def test_a_reader_for_other_findings_shares_the_weights(model, bank):
+    reader, images = Reader(model, bank, ["mass"]), torch.randn(2, 3, 64, 64)
+    other = reader.asking(bank, ["nodule", "edema"])
+    assert other.model is reader.model
+    assert (reader.bank.findings, other.bank.findings) == (("mass",), ("nodule", "edema"))
+    expected = Reader(model, bank, ["nodule", "edema"])(images).presence_logits
+    torch.testing.assert_close(other(images).presence_logits, expected)
+    turned = bank.select(FINDINGS[::-1])
+    torch.testing.assert_close(
+        Reader(model, bank).asking(turned)(images).presence_logits, Reader(model, bank)(images).presence_logits
+    )
+
+
 def test_it_computes_less(model, bank):
     def flops(call) -> int:
         with torch.enable_grad(), FlopCounterMode(display=False) as counter:

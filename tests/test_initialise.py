@@ -8,6 +8,7 @@ import torch
 import torchvision
 from accelerate import Accelerator
 from safetensors.torch import load_file, save_file
+from test_released import build, released
 
 from mavl.backbones import build_backbone
 from mavl.checkpoint import CheckpointError
@@ -37,6 +38,24 @@ def test_stem_and_layers_go_in_and_layer4_stays(pretrained):
     assert "tensors taken (conv1, bn1, layer1, layer2, layer3)" in said
     assert "layer4 not in it" in said
     assert "decoder" in said
+
+
+def test_a_released_medklip_gives_its_backbone_too(tmp_path):
+    model, state = build(aspects=["description"], contrastive=False)
+    renamed = {"backbone.": "res_features.", "res_l1.0.": "res_l1.", "location_emb.": "cl_fc."}
+    medklip = {}
+    for name, value in state.items():
+        for ours, theirs in renamed.items():
+            name = name.replace(ours, theirs)
+        linear = name.startswith(("res_l1.", "res_l2.", "cl_fc.")) and name.endswith("weight")
+        if name != "res_l1.1.weight":  # its ReLU has no weight
+            medklip[name] = value.flatten(1) if linear else value
+    backbone = WholeResNet("resnet18")
+    transfer = transfer_backbone(backbone, released(medklip, tmp_path / "medklip.pth", base_model="resnet18"))
+    assert (transfer.backbone, {name.partition(".")[0] for name in transfer.kept}) == ("resnet18", {"layer4"})
+    expected = model.backbone.state_dict()
+    assert sorted(transfer.taken) == sorted(expected)
+    assert all(torch.equal(backbone.state_dict()[name], value) for name, value in expected.items())
 
 
 def test_the_encoder_of_a_unet_takes_all(pretrained):

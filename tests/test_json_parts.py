@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mavl.prepare import json_parts
-from mavl.prepare.json_parts import JsonPartsError, cut, members
+from mavl.prepare.json_parts import JsonPartsError, Unreadable, cut, members
 
 TEXTS = st.text(max_size=6) | st.sampled_from(["{", "}", '"', "\\", '\\"', '"}', "{{", "\\\\", "é\u2028"])
 VALUES = TEXTS | st.none() | st.lists(st.dictionaries(TEXTS, TEXTS, max_size=2), max_size=2)
@@ -92,12 +92,32 @@ def test_of_a_file_that_is_cut_short_the_whole_members_are_had(file, length):
         ('{"a": {"x": 1 2}}', r"between bytes 1 and 16: .*delimiter"),
         ('{"a": {}, {}}', "between bytes 1 and 12"),
         ('{"a" {}}', "between bytes 1 and 7: no name and colon"),
-        (b'{"a": {"x": "\xff"}}', "between bytes 1 and 16: .*utf-8"),
+        (b'{"a": {"x": "p" \xff}}', "between bytes 1 and 18: .*delimiter"),
+        ('{"a": {}, ' + "[" * 3000 + "]" * 3000 + "}", "between bytes 1 and 6,010: .*recursion"),
     ],
 )
 def test_what_is_no_object_of_objects_is_refused_by_name_and_byte(file, content, message):
     with pytest.raises(JsonPartsError, match=rf"graphs\.json: {message}"):
         read(file(content))
+
+
+@pytest.mark.parametrize(
+    ("value", "reason", "is_object"),
+    [
+        (b'{"x": "\xe9", "y": "}"}', "the byte 0xe9 is not UTF-8", True),
+        (b'{"x": ' + b"9" * 5000 + b', "y": "\\"}"}', "4300 digits", True),
+        (b"9" * 5000, "4300 digits", False),
+        (b'{"a":' * 3000 + b'"{"' + b"}" * 3000, "recursion", True),
+        (b"[" * 3000 + b"]" * 3000, "recursion", False),
+    ],
+    ids=["byte", "digits", "number", "deep", "array"],
+)
+def test_a_value_that_cannot_be_read_leaves_the_others(file, value, reason, is_object):
+    read_ones = dict(read(file(b'{"a": {"x": "\xc3\xa9"}, "b": %b, "c": {}}' % value), 9))
+    assert (read_ones["a"], read_ones["c"]) == ({"x": "é"}, {})
+    assert isinstance(read_ones["b"], Unreadable)
+    assert reason in read_ones["b"].reason
+    assert read_ones["b"].is_object == is_object
 
 
 def test_a_huge_file_without_objects_is_not_held(file, monkeypatch):

@@ -6,8 +6,10 @@ import pytest
 import torch
 from torch import nn
 
+from mavl.config import ConfigError, load
 from mavl.model import MAVL
 from mavl.optim import build_optimizer, build_scheduler, learning_rate, parameter_groups
+from mavl.settings import PretrainSettings
 
 FULL = {
     "lr": 1e-4,
@@ -55,6 +57,12 @@ def test_a_warm_up_longer_than_an_epoch_goes_on():
 
 def test_a_single_epoch_stays_at_the_full_rate():
     assert learning_rate(759, **FULL | {"epochs": 1}) == 1e-4
+
+
+def test_pre_training_refuses_a_rate_that_would_climb():
+    with pytest.raises(ConfigError, match=r"schedule\.min_lr \(1e-05\) above optimizer\.lr \(1e-06\)"):
+        load(PretrainSettings, None, ["optimizer.lr=1e-6", "schedule.warmup_steps=0"])
+    load(PretrainSettings, None, ["optimizer.lr=1e-6", "schedule.warmup_steps=0", "schedule.min_lr=1e-6"])
 
 
 def test_the_scheduler_sets_what_the_function_says():

@@ -19,7 +19,7 @@ from mavl.data.inputs import Failure
 from mavl.data.transforms import eval_transform
 from mavl.explain import presence_shares
 from mavl.model import MAVL
-from mavl.predict import TOP, load
+from mavl.predict import KEPT, TOP, load
 from mavl.vocab import ASPECTS
 from mavl.zero_shot import scores
 
@@ -85,6 +85,21 @@ def test_without_findings_all_but_words_of_normality_are_asked(predictor, films)
     assert question.explained == TOP
     [answer] = predictor.stream([films / "grey.png"], predictor.question(explained=2))
     assert list(answer.explanations) == list(answer.scores())[:2]
+
+
+def test_questions_share_one_copy_of_the_model_and_few_are_kept(model, films):
+    predictor = mavl.load(model, device="cpu")
+    first, second = (predictor._reader(predictor.question(name)) for name in ("pneumonia", "effusion"))
+    for one, two in zip(first.model.parameters(), second.model.parameters(), strict=True):
+        assert one.data_ptr() == two.data_ptr()
+    new = list(predictor.wording.all)[: KEPT + 3]
+    for name in new:
+        predictor._reader(predictor.question(name))
+    assert len(predictor._readers) == KEPT
+    assert len(predictor._banks) <= KEPT
+    again = predictor._reader(predictor.question("pneumonia"))
+    assert again is not first
+    assert again.model is first.model
 
 
 def test_two_names_of_one_finding_are_asked_once(predictor):

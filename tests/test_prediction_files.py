@@ -3,6 +3,8 @@
 import csv
 import importlib.util
 import json
+import os
+import shutil
 import sys
 
 import numpy as np
@@ -102,6 +104,58 @@ def test_overlays_of_files_of_one_name_are_kept_apart(run, films, tmp_path):
             assert size[1] < drawn.height < size[1] + 100
 
 
+def overlays_in(out):
+    content = json.loads((out / "predictions.json").read_text())
+    return [finding["overlay"] for image in content["images"] for finding in image["findings"]]
+
+
+def test_long_names_and_names_that_are_alike_get_files_of_their_own(run, films, tmp_path):
+    long, out = "\u5f71" * 80, tmp_path / "out"  # 240 bytes
+    names = [f"{long}.png", "a b.png", "a_b.png", "A_B.png"]
+    for name in names:
+        shutil.copy(films / "grey.png", tmp_path / name)
+    code, _, _ = run(*(tmp_path / name for name in names), "--findings", "effusion", "--out", out)
+    assert code == 0
+    stems = ["\u5f71" * 33, "a_b", "a_b~2", "A_B~3"]  # 100 bytes hold 33 characters of three
+    assert overlays_in(out) == [f"overlays/{stem}__effusion.png" for stem in stems]
+    assert all((out / overlay).exists() for overlay in overlays_in(out))
+
+
+def test_findings_that_are_alike_get_files_of_their_own(run, films, tmp_path):
+    lines = [f"{aspect}: of it" for aspect in ASPECTS[1:]]
+    book = {name: {"description": "A shadow.", "aspects": lines} for name in ("old/scar", "old: scar")}
+    (tmp_path / "d.json").write_text(json.dumps({name: entry["description"] for name, entry in book.items()}))
+    (tmp_path / "a.json").write_text(json.dumps({name: entry["aspects"] for name, entry in book.items()}))
+    books = ["--descriptions", tmp_path / "d.json", "--aspects", tmp_path / "a.json"]
+    code, _, complaints = run(films / "grey.png", *books, "--findings", *book, "--out", tmp_path / "out")
+    assert code == 0, complaints
+    assert sorted(overlays_in(tmp_path / "out")) == ["overlays/grey__old_scar.png", "overlays/grey__old_scar~2.png"]
+
+
+def test_a_name_that_is_no_text_is_written(run, films, tmp_path):
+    name = os.fsdecode(os.fsencode(tmp_path) + b"/q\xff.png")
+    shutil.copy(films / "grey.png", name)
+    code, printed, _ = run(name, "--findings", "effusion", "--out", tmp_path / "out")
+    assert code == 0
+    assert printed[0].startswith(f"{tmp_path}/q\\udcff.png: effusion ")
+    [image] = json.loads((tmp_path / "out" / "predictions.json").read_text())["images"]
+    assert image["image"] == name
+    assert overlays_in(tmp_path / "out") == ["overlays/q__effusion.png"]
+
+
+def test_a_second_run_reads_and_keeps_nothing_of_the_first(run, films, tmp_path):
+    shutil.copy(films / "grey.png", tmp_path / "a.png")
+    shutil.copy(films / "grey.png", tmp_path / "b.png")
+    run(tmp_path, "--findings", "effusion", "pneumonia", "--out", tmp_path)
+    assert len(list((tmp_path / "overlays").iterdir())) == 4
+    (tmp_path / "overlays" / "mine.png").touch()
+    (tmp_path / "b.png").unlink()
+    code, printed, _ = run(tmp_path, "--findings", "effusion", "--out", tmp_path)
+    assert code == 0
+    assert printed[-1].startswith("1 images: ")
+    assert {path.name for path in (tmp_path / "overlays").iterdir()} == {"a__effusion.png", "mine.png"}
+
+
 @pytest.mark.parametrize("name", ["Fake_MONOHR1.dcm", "1.2.276.0.7230010.3.1.4.8323329.6904.1517875201.850819.dcm"])
 def test_real_dicom(run, shared, tmp_path, name):
     code, printed, _ = run(shared(f"data/dicom/{name}"), "--findings", "pneumonia", "--out", tmp_path)
@@ -115,6 +169,7 @@ def test_real_dicom(run, shared, tmp_path, name):
 @pytest.mark.parametrize(
     ("arguments", "complaint"),
     [
+        ([""], "'': an empty name"),
         (["nothing*.png"], "nothing*.png: no file of such a name"),
         (["{broken}/empty.png", "{broken}/text.png"], "none of 2 images could be read"),
         (["{films}", "--findings", "pneumona"], "did you mean 'pneumonia'"),

@@ -220,6 +220,59 @@ def test_everything_wrong_is_listed_and_nothing_stops(mimic, phantoms):
     assert len(LabelStore(out / LABELS)) == 7
 
 
+def test_graphs_and_ids_that_no_program_takes_are_listed_and_nothing_stops(mimic, phantoms):
+    edema = {"tokens": "edema", "label": "OBS-DP", "start_ix": 0, "relations": []}
+    graphs = {
+        "p10/p10000000/s50000000.txt": phantoms[0].graph,
+        f"p10/p10000000/s{'9' * 25}.txt": phantoms[0].graph,
+        "p10/p10000001/s50000001.txt": {"text": "edema", "entities": {"1": edema | {"label": "\ud800"}}},
+        "p10/p10000002/s50000002.txt": {"text": "edema", "entities": {"1": edema | {"start_ix": "0"}}},
+        "p10/p10000003/s50000003.txt": {"DEEP": 0},
+    }
+    write_graphs(mimic, graphs)
+    raw = (mimic / "graphs.json").read_text()
+    (mimic / "graphs.json").write_text(raw.replace('{"DEEP": 0}', '{"a":' * 3000 + "0" + "}" * 3000))
+    long = image_rows(0)[0] | {"dicom_id": "dL", "study_id": "9" * 25}
+    write_tables(mimic, [*(image_rows(index)[0] for index in range(4)), long])
+    prepare(mimic)
+    out = prepare(mimic)  # the notes are read again
+    assert sorted((kind, where) for kind, where, _ in problems(out)) == [
+        ("malformed entity", "p10/p10000002/s50000002.txt"),
+        ("name of no study", f"p10/p10000000/s{'9' * 25}.txt"),
+        ("report that cannot be read", "p10/p10000003/s50000003.txt"),
+        ("unknown label", "p10/p10000001/s50000001.txt"),
+        ("unreadable row", "mimic-cxr-2.0.0-split.csv.gz:6"),
+    ]
+    assert "\\ud800 of entity 1" in (out / "problems.csv").read_text()
+    assert [list(manifest(out, split).values()) for split in SPLITS] == [
+        [{"labels_id": 0, "view": "PA"}, {"labels_id": 4, "view": "PA"}],
+        [{"labels_id": 2, "view": "PA"}],
+        [{"labels_id": 3, "view": "PA"}],
+    ]
+
+
+def test_an_image_that_several_rows_name_counts_once(mimic):
+    row = image_rows(0)[0]
+    write_tables(mimic, [row | {"split": "none"}, row, row, *image_rows(1), row | {"split": "test"}])
+    out = prepare(mimic)
+    path = "files/p10/p10000000/s50000000/d0P.jpg"
+    assert [problem for problem in problems(out) if problem[0] == "image twice"] == [
+        ["image twice", path, "again at mimic-cxr-2.0.0-split.csv.gz:4, as train; the first row counts"],
+        ["image twice", path, "again at mimic-cxr-2.0.0-split.csv.gz:8, as test; the first row counts"],
+    ]
+    assert (out / "rad_graph_metric_train.json").read_text().count(path) == 1
+    assert manifest(out, "test") == {}
+
+
+def test_a_damaged_table_is_told_before_the_labels_are_made(mimic, monkeypatch):
+    monkeypatch.setattr(radgraph, "fill", lambda *_: pytest.fail("labels are made"))
+    with gzip.open(mimic / "mimic-cxr-2.0.0-split.csv.gz", "at") as file:
+        file.write("".join(f"d{n},{n * n},1,train\n" for n in range(1000)))
+    cut_short(mimic / "mimic-cxr-2.0.0-split.csv.gz")
+    with pytest.raises(ValueError, match=r"cannot be read to its end .*; download it again"):
+        prepare(mimic)
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [
@@ -312,9 +365,27 @@ def test_a_matrix_from_elsewhere_is_not_written_over(mimic, released):
     before = contents(released)
     with pytest.raises(ValueError, match=r"adj_mtx\.npy was not written by this command; choose another --out"):
         prepare(mimic, out="released")
-    with pytest.raises(ValueError, match=r"adj_mtx\.npy was not written by this command; choose another --out"):
+    with pytest.raises(ValueError, match=r"adj_mtx\.npy, which is read, would be written over; choose another --out"):
         prepare_data(["--released", str(released), "--root", str(mimic), "--out", str(released)])
     assert contents(released) == before
+
+
+def test_what_is_read_is_not_written_over(mimic, released):
+    out = prepare(mimic)
+    before = contents(out)
+    (mimic / "same").symlink_to(out)
+    (out / "parts" / "graphs.json").write_bytes((mimic / "graphs.json").read_bytes())
+    (mimic / "linked").mkdir()
+    for name, content in before.items():
+        (mimic / "linked" / name).write_bytes(content)
+    (mimic / "linked" / LABELS).unlink()
+    (mimic / "linked" / LABELS).hardlink_to(out / LABELS)
+    for source in ("out", "same", "linked"):
+        with pytest.raises(ValueError, match="which is read, would be written over; choose another --out"):
+            prepare_data(["--released", str(mimic / source), "--root", str(mimic), "--out", str(out)])
+    with pytest.raises(ValueError, match="which is read, would be written over; choose another --out"):
+        prepare_data(["--graphs", str(out / "parts" / "graphs.json"), "--root", str(mimic), "--out", str(out)])
+    assert contents(out) == before
 
 
 def test_a_failure_in_one_part_keeps_the_others(mimic, monkeypatch):

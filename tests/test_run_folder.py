@@ -14,13 +14,16 @@ from accelerate import Accelerator
 from accelerate.state import AcceleratorState, GradientState
 from torch import nn
 
-from mavl import provenance
+from mavl import pretrain, provenance
 from mavl.config import load
+from mavl.finetune_settings import FinetuneClsSettings, FinetuneSegSettings
+from mavl.initialise import InitError
 from mavl.resume import Checkpoints, Progress, ResumeError
 from mavl.run_folder import MAY_CHANGE, flat, open_run_folder
 from mavl.settings import PretrainSettings
 
 TORCH = torch.__version__.partition("+")[0]
+OF_FINE_TUNING = {"resamples": 5, "html": False, "gallery": 2}
 BOOKS = {"books/descriptions.json": "d1", "books/aspects.json": "a1"}
 OTHER = {  # of each key that may change, another value
     "output_dir": "elsewhere",
@@ -53,7 +56,9 @@ def open_again(folder: Path, books: dict = BOOKS, resume: bool = True, **changed
 
 @pytest.fixture
 def folder(tmp_path) -> Path:
+    """Of a run that has learnt something."""
     open_run_folder(tmp_path / "run", settings(), BOOKS, resume=False)
+    (tmp_path / "run" / "log.jsonl").write_text('{"step": 1}\n')
     return tmp_path / "run"
 
 
@@ -63,24 +68,50 @@ class TestRunFolder:
         about = json.loads((folder / "run.json").read_text())
         assert about["books"] == BOOKS
         assert about["provenance"]["packages"]["torch"] == TORCH
-        assert sorted(path.name for path in folder.iterdir()) == ["config.yaml", "run.json"]
+        assert sorted(path.name for path in folder.iterdir()) == ["config.yaml", "log.jsonl", "run.json"]
 
     def test_a_second_start_is_refused_unless_it_resumes(self, folder):
         with pytest.raises(ResumeError, match=r"run holds a run already; --resume goes on with it, or choose another"):
             open_again(folder, resume=False)
         open_again(folder)
 
+    @pytest.mark.parametrize("resume", [False, True])
+    def test_a_start_that_failed_leaves_its_folder_to_the_next(self, folder, resume):
+        (folder / "log.jsonl").write_text("")
+        (folder / "text_encoder").mkdir()
+        open_again(folder, resume=resume, **{"optimizer.lr": 1e-3, "text.seed": 4})
+        assert load(PretrainSettings, folder / "config.yaml").text.seed == 4
+        assert not (folder / "text_encoder").exists()
+        (folder / "checkpoints" / "step_00000003").mkdir(parents=True)
+        with pytest.raises(ResumeError, match="holds a run already"):
+            open_again(folder, resume=False)
+
+    def test_pre_training_from_nothing_leaves_no_folder(self, tmp_path, monkeypatch):
+        changed = {"init.checkpoint": "nope.pth", "output_dir": str(tmp_path / "run"), "optimizer.lr": 1e-3}
+        with pytest.raises(InitError, match=r"init\.checkpoint: nope\.pth: no such file; name another"):
+            pretrain.run(settings(**changed))
+        assert not (tmp_path / "run").exists()
+        AcceleratorState._reset_state(reset_partial_state=True)
+        GradientState._reset_state()
+
     def test_resuming_where_nothing_is_begins(self, tmp_path):
         open_again(tmp_path / "new")
         assert load(PretrainSettings, tmp_path / "new" / "config.yaml") == settings()
 
     def test_every_key_that_may_change_may(self, folder):
-        assert OTHER.keys() == MAY_CHANGE
-        assert flat(settings().model_dump()).keys() >= MAY_CHANGE
+        assert OTHER.keys() | OF_FINE_TUNING.keys() == MAY_CHANGE
         for key, value in OTHER.items():
             assert flat(settings().model_dump(mode="json"))[key] != value
             open_again(folder, **{key: value})
             assert flat(load(PretrainSettings, folder / "config.yaml").model_dump(mode="json"))[key] == value
+
+    def test_what_a_result_looks_like_may_change(self, tmp_path):
+        for schema in (FinetuneClsSettings, FinetuneSegSettings):
+            folder = tmp_path / schema.__name__
+            open_run_folder(folder, schema(data={"benchmark": "x"}), {}, resume=False)
+            (folder / "log.jsonl").write_text('{"step": 1}\n')
+            changed = {key: value for key, value in OF_FINE_TUNING.items() if key in schema.model_fields}
+            open_run_folder(folder, schema(data={"benchmark": "x"}, **changed), {}, resume=True)
 
     def test_no_other_key_may(self, folder):
         """Each in turn is made another one in the folder's config."""

@@ -89,6 +89,7 @@ def test_a_run_folder_holds_the_best_model_and_its_test(trained):
         "run.json",
         "images.csv",
         "left_out.json",
+        "started_from.json",
     }
     assert names >= {"results.json", "results.csv", "cases.csv", "training.png", "report.html"}
     about, results = read_results(trained)

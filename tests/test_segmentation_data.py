@@ -8,21 +8,24 @@ import pytest
 import torch
 from PIL import Image
 
+from mavl.data.benchmarks import Benchmark, read_split
 from mavl.data.folders import WHOLE, FolderError, read_folder
 from mavl.data.masks import BoxMask, MaskFile
 from mavl.data.pictures import Files
-from mavl.data.pretraining import BadImagesError
+from mavl.data.pretraining import BadImagesError, damaged_masks
 from mavl.data.segmentation import (
     SegmentationDataset,
     bad_files,
     joint_eval_transform,
     joint_train_transform,
     of_finding,
+    open_data,
     resize_nearest,
 )
 from mavl.data.splits import Split, SplitError
-from mavl.finetune_settings import MaskFolder
-from mavl.settings import LoaderSettings
+from mavl.evaluation import without_bad_images
+from mavl.finetune_settings import MaskFolder, SegmentationData
+from mavl.settings import EvaluationSettings, LoaderSettings
 
 
 def square(height: int, width: int, frame: int = 1) -> tuple[Image.Image, torch.Tensor]:
@@ -137,6 +140,49 @@ def test_damaged_images_and_masks_are_found_before_training(tmp_path):
     assert list(bad) == [0, 2]
     assert bad[0] == "list.csv:2: no such file"
     assert bad[2].startswith("list.csv:4: mask: ")
+
+
+def write_twelve(folder: Path) -> Path:
+    """Twelve images with masks, every other one empty, and the mask of 5.png, which is not, cut in the middle."""
+    for i in range(12):
+        write(folder / "images" / f"{i}.png", np.full((40, 40), 90))
+        cut = write(folder / "masks" / f"{i}.png", np.random.default_rng(i).integers(0, 255, (40, 40)) * (i % 2))
+        if i == 5:
+            cut.write_bytes(cut.read_bytes()[:900])
+    (folder / "train.csv").write_text("\n".join(["name", *map(str, range(12))]) + "\n")
+    return folder
+
+
+def test_a_damaged_mask_of_a_folder_is_left_out_and_listed(tmp_path):
+    folder = {"images": str(write_twelve(tmp_path) / "images"), "masks": str(tmp_path / "masks")}
+    data = SegmentationData(folder=folder, workers=0)
+    with pytest.raises(BadImagesError, match=r"1 of 12 masks of the train split .*\n.*5\.png: mask: .*cannot be read"):
+        open_data(data, 0, progress=False)
+    opened = open_data(data.model_copy(update={"max_bad_share": 0.5}), 0, progress=False)
+    assert sum(map(len, opened.splits.values())) == 11
+    [line] = opened.left_out["train"]
+    assert line.startswith(f"{tmp_path}/images/5.png: mask: ")
+    assert opened.notes[1].startswith("no test split: 2 images of 2 of 11 training images drawn for it, the same ones")
+
+
+def test_a_damaged_mask_that_tells_a_label_tells_none(tmp_path):
+    benchmark = Benchmark(
+        name="m",
+        title="M",
+        findings=("disc",),
+        splits={"train": "train.csv"},
+        images={"column": "name", "path": "images/{}.png"},
+        labels={"kind": "mask"},
+        masks={"kind": "file", "path": "masks/{}.png"},
+    )
+    split = read_split(benchmark, "train", write_twelve(tmp_path))
+    assert split.labels[:, 0].tolist() == [0, 1, 0, 1, 0, -1, 0, 1, 0, 1, 0, 1]
+    assert list(damaged_masks(split, 0.5)) == [5]
+    assert damaged_masks(split, 0.5)[5].startswith("train.csv:7: mask: ")
+    with pytest.raises(BadImagesError, match="or raise max_bad_share to leave them out"):
+        damaged_masks(split, 0.08)  # of 12 less than one
+    settings = EvaluationSettings(benchmark="none", max_bad_share=0.5)
+    assert without_bad_images(settings, split, show=False)[1] == list(damaged_masks(split, 0.5).values())
 
 
 def folders(tmp_path: Path, **settings) -> MaskFolder:

@@ -121,6 +121,10 @@ def test_results_read_back_and_the_page_stands_alone(tmp_path, segmenter, capsys
     assert any(row[:1] == ["U-Net"] and "16.7" in row[2] for row in page.rows)
     outlines = [path["class"] for path in page.all("path")]
     assert outlines.count("true") == 2
+    tell({0: tmp_path / "one"}, tmp_path)  # a summary of one seed, too
+    assert json.loads((tmp_path / "summary.json").read_text())["predictions"]["U-Net"]["dice"]["std"] is None
+    [row, _] = csv.DictReader((tmp_path / "summary.csv").open())
+    assert (row["name"], float(row["dice_mean"]), row["dice_std"]) == ("U-Net", pytest.approx(1 / 6), "")
     write(tmp_path / "two", segmenter, 2)
     tell({0: tmp_path / "one", 1: tmp_path / "two"}, tmp_path)
     shown = capsys.readouterr().out
@@ -166,6 +170,9 @@ def test_predict_outlines_with_a_segmenter(tmp_path, segmenter, capsys, monkeypa
     monkeypatch.setattr(sys, "argv", [*arguments, "--findings", "edema", "--out", str(tmp_path / "other")])
     assert script["main"]() == 2
     assert capsys.readouterr().err.startswith("error: unknown finding 'edema'")
+    monkeypatch.setattr(sys, "argv", [*arguments, "--books", "b.json", "--top", "0", "--out", str(tmp_path / "other")])
+    assert script["main"]() == 2
+    assert "a fine-tuned segmenter takes no --books, no --top" in capsys.readouterr().err
 
 
 def test_a_network_that_only_says_yes_outlines_the_whole_image(segmenter):
@@ -192,7 +199,7 @@ def test_folders_without_splits_are_drawn_by_patient(tmp_path):
                 path.parent.mkdir(parents=True, exist_ok=True)
                 Image.fromarray(np.full((16, 16), 255 * (patient % 2), np.uint8)).save(path)
     folder = {"images": str(tmp_path / "images"), "masks": str(tmp_path / "masks"), "patient": r"(p\d+)/"}
-    data = SegmentationData(folder=folder | {"test_share": 0.2}, valid_share=0.25, check_images="exists", workers=0)
+    data = SegmentationData(folder=folder, test_share=0.2, valid_share=0.25, check_images="exists", workers=0)
     opened = [open_data(data, seed, progress=False) for seed in (0, 1)]
     patients = [{name: set(split.groups) for name, split in each.splits.items()} for each in opened]
     for each in patients:

@@ -1,6 +1,7 @@
 """The image store: what comes out is what went in, whoever reads it; a kill and a flipped byte do no harm unseen."""
 
 import csv
+import errno
 import hashlib
 import multiprocessing
 import os
@@ -25,6 +26,7 @@ from mavl.data.pictures import Files, Stored, from_store, read_picture
 from mavl.data.store import Store, StoreError, StoreSettings, key_of, verify
 from mavl.data.transforms import eval_transform, train_transform
 from mavl.evaluation import EvaluationImages
+from mavl.prepare import store_writer
 from mavl.prepare.store_writer import UNREADABLE, Written, write_store
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -283,6 +285,60 @@ class TestWriting:
                 make(folder, films)
             other.kill()
         assert make(folder, films).fresh == 0
+
+    @pytest.mark.parametrize("content", [b"", b"x" * 40])
+    def test_records_that_are_damaged_cost_their_shard(self, films, folder, monkeypatch, content):
+        expected = digest(opened(folder, films))
+        shutil.rmtree(folder)
+        monkeypatch.setattr(store_writer, "_merge", lambda *_: None)  # as if killed before it
+        make(folder, films, shard_images=2)
+        monkeypatch.undo()
+        (folder / "00001.npy").write_bytes(content)
+        assert make(folder, films, shard_images=2).fresh == 2
+        assert digest(opened(folder, films)) == expected
+        assert verify(folder, 1, False) == []
+
+    @pytest.mark.parametrize("content", [b"", b"x" * 40])
+    def test_an_index_that_is_damaged_is_told_with_what_to_do(self, films, folder, content):
+        (folder / "index.npy").write_bytes(content)
+        with pytest.raises(
+            StoreError, match=rf"index.npy: damaged; delete the folder {folder} and make the store again"
+        ):
+            make(folder, films)
+
+    def test_without_its_index_no_shard_is_thrown_away(self, films, folder):
+        (folder / "index.npy").unlink()
+        before = content(folder)
+        with pytest.raises(StoreError, match=r"index.npy is gone, .* 00000.bin, 00001.bin, .* or delete the folder"):
+            make(folder, films)
+        assert content(folder) == before
+
+    def test_another_root_does_not_double_the_store(self, films, folder):
+        before = content(folder)
+        for root in (films[0].parent, root_of(films).parent):
+            again = {key_of(path, root): path for path in films if path.is_relative_to(films[0].parent)}
+            with pytest.raises(StoreError, match=r"has p0/.* and none of these images, .*: give the --root that"):
+                write_store(folder, RAW, again, workers=1, show=False)
+        assert content(folder) == before
+        others = {b"other/" + key: path for key, path in sources(films[:2]).items()}
+        assert write_store(folder, RAW, sources(films) | others, workers=1, show=False).fresh == 2
+
+    def test_a_file_system_without_locks_is_told_once(self, films, tmp_path, monkeypatch, capsys):
+        def flock(*_):
+            raise OSError(errno.ENOLCK, "No locks available")
+
+        monkeypatch.setattr("fcntl.flock", flock)
+        assert make(tmp_path / "s", films).fresh == 9
+        assert capsys.readouterr().err.count("its file system has no locks") == 1
+
+    def test_nothing_is_written_before_the_lock_is_had(self, films, tmp_path, monkeypatch):
+        def flock(*_):
+            raise BlockingIOError(errno.EAGAIN, "taken")
+
+        monkeypatch.setattr("fcntl.flock", flock)
+        with pytest.raises(StoreError, match="written by another process"):
+            make(tmp_path / "s", films)
+        assert [path.name for path in (tmp_path / "s").iterdir()] == [".lock"]
 
 
 class TestVerify:

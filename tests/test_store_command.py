@@ -2,6 +2,7 @@
 
 import argparse
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -12,7 +13,7 @@ import yaml
 from PIL import Image
 
 from mavl.data import phantom
-from mavl.data.store import Store
+from mavl.data.store import Store, StoreError
 from mavl.prepare import store
 from mavl.prepare.store_sources import SourceError, find_sources
 
@@ -127,7 +128,7 @@ class TestCommand:
         assert call("data", "--out", "t") == 1
         said = capsys.readouterr().out
         assert "5 of 6 images" in said
-        assert "1 images could not be read; all are in t/unreadable.csv\n  data/files/b.png: no PNG" in said
+        assert "1 image could not be read; all are in t/unreadable.csv\n  data/files/b.png: no PNG" in said
 
     def test_damage_that_is_found_is_shown(self, data, capsys):
         call("data", "--out", "s")
@@ -143,6 +144,28 @@ class TestCommand:
             call("data", "--out", "s", "--size", "0", "--quality", "101")
         with pytest.raises(SourceError, match="nothing to store"):
             call("--out", "s")
+
+    @pytest.mark.parametrize("flag", ["--shard_images", "--workers"])
+    def test_numbers_below_one_are_refused(self, data, capsys, flag):
+        with pytest.raises(SystemExit):
+            call("data", "--out", "s", flag, "-1")
+        assert f"argument {flag}: '-1' is no whole number of at least 1" in capsys.readouterr().err
+
+    def test_nothing_to_verify_is_an_error_and_no_damage(self, data, capsys):
+        with pytest.raises(StoreError, match=r"none is no image store \(store\.json: No such file"):
+            call("--verify", "--out", "none")
+        call("data", "--out", "s")
+        os.truncate("s/00000.bin", 10_000)
+        capsys.readouterr()
+        assert call("--verify", "--out", "s") == 1
+        assert capsys.readouterr().out.startswith("1 fault; delete the shards that are named")
+
+    def test_a_manifest_that_is_not_there_is_told_with_what_makes_it(self, data):
+        Path("train.json").unlink()
+        with pytest.raises(
+            SourceError, match=r"train\.json: no such file; `prepare_data\.py radgraph` makes it; .*--root"
+        ):
+            call("mimic.yaml", "--out", "s")
 
 
 @pytest.mark.slow

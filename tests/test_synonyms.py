@@ -9,7 +9,7 @@ import yaml
 from mavl.bank import UnknownFindingError
 from mavl.config import load
 from mavl.data.benchmarks import Benchmark
-from mavl.synonyms import TABLE, key, resolve
+from mavl.synonyms import TABLE, key, meaning, resolve
 from mavl.vocab import FINDINGS
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -109,7 +109,18 @@ NAMES = {
         "pulmonary edema": "edema",
         "pulmonary nodule": "nodule",
         "surgical drain": "drainage",
-        "thoracostomy tube": "drainage",
+        "thoracostomy tube": "tube",
+        "enteric tube": "tube",
+        "pulmonary artery catheter": "catheter",
+        "implantable cardioverter-defibrillator": "device",
+        "subsegmental atelectasis": "atelectasis",
+        "rounded atelectasis": "round atelectasis",
+        "pulmonary cyst": "lung cyst",
+        "pulmonary bulla": "bullas",
+        "compression fracture": "vertebral compression",
+        "acute respiratory distress syndrome": "respiratory distress",
+        "median sternotomy": "sternotomy",
+        "right aortic arch": "right sided aortic arch",
         "tracheostomy tube": "tube",
     },
     "PadChest": {  # labels of its file that no split of the benchmarks asks
@@ -172,7 +183,7 @@ def test_every_benchmark_asks_findings_that_the_books_describe(path):
         ("Support Devices", "device"),
         ("lung nodule", "nodule"),
         ("LUNG  NODULES", "nodule"),
-        ("collapsed lung", "pneumothorax"),
+        ("chest tube", "tube"),
         ("an enlarged heart", "cardiomegaly"),
         ("pulmonary oedema", "edema"),
         ("pleural-effusion", "effusion"),
@@ -185,7 +196,8 @@ def test_names_of_everyday_and_of_other_spelling(name, finding):
 
 
 @pytest.mark.parametrize(
-    ("name", "finding"), [("COVID-19", "covid19"), ("lung tumours", "lung tumor"), ("TB", "tuberculosis")]
+    ("name", "finding"),
+    [("COVID-19", "covid19"), ("lung tumours", "lung tumor"), ("TB", "tuberculosis"), ("broken rib", "rib fracture")],
 )
 def test_findings_of_the_books_have_synonyms_too(name, finding):
     assert resolve(name, FINDINGS, BOOK) == finding
@@ -195,6 +207,25 @@ def test_the_first_collection_that_has_the_name_counts():
     assert resolve("fibrosis", FINDINGS, BOOK) == "tail_abnorm_obs"
     assert resolve("fibrosis", [*FINDINGS, "fibrosis"]) == "fibrosis"
     assert resolve("Rib Fracture", FINDINGS, BOOK) == "rib fracture"
+
+
+def test_the_very_name_counts_before_another_spelling_and_else_the_first():
+    assert resolve("r1", ["r1", "R1"]) == resolve("r1", ["R1", "r1"]) == "r1"
+    assert resolve("R-1", ["r 1", "R 1"]) == "r 1"
+    assert resolve("cardiomegaly", [*FINDINGS, "Cardiomegaly"]) == "cardiomegaly"
+    assert resolve("enlarged heart", ["Cardiomegaly", *FINDINGS]) == "cardiomegaly"
+    assert resolve("Cardiomegaly", [*FINDINGS, "Cardiomegaly"]) == "Cardiomegaly"
+
+
+def test_the_meaning_of_a_name():
+    assert meaning("Pleural Effusions") == meaning("effusion") == "effusion"
+    assert meaning("rib fractures") == "rib fracture"
+
+
+@pytest.mark.parametrize("name", ["Nodule/Mass", "Other disease", "collapsed lung", "lung collapse"])
+def test_names_of_two_findings_or_of_none_are_refused(name):
+    with pytest.raises(UnknownFindingError):
+        resolve(name, FINDINGS, BOOK)
 
 
 def test_names_in_any_script_are_kept_apart():

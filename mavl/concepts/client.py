@@ -98,7 +98,7 @@ class Client:
                 reason, wait = error.args
             failures += 1
             if failures > self.settings.max_retries:
-                raise UnansweredError(f"{self.server}: {reason} ({failures} tries)")
+                raise UnansweredError(f"{self.server}: {reason} ({failures} tr{'y' if failures == 1 else 'ies'})")
             await self._wait(self._back_off(wait, reason, failures))
 
     def clean(self, text: object) -> str:

@@ -1,6 +1,7 @@
 """Files of this package: whole or absent, UTF-8, and errors in one line."""
 
 import os
+import tempfile
 from pathlib import Path
 
 
@@ -16,6 +17,18 @@ def read_text(path: Path) -> str:
         raise ConceptError(f"{path}: {error.strerror}") from error
     except UnicodeDecodeError as error:
         raise ConceptError(f"{path}: not UTF-8 text (byte {error.start})") from error
+
+
+def check_writable(folder: Path, flag: str) -> None:
+    """ConceptError, which names the flag to change, where no file can be made in a folder; it is made if need be."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.NamedTemporaryFile(dir=folder, prefix=".probe"):
+            pass
+    except OSError as error:
+        raise ConceptError(
+            f"{folder}: cannot be written ({error.strerror}); nothing was asked, choose another {flag}"
+        ) from error
 
 
 def write_text(path: Path, text: str) -> None:

@@ -16,7 +16,9 @@ from mavl.concepts.book import Entry
 from mavl.concepts.cache import Attempt
 from mavl.concepts.client import Client, Completion, ServerError, StoppedError, UnansweredError
 from mavl.concepts.ensemble import choose
-from mavl.concepts.files import ConceptError
+from mavl.concepts.files import ConceptError, check_writable
+from mavl.concepts.known import diagnoses, without_ordinary
+from mavl.concepts.names import counted
 from mavl.concepts.plan import Job, Order, Plan, make_plan
 from mavl.progress import progress_bar
 
@@ -30,34 +32,40 @@ UNANSWERED_IN_A_ROW = 3
 @dataclass
 class Outcome:
     """What a run has done. complete: findings of the `asked` ones that the book now has; failed: {finding: why};
-    fatal: what ended the run before its time.
+    fatal: what ended the run before its time; stopped_by: the signal that did.
     """
 
     asked: int
     complete: int = 0
     failed: dict[str, str] = field(default_factory=dict)
     fatal: ConceptError | None = None
-    interrupted: bool = False
+    stopped_by: int | None = None
     calls: int = 0
     tokens_in: int = 0
     tokens_out: int = 0
 
     @property
     def exit_code(self) -> int:
-        return 130 if self.interrupted else 1 if self.failed else 0
+        return 128 + self.stopped_by if self.stopped_by else 1 if self.failed else 0
 
     def __str__(self) -> str:
-        used = f"{self.calls} answers in this run, {self.tokens_in:,} tokens in, {self.tokens_out:,} out"
+        used = f"{counted(self.calls, 'answer')} in this run, {self.tokens_in:,} tokens in, {self.tokens_out:,} out"
         rest = "" if self.complete == self.asked else ", a new start asks only for the rest"
-        return f"{self.complete} of {self.asked} findings are in the book ({used}){rest}"
+        are = "is" if self.asked == 1 else "are"
+        return f"{self.complete} of {counted(self.asked, 'finding')} {are} in the book ({used}){rest}"
 
 
 def generate(order: Order, client: Client) -> Outcome:
     """Ask for what is missing and write the book, also with what is there when the run ends early.
 
-    ConceptError before anything is asked, when the book, the cache or the text encoder cannot be read.
+    ConceptError before anything is asked, when the book, the cache or the text encoder cannot be read, or an answer
+    could not be kept.
     """
     plan = make_plan(order)
+    if plan.jobs:
+        check_writable(order.cache.folder, "--cache")
+    if plan.samples:
+        check_writable(order.out.parent, "--out")
     encoder = _load_encoder(order)
     run = _Run(plan, client)
     if plan.jobs:
@@ -78,7 +86,10 @@ class _Run:
         self.outcome = Outcome(len(plan.order.findings))
         self._unanswered = 0
         known = {*plan.order.findings, *plan.book.findings, *self.prompts.examples}
-        self._checkers = {each: Checker(known - {each}, self.prompts.example_lines) for each in plan.samples}
+        examples = self.prompts.example_lines
+        self._checkers = {
+            each: Checker(without_ordinary(known - {each}), examples, diagnoses()) for each in plan.samples
+        }
 
     async def ask_all(self) -> None:
         jobs = self.plan.jobs
@@ -116,7 +127,8 @@ class _Run:
             if not attempt.problems:
                 return
             rejected = attempt
-        raise AnswerError([f"{retries + 1} answers could not be used; the last: {'; '.join(rejected.problems)}"])
+        tried = counted(retries + 1, "answer")
+        raise AnswerError([f"{tried} could not be used; the last: {'; '.join(rejected.problems)}"])
 
     def _judged(self, job: Job, completion: Completion) -> Attempt:
         self._unanswered = 0
@@ -145,24 +157,30 @@ class _Run:
 
     @contextmanager
     def _interruptible(self):
-        """Within it, Ctrl-C lets the requests under way come to their end, and a second one drops them."""
+        """Within it, Ctrl-C lets the requests under way come to their end, and a second one drops them.
+
+        So does SIGTERM, by which Slurm and docker end a job.
+        """
         loop, task = asyncio.get_running_loop(), asyncio.current_task()
 
-        def stop() -> None:
-            if self.outcome.interrupted:
+        def stop(number: int) -> None:
+            if self.outcome.stopped_by:
                 task.cancel()
                 return
-            self.outcome.interrupted = True
+            self.outcome.stopped_by = number
             self.client.stopped.set()
             tqdm.write("waiting for the answers under way; Ctrl-C again drops them", file=sys.stderr)
 
+        signals = (signal.SIGINT, signal.SIGTERM)
         with suppress(NotImplementedError):  # Windows
-            loop.add_signal_handler(signal.SIGINT, stop)
+            for number in signals:
+                loop.add_signal_handler(number, stop, number)
         try:
             yield
         finally:
             with suppress(NotImplementedError):
-                loop.remove_signal_handler(signal.SIGINT)
+                for number in signals:
+                    loop.remove_signal_handler(number)
 
 
 def _load_encoder(order: Order) -> "TextEncoder | None":

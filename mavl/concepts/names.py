@@ -4,7 +4,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from mavl.concepts.files import ConceptError, read_text
-from mavl.synonyms import key
+from mavl.synonyms import key, spellings
 
 LONGEST = 100
 """Characters of a name."""
@@ -31,3 +31,21 @@ def read_names(names: Iterable[str], file: Path | None) -> list[str]:
         if (other := seen.setdefault(key(name), name)) != name:
             raise NameListError(f"{other!r} and {name!r} are two spellings of one finding; leave one out")
     return tidy
+
+
+def as_spelled_in(book: Path, named: Iterable[str], names: Iterable[str]) -> list[str]:
+    """The names as a book that names findings `named` spells them, so that none is asked or kept twice.
+
+    NameListError for a name of which the book has two spellings, and not this one.
+    """
+    named = list(named)
+    found = {name: spellings(name, named) for name in names}
+    for name, spelled in found.items():
+        if len(spelled) > 1:
+            raise NameListError(f"{name!r} is spelled {' and '.join(map(repr, spelled))} in {book}; name one of these")
+    return list(dict.fromkeys(spelled[0] if spelled else name for name, spelled in found.items()))
+
+
+def counted(number: int, thing: str) -> str:
+    """ "1 finding", "2 findings"."""
+    return f"{number} {thing}{'s' * (number != 1)}"

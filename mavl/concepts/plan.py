@@ -2,12 +2,13 @@
 
 import json
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from mavl.concepts.answers import RESPONSE_SCHEMA, AnswerError, Checker
 from mavl.concepts.book import Entry, Provenance, WholeBook, read_whole_book
 from mavl.concepts.cache import Attempt, Cache
+from mavl.concepts.names import as_spelled_in, counted
 from mavl.concepts.prompts import Prompts
 from mavl.concepts.settings import ConceptSettings
 
@@ -34,9 +35,14 @@ class Order:
             temperature=self.cache.temperature,
             samples=self.samples,
             sample=sample,
-            text_encoder=self.text_encoder if self.samples > 1 else None,
+            text_encoder=self.chooser,
             created=created,
         )
+
+    @property
+    def chooser(self) -> str | None:
+        """The text encoder, where there is something to choose."""
+        return self.text_encoder if self.samples > 1 else None
 
     def asked_like(self, made: Provenance) -> bool:
         """Whether an entry was asked for as this order would, so that its samples are in the cache."""
@@ -76,23 +82,31 @@ class Plan:
         """What the cache holds for a job, if it can be used."""
         return _entry(self.order, job)
 
+    @property
+    def to_ask(self) -> list[str]:
+        """The findings that questions are still to be asked about."""
+        return list(dict.fromkeys(job.finding for job in self.jobs))
+
     def estimate(self) -> str:
         """What is still to be asked, and about how much that is."""
         messages = (each for job in self.jobs for each in self.order.prompts.conversation(job.finding))
         asked = sum(len(message["content"]) for message in messages) + len(self.jobs) * len(json.dumps(RESPONSE_SCHEMA))
         answered = len(self.jobs) * self.order.prompts.mean_answer
         tokens_in, tokens_out = (round(letters / LETTERS_A_TOKEN) for letters in (asked, answered))
+        cached = sum(map(len, self.samples.values())) - len(self.jobs)
         return (
-            f"{len(self.jobs)} calls to make, about {tokens_in:,} tokens in and {tokens_out:,} out ({LETTERS_A_TOKEN} "
-            "letters counted as a token, answers as long as the prompts' examples, second tries not counted); "
-            f"{sum(map(len, self.samples.values())) - len(self.jobs)} answers are in the cache, "
-            f"{len(self.kept)} findings in {self.order.out}"
+            f"{counted(len(self.jobs), 'call')} to make, about {tokens_in:,} tokens in and {tokens_out:,} out "
+            f"({LETTERS_A_TOKEN} letters counted as a token, answers as long as the prompts' examples, second tries "
+            "not counted); "
+            f"{counted(cached, 'answer')} {'is' if cached == 1 else 'are'} in the cache, "
+            f"{counted(len(self.kept), 'finding')} in {self.order.out}"
         )
 
 
 def make_plan(order: Order) -> Plan:
-    """ConceptError where the book or the cache cannot be read."""
+    """ConceptError where the book or the cache cannot be read, or the book has two spellings of a name."""
     book = read_whole_book(order.out)
+    order = replace(order, findings=as_spelled_in(order.out, {**book.findings, **book.rejected}, order.findings))
     kept = tuple(finding for finding in order.findings if _stays(book.findings.get(finding), order))
     samples = {}
     for finding in order.findings:
@@ -118,7 +132,9 @@ def _stays(entry: Entry | None, order: Order) -> bool:
     if entry is None:
         return False
     made = entry.provenance
-    return made.model is None or made.reviewed or (order.asked_like(made) and made.samples == order.samples)
+    if made.model is None or made.reviewed:
+        return True
+    return order.asked_like(made) and (made.samples, made.text_encoder) == (order.samples, order.chooser)
 
 
 def _first_sample(rejected: Iterable[Entry], order: Order) -> int:

@@ -6,8 +6,10 @@ from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
 
+from mavl.concepts.answers import length_problem, tidy
 from mavl.concepts.book import Entry, WholeBook, read_whole_book
 from mavl.concepts.files import ConceptError, read_text, write_text
+from mavl.concepts.names import as_spelled_in
 from mavl.vocab import ASPECTS
 
 ACCEPT, EDIT, REJECT = "accept as it stands", "accept with my edits", "reject"
@@ -27,7 +29,10 @@ _DATE = re.compile(r"^Date[^:\n]*:[ \t]*(.*)$", re.MULTILINE)
 _SECTION = re.compile(r"^## +", re.MULTILINE)
 _TEXT = re.compile(r"<!-- text (\w+) -->")
 _LINE = re.compile(r"[-*+]\s+\*\*(\w+):\*\*\s*(.*)")
-_BOX = re.compile(r"[-*+]\s+\[\s*([xX]?)\s*\]\s+(.*)")
+_BOX = re.compile(r"(?:[-*+]\s*)?\\?\[\s*([^\]\\]*?)\s*\\?\]\s*(.*)")
+"""A box to tick; some editors put backslashes before its brackets, some people none of the rest."""
+_TICKS = set("xXvV\u2713\u2714\u2611")
+_BARE_CHOICE = re.compile(rf".*(?:{ACCEPT}|{EDIT}).*|\W*\w{{0,3}}\W*{REJECT}\W*", re.IGNORECASE)
 
 
 class ReviewError(ConceptError):
@@ -36,15 +41,20 @@ class ReviewError(ConceptError):
 
 @dataclass(frozen=True)
 class Section:
-    """What a sheet holds of one finding. text: fingerprint of the words it was written with."""
+    """What a sheet holds of one finding. text: fingerprint of the words it was written with; unclear: rows that hold a
+    choice, but no box, or one with another sign than an x in it.
+    """
 
     finding: str
     text: str | None
     lines: dict[str, str]
     ticked: tuple[str, ...]
+    unclear: tuple[str, ...]
 
     def problem(self, entry: Entry | None) -> str | None:
         """Why the section cannot be read into the book that has this entry."""
+        if self.unclear:
+            return f'has a row that is neither ticked nor open, {self.unclear[0]!r}; write "- [x] ..." or "- [ ] ..."'
         if len(self.ticked) > 1:
             return "has more than one box ticked"
         if unknown := set(self.ticked) - {ACCEPT, EDIT, REJECT}:
@@ -59,11 +69,13 @@ class Section:
             return f"has no words for {', '.join(empty)}"
         if self.ticked in ((), (ACCEPT,)) and (edited := self.edited(entry)):
             return f'has other words for {", ".join(edited)}; tick "{EDIT}"'
-        return None
+        written = self.edited(entry) if self.ticked == (EDIT,) else ()
+        lengths = {aspect: length_problem(aspect, self.lines[aspect]) for aspect in written}
+        return next((f'"{aspect}" {wrong}' for aspect, wrong in lengths.items() if wrong), None)
 
     def edited(self, entry: Entry) -> tuple[str, ...]:
         """Aspects whose words are not the entry's."""
-        return tuple(aspect for aspect, line in entry.lines.items() if self.lines[aspect] != " ".join(line.split()))
+        return tuple(aspect for aspect, line in entry.lines.items() if self.lines[aspect] != tidy(line, aspect))
 
 
 @dataclass(frozen=True)
@@ -83,10 +95,11 @@ class Review:
 
 
 def write_sheet(book_path: Path, sheet: Path, findings: Collection[str] = ()) -> int:
-    """Write the sheet of these findings of a book, or of all that are unreviewed; returns how many."""
+    """Write the sheet of these findings of a book, reviewed or not, or of all that are unreviewed; returns how many."""
     if sheet.exists():
         raise ReviewError(f"{sheet}: exists already, with ticks perhaps; choose another name")
     entries = read_whole_book(book_path).findings
+    findings = as_spelled_in(book_path, entries, findings)
     wanted = {
         name: entry
         for name, entry in entries.items()
@@ -103,6 +116,8 @@ def read_review(book_path: Path, sheet: Path) -> Review:
     """Read a sheet back into its book; ReviewError, and the book is as it was, where anything in it is unclear."""
     book = read_whole_book(book_path)
     head, *parts = _SECTION.split(read_text(sheet))
+    if not parts:
+        raise ReviewError(f'{sheet}: no finding stands in it (no line "## name"); is it a sheet that --review wrote?')
     sections = [_parse(part) for part in parts]
     ticked = [section for section in sections if section.ticked]
     names = [section.finding for section in sections]
@@ -144,7 +159,7 @@ def _parse(part: str) -> Section:
     """A section of the sheet, whose lines an editor may have broken."""
     finding, *rows = part.splitlines()
     lines: dict[str, str] = {}
-    ticked = []
+    ticked, unclear = [], []
     aspect = None
     for row in map(str.strip, rows):
         if match := _LINE.fullmatch(row):
@@ -152,15 +167,20 @@ def _parse(part: str) -> Section:
             lines[aspect] = match[2]
         elif match := _BOX.fullmatch(row):
             aspect = None
-            if match[1]:
+            if match[1] in _TICKS:
                 ticked.append(match[2].strip())
+            elif match[1]:
+                unclear.append(row)
+        elif _BARE_CHOICE.fullmatch(row):
+            aspect = None
+            unclear.append(row)
         elif row and aspect:
             lines[aspect] += f" {row}"
         elif not row:
             aspect = None
-    text = _TEXT.search(part)
-    tidy = {aspect: " ".join(line.split()) for aspect, line in lines.items()}
-    return Section(finding.strip(), text and text[1], tidy, tuple(ticked))
+    texts = _TEXT.findall(part)  # ours is the last, and a line may hold its like
+    words = {aspect: tidy(line, aspect) for aspect, line in lines.items()}
+    return Section(finding.strip(), texts[-1] if texts else None, words, tuple(ticked), tuple(unclear))
 
 
 def _signature(head: str, problems: list[str]) -> tuple[str, date]:

@@ -2,7 +2,8 @@
 
 from pydantic import PositiveFloat, PositiveInt, model_validator
 
-from mavl.config import Settings
+from mavl.concepts.files import ConceptError
+from mavl.config import Settings, load
 from mavl.settings import NonNegativeFloat, NonNegativeInt, TextSettings
 
 
@@ -34,6 +35,13 @@ class ConceptSettings(Settings):
         if self.ensemble > 1 and self.temperature == 0:
             raise ValueError("an ensemble at temperature 0 is one answer many times; set temperature, as to 0.7")
         return self
+
+
+def read_settings(overrides: list[str]) -> ConceptSettings:
+    """The settings that `key=value` pairs give; ConceptError without a model, which has no default."""
+    if not any(each.partition("=")[0].strip() == "model" for each in overrides):
+        raise ConceptError("no model to ask: give --model, what the server calls it")
+    return load(ConceptSettings, None, overrides)
 
 
 FLAGS = {

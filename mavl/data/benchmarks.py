@@ -26,6 +26,7 @@ from mavl.data.masks import (
     box_rows,
     file_masks,
     finding_files,
+    label_by,
     region_masks,
     unite,
 )
@@ -42,7 +43,7 @@ from mavl.data.tables import (
     path_labels,
     read_table,
 )
-from mavl.vocab import ABSENT, PRESENT, UNKNOWN, unknown_name
+from mavl.vocab import unknown_name
 
 __all__ = ["Benchmark", "BenchmarkError", "MissingSplitError", "Split", "SplitError", "read_split"]
 
@@ -138,7 +139,7 @@ def read_split(benchmark: Benchmark, split: str, root: Path | None = None) -> Sp
     """Read a split file; `root` replaces the benchmark's own.
 
     Raises BenchmarkError with every problem of the file, MissingSplitError when it is not there. The images themselves
-    are not touched.
+    are not touched; masks that tell labels are read, and those that cannot be (`Split.damaged_masks`) tell none.
     """
     file = split_file(benchmark, split, root)
     root = Path(root or benchmark.root)
@@ -156,7 +157,7 @@ def read_split(benchmark: Benchmark, split: str, root: Path | None = None) -> Sp
         for row in np.flatnonzero(origin != np.arange(len(table))):
             of_finding[origin[row]] = unite(of_finding[origin[row]], of_finding[row])
     if labels is None:
-        labels = _mask_labels(table, masks)
+        masks, labels = _mask_labels(table, masks)
     groups = None if benchmark.groups is None else name_groups(benchmark.groups, table, names)
     table.raise_problems()
     return Split(
@@ -237,13 +238,9 @@ def told_labels(benchmark: Benchmark, table: Table, names: pd.Series) -> np.ndar
     return path_labels(table, settings, names) if isinstance(settings, PathLabels) else None
 
 
-def _mask_labels(table: Table, masks: dict[str, list[Mask | None]]) -> np.ndarray:
-    """Labels int8 [n, C] of the rows, from their masks."""
+def _mask_labels(table: Table, masks: dict[str, list[Mask | None]]) -> tuple[dict[str, list[Mask | None]], np.ndarray]:
+    """The masks of the rows, damaged ones told apart, and the labels int8 [n, C] that they give."""
     table.raise_problems()  # a mask that could not be parsed or found has no label to give
-
-    def label(mask: Mask | None) -> int:
-        if mask is None:
-            return UNKNOWN
-        return ABSENT if mask.empty else PRESENT
-
-    return np.array([[label(mask) for mask in of_finding] for of_finding in masks.values()], dtype=np.int8).T
+    read = {finding: [label_by(mask) for mask in of_finding] for finding, of_finding in masks.items()}
+    labels = np.array([[label for _, label in of_finding] for of_finding in read.values()], dtype=np.int8).T
+    return {finding: [mask for mask, _ in of_finding] for finding, of_finding in read.items()}, labels

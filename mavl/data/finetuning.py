@@ -23,6 +23,9 @@ from mavl.vocab import ABSENT, PRESENT, UNKNOWN
 SPLITS = ("test", "valid", "train")
 """From the one that keeps all its images to the one that gives up whom the others have."""
 
+SEED_OF_TEST = 0
+"""Of a test split that is drawn: runs of other seeds are tested on the same images."""
+
 LABELS = {"present": PRESENT, "absent": ABSENT, "unknown": UNKNOWN}
 COUNTED_AS: dict[Policy, int] = {"ignore": UNKNOWN, "zeros": ABSENT, "ones": PRESENT}
 MEANING = {"ignore": "left out of the loss", "zeros": "counted as absent", "ones": "counted as present"}
@@ -44,26 +47,24 @@ def draw_splits(splits: Mapping[str, Split], data: FinetuneData, seed: int, root
     """Make train, valid and test of those that were read: no patient in two of them, and `data_pct` of train.
 
     A patient (or, where none are named, an image) of two splits stays in test rather than valid, in valid rather than
-    train. A missing valid is drawn from train by `valid_share`. Drawings are those of mavl.data.subset; images without
-    a patient go by their path under `root`.
+    train. A missing test is drawn from train by `test_share`, the same one for every seed; then a missing valid by
+    `valid_share`. Drawings are those of mavl.data.subset; images without a patient go by their path under `root`.
     """
-    if missing := [name for name in ("train", "test") if name not in splits]:
-        raise FinetuneDataError(f"no {missing[0]} split: fine-tuning needs train and test; add it to the benchmark")
+    if "train" not in splits:
+        raise FinetuneDataError("no train split: fine-tuning needs one; add it to the benchmark")
     unit = "images" if splits["train"].groups is None else "patients"
     notes = [] if unit == "patients" else ["the benchmark names no patients: images are drawn one by one"]
+    if "test" not in splits:
+        train, test, told = _divide(splits["train"], data.test_share, SEED_OF_TEST, "test", root, unit)
+        splits = {**splits, "train": train, "test": test}
+        notes.append(f"no test split: {told} drawn for it, the same ones for every seed")
     kept: dict[str, Split] = {}
     for name in [name for name in SPLITS if name in splits]:
         kept[name] = _without_those_of(kept, splits[name], root, unit, notes)
     train = kept.pop("train")
     if "valid" not in kept:
-        units = Units.of(train.labels, unit_names(train, root))
-        drawn = draw_share(units, data.valid_share, seed, "valid", spare=1)
-        kept["valid"] = replace(_keep(train, units.images(drawn)), name="valid")
-        train = train.without(set(units.images(drawn).tolist()))
-        notes.append(
-            f"no validation split: {len(kept['valid'])} images of {len(drawn)} of {len(units.names)} training {unit} "
-            f"drawn for it by seed {seed}"
-        )
+        train, kept["valid"], told = _divide(train, data.valid_share, seed, "valid", root, unit)
+        notes.append(f"no validation split: {told} drawn for it by seed {seed}")
     units = Units.of(train.labels, unit_names(train, root))
     drawn = draw_share(units, data.data_pct, seed, "train")
     if data.data_pct < 1:
@@ -127,16 +128,21 @@ class LabelledImages(Dataset):
         return item | {"labels": self.labels[key[1]], "index": key[1]}
 
 
-def read_labelled(benchmark: Benchmark, data: ClassificationData, root: Path | None) -> tuple[dict[str, Split], str]:
-    """The benchmark's splits with the findings to train, train's labels by policy, and a line that says what it did."""
+def read_labelled(benchmark: Benchmark, data: ClassificationData, root: Path | None) -> dict[str, Split]:
+    """The benchmark's splits with the findings to train."""
     splits = {name: read_split(benchmark, name, root) for name in benchmark.splits}
-    said = ""
-    if "train" in splits:
-        uncertain = _uncertain(benchmark, data, root, splits["train"])
-        splits["train"], said = apply_policies(splits["train"], uncertain, data)
-    if data.findings:
-        splits = {name: split.select(data.findings) for name, split in splits.items()}
-    return splits, said
+    return {name: split.select(data.findings or split.findings) for name, split in splits.items()}
+
+
+def label_train(
+    benchmark: Benchmark, data: ClassificationData, root: Path | None, train: Split
+) -> tuple[Split, list[str]]:
+    """The training images that were drawn, labelled by policy, and a line that says what it did, if anything.
+
+    The other splits, drawn from train or not, keep what their file says: a guess is no ground truth.
+    """
+    labelled, said = apply_policies(train, _uncertain(benchmark, data, root, train), data)
+    return labelled, [said] if said else []
 
 
 def apply_policies(split: Split, uncertain: np.ndarray | None, data: ClassificationData) -> tuple[Split, str]:
@@ -156,15 +162,18 @@ def apply_policies(split: Split, uncertain: np.ndarray | None, data: Classificat
         labels[where] = COUNTED_AS[policy]
         share = f"{where.sum()} ({100 * where.mean():.1f} %)"
         said.append(f"{share} are {name}, {MEANING[policy]}")
+    if any(policy != "ignore" for _, policy in kinds.values()):
+        said.append("in validation and test they stay unknown")
     return replace(split, labels=labels), f"of {unknown.size} training labels {'; '.join(said)}"
 
 
-def check_labels(splits: Mapping[str, Split], monitor: str) -> list[str]:
+def check_labels(splits: Mapping[str, Split], monitor: str, data_pct: float) -> list[str]:
     """A line for each split on the findings that it has one label of; FinetuneDataError where that is all of them.
 
     Without both labels nothing is learnt in train, and there is no best `valid_auroc` in valid.
     """
-    fixes = {"train": "raise data.data_pct", "valid": "raise data.valid_share, or set train.monitor to valid_loss"}
+    more = "raise data.data_pct" if data_pct < 1 else "add images to it, or see data.findings, unlabelled and uncertain"
+    fixes = {"train": more, "valid": "raise data.valid_share, or set train.monitor to valid_loss"}
     notes = []
     for name, split in splits.items():
         columns = zip(split.findings, split.labels.T, strict=True)
@@ -178,13 +187,15 @@ def check_labels(splits: Mapping[str, Split], monitor: str) -> list[str]:
 
 
 def _uncertain(benchmark: Benchmark, data: ClassificationData, root: Path | None, train: Split) -> np.ndarray | None:
-    """Which labels of train are written as -1, [n, C]; None where it makes no difference. Reads the file once more."""
+    """Which labels of these images are written as -1, [n, C]; None where that changes nothing. Reads the file again."""
     differs = data.unlabelled != data.uncertain and isinstance(benchmark.labels, ColumnLabels)
     if not differs or not (train.labels == UNKNOWN).any():
         return None
     values = benchmark.labels.values | dict.fromkeys(("-1", "-1.0"), PRESENT)
     marked = benchmark.model_copy(update={"labels": benchmark.labels.model_copy(update={"values": values})})
-    return read_split(marked, "train", root).labels != train.labels
+    again = read_split(marked, "train", root).select(train.findings)
+    position = {row: i for i, row in enumerate(again.rows)}
+    return again.labels[[position[row] for row in train.rows]] != train.labels
 
 
 def _without_those_of(kept: Mapping[str, Split], split: Split, root: Path | None, unit: str, notes: list[str]) -> Split:
@@ -196,6 +207,15 @@ def _without_those_of(kept: Mapping[str, Split], split: Split, root: Path | None
             notes.append(f"{split.name}: {len(shared)} images{patients} left out, which {other.name} has too")
             split = split.without(shared)
     return split
+
+
+def _divide(train: Split, share: float, seed: int, name: str, root: Path | None, unit: str) -> tuple[Split, Split, str]:
+    """What is left of train, the split of that name drawn from it, and how much that is."""
+    units = Units.of(train.labels, unit_names(train, root))
+    drawn = draw_share(units, share, seed, name, spare=1)
+    images = units.images(drawn)
+    told = f"{len(images)} images of {len(drawn)} of {len(units.names)} training {unit}"
+    return train.without(set(images.tolist())), replace(_keep(train, images), name=name), told
 
 
 def _keep(split: Split, positions: Sequence[int]) -> Split:

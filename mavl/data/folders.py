@@ -10,12 +10,11 @@ from pathlib import Path
 
 import numpy as np
 
-from mavl.data.masks import MaskFile
+from mavl.data.inputs import IMAGE_SUFFIXES
+from mavl.data.masks import MaskFile, label_by
 from mavl.data.splits import Split
 from mavl.finetune_settings import MaskFolder
-from mavl.vocab import ABSENT, PRESENT
 
-SUFFIXES = frozenset(".png .jpg .jpeg .bmp .tif .tiff .webp .dcm .dicom".split())
 SPLIT_OF = {"train": "train", "valid": "valid", "val": "valid", "test": "test"}
 WHOLE = "all"
 SHOWN = 3
@@ -50,7 +49,7 @@ def _files(folder: Path, suffix: str = "") -> dict[str, Path]:
     """Image files by their path in the folder, without extension and suffix."""
     found: dict[str, Path] = {}
     for path in sorted(folder.rglob("*")):
-        if path.suffix.lower() not in SUFFIXES or path.name.startswith(".") or not path.stem.endswith(suffix):
+        if path.suffix.lower() not in IMAGE_SUFFIXES or path.name.startswith(".") or not path.stem.endswith(suffix):
             continue
         name = path.relative_to(folder).with_suffix("").as_posix().removesuffix(suffix)
         if name in found:
@@ -69,15 +68,15 @@ def _split(
     settings: MaskFolder,
     finding: str,
 ) -> Split:
-    files = [MaskFile(masks[name]) for name in names]
+    files, labels = zip(*[label_by(MaskFile(masks[name])) for name in names], strict=True)
     return Split(
         name=part,
         findings=(finding,),
         paths=[images[name] for name in names],
-        labels=np.array([[ABSENT if file.empty else PRESENT] for file in files], dtype=np.int8),
+        labels=np.array(labels, dtype=np.int8)[:, None],
         groups=None if settings.patient is None else _patients(names, settings.patient),
         rows=[str(images[name]) for name in names],
-        masks={finding: files},
+        masks={finding: list(files)},
     )
 
 

@@ -18,9 +18,10 @@ from pathlib import Path
 from typing import BinaryIO, Literal, Protocol, get_args
 
 import numpy as np
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image, UnidentifiedImageError
 from tqdm import tqdm
 
+from mavl.data.containers import count_pages, has_jpeg_end, turn_of
 from mavl.data.dicom import check_dicom, decode_dicom
 from mavl.data.grey import ImageError, equalize_histogram, to_grey
 
@@ -31,9 +32,6 @@ Level = Literal["exists", "header", "decode"]
 
 REDUCTIONS = (8, 4, 2)
 """What a JPEG's sides may be divided by while it is decoded."""
-
-ORIENTATION = 0x0112
-"""The EXIF tag that says how an image is to be turned; 1 is upright."""
 
 
 class Picture(Protocol):
@@ -95,7 +93,7 @@ def check_image(path: str | os.PathLike, level: Level) -> str | None:
     """None for a good image, else what is wrong with it (without its name). Each level includes the one before it.
 
     exists: it is a file and not empty.
-    header: it is whole and of a kind that is read. A PNG's chunks are checked, a JPEG must end with its end marker, a
+    header: it is whole and of a kind that is read. A PNG's chunks are checked, a JPEG must have its end marker, a
         DICOM must hold all of its pixel data; others are decoded, as nothing cheaper tells that one is cut short.
     decode: `read_image` reads it.
     """
@@ -204,25 +202,31 @@ def _open(path: str | os.PathLike, file: BinaryIO) -> Image.Image | None:
     if start[128:] == b"DICM":
         return None
     try:
-        return Image.open(file, formats=FORMATS)
+        image = Image.open(file, formats=FORMATS)
     except UnidentifiedImageError:
         file.seek(0)
         if Path(path).suffix.lower() in (".dcm", ".dicom"):
             return None
         raise ImageError(f"no {', '.join(FORMATS)} or DICOM; it begins with {start[:24]!r}") from None
+    if (count := count_pages(image)) > 1:
+        raise ImageError(f"{image.format} with {count} {'pages' if image.format == 'TIFF' else 'frames'}; expected one")
+    return image
 
 
 def _decode(path: str | os.PathLike) -> Image.Image:
     with open(path, "rb") as file:
         image = _open(path, file)
-        return decode_dicom(file) if image is None else to_grey(ImageOps.exif_transpose(image))
+        if image is None:
+            return decode_dicom(file)
+        grey, turn = to_grey(image), turn_of(image)
+        return grey if turn is None else grey.transpose(turn)
 
 
 def _jpeg_size(path: str | os.PathLike) -> tuple[int, int] | None:
     """(width, height) of an upright JPEG; None for all else."""
     with open(path, "rb") as file:
         image = _open(path, file)
-        if image is None or image.format != "JPEG" or image.getexif().get(ORIENTATION, 1) != 1:
+        if image is None or image.format != "JPEG" or turn_of(image) is not None:
             return None
         return image.size
 
@@ -238,7 +242,7 @@ def _check_header(path: str | os.PathLike) -> None:
                 raise ImageError("truncated: the checksum of its last chunk is missing")
         elif image.format == "JPEG":
             file.seek(max(0, os.fstat(file.fileno()).st_size - 512))
-            if not file.read().rstrip(b"\x00\xff\r\n ").endswith(b"\xff\xd9"):
+            if not file.read().rstrip(b"\x00\xff\r\n ").endswith(b"\xff\xd9") and not has_jpeg_end(file):
                 raise ImageError("truncated: the JPEG ends without its end marker")
         else:
             to_grey(image)

@@ -16,7 +16,7 @@ from pydantic import Field, PositiveInt
 from mavl.config import Settings
 from mavl.data.grey import ImageError
 from mavl.data.tables import Column, PathTemplate, Table
-from mavl.vocab import PRESENT, unknown_name
+from mavl.vocab import ABSENT, PRESENT, UNKNOWN, unknown_name
 
 NO_REGION = ("", "-1", "nan")
 FINDING_BLANK = "{finding}"
@@ -165,7 +165,24 @@ class MaskFile:
         return np.atleast_3d(pixels).any(axis=-1)
 
 
+@dataclass(frozen=True)
+class DamagedMask(MaskFile):
+    """A mask file that could not be read when its image was to be labelled by it."""
+
+    reason: str
+
+
 Mask = RunLengthMask | BoxMask | MaskFile
+
+
+def label_by(mask: Mask | None) -> tuple[Mask | None, int]:
+    """The mask, and what it says of its finding: UNKNOWN where there is none, or a file that turns out damaged."""
+    if mask is None:
+        return None, UNKNOWN
+    try:
+        return mask, ABSENT if mask.empty else PRESENT
+    except ImageError as error:
+        return DamagedMask(mask.path, str(error)), UNKNOWN
 
 
 def region_masks(table: Table, settings: RegionMasks) -> list[Mask | None]:

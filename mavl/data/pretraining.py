@@ -14,6 +14,7 @@ from mavl.data.benchmarks import Benchmark, read_split
 from mavl.data.labels import draw_locations, finding_labels
 from mavl.data.pictures import Files, Stored, from_store
 from mavl.data.samples import ManifestError, PhantomSamples, finding_columns, read_reports, table_samples
+from mavl.data.splits import Split
 from mavl.data.transforms import Transform, eval_transform, train_transform
 from mavl.settings import LoaderSettings, MimicData, PretrainSettings, TableData
 from mavl.vocab import FINDINGS
@@ -114,27 +115,31 @@ def open_data(settings: PretrainSettings, progress: bool = True) -> PretrainingD
     transforms = (plain if data.augment == "none" else augmented, plain)
     datasets, left_out = {}, {}
     for name, transform in zip(("train", "valid"), transforms, strict=True):
-        samples = _open_split(name, data, settings.findings, size)
-        samples, left_out[name] = _without_bad(samples, name, data, progress)
+        samples, damaged = _open_split(name, data, settings.findings, size)
+        samples, bad = _without_bad(samples, name, data, progress)
+        left_out[name] = [*damaged, *bad]
         datasets[name] = PretrainingDataset(samples, transform, seed)
     _check_disjoint(datasets["train"].samples, datasets["valid"].samples)
     return PretrainingData(**datasets, left_out=left_out)
 
 
-def _open_split(name: str, data: LoaderSettings, findings: Sequence[str], size: int):
+def _open_split(name: str, data: LoaderSettings, findings: Sequence[str], size: int) -> tuple:
+    """The samples of a split, and a line for each image that has no label for want of its mask."""
     root = Path(data.root) if data.root else None
     if isinstance(data, MimicData):
         manifest = Path(data.train_file if name == "train" else data.valid_file)
         samples = read_reports(manifest, Path(data.label_file), root, data.prefix, finding_columns(findings))
-        return _from_store(samples, data, root)
+        return _from_store(samples, data, root), []
     if isinstance(data, TableData):
         benchmark = load(Benchmark, Path(data.benchmark))
-        samples = table_samples(read_split(benchmark, name, root), findings, benchmark.equalize)
-        return _from_store(samples, data, root or benchmark.root)
+        split = read_split(benchmark, name, root)
+        damaged = damaged_masks(split, data.max_bad_share)
+        samples = table_samples(split.without(set(damaged)), findings, benchmark.equalize)
+        return _from_store(samples, data, root or benchmark.root), list(damaged.values())
     fresh = name == "train"
     number, seed = (data.train, data.seed) if fresh else (data.valid, data.seed + VALID_SEED_OFFSET)
     columns = [FINDINGS.index(finding) for finding in findings]
-    return PhantomSamples(seed, number, size, columns, tuple(data.exclude), fresh)
+    return PhantomSamples(seed, number, size, columns, tuple(data.exclude), fresh), []
 
 
 def _from_store(samples, data: LoaderSettings, root: Path | None):
@@ -171,15 +176,26 @@ def bad_images(
     pictures = Files(paths) if pictures is None else pictures
     reasons = pictures.check(settings.check_images, workers=max(1, settings.workers), progress=progress)
     lines = {position: f"{places[position]}: {reason}" for position, reason in sorted(reasons.items())}
-    none_left = len(lines) == len(paths)
-    if none_left or len(lines) > settings.max_bad_share * len(paths):
+    mend = "Add them to the store, mend --root" if isinstance(pictures, Stored) else "Mend them or --root"
+    _refuse_too_many(lines, len(paths), f"images of the {split} split", mend, settings.max_bad_share)
+    return lines
+
+
+def damaged_masks(split: Split, max_bad_share: float) -> dict[int, str]:
+    """Position -> "row: mask: reason" of each image whose label a damaged mask was to tell; errors as of bad_images."""
+    lines = {image: f"{split.rows[image]}: mask: {reason}" for image, reason in split.damaged_masks().items()}
+    _refuse_too_many(lines, len(split), f"masks of the {split.name} split", "Mend them", max_bad_share)
+    return lines
+
+
+def _refuse_too_many(lines: dict[int, str], number: int, what: str, mend: str, max_bad_share: float) -> None:
+    none_left = len(lines) == number
+    if none_left or len(lines) > max_bad_share * number:
         first = "\n  ".join(list(lines.values())[:10])
-        mend = "Add them to the store, mend --root" if isinstance(pictures, Stored) else "Mend them or --root"
         raise BadImagesError(
-            f"{len(lines)} of {len(paths)} images of the {split} split are missing or unreadable:\n  {first}\n"
+            f"{len(lines)} of {number} {what} are missing or unreadable:\n  {first}\n"
             f"{mend}{'' if none_left else ', or raise max_bad_share to leave them out'}."
         )
-    return lines
 
 
 def write_left_out(path: Path, left_out: dict[str, list[str]]) -> None:

@@ -15,15 +15,14 @@ from torchvision.transforms.v2 import functional as F
 
 from mavl.config import load
 from mavl.data.benchmarks import Benchmark, read_split
-from mavl.data.finetuning import draw_splits, unit_names
+from mavl.data.finetuning import draw_splits
 from mavl.data.folders import WHOLE, read_folder
 from mavl.data.masks import MaskFile
 from mavl.data.pictures import Files, Stored, from_store, read_picture
-from mavl.data.pretraining import bad_images
+from mavl.data.pretraining import bad_images, damaged_masks
 from mavl.data.splits import Split, SplitError
-from mavl.data.subset import Units, draw_share
 from mavl.data.transforms import eval_transform
-from mavl.finetune_settings import MaskFolder, SegmentationData
+from mavl.finetune_settings import SegmentationData
 from mavl.settings import LoaderSettings
 from mavl.vocab import ABSENT, PRESENT
 
@@ -136,25 +135,29 @@ def open_data(data: SegmentationData, seed: int, progress: bool) -> MaskedData:
     """
     if data.folder is not None:
         root, title, interpolation, equalize = Path(data.folder.images), data.folder.images, "bilinear", False
-        read = _folder_splits(data.folder, *(data.findings or (UNNAMED,)))
+        found = read_folder(data.folder, *(data.findings or (UNNAMED,)))
+        read = {"train": replace(found[WHOLE], name="train")} if WHOLE in found else found
     else:
         benchmark = load(Benchmark, Path(data.benchmark))
         root = Path(data.root) if data.root else benchmark.root
         title, interpolation, equalize = benchmark.title, benchmark.interpolation, benchmark.equalize
         read = {name: read_split(benchmark, name, root) for name in benchmark.splits}
-    known = {name: of_finding(split, *data.findings) for name, split in read.items()}
-    usable, notes = {name: split for name, (split, _) in known.items()}, []
+    usable, left_out, notes = {}, {}, []
+    for name, split in read.items():
+        damaged = damaged_masks(split, data.max_bad_share)
+        usable[name], unknown = of_finding(split.without(set(damaged)), *data.findings)
+        left_out[name] = [*damaged.values(), *unknown]
     if data.only_present:
         usable, notes = _only_present(usable)
     drawn = draw_splits(usable, data, seed, root)
-    splits, pictures, left_out = {}, {}, {}
+    splits, pictures = {}, {}
     for name, split in drawn.splits.items():
         images = Files(split.paths, equalize)
         images = from_store(images, data.store, root) if data.store else images
         bad = bad_files(split, images, data, progress)
         kept = [i for i in range(len(split)) if i not in bad]
         splits[name], pictures[name] = split.without(set(bad)), images.take(kept)
-        left_out[name] = [*(known[name][1] if name in known else []), *bad.values()]
+        left_out[name] = [*left_out.get(name, []), *bad.values()]
     return MaskedData(title, splits, pictures, root, interpolation, equalize, notes + drawn.notes, left_out)
 
 
@@ -196,14 +199,3 @@ def _only_present(splits: Mapping[str, Split]) -> tuple[dict[str, Split], list[s
     told = ", ".join(f"{len(positions)} of {name}" for name, positions in absent.items())
     kept = {name: split.without(set(absent[name])) for name, split in splits.items()}
     return kept, [f"images without the finding left out: {told}"]
-
-
-def _folder_splits(folder: MaskFolder, finding: str) -> dict[str, Split]:
-    """Those of the subfolders; without any, a test split drawn once and for all, whatever the seed of the run."""
-    splits = read_folder(folder, finding)
-    if (whole := splits.get(WHOLE)) is None:
-        return splits
-    units = Units.of(whole.labels, unit_names(whole, Path(folder.images)))
-    tested = set(units.images(draw_share(units, folder.test_share, 0, "test", spare=1)).tolist())
-    test, train = whole.without(set(range(len(whole))) - tested), whole.without(tested)
-    return {"train": replace(train, name="train"), "test": replace(test, name="test")}

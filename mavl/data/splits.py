@@ -7,7 +7,7 @@ from typing import Self
 
 import numpy as np
 
-from mavl.data.masks import Mask
+from mavl.data.masks import DamagedMask, Mask
 from mavl.data.pictures import Files, Stored
 from mavl.vocab import unknown_name
 
@@ -58,6 +58,11 @@ class Split:
         masks = self.masks and {finding: [x[i] for i in kept] for finding, x in self.masks.items()}
         stored = self.stored and self.stored.take(kept)
         return replace(self, labels=self.labels[kept], masks=masks, stored=stored, **shorter)
+
+    def damaged_masks(self) -> dict[int, str]:
+        """Position -> reason of each image that has no label, since the mask file that tells it cannot be read."""
+        masks = [mask for of_finding in (self.masks or {}).values() for mask in enumerate(of_finding)]
+        return {image: mask.reason for image, mask in masks if isinstance(mask, DamagedMask)}
 
     def pictures(self, equalize: bool) -> Files | Stored:
         """pictures[i] -> image i, not decoded yet."""

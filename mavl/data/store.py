@@ -15,7 +15,7 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import cached_property
 from pathlib import Path
-from typing import BinaryIO, Literal
+from typing import Literal
 from zlib import crc32
 
 import numpy as np
@@ -26,6 +26,7 @@ from mavl.config import Settings
 from mavl.data.grey import ImageError, equalize_histogram
 from mavl.data.images import decode_jpeg
 from mavl.progress import progress_bar
+from mavl.whole_files import whole_file
 
 FORMAT = "mavl image store 1"
 ABOUT, INDEX_FILE, SHARD = "store.json", "index.npy", "{:05}.bin"
@@ -154,26 +155,9 @@ def index_type(key_bytes: int) -> np.dtype:
 # Files ----------------------------------------------------------------------------------------------------------------
 
 
-def partial_of(path: Path) -> Path:
-    """What a file is called until it is whole."""
-    return path.with_name(f".{path.name}.partial")
-
-
-def make_whole(file: BinaryIO, path: Path) -> None:
-    """Give a file that was opened as `partial_of(path)` its name: it is there whole or not at all, whatever happens."""
-    file.flush()
-    os.fsync(file.fileno())
-    partial_of(path).replace(path)
-
-
-def write_whole(path: Path, content: bytes) -> None:
-    with partial_of(path).open("wb") as file:
-        file.write(content)
-        make_whole(file, path)
-
-
 def write_settings(folder: Path, settings: StoreSettings) -> None:
-    write_whole(folder / ABOUT, _about(settings))
+    with whole_file(folder / ABOUT, "wb") as file:
+        file.write(_about(settings))
 
 
 def read_settings(folder: Path) -> StoreSettings:
@@ -197,7 +181,8 @@ def write_index(path: Path, index: np.ndarray) -> None:
     content = io.BytesIO()
     np.save(content, index, allow_pickle=False)
     whole = content.getvalue()
-    write_whole(path, whole + crc32(whole).to_bytes(CRC_BYTES, "little"))
+    with whole_file(path, "wb") as file:
+        file.write(whole + crc32(whole).to_bytes(CRC_BYTES, "little"))
 
 
 def read_index(path: Path, mapped: bool = False) -> np.ndarray:
@@ -208,9 +193,11 @@ def read_index(path: Path, mapped: bool = False) -> np.ndarray:
         content = path.read_bytes()
         if crc32(content[:-CRC_BYTES]) == int.from_bytes(content[-CRC_BYTES:], "little"):
             return np.load(io.BytesIO(content), allow_pickle=False)
-    except (OSError, ValueError) as error:
-        raise StoreError(f"{path}: cannot be read ({error})") from error
-    raise StoreError(f"{path}: its checksum does not match its content; make the store again")
+    except OSError as error:
+        raise StoreError(f"{path}: cannot be read ({error.strerror})") from error
+    except (EOFError, ValueError):
+        pass  # it is damaged, as one whose checksum is another
+    raise StoreError(f"{path}: damaged; delete the folder {path.parent} and make the store again")
 
 
 def by_shard(index: np.ndarray) -> list[np.ndarray]:

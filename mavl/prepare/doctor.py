@@ -21,11 +21,12 @@ from pathlib import Path
 
 from rich.console import Console
 
+from mavl.cli import INTERRUPTED, positive
 from mavl.prepare.doctor_exam import examine
 from mavl.prepare.doctor_plan import read_plan
-from mavl.prepare.doctor_report import KINDS, show, write_json
+from mavl.prepare.doctor_report import KINDS, check_writable, show, write_json
 
-FOUND, INTERRUPTED = 1, 130
+FOUND = 1
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -33,8 +34,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--root", type=Path, help="folder of the images, in place of the config's")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write every item here")
     parser.add_argument("--decode", action="store_true", help="read every pixel, not only headers")
-    parser.add_argument("--limit", type=int, metavar="N", help="look at N images of each split, spread over it")
-    parser.add_argument("--workers", type=int, default=min(16, os.cpu_count() or 1), help="threads (%(default)s)")
+    parser.add_argument("--limit", type=positive, metavar="N", help="look at N images of each split, spread over it")
+    parser.add_argument("--workers", type=positive, default=min(16, os.cpu_count() or 1), help="threads (%(default)s)")
     parser.add_argument(
         "--ignore", nargs="+", default=(), choices=KINDS, metavar="KIND", help="leave out, such as lateral or odd_size"
     )
@@ -42,11 +43,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     plan = read_plan(arguments.config, arguments.root)
-    diagnosis = examine(plan, str(arguments.config), max(1, arguments.workers), arguments.limit, arguments.decode)
+    if arguments.json is not None:
+        check_writable(arguments.json)
+    diagnosis = examine(plan, str(arguments.config), arguments.workers, arguments.limit, arguments.decode)
     diagnosis.found = diagnosis.found.without(arguments.ignore)
+    show(diagnosis, Console(), arguments.json)
     if arguments.json is not None:
         write_json(diagnosis, arguments.json)
-    show(diagnosis, Console(), arguments.json)
     if not diagnosis.complete:
         return INTERRUPTED
     return FOUND if len(diagnosis.found) else 0

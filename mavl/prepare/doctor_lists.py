@@ -44,7 +44,8 @@ def read_listed(
 ) -> Listed | None:
     """One split of a benchmark; None where there is nothing to be had of it, or it is optional and not there."""
     try:
-        table = read_table(split_file(benchmark, name, root), benchmark.table)
+        file = split_file(benchmark, name, root)
+        table = read_table(file, benchmark.table)
         root = Path(root or benchmark.root)
         views = _views(table)
         before = len(table)
@@ -55,7 +56,7 @@ def read_listed(
             found.add("missing_path", str(error))
         return None
     except BenchmarkError as error:
-        found.add_all("split_file", error.problems)
+        found.add_all("split_file", [f"{file.name}: {problem}" for problem in error.problems])
         return None
     except _Hopeless:
         return None

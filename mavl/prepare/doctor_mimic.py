@@ -17,12 +17,11 @@ from mavl.data.splits import Split
 from mavl.prepare.doctor_lists import Listed
 from mavl.prepare.doctor_report import Found
 from mavl.prepare.mimic import MimicError, Views, find_table
+from mavl.prepare.released import IGNORED
 from mavl.settings import MimicData
 from mavl.vocab import ABSENT, PRESENT, UNKNOWN
 
 PATIENT = re.compile(r"/(p\d{8})/")
-IGNORED = 2
-"""Stands in released label files, and is not learnt from."""
 
 
 def read_mimic(data: MimicData, findings: Sequence[str], root: Path | None, found: Found) -> list[Listed]:

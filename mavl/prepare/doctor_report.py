@@ -1,18 +1,24 @@
 """What doctor can find, what to do about it, and how it is told: to a person, and as JSON to a machine."""
 
 import json
-import os
 from collections import defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
+from tempfile import TemporaryFile
 
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from mavl.whole_files import whole_file
+
 SHOWN = 3
+
+
+class ReportError(ValueError):
+    """A report that cannot be written where it was asked for."""
 
 
 @dataclass(frozen=True)
@@ -128,6 +134,18 @@ class Diagnosis:
     complete: bool = True
 
 
+def check_writable(path: Path) -> None:
+    """ReportError where `write_json` would fail: to be told before the minutes of work, not after."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with TemporaryFile(dir=path.parent):
+            reason = "is a folder" if path.is_dir() else None
+    except OSError as error:
+        reason = f"cannot be written ({error.strerror})"
+    if reason:
+        raise ReportError(f"--json {path}: {reason}; name a file in a folder that may be written to")
+
+
 def write_json(diagnosis: Diagnosis, path: Path) -> None:
     """All of it, whole or not at all; `found` has every item."""
     content = {name: value for name, value in vars(diagnosis).items() if name != "found"}
@@ -141,10 +159,8 @@ def write_json(diagnosis: Diagnosis, path: Path) -> None:
         }
         for name, items in diagnosis.found.items.items()
     ]
-    path.parent.mkdir(parents=True, exist_ok=True)
-    draft = path.with_name(f".{path.name}.{os.getpid()}")
-    draft.write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
-    draft.replace(path)
+    with whole_file(path) as file:
+        file.write(json.dumps(content, indent=2, ensure_ascii=False) + "\n")
 
 
 def show(diagnosis: Diagnosis, console: Console, written: Path | None) -> None:

@@ -114,8 +114,10 @@ def _entities(graph: object, problems: list[Problem]) -> dict[str, _Entity]:
 def _entity(key: str, fields: object, ends: list[int], problems: list[Problem]) -> _Entity | None:
     try:
         words, label, start, relations = _fields(fields)
+        if not isinstance(start, int | float):
+            raise TypeError(f"start_ix {start!r}")
         entity = _Entity(words.lower(), str(label), bisect_left(ends, start), _edges(key, relations, problems))
-    except (AttributeError, KeyError, TypeError) as error:
+    except (AttributeError, KeyError, TypeError, RecursionError) as error:  # the last of showing what is nested
         problems.append(Problem("malformed entity", f"entity {key}: {type(error).__name__} {error}"))
         return None
     if entity.label != ANATOMY and entity.label not in OBSERVATIONS:

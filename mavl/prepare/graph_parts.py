@@ -6,11 +6,12 @@ from pathlib import Path
 import numpy as np
 
 from mavl.prepare.graph_labels import SHAPE, label_matrix
-from mavl.prepare.json_parts import JsonPartsError, Part, members
+from mavl.prepare.json_parts import JsonPartsError, Part, Unreadable, members
 from mavl.prepare.label_store import Labelled
+from mavl.prepare.mimic import ID_DIGITS
 from mavl.prepare.problems import Problem
 
-_STUDY = re.compile(r"(?:^|/)s(\d+)\.txt$")  # p10/p10000032/s50414267.txt
+_STUDY = re.compile(rf"(?:^|/)s(\d{{1,{ID_DIGITS}}})\.txt$")  # p10/p10000032/s50414267.txt
 
 
 def label_graphs(source: Path, part: Part) -> Labelled:
@@ -18,7 +19,9 @@ def label_graphs(source: Path, part: Part) -> Labelled:
     matrices, studies, problems = [np.empty((0, *SHAPE), dtype=np.int8)], [], []
     for key, graph in members(source, part):
         matrix, found = label_matrix(graph)
-        if isinstance(graph, dict):
+        if isinstance(graph, Unreadable):
+            found = [Problem("report that cannot be read", graph.reason)]
+        if isinstance(graph, dict) or (isinstance(graph, Unreadable) and graph.is_object):
             study = _STUDY.search(key)
             matrices.append(matrix[None])
             studies.append(int(study[1]) if study else 0)

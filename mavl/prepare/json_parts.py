@@ -18,7 +18,18 @@ LARGEST = 1 << 26  # bytes without a brace; a report's text has some 10^3
 _TO_BRACE = re.compile(rb'[^"{}]*+(?:"[^"\\]*+(?:\\.[^"\\]*+)*+"[^"{}]*+)*+[{}]', re.DOTALL)  # that is in no string
 _BETWEEN = re.compile(r"[\s,]*")
 _COLON = re.compile(r"\s*:\s*")
+_NUMBER = re.compile(r"-?\d+")
+_BRACKET_OR_STRING = re.compile(r'[\[\]{}]|"(?:[^"\\]|\\.)*+"', re.DOTALL)
+_NOT_UTF8 = re.compile("[\udc80-\udcff]")  # how Python decodes such bytes
 _BLANK = b"\xef\xbb\xbf \t\r\n"  # with a byte order mark
+
+
+@dataclass(frozen=True)
+class Unreadable:
+    """In place of a member's value that is whole, and that no reader takes, an object or another; `reason` says why."""
+
+    reason: str
+    is_object: bool
 
 
 class JsonPartsError(ValueError):
@@ -67,11 +78,14 @@ def cut(path: Path, size: int) -> Iterator[Part]:
 
 
 def members(path: Path, part: Part) -> Iterator[tuple[str, object]]:
-    """(key, value) of each member of a part, in order, repeated keys too. JsonPartsError where it is not JSON."""
+    """(key, value) of each member of a part, in order, repeated keys too. JsonPartsError where it is not JSON.
+
+    A value that is too deep for the reader, or holds a number of too many digits or a byte that is not UTF-8, is
+    `Unreadable`.
+    """
     try:
-        text = read_bytes(path, part.start, part.end).decode()
-        yield from _pairs(text)
-    except ValueError as error:
+        yield from _pairs(read_bytes(path, part.start, part.end).decode(errors="surrogateescape"))
+    except (ValueError, RecursionError) as error:
         raise JsonPartsError(f"{path}: between bytes {part.start:,} and {part.end:,}: {error}") from error
 
 
@@ -121,6 +135,34 @@ def _pairs(text: str) -> Iterator[tuple[str, object]]:
         colon = _COLON.match(text, at)
         if not isinstance(key, str) or colon is None:
             raise ValueError(f"no name and colon at character {at}")
-        value, at = decoder.raw_decode(text, colon.end())
+        value, end = _value(decoder, text, colon.end())
+        if not text.isascii() and (escaped := _NOT_UTF8.search(text, at, end)):
+            value = Unreadable(f"the byte {ord(escaped[0]) - 0xDC00:#x} is not UTF-8", _is_object(text, colon.end()))
         yield key, value
-        at = _BETWEEN.match(text, at).end()
+        at = _BETWEEN.match(text, end).end()
+
+
+def _value(decoder: json.JSONDecoder, text: str, start: int) -> tuple[object, int]:
+    """The value that begins there, and where it ends."""
+    try:
+        return decoder.raw_decode(text, start)
+    except json.JSONDecodeError:
+        raise
+    except (RecursionError, ValueError) as error:  # the latter is int's, of thousands of digits
+        return Unreadable(str(error), _is_object(text, start)), _end(text, start)
+
+
+def _is_object(text: str, start: int) -> bool:
+    return text.startswith("{", start)
+
+
+def _end(text: str, start: int) -> int:
+    """Where the object, array or number that begins there ends, by brackets and strings alone."""
+    if (number := _NUMBER.match(text, start)) is not None:
+        return number.end()
+    depth = 0
+    for token in _BRACKET_OR_STRING.finditer(text, start):
+        depth += {"{": 1, "[": 1, "}": -1, "]": -1}.get(token[0], 0)
+        if depth == 0:
+            return token.end()
+    raise ValueError(f"no end of the object at character {start}")

@@ -6,8 +6,8 @@ from pathlib import Path
 import numpy as np
 
 from mavl.prepare.label_store import Totals
-from mavl.prepare.whole_files import whole_file
 from mavl.vocab import ANATOMIES, FINDINGS
+from mavl.whole_files import whole_file
 
 COLUMNS = ["finding", "anatomy", "present", "absent"]
 

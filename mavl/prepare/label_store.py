@@ -22,12 +22,12 @@ from mavl.prepare.graph_labels import SHAPE
 from mavl.prepare.json_parts import Part
 from mavl.prepare.problems import Problem
 from mavl.prepare.rules import fingerprint
-from mavl.prepare.whole_files import whole_file
 from mavl.prepare.workers import work_through
 from mavl.progress import progress_bar
 from mavl.vocab import ABSENT, PRESENT
+from mavl.whole_files import whole_file
 
-FORMAT = 1  # of the notes and of how graphs are read; parts of another one are made again
+FORMAT = 2  # of the notes and of how graphs are read; parts of another one are made again
 LABELS, PARTS = "landmark_observation_adj_mtx.npy", "parts"
 ROW_BYTES = SHAPE[0] * SHAPE[1]
 

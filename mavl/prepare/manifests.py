@@ -13,7 +13,7 @@ import numpy as np
 
 from mavl.prepare.mimic import SPLITS, MimicImage, Report
 from mavl.prepare.problems import Problem
-from mavl.prepare.whole_files import whole_file
+from mavl.whole_files import whole_file
 
 NO_VIEW = "unknown"
 MANIFESTS = {split: f"rad_graph_metric_{split}.json" for split in SPLITS}

@@ -1,6 +1,6 @@
 """MIMIC-CXR-JPG's images: which split, view and study each has, by the two CSV files beside them, row by row.
 
-Nothing is held of an image but its view, and of that nine bytes.
+Nothing is held of an image but its view and a hash of its name, some twenty bytes.
 """
 
 import csv
@@ -18,6 +18,13 @@ from mavl.prepare.problems import Problem
 
 SPLITS = ("train", "validate", "test")
 FRONTAL = ("PA", "AP")
+ID_DIGITS = 18  # of a study at most, since it is kept in 64 bits; MIMIC's have 8
+COLUMNS = {
+    "split": ("dicom_id", "subject_id", "study_id", "split"),
+    "metadata": ("dicom_id", "ViewPosition"),
+}
+"""What is read of the two files."""
+
 Report = Callable[[Problem], object]
 
 
@@ -42,20 +49,41 @@ def find_table(root: Path, name: str) -> Path:
     return found[0]
 
 
+def check_table(root: Path, name: str) -> None:
+    """MimicError where the table is missing, or cannot be read to its end."""
+    for _ in rows(find_table(root, name), COLUMNS[name], lambda problem: None):
+        pass
+
+
 def images(root: Path, folder: str, report: Report) -> Iterator[MimicImage]:
     """Every image that the split file names; what is wrong with a row is reported, and the row passed over."""
     views, table = Views(find_table(root, "metadata")), find_table(root, "split")
-    for place, (dicom, subject, study, split) in rows(table, ("dicom_id", "subject_id", "study_id", "split"), report):
-        if not (subject.isdecimal() and study.isdecimal()):
+    repeated, met = _repeated(table), set()
+    for place, (dicom, subject, study, split) in rows(table, COLUMNS["split"], report):
+        if not (subject.isdecimal() and study.isdecimal() and max(len(subject), len(study)) <= ID_DIGITS):
             report(Problem("unreadable row", f"subject_id {subject!r}, study_id {study!r}", place))
         elif split not in SPLITS:
             report(Problem("unknown split", f"{split!r}; expected one of {', '.join(SPLITS)}", place))
         else:
             path = "/".join(filter(None, (folder, f"p{subject[:2]}", f"p{subject}", f"s{study}", f"{dicom}.jpg")))
+            if (key := _hash(f"{subject}/{study}/{dicom}")) in repeated:
+                if key in met:
+                    report(Problem("image twice", f"again at {place}, as {split}; the first row counts", path))
+                    continue
+                met.add(key)
             view = views.of(dicom)
             if view is None:
                 report(Problem("image without metadata", "it has no view", path))
             yield MimicImage(path, split, int(study), view)
+
+
+def _repeated(table: Path) -> set[int]:
+    """Hashes of the images that several rows of the split file name."""
+    every = array("Q")
+    for _, (dicom, subject, study, _) in rows(table, COLUMNS["split"], lambda problem: None):
+        every.append(_hash(f"{subject}/{study}/{dicom}"))
+    hashes = np.sort(np.frombuffer(every, dtype=np.uint64)) if every else np.empty(0, dtype=np.uint64)
+    return set(hashes[1:][hashes[1:] == hashes[:-1]].tolist())
 
 
 def rows(path: Path, columns: Sequence[str], report: Report) -> Iterator[tuple[str, list[str]]]:
@@ -83,7 +111,7 @@ class Views:
     def __init__(self, path: Path):
         numbers: dict[str, int] = {}
         keys, codes = array("Q"), array("H")
-        for _, (dicom, view) in rows(path, ("dicom_id", "ViewPosition"), lambda problem: None):
+        for _, (dicom, view) in rows(path, COLUMNS["metadata"], lambda problem: None):
             keys.append(_hash(dicom))
             codes.append(numbers.setdefault(view, len(numbers)))
         self.names = list(numbers)
@@ -104,5 +132,5 @@ def _open(path: Path):
     return open(path, encoding="utf-8-sig", newline="")
 
 
-def _hash(dicom: str) -> int:
-    return int.from_bytes(hashlib.blake2b(dicom.encode(), digest_size=8).digest())
+def _hash(name: str) -> int:
+    return int.from_bytes(hashlib.blake2b(name.encode(), digest_size=8).digest())

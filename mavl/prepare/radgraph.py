@@ -22,17 +22,20 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
+from mavl.cli import positive
 from mavl.prepare.graph_parts import label_graphs
 from mavl.prepare.json_parts import cut
 from mavl.prepare.label_statistics import draw_picture, write_table
-from mavl.prepare.label_store import LABELS, Totals, fill
-from mavl.prepare.manifests import Pair, pairs, write_manifests
-from mavl.prepare.mimic import FRONTAL, SPLITS, Report, Views, find_table, images
+from mavl.prepare.label_store import LABELS, PARTS, Totals, fill
+from mavl.prepare.manifests import MANIFESTS, Pair, pairs, write_manifests
+from mavl.prepare.mimic import FRONTAL, SPLITS, Report, Views, check_table, find_table, images
 from mavl.prepare.problems import problem_list
 from mavl.prepare.released import check_there, convert, matrix_parts, released_pairs
-from mavl.prepare.whole_files import whole_file
+from mavl.whole_files import whole_file
 
 PART_ROWS = 256
+TABLE, PICTURE, PROBLEMS, SUMMARY = "statistics.csv", "statistics.png", "problems.csv", "summary.json"
+WRITTEN = (LABELS, *MANIFESTS.values(), TABLE, PICTURE, PROBLEMS, SUMMARY)
 VIEWS = {"frontal": FRONTAL, "all": None}
 
 
@@ -48,7 +51,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--out", type=Path, required=True, metavar="FOLDER", help="what is written, and gone on with")
     parser.add_argument("--views", choices=VIEWS, default="frontal", help="images to list: PA and AP (default), or all")
     parser.add_argument("--images", default="files", metavar="NAME", help="folder of p10, p11, … below --root (files)")
-    parser.add_argument("--workers", type=int, default=os.cpu_count(), help="processes (%(default)s)")
+    parser.add_argument("--workers", type=positive, default=os.cpu_count() or 1, help="processes (%(default)s)")
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -65,12 +68,12 @@ def run(arguments: argparse.Namespace) -> int:
     totals = store.totals()
     if not totals.studies:
         raise ArgumentsError(f"{source}: holds no report")
-    with problem_list(out / "problems.csv") as problems:
+    with problem_list(out / PROBLEMS) as problems:
         for problem in store.problems():
             problems.add(problem)
         written = write_manifests(out, _pairs(arguments, totals, problems.add), views)
-    write_table(totals, out / "statistics.csv")
-    draw_picture(totals, out / "statistics.png")
+    write_table(totals, out / TABLE)
+    draw_picture(totals, out / PICTURE)
     summary = {
         "source": str(source),
         "studies": len(totals.studies),
@@ -81,7 +84,7 @@ def run(arguments: argparse.Namespace) -> int:
         "left_out_by_view": dict(written.left_out.most_common()),
         "problems": dict(problems.counts.most_common()),
     }
-    with whole_file(out / "summary.json") as file:
+    with whole_file(out / SUMMARY) as file:
         json.dump(summary, file, indent=2)
         file.write("\n")
     print("\n".join(_lines(summary, out)))
@@ -95,9 +98,19 @@ def _check(arguments: argparse.Namespace) -> None:
         raise ArgumentsError(f"--graphs {arguments.graphs}: no such file")
     if arguments.released:
         check_there(arguments.released)
+    _check_apart(arguments)
     if arguments.root is not None:  # before the minutes of work, not after
         for name in ("metadata", *(["split"] if arguments.graphs else [])):
-            find_table(arguments.root, name)
+            check_table(arguments.root, name)
+
+
+def _check_apart(arguments: argparse.Namespace) -> None:
+    """Nothing that is read may be written over, under its name or through a link, or swept out of the parts."""
+    out, released = arguments.out, arguments.released
+    written = [out / name for name in WRITTEN if (out / name).exists()]
+    for path in [arguments.graphs] if released is None else [released / name for name in (LABELS, *MANIFESTS.values())]:
+        if any(map(path.samefile, written)) or path.resolve().parent == (out / PARTS).resolve():
+            raise ArgumentsError(f"--out {out}: {path}, which is read, would be written over; choose another --out")
 
 
 def _pairs(arguments: argparse.Namespace, totals: Totals, report: Report) -> Iterator[Pair]:
@@ -116,5 +129,5 @@ def _lines(summary: dict, out: Path) -> Iterator[str]:
         left = ", ".join(f"{number:,} {view}" for view, number in summary["left_out_by_view"].items())
         yield f"left out for their view: {left}"
     found = ", ".join(f"{number:,} {kind}" for kind, number in summary["problems"].items())
-    yield f"problems: {found} ({out / 'problems.csv'})" if found else "problems: none"
+    yield f"problems: {found} ({out / PROBLEMS})" if found else "problems: none"
     yield f"labels and manifests: {out}"

@@ -9,7 +9,7 @@ Reads images by folder, pattern, CSV list, manifest (JSON) or any config: then a
 images of 8 bits, their shorter side 512 pixels, into shards of --out; smaller ones stay as they are. Training reads
 them with `data.store: stores/mimic`, evaluation with `store: stores/mimic`, under the same root.
 
-Some 60 ms an image and core for full-size films. JPEG takes about 40 KB an image, raw 310 KB and no decoding. The same
+JPEG takes about 40 KB an image, raw 310 KB and no decoding; docs/scale.md has the time that films take. The same
 command goes on after a kill, tries again what could not be read (unreadable.csv), and adds images that are new. Exit
 code 0: all images are there, or verified; 1: some are unreadable, or damaged.
 """
@@ -21,8 +21,9 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
+from mavl.cli import positive
 from mavl.data.inputs import Failure
-from mavl.data.store import StoreSettings, verify
+from mavl.data.store import INDEX_FILE, Store, StoreSettings, verify
 from mavl.prepare.store_sources import SourceError, find_sources
 from mavl.prepare.store_writer import SHARD_IMAGES, UNREADABLE, write_store
 
@@ -38,8 +39,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--side", choices=("shortest", "longest"), default=DEFAULTS.side, help="(%(default)s)")
     parser.add_argument("--encoding", choices=("jpeg", "raw"), default=DEFAULTS.encoding, help="(%(default)s)")
     parser.add_argument("--quality", type=int, default=DEFAULTS.quality, help="of JPEG, to 100 (%(default)s)")
-    parser.add_argument("--shard_images", type=int, help=f"images a shard ({SHARD_IMAGES}, more for millions of them)")
-    parser.add_argument("--workers", type=int, default=os.cpu_count() or 1, help="processes (%(default)s)")
+    parser.add_argument("--shard_images", type=positive, help=f"images a shard ({SHARD_IMAGES}, more for millions)")
+    parser.add_argument("--workers", type=positive, default=os.cpu_count() or 1, help="processes (%(default)s)")
     parser.add_argument("--verify", action="store_true", help="read every byte of the store again, after the inputs")
 
 
@@ -59,8 +60,9 @@ def _write(arguments: argparse.Namespace) -> list[Failure]:
         arguments.out, settings, sources, workers=arguments.workers, shard_images=arguments.shard_images
     )
     print(f"{arguments.out}: {written.images} of {len(sources)} images, {written.fresh} of them new")
-    _show(without, "names mean no image")
-    _show(written.unreadable, f"images could not be read; all are in {arguments.out / UNREADABLE}")
+    _show(without, "name means no image", "names mean no image")
+    listed = f"could not be read; all are in {arguments.out / UNREADABLE}"
+    _show(written.unreadable, f"image {listed}", f"images {listed}")
     return without + written.unreadable
 
 
@@ -73,13 +75,16 @@ def _settings(arguments: argparse.Namespace) -> StoreSettings:
 
 
 def _verify(arguments: argparse.Namespace) -> list[str]:
+    if not (arguments.out / INDEX_FILE).exists():
+        Store(arguments.out)  # which says what it lacks
     problems = verify(arguments.out, arguments.workers, show=True)
-    _show(problems, "faults; delete the shards that they name and give the command that made them")
+    fix = "delete the shards that are named (the folder, where it is no shard) and give the command that made them"
+    _show(problems, f"fault; {fix}", f"faults; {fix}")
     if not problems:
         print(f"{arguments.out}: every byte is as it was written")
     return problems
 
 
-def _show(problems: Sequence[Failure | str], what: str) -> None:
+def _show(problems: Sequence[Failure | str], one: str, several: str) -> None:
     if problems:
-        print(f"{len(problems)} {what}", *problems[:SHOWN], sep="\n  ")
+        print(f"{len(problems)} {one if len(problems) == 1 else several}", *problems[:SHOWN], sep="\n  ")

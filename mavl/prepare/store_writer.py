@@ -6,16 +6,19 @@ not made again: the same command goes on after a kill, and with more images it a
 """
 
 import csv
+import errno
 import fcntl
 import io
 import os
 import re
+import sys
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import partial
+from itertools import chain
 from pathlib import Path
-from typing import NamedTuple
+from typing import IO, NamedTuple
 from zlib import crc32
 
 import numpy as np
@@ -31,16 +34,14 @@ from mavl.data.store import (
     by_shard,
     encode,
     index_type,
-    make_whole,
-    partial_of,
     read_index,
     read_settings,
     write_index,
     write_settings,
-    write_whole,
 )
 from mavl.prepare.workers import work_through
 from mavl.progress import progress_bar
+from mavl.whole_files import whole_file
 
 UNREADABLE = "unreadable.csv"
 RECORDS = "{:05}.npy"
@@ -48,7 +49,10 @@ SHARD_IMAGES, MOST_SHARDS = 1024, 512
 """Images a shard; more where there would be more shards than that, as each reader has all of them open."""
 
 CHUNK = 16
-_LEFT_OVER = re.compile(r"\d{5,}\.bin|\.(\d{5,}\.(bin|npy)|index\.npy|store\.json)\.partial")
+NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP)
+"""What some file systems of clusters answer when they are asked for a lock."""
+
+_LEFT_OVER = re.compile(r"\d{5,}\.bin|\.(\d{5,}\.(bin|npy)|index\.npy|store\.json|unreadable\.csv)\.\d+\.partial")
 
 
 class Encoded(NamedTuple):
@@ -82,11 +86,12 @@ def write_store(
     """Put the images {key: file} that are not there yet into a store; those that cannot be read are listed in it.
 
     The bytes depend on the images and their order alone, not on the number of workers. StoreError where the folder
-    holds something else, a store made otherwise, or one that another process is writing.
+    holds something else, a store made otherwise or under another root, or one that another process is writing.
     """
     with _sole_writer(folder, settings):
         known = _finished(folder)
         there = {key for records in known for key in records["key"].tolist()}
+        _check_root(folder, there, sources)
         missing = [(key, path) for key, path in sources.items() if key not in there]
         writer = _Writer(folder, 1 + max((int(records["shard"].max()) for records in known), default=-1), known)
         most = shard_images or max(SHARD_IMAGES, -(-len(sources) // MOST_SHARDS))
@@ -112,8 +117,8 @@ class _Writer:
 
     def add(self, item: Encoded, most: int) -> None:
         if not self.rows:
-            self.path = self.folder / SHARD.format(self.number)
-            self.file = partial_of(self.path).open("wb")
+            self.shard = ExitStack()
+            self.file = self.shard.enter_context(whole_file(self.folder / SHARD.format(self.number), "wb"))
         place = (item.key, self.number, self.file.tell(), len(item.content))
         self.rows.append((*place, *item.size, *item.full_size, item.checksum))
         self.file.write(item.content)
@@ -124,8 +129,7 @@ class _Writer:
         """Finish the shard in work, if there is one."""
         if not self.rows:
             return
-        with self.file:
-            make_whole(self.file, self.path)
+        self.shard.close()
         records = np.array(self.rows, dtype=index_type(max(len(row[0]) for row in self.rows)))
         write_index(self.folder / RECORDS.format(self.number), records)
         self.known.append(records)
@@ -137,17 +141,47 @@ def _sole_writer(folder: Path, settings: StoreSettings) -> Iterator[None]:
     """The folder made ready and locked; the lock goes with the process, however that ends."""
     folder.mkdir(parents=True, exist_ok=True)
     if not (folder / ABOUT).exists():
-        if foreign := [path.name for path in folder.iterdir() if path.name != ".lock" and not _is_left_over(path)]:
+        foreign = [path.name for path in folder.iterdir() if path.name != ".lock" and not _is_left_over(path)]
+        if foreign:
             raise StoreError(f"{folder} holds {sorted(foreign)[0]} and is no image store; give a folder of its own")
-        write_settings(folder, settings)
-    elif (made := read_settings(folder)) != settings:
-        raise StoreError(f"{folder} was made with {_show(made)}, not {_show(settings)}; give another folder")
     with open(folder / ".lock", "w") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            raise StoreError(f"{folder} is being written by another process") from error
+        _lock(lock, folder)
+        if not (folder / ABOUT).exists():
+            write_settings(folder, settings)
+        elif (made := read_settings(folder)) != settings:
+            raise StoreError(f"{folder} was made with {_show(made)}, not {_show(settings)}; give another folder")
         yield
+
+
+def _lock(file: IO, folder: Path) -> None:
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError as error:
+        raise StoreError(f"{folder} is being written by another process") from error
+    except OSError as error:
+        if error.errno not in NO_LOCKS:
+            raise
+        print(f"{folder}: its file system has no locks; see that no other process writes it", file=sys.stderr)
+
+
+def _check_root(folder: Path, there: set[bytes], sources: Mapping[bytes, Path]) -> None:
+    """StoreError where the store has none of the images, but some under a longer or shorter path: another root's."""
+    if not there.isdisjoint(sources):
+        return
+    for stored, asked in chain(
+        ((key, tail) for key in there for tail in _tails(key) if tail in sources),
+        ((tail, key) for key in sources for tail in _tails(key) if tail in there),
+    ):
+        names = f"has {os.fsdecode(stored)} and none of these images, which are {os.fsdecode(asked)} and the like"
+        fix = "give the --root that it was made with, or another --out; name all images at once if both are meant"
+        raise StoreError(f"{folder} {names}: {fix}")
+
+
+def _tails(key: bytes) -> Iterator[bytes]:
+    """b"a/b/c" -> b"b/c", b"c"."""
+    while (cut := key.find(b"/")) >= 0:
+        key = key[cut + 1 :]
+        yield key
 
 
 def _show(settings: StoreSettings) -> str:
@@ -162,13 +196,19 @@ def _is_left_over(path: Path) -> bool:
 def _finished(folder: Path) -> list[np.ndarray]:
     """The records of each whole shard; what a kill has left of others is removed.
 
-    A shard that was deleted, or is not as long as its records say, is none: its images are made again.
+    A shard that was deleted, or is not as long as its records say, or whose records are damaged, is none: its images
+    are made again.
     """
     index = folder / INDEX_FILE
+    if not index.exists():
+        _check_index_is_not_lost(folder)
     merged = by_shard(read_index(index)) if index.exists() else []
     shards = {int(records[0]["shard"]): records for records in merged}
     for path in folder.glob("[0-9]*.npy"):
-        shards.setdefault(int(path.stem), read_index(path))
+        try:
+            shards.setdefault(int(path.stem), read_index(path))
+        except StoreError:
+            path.unlink()
     whole = {}
     for number, records in shards.items():
         path = folder / SHARD.format(number)
@@ -179,6 +219,14 @@ def _finished(folder: Path) -> list[np.ndarray]:
         if _is_left_over(path) and path.name not in stay:
             path.unlink()
     return [whole[number] for number in sorted(whole)]
+
+
+def _check_index_is_not_lost(folder: Path) -> None:
+    """StoreError where more shards are without records than the one that a kill may leave so."""
+    lost = sorted(path.name for path in folder.glob("[0-9]*.bin") if not path.with_suffix(".npy").exists())
+    if len(lost) > 1:
+        fix = f"put it back, or delete the folder {folder} and make the store again"
+        raise StoreError(f"{folder / INDEX_FILE} is gone, which alone says what is in {', '.join(lost[:3])} …: {fix}")
 
 
 def _merge(folder: Path, known: list[np.ndarray]) -> None:
@@ -230,4 +278,5 @@ def _list_unreadable(path: Path, unreadable: list[Failure]) -> None:
     text = io.StringIO()
     table = csv.writer(text, lineterminator=os.linesep)
     table.writerows([("image", "reason"), *((failure.name, failure.reason) for failure in unreadable)])
-    write_whole(path, text.getvalue().encode("utf-8", "surrogateescape"))
+    with whole_file(path, "wb") as file:
+        file.write(text.getvalue().encode("utf-8", "surrogateescape"))

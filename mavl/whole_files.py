@@ -1,0 +1,29 @@
+"""Files that are there whole or not at all."""
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO
+
+
+@contextmanager
+def whole_file(path: Path, mode: str = "w") -> Iterator[IO]:
+    """A file to write that takes the place of `path` at the end of the block, unless the block fails.
+
+    What UTF-8 cannot hold, such as half a pair of surrogates, is written as its escape (\\ud800), which is JSON's too.
+    """
+    draft = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    text = {} if "b" in mode else {"encoding": "utf-8", "errors": "backslashreplace", "newline": ""}
+    try:
+        with open(draft, mode, **text) as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        draft.replace(path)
+    except OSError as error:
+        if error.filename == str(draft):
+            error.filename, error.filename2 = str(path), None  # the name that a person knows
+        raise
+    finally:
+        draft.unlink(missing_ok=True)
