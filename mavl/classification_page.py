@@ -33,12 +33,11 @@ Gallery = dict[str, dict[str, list[int]]]
 def surest_images(evaluation: Evaluation, split: Split, scores: np.ndarray) -> Gallery:
     """The surest hits and misses of each finding that the page shows; scores [n, C] of its images and findings."""
     defined = [
-        (result.name, column)
-        for column, result in enumerate(evaluation.classes)
-        if result.name not in evaluation.undefined
+        (result, column) for column, result in enumerate(evaluation.classes) if result.name not in evaluation.undefined
     ]
     return {
-        name: _surest(split.labels[:, column], scores[:, column]) for name, column in defined[: page.FINDINGS_SHOWN]
+        result.name: _surest(split.labels[:, column], scores[:, column], result.threshold)
+        for result, column in defined[: page.FINDINGS_SHOWN]
     }
 
 
@@ -101,10 +100,13 @@ def _histogram(labels: np.ndarray, scores: np.ndarray, threshold: float) -> dict
     return page.histogram(series, float(scores.min()), float(scores.max()), threshold)
 
 
-def _surest(labels: np.ndarray, scores: np.ndarray) -> dict[str, list[int]]:
-    """{kind: images}; high and low are the halves of the scores of labelled images."""
+def _surest(labels: np.ndarray, scores: np.ndarray, threshold: float) -> dict[str, list[int]]:
+    """{kind: images}; high: from the threshold on or, where there is none (NaN), above the median of the labelled."""
     falling = np.argsort(-scores, kind="stable")
-    high = scores[falling] > np.median(scores[(labels == PRESENT) | (labels == ABSENT)])
+    if np.isnan(threshold):
+        high = scores[falling] > np.median(scores[(labels == PRESENT) | (labels == ABSENT)])
+    else:
+        high = scores[falling] >= threshold
     present, absent = labels[falling] == PRESENT, labels[falling] == ABSENT
     kinds = {
         "present and scored high": falling[present & high],

@@ -24,8 +24,7 @@ from torch import Tensor
 from mavl import checkpoint, finetuned
 from mavl.bank import Bank
 from mavl.checkpoint import CheckpointError, Pretrained
-from mavl.data.grey import to_grey
-from mavl.data.images import ImageError, read_image
+from mavl.data.images import ImageError, grey_picture, read_image
 from mavl.data.inputs import Failure
 from mavl.data.transforms import eval_transform
 from mavl.evaluation import text_bank
@@ -209,7 +208,7 @@ class Predictor:
     def _decode(self, image: ImageSource, number: int) -> _Decoded | Failure:
         name = getattr(image, "filename", "") or f"image {number}" if isinstance(image, Image.Image) else str(image)
         try:
-            picture = to_grey(image) if isinstance(image, Image.Image) else read_image(image)
+            picture = grey_picture(image, name) if isinstance(image, Image.Image) else read_image(image)
         except ImageError as error:
             return Failure(name, str(error).removeprefix(f"{name}: "))
         return _Decoded(name, picture, self.transform(picture))

@@ -75,6 +75,14 @@ def test_the_gallery_shows_the_surest_hits_and_misses(page_of, split):
     assert {finding: [*kinds.values()] for finding, kinds in gallery.items()} == {"edema": [[0, 2], [5], [1]]}
 
 
+def test_hits_and_misses_are_those_at_the_threshold(split):
+    with_threshold = evaluate(
+        LABELS, SCORES, FINDINGS, resamples=0, thresholds=[0.75, 0.5], threshold_source="validation"
+    )
+    found = surest_images(with_threshold, split, SCORES)["edema"]
+    assert [*found.values()] == [[0], [5, 2], [1]]  # 0.7, present, is missed at 0.75
+
+
 def test_the_gallery_of_many_images_is_short(page_of, split):
     labels = np.ones((21, 1), np.int8)
     labels[20] = 0

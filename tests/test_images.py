@@ -21,7 +21,7 @@ from pydicom.uid import (
     SecondaryCaptureImageStorage,
 )
 
-from mavl.data.images import ImageError, ImageFile, check_image, check_images, read_image
+from mavl.data.images import ImageError, ImageFile, check_image, check_images, grey_picture, read_image
 
 GREY = np.arange(256, dtype=np.uint8).reshape(16, 16)
 
@@ -143,6 +143,18 @@ def test_exif_orientation_is_followed(tmp_path):
     exif[0x0112] = 6  # to be shown turned a quarter clockwise
     Image.fromarray(np.array([[10, 20, 30]], np.uint8)).save(tmp_path / "x.png", exif=exif)
     np.testing.assert_array_equal(pixels_of(tmp_path / "x.png"), [[10], [20], [30]])
+
+
+def test_an_opened_image_is_what_its_file_is(tmp_path):
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    path = tmp_path / "x.png"
+    Image.fromarray(np.array([[10, 20, 30]], np.uint8)).save(path, exif=exif)
+    assert np.array_equal(grey_picture(Image.open(path), "x.png"), read_image(path))
+    Image.fromarray(np.random.default_rng(0).integers(256, size=(64, 64), dtype=np.uint8)).save(path)
+    path.write_bytes(path.read_bytes()[:2000])
+    with pytest.raises(ImageError, match=r"^cut\.png: "):
+        grey_picture(Image.open(path), "cut.png")
 
 
 @pytest.mark.parametrize("name", ["x.png", "x.jpg"])

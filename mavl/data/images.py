@@ -58,6 +58,12 @@ def read_image(path: str | os.PathLike, *, equalize: bool = False) -> Image.Imag
         return _equalized(_decode(path), equalize)
 
 
+def grey_picture(image: Image.Image, name: str) -> Image.Image:
+    """What `read_image` gives of a file that Pillow has opened already; ImageError with the name if it is damaged."""
+    with _naming(name):
+        return _upright_grey(image)
+
+
 class ImageFile:
     """A `Picture` of a file: a JPEG is decoded when its pixels are asked for, all else here. ImageError as it comes."""
 
@@ -218,8 +224,12 @@ def _decode(path: str | os.PathLike) -> Image.Image:
         image = _open(path, file)
         if image is None:
             return decode_dicom(file)
-        grey, turn = to_grey(image), turn_of(image)
-        return grey if turn is None else grey.transpose(turn)
+        return _upright_grey(image)
+
+
+def _upright_grey(image: Image.Image) -> Image.Image:
+    grey, turn = to_grey(image), turn_of(image)
+    return grey if turn is None else grey.transpose(turn)
 
 
 def _jpeg_size(path: str | os.PathLike) -> tuple[int, int] | None:
