@@ -8,7 +8,7 @@ from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from benchmarks.plain import plain
-from mavl import released
+from mavl import inference, released
 from mavl.bank import Bank
 from mavl.heatmaps import heatmaps
 from mavl.inference import Reader, folded
@@ -91,6 +91,20 @@ def test_a_reader_for_other_findings_shares_the_weights(model, bank):
     torch.testing.assert_close(
         Reader(model, bank).asking(turned)(images).presence_logits, Reader(model, bank)(images).presence_logits
     )
+
+
+def test_on_a_cpu_a_batch_is_read_in_parts(model, bank, monkeypatch):
+    reader, images = Reader(model, bank, ["mass", "edema"]), torch.randn(5, 3, 64, 64)
+    whole = reader(images, return_attention=True)
+    monkeypatch.setattr(inference, "ON_A_CPU", 2)
+    parts = reader(images, return_attention=True)
+    for name in ("presence_logits", "aspect_features", "grid", "cosine"):
+        torch.testing.assert_close(getattr(parts, name), getattr(whole, name), rtol=0, atol=1e-5)
+    for layer, same in zip(parts.attention, whole.attention, strict=True):
+        torch.testing.assert_close(layer, same, rtol=0, atol=1e-6)
+    assert parts.location_embedding is None
+    assert parts.centres == whole.centres
+    assert reader(images).attention is None
 
 
 def test_it_computes_less(model, bank):
