@@ -50,7 +50,6 @@ class Reader:
     def __call__(self, images: Tensor, return_attention: bool = False) -> MAVLOutput:
         rows = range(len(self.bank.findings)) if self.rows is None else self.rows
         queries = self._asked(images.device.type)
-        at_once = ON_A_CPU if images.device.type == "cpu" else len(images)
         return joined(
             self._forward(
                 part.contiguous(memory_format=torch.channels_last),
@@ -58,7 +57,7 @@ class Reader:
                 findings=rows,
                 return_attention=return_attention,
             )
-            for part in images.split(at_once)
+            for part in in_parts(images)
         )
 
     def _asked(self, device: str) -> Queries:
@@ -67,6 +66,12 @@ class Reader:
         if dtype not in self._queries:
             self._queries[dtype] = self.model.queries(self._vectors)
         return self._queries[dtype]
+
+
+def in_parts(images: Tensor) -> tuple[Tensor, ...]:
+    """What a reader takes at once of a batch: parts of it on a CPU, itself where it is small enough or on a GPU."""
+    whole = images.device.type != "cpu" or len(images) <= ON_A_CPU
+    return (images,) if whole else images.split(ON_A_CPU)
 
 
 def joined(parts: Iterable[MAVLOutput]) -> MAVLOutput:

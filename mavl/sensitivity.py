@@ -36,6 +36,7 @@ from mavl.evaluation import (
     text_encoder,
     without_bad_images,
 )
+from mavl.inference import in_parts
 from mavl.metrics import Evaluation, evaluate
 from mavl.settings import SensitivitySettings, ZeroShotSettings
 from mavl.variants import OWN, REFERENCE, Variant, built_in_variants, write_books
@@ -208,9 +209,11 @@ def _score(settings: ZeroShotSettings, subject: Subject, split: Split, banks: di
 
     def compute(batch: dict) -> dict[str, Tensor]:
         images = batch["image"].contiguous(memory_format=torch.channels_last)  # as the readers take them
-        return {
-            name: scores(asking(images), asking.bank, split.findings, settings.head) for name, asking in readers.items()
-        }
+        parts = [
+            {name: scores(asking(part), asking.bank, split.findings, settings.head) for name, asking in readers.items()}
+            for part in in_parts(images)
+        ]
+        return {name: torch.cat([part[name] for part in parts]) for name in readers}
 
     with _computed_once(reader.model.backbone):
         return subject.predict(settings, split, compute)

@@ -16,7 +16,7 @@ import yaml
 from accelerate.state import AcceleratorState, GradientState
 
 from mavl import evaluate as plain
-from mavl import report
+from mavl import inference, report
 from mavl.backbones import ResNetBackbone
 from mavl.data import phantom
 from mavl.evaluation import EvaluationError
@@ -172,12 +172,14 @@ def test_spread_over_all_wordings(settings):
     assert (about["new_findings"], about["head"]) == ([NEW], "supervised")
 
 
-def test_every_image_goes_through_the_backbone_once(settings, monkeypatch):
+@pytest.mark.parametrize("at_once, expected", [(16, [5, 5, 2]), (2, [2, 2, 1, 2, 2, 1, 2])])
+def test_every_image_goes_through_the_backbone_once(settings, monkeypatch, at_once, expected):
     calls = []
+    monkeypatch.setattr(inference, "ON_A_CPU", at_once)
     forward = ResNetBackbone.forward
     monkeypatch.setattr(ResNetBackbone, "forward", lambda self, x: calls.append(len(x)) or forward(self, x))
     run(settings({"built_in": ("names", "templates")}))
-    assert calls == [5, 5, 2]
+    assert calls == expected
 
 
 def test_books_of_ones_own_are_laid_over_the_others(settings, tmp_path):
