@@ -172,7 +172,7 @@ def test_spread_over_all_wordings(settings):
     assert (about["new_findings"], about["head"]) == ([NEW], "supervised")
 
 
-@pytest.mark.parametrize("at_once, expected", [(16, [5, 5, 2]), (2, [2, 2, 1, 2, 2, 1, 2])])
+@pytest.mark.parametrize(("at_once", "expected"), [(16, [5, 5, 2]), (2, [2, 2, 1, 2, 2, 1, 2])])
 def test_every_image_goes_through_the_backbone_once(settings, monkeypatch, at_once, expected):
     calls = []
     monkeypatch.setattr(inference, "ON_A_CPU", at_once)
