@@ -20,7 +20,8 @@ class PlainLayer(nn.Module):
         super().__init__()
         self.norms = nn.ModuleList([layer.norm1, layer.norm2, layer.norm3])
         self.self_attn, self.cross_attn = _stock(layer.self_attn), _stock(layer.cross_attn)
-        self.linear1, self.linear2, self.dropout = layer.linear1, layer.linear2, layer.dropout
+        self.linear1, self.linear2 = layer.linear1, layer.linear2
+        self.dropout = nn.Dropout(layer.dropout.p).train(layer.training)
 
     def forward(self, queries: Tensor, patches: Tensor) -> Tensor:
         normed = self.norms[0](queries)

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 
+from mavl.dropout import Dropout, left_to_torch, relu_dropout
 from mavl.dropout_attention import dropout_attention
 
 CROSS_ATTENTION_GAIN = 2.0
@@ -50,11 +51,16 @@ class Attention(nn.Module):
         """All three of the same tokens, in one product."""
         return self._split(F.linear(tokens, self.in_proj_weight, self.in_proj_bias), 3)
 
-    def attend(self, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
-        """Fused: query [B, heads, n, d], key and value [B, heads, m, d] -> [B, n, D]."""
+    def attend(self, query: Tensor, key: Tensor, value: Tensor, batch: int | None = None) -> Tensor:
+        """Fused: query [B, heads, n, d], key and value [B, heads, m, d] -> [B, n, D].
+
+        All three may be [1, ...], for a batch of equal ones: where dropout tells these apart, [batch, n, D] comes back.
+        """
         dropout = self.dropout * self.training
-        if dropout and query.device.type == "cpu":  # where torch has no fused kernel with dropout
-            return self._join(dropout_attention(query, key, value, dropout))
+        if dropout and not left_to_torch(query):  # torch has no fused kernel with dropout for a CPU
+            return self._join(dropout_attention(query, key, value, dropout, batch))
+        if dropout and batch is not None:
+            query, key, value = (tensor.expand(batch, -1, -1, -1) for tensor in (query, key, value))
         return self._join(F.scaled_dot_product_attention(query, key, value, dropout_p=dropout))
 
     def attend_by(self, weights: Tensor, value: Tensor) -> Tensor:
@@ -88,7 +94,7 @@ class DecoderLayer(nn.Module):
         self.norm3 = nn.LayerNorm(width)
         self.linear1 = nn.Linear(width, feedforward)
         self.linear2 = nn.Linear(feedforward, width)
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = Dropout(dropout)
 
     def ask(self, queries: Tensor, batch: int, targets: Tensor | None = None) -> Tensor:
         """queries [B, Q, D] or [1, Q, D] for a batch of equal ones -> the same, or those of the targets alone.
@@ -103,9 +109,7 @@ class DecoderLayer(nn.Module):
         else:
             normed = self.norm1(queries)
             projected = (self.self_attn.query(normed[:, targets]), *self.self_attn.key_value(normed))
-        if self.training and self.dropout.p > 0:
-            projected = [part.expand(batch, -1, -1, -1) for part in projected]
-        return asking + self.dropout(self.self_attn.attend(*projected))
+        return asking + self.dropout(self.self_attn.attend(*projected, batch))
 
     def look(
         self, queries: Tensor, patches: Tensor, return_attention: bool, targets: Tensor | None = None
@@ -125,7 +129,7 @@ class DecoderLayer(nn.Module):
         else:
             looked_up = self.cross_attn.attend(query, key, value)
         queries = queries + self.dropout(looked_up)
-        hidden = self.dropout(F.relu(self.linear1(self.norm3(queries))))
+        hidden = relu_dropout(self.linear1(self.norm3(queries)), self.dropout.p * self.training)
         return queries + self.dropout(self.linear2(hidden)), attention
 
 

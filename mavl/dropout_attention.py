@@ -2,64 +2,81 @@
 
 By itself torch computes such attention for the whole batch at once and keeps three arrays [B, heads, n, m] for the way
 back. Here it is done image by image, in what fits a processor's cache, and only which weights were dropped is kept, a
-byte each; the weights are computed again (as in FlashAttention, Dao et al. 2022).
+byte each; the weights are computed again (as in FlashAttention, Dao et al. 2022). Where all images ask the same of the
+same, the weights are computed once, and only what is dropped of them differs.
 """
+
+from collections.abc import Iterator
 
 import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-LANES = 2**16
-"""Chances of dropping are a multiple of 1 / LANES: a random number of 64 bits decides for four weights."""
+from mavl.dropout import draw_kept, rounded
 
 
-def dropout_attention(query: Tensor, key: Tensor, value: Tensor, dropout: float) -> Tensor:
+def dropout_attention(query: Tensor, key: Tensor, value: Tensor, chance: float, batch: int | None = None) -> Tensor:
     """F.scaled_dot_product_attention with dropout_p: query [B, heads, n, d], key, value [B, heads, m, d] -> like query.
 
-    The chance of dropping a weight is rounded to the nearest 1 / LANES, and what stays is scaled by exactly that.
+    Or all three [1, heads, ...] for a batch of equal ones -> [batch, heads, n, d], each dropped from by itself. The
+    chance of dropping a weight is rounded as in `mavl.dropout`.
     """
-    dropped = round(dropout * LANES)
-    kept = draw_kept((*query.shape[:3], key.shape[2]), dropped)
-    return _DropoutAttention.apply(query, key, value, kept, LANES / (LANES - dropped))
-
-
-def draw_kept(shape: tuple[int, ...], dropped: int) -> Tensor:
-    """Which weights stay: bool of this shape, each false with chance `dropped` / LANES, by torch's global generator."""
-    number = torch.Size(shape).numel()
-    bits = torch.empty(-(-number // 4), dtype=torch.int64).random_(-(2**63), None)
-    return (bits.view(torch.int16)[:number] >= dropped - LANES // 2).view(shape)
+    dropped, scale = rounded(chance)
+    kept = draw_kept((batch or len(query), *query.shape[1:3], key.shape[2]), dropped)
+    return _DropoutAttention.apply(query, key, value, kept, scale)
 
 
 class _DropoutAttention(torch.autograd.Function):
     @staticmethod
     def forward(ctx, query: Tensor, key: Tensor, value: Tensor, kept: Tensor, scale: float) -> Tensor:
-        attended = torch.empty_like(query)
+        batch, heads, queries = kept.shape[:3]
+        attended = query.new_empty(batch, queries, heads, value.shape[-1]).transpose(1, 2)  # as heads are joined
         with torch.autocast(query.device.type, enabled=False):
-            for image in range(len(query)):
-                weights = _weights(query[image], key[image]).mul_(kept[image]).mul_(scale)
-                attended[image] = weights.to(value.dtype) @ value[image]
-        ctx.save_for_backward(query, key, value, kept, attended)
+            for one, images in _alike(len(query), batch):
+                weights, scaled = _weights(_scaled(query[one]), key[one]), value[one] * scale
+                for image in images:
+                    attended[image] = kept[image].to(weights.dtype).mul_(weights) @ scaled
+        ctx.save_for_backward(query, key, value, kept)
         ctx.scale = scale
         return attended
 
     @staticmethod
     @once_differentiable
     def backward(ctx, gradient: Tensor) -> tuple[Tensor | None, ...]:
-        query, key, value, kept, attended = ctx.saved_tensors
+        query, key, value, kept = ctx.saved_tensors
         to_query, to_key, to_value = (torch.empty_like(tensor) for tensor in (query, key, value))
-        for image in range(len(query)):
-            q, k, v, came = query[image], key[image], value[image], gradient[image]
-            weights = _weights(q, k)
-            stay = kept[image] * ctx.scale
-            to_value[image] = (weights * stay).to(v.dtype).mT @ came
-            to_weights = (came @ v.mT).float().mul_(stay)
-            # the sum over a row of weights · their gradients, without another pass over the weights
-            to_weights -= (came * attended[image]).sum(dim=-1, keepdim=True, dtype=torch.float32)
-            to_scores = to_weights.mul_(weights).mul_(q.shape[-1] ** -0.5).to(q.dtype)
-            to_query[image], to_key[image] = to_scores @ k, to_scores.mT @ q
+        for one, images in _alike(len(query), len(kept)):
+            asked, keys, values = _scaled(query[one]), key[one], value[one]
+            weights = _weights(asked, keys)
+            to_weights, to_values = 0, 0
+            for image in images:
+                came, stayed = gradient[image] * ctx.scale, kept[image].to(weights.dtype)
+                to_weights = _added(to_weights, (came @ values.mT).mul_(stayed), len(images))
+                to_values = _added(to_values, stayed.mul_(weights).mT @ came, len(images))
+            to_scores = torch.ops.aten._softmax_backward_data(to_weights.to(weights.dtype), weights, -1, weights.dtype)
+            to_query[one] = _scaled(to_scores @ keys)
+            to_key[one], to_value[one] = to_scores.mT @ asked, to_values
         return to_query, to_key, to_value, None, None
 
 
-def _weights(query: Tensor, key: Tensor) -> Tensor:
-    """query [heads, n, d], key [heads, m, d] -> [heads, n, m], each row a share of 1, float32."""
-    return (query @ key.mT).float().mul_(query.shape[-1] ** -0.5).softmax(dim=-1)
+def _alike(distinct: int, batch: int) -> Iterator[tuple[int, range]]:
+    """Each distinct one and the images that it stands for: one a piece, or the first one for all."""
+    if distinct == batch:
+        return ((image, range(image, image + 1)) for image in range(batch))
+    return iter([(0, range(batch))])
+
+
+def _added(total: Tensor | int, part: Tensor, parts: int) -> Tensor:
+    """A sum of many parts is kept in float32."""
+    if parts == 1:
+        return part
+    return part.float() if isinstance(total, int) else total.add_(part)
+
+
+def _scaled(query: Tensor) -> Tensor:
+    return query * query.shape[-1] ** -0.5
+
+
+def _weights(scaled_query: Tensor, key: Tensor) -> Tensor:
+    """scaled query [heads, n, d], key [heads, m, d] -> [heads, n, m], each row a share of 1."""
+    return (scaled_query @ key.mT).softmax(dim=-1)
