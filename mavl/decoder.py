@@ -12,7 +12,7 @@ from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 
 from mavl.dropout import Dropout, left_to_torch, relu_dropout
-from mavl.dropout_attention import dropout_attention
+from mavl.cpu_attention import attention_by_image, dropout_attention, has_fast_products
 
 CROSS_ATTENTION_GAIN = 2.0
 """Looks that start nearly uniform stay so for long: with the usual narrow start, 20,000 phantoms sharpened nothing."""
@@ -59,6 +59,8 @@ class Attention(nn.Module):
         dropout = self.dropout * self.training
         if dropout and not left_to_torch(query):  # torch has no fused kernel with dropout for a CPU
             return self._join(dropout_attention(query, key, value, dropout, batch))
+        if not dropout and has_fast_products(query, key):
+            return self._join(attention_by_image(query, key, value))
         if dropout and batch is not None:
             query, key, value = (tensor.expand(batch, -1, -1, -1) for tensor in (query, key, value))
         return self._join(F.scaled_dot_product_attention(query, key, value, dropout_p=dropout))

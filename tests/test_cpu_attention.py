@@ -1,11 +1,11 @@
-"""Attention with dropout, image by image, against the same written out for the batch."""
+"""Attention on a CPU, image by image, against the same written out for the batch."""
 
 import pytest
 import torch
 from torch.nn import functional as F
 
-from mavl import dropout_attention as module
-from mavl.dropout_attention import dropout_attention
+from mavl import cpu_attention as module
+from mavl.cpu_attention import LARGE, attention_by_image, dropout_attention, has_fast_products
 
 
 @pytest.fixture(autouse=True)
@@ -67,3 +67,21 @@ def test_bf16_in_bf16_out():
     assert attended.dtype == torch.bfloat16
     gradients = torch.autograd.grad(attended.float().sum(), (query, key, value))
     assert all(gradient.dtype == torch.bfloat16 and gradient.isfinite().all() for gradient in gradients)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_by_image_it_is_stock_attention(dtype):
+    query, key, value = tensors(dtype)
+    with torch.inference_mode():
+        expected = F.scaled_dot_product_attention(query, key, value)
+        torch.testing.assert_close(attention_by_image(query, key, value), expected)
+
+
+def test_only_large_attention_in_bf16_without_gradients_goes_by_image():
+    large, small = (torch.empty(1, 1, number, 1, dtype=torch.bfloat16) for number in (LARGE, LARGE - 1))
+    key = small[:, :, :1]
+    with torch.no_grad():
+        assert has_fast_products(large, key)
+        assert not has_fast_products(small, key)
+        assert not has_fast_products(large.float(), key.float())
+    assert not has_fast_products(large, key)
