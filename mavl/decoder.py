@@ -11,8 +11,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 
-from mavl.dropout import Dropout, left_to_torch, relu_dropout
 from mavl.cpu_attention import attention_by_image, dropout_attention, has_fast_products
+from mavl.dropout import Dropout, left_to_torch, relu_dropout
 
 CROSS_ATTENTION_GAIN = 2.0
 """Looks that start nearly uniform stay so for long: with the usual narrow start, 20,000 phantoms sharpened nothing."""

@@ -72,9 +72,12 @@ def test_bf16_in_bf16_out():
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 def test_by_image_it_is_stock_attention(dtype):
     query, key, value = tensors(dtype)
+    rounds = dtype == torch.bfloat16  # its weights and sums are rounded to 8 bits
     with torch.inference_mode():
         expected = F.scaled_dot_product_attention(query, key, value)
-        torch.testing.assert_close(attention_by_image(query, key, value), expected)
+        torch.testing.assert_close(
+            attention_by_image(query, key, value), expected, atol=0.02 if rounds else 1e-6, rtol=1e-5
+        )
 
 
 def test_only_large_attention_in_bf16_without_gradients_goes_by_image():
