@@ -15,7 +15,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from mavl.cli import complain_in_one_line
+from mavl.cli import complain_in_one_line, positive
 
 OF_SCORES = ("books", "descriptions", "aspects", "text_encoder", "top")
 """The flags that mean nothing to a model that outlines."""
@@ -32,8 +32,8 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--text_encoder", help="folder or hub id of the BERT, if not the model's own")
     parser.add_argument("--out", type=Path, default=Path("runs/predictions"), help="output folder (%(default)s)")
     parser.add_argument("--top", type=int, help="explain so many findings an image (all named ones, else 5)")
-    parser.add_argument("--bs", type=int, default=8, help="images a batch (%(default)s)")
-    parser.add_argument("--num_workers", type=int, default=2, help="threads that decode images (%(default)s)")
+    parser.add_argument("--bs", type=positive, default=8, help="images a batch (%(default)s)")
+    parser.add_argument("--num_workers", type=positive, default=2, help="threads that decode images (%(default)s)")
     return parser.parse_args()
 
 

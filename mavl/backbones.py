@@ -154,7 +154,7 @@ def load_pretrained(backbone: nn.Module, name: str, source: str | Path) -> tuple
     backbone is not in the source or has another shape: nothing stays at its random start unnoticed.
     """
     target = backbone if isinstance(backbone, ResNetBackbone) else backbone.vit
-    state = _imagenet_state(name) if str(source) == "imagenet" else _read_state(Path(source))
+    state = _downloaded(name) if str(source) == "imagenet" else _read_state(Path(source))
     wanted = target.state_dict()
     missing = [key for key in wanted if key not in state and not key.endswith("num_batches_tracked")]
     shapes = [
@@ -169,6 +169,16 @@ def load_pretrained(backbone: nn.Module, name: str, source: str | Path) -> tuple
     taken = [key for key in wanted if key in state]
     target.load_state_dict({key: state[key] for key in taken}, strict=False)
     return taken, [key for key in state if key not in wanted]
+
+
+def _downloaded(name: str) -> Mapping[str, Tensor]:
+    try:
+        return _imagenet_state(name)
+    except (OSError, RuntimeError) as error:
+        raise BackboneError(
+            f"imagenet: the weights of {name} are neither on this machine nor to be had from the network ({error}); "
+            "give a file of them in place of imagenet"
+        ) from error
 
 
 def _imagenet_state(name: str) -> Mapping[str, Tensor]:

@@ -28,6 +28,8 @@ from mavl.vocab import ANATOMIES, FINDINGS
 FORMAT = 1
 MAVL_KIND = "mavl"
 ABOUT, WEIGHTS, BANK, TEXT_ENCODER = "mavl.json", "model.safetensors", "bank.safetensors", "text_encoder"
+LAST, BEST = "last", "best"
+"""The model folders in the folder of a run."""
 RELEASED_TEXT = {"encoder": "emilyalsentzer/Bio_ClinicalBERT", "sep": False, "max_length": 128, "lower_case": True}
 
 
@@ -93,16 +95,21 @@ def load(source: str | Path) -> Pretrained:
 
 
 def find(source: str | Path) -> Path:
-    """The file or folder itself, or the folder that a hub id was downloaded to."""
+    """The file or folder itself, or the folder that a hub id was downloaded to.
+
+    CheckpointError for what is near to a model, and none: weights alone, the folder of a run.
+    """
     path = Path(source)
+    if path.suffix == ".safetensors" and path.is_file():
+        raise CheckpointError(f"{source}: give the folder that holds it, not the file")
+    if (path / BEST / ABOUT).is_file() and not (path / ABOUT).exists():
+        raise CheckpointError(f"{source}: the folder of a run, not of a model; its best one is {path / BEST}")
     if not path.exists() and path.suffix == ".pth":  # a file that is meant, not a hub id: no need to ask the hub
         raise CheckpointError(f"{source}: no such file")
     return path if path.exists() else _download(str(source))
 
 
 def _load_released(path: Path) -> Pretrained:
-    if path.suffix == ".safetensors":
-        raise CheckpointError(f"{path}: give the folder that holds it, not the file")
     state, config = released.read_checkpoint(path)
     arguments, state = released.convert(state, config, str(path))
     model = MAVL(**arguments)

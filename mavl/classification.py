@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from mavl import finetuned
 from mavl.backbones import Centres
+from mavl.checkpoint import BEST
 from mavl.classification_results import Outcome, write_results
 from mavl.classifier import Classifier, spread
 from mavl.config import load
@@ -45,7 +46,7 @@ from mavl.run_folder import scalars
 from mavl.vocab import PRESENT, UNKNOWN
 
 KIND = "classifier"
-IMAGES, LEFT_OUT, BEST = "images.csv", "left_out.json", "best"
+IMAGES, LEFT_OUT = "images.csv", "left_out.json"
 
 
 @dataclass(frozen=True)

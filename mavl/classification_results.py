@@ -167,7 +167,7 @@ def baseline_line(about: dict) -> str:
     """What `Outcome.baseline` reaches, in a sentence."""
     from mavl.report import percent
 
-    figures = ", ".join(f"{name} {percent(about['baseline'][metric])}" for metric, name in SHORT.items())
+    figures = ", ".join(f"{name} {percent(_read(about['baseline'][metric]))}" for metric, name in SHORT.items())
     return f"Without looking, by each finding's share in training: {figures}."
 
 

@@ -21,6 +21,7 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 from tqdm import tqdm
 
+from mavl.checkpoint import BEST, LAST
 from mavl.cpu import keep_freed_memory
 from mavl.data.loading import build_loader, to_device
 from mavl.progress import progress_bar
@@ -153,7 +154,7 @@ class Fit:
         if self.accelerator.is_main_process:
             state = {"epoch": epoch + 1, "step": self.progress.step, **figures}
             plain = self.accelerator.unwrap_model(self.model, keep_fp32_wrapper=False)
-            for name in ["last", "best"] if better else ["last"]:
+            for name in [LAST, BEST] if better else [LAST]:
                 self.task.save(self.output_dir / name, plain, state)
             tqdm.write(f"epoch {epoch + 1}: " + show(figures) + (" (best so far)" if better else ""))
 

@@ -14,7 +14,6 @@ from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from mavl.bank import Bank
-from mavl.cpu import keep_freed_memory
 from mavl.model import MAVL, MAVLOutput, Queries
 
 ON_A_CPU = 16
@@ -26,14 +25,11 @@ class Reader:
 
     findings: names of the bank, all when None. All of the bank takes part where the queries ask one another, so the
     numbers are those of the whole. It holds a copy of the model as it is now; later training does not reach it.
-    On a CPU the process keeps freed memory from then on (mavl.cpu).
     compile: torch.compile the model, which takes a minute or so and pays on a GPU with many images of one size.
     """
 
     def __init__(self, model: MAVL, bank: Bank, findings: Sequence[str] | None = None, compile: bool = False):
         self.model = folded(model)
-        if next(model.parameters()).device.type == "cpu":
-            keep_freed_memory()
         self._forward = torch.compile(self.model) if compile else self.model
         self._ask(bank, bank.findings if findings is None else findings)
 

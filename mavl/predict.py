@@ -24,8 +24,9 @@ from torch import Tensor
 from mavl import checkpoint, finetuned
 from mavl.bank import Bank
 from mavl.checkpoint import CheckpointError, Pretrained
+from mavl.cpu import keep_freed_memory
 from mavl.data.images import ImageError, grey_picture, read_image
-from mavl.data.inputs import Failure
+from mavl.data.inputs import Failure, find_images
 from mavl.data.transforms import eval_transform
 from mavl.evaluation import text_bank
 from mavl.explain import Explanation, explain
@@ -151,11 +152,14 @@ class Predictor:
     def predict(
         self, images: ImageSource | Iterable[ImageSource], findings: Sequence[str] | str | None = None
     ) -> list[Prediction]:
-        """Paths or PIL images -> a Prediction each; ImageError for one that cannot be read. For many, see `stream`."""
+        """PIL images, image files, folders, patterns or CSV lists -> a Prediction of each image that they mean.
+
+        ImageError for one that cannot be read, NoImageError where there is none. For very many, see `stream`.
+        """
         if isinstance(images, str | os.PathLike | Image.Image):
             images = [images]
         predictions = []
-        for answer in self.stream(images, self.question(findings)):
+        for answer in self.stream(_each(images), self.question(findings)):
             if isinstance(answer, Failure):
                 raise ImageError(str(answer))
             predictions.append(answer)
@@ -239,6 +243,18 @@ class Predictor:
         return predictions
 
 
+def _each(images: Iterable[ImageSource]) -> Iterator[ImageSource]:
+    """Images as they are, and the files that names mean."""
+    for image in images:
+        if isinstance(image, Image.Image):
+            yield image
+            continue
+        files, failures = find_images([os.fspath(image)])
+        if failures:
+            raise ImageError(str(failures[0]))
+        yield from files
+
+
 def _recent(kept: dict[tuple[str, ...], Any], key: tuple[str, ...], build: Callable[[], Any]) -> Any:
     """kept[key], built where it is not there; of more than KEPT the one that was asked for the longest ago goes."""
     kept[key] = made = kept.pop(key) if key in kept else build()
@@ -260,9 +276,11 @@ def load(
     descriptions, aspects: books with findings of one's own, beside this project's. The findings that a model folder was
     trained with keep their vectors, whatever the books say. text_encoder: a folder or hub id, if not the model's
     own; it is only needed for new findings, and for released files, which hold no vectors. A fine-tuned model has
-    findings of its own, without books.
+    findings of its own, without books. On a CPU the process keeps freed memory from then on (mavl.cpu).
     """
     device = device or ("cuda" if torch.cuda.is_available() else "cpu")
+    if torch.device(device).type == "cpu":
+        keep_freed_memory()
     if finetuned.source_kind(source) in finetuned.KINDS:
         from mavl import predict_finetuned  # which stands on this module
 

@@ -91,7 +91,7 @@ class PredictionFiles:
         self._cases: list[dict] = []
         self._names: Counter[str] = Counter()
         numbered: Counter[str] = Counter()
-        self._slugs = {finding: _apart(finding, numbered) for finding in question.findings}
+        self._slugs = {finding: apart(finding, numbered) for finding in question.findings}
         self._stale: set[str] = set()
 
     def __enter__(self) -> "PredictionFiles":
@@ -147,7 +147,7 @@ class PredictionFiles:
 
     def _draw(self, answer: Prediction) -> dict[str, str]:
         """Write the overlays; {finding: path under the folder}."""
-        stem = _apart(Path(answer.name).stem, self._names)
+        stem = apart(Path(answer.name).stem, self._names)
         asked = dict(zip(answer.findings, answer.asked, strict=True))
         written = {}
         for finding, explanation in answer.explanations.items():
@@ -264,7 +264,7 @@ def _without_aspect(sentence: str | None, aspect: str) -> str | None:
     return re.sub(rf"^{aspect}s?:\s*", "", sentence, flags=re.IGNORECASE)
 
 
-def _apart(name: str, seen: Counter[str]) -> str:
+def apart(name: str, seen: Counter[str]) -> str:
     """A slug that none seen before has, in upper or lower case: the second of a kind ends in ~2, which no slug does."""
     slug = _slug(name)
     seen[slug.casefold()] += 1

@@ -9,6 +9,7 @@ from accelerate import Accelerator, PartialState
 from torch import Tensor, nn
 
 from mavl import finetuned, segmenter
+from mavl.checkpoint import BEST
 from mavl.data.finetuning import counts, write_images
 from mavl.data.pretraining import write_left_out
 from mavl.data.segmentation import (
@@ -104,7 +105,7 @@ def _test(
     about: dict,
 ) -> None:
     """Measure the best model on test, and write what there is to tell."""
-    best = segmenter.load(folder / "best", accelerator.device)
+    best = segmenter.load(folder / BEST, accelerator.device)
     model = accelerator.prepare_model(best.source.model, evaluation_mode=True).eval()
     _, overlap = measure(model, datasets["test"], settings, accelerator, "testing")
     if accelerator.is_main_process:

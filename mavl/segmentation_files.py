@@ -12,13 +12,14 @@ from PIL import Image
 from mavl import page
 from mavl.data.grey import ImageError
 from mavl.data.images import read_image
-from mavl.data.inputs import Failure, NoImageError
+from mavl.data.inputs import MASKS, Failure, NoImageError
+from mavl.prediction_files import apart
 from mavl.progress import progress_bar
 from mavl.provenance import provenance
 from mavl.segmenter import THRESHOLD, Segmenter
 from mavl.synonyms import resolve
 
-MASKS, CSV, PAGE = "masks", "masks.csv", "masks.html"
+CSV, PAGE = "masks.csv", "masks.html"
 IMAGES_ON_PAGE = 100
 
 
@@ -41,13 +42,14 @@ def write_masks(
 ) -> Written:
     """Outline the finding in every image; one that cannot be read is left out. NoImageError when all are.
 
-    MASKS holds 0 and 255; CSV has of each image the mask's pixels, their share, and the probability of the surest pixel
-    (0.5 or less: no mask). source: what the segmenter was loaded from; findings: those asked for, UnknownFindingError
-    for another than its own; failures: names that meant no image.
+    MASKS holds 0 and 255, and what an earlier run wrote there is gone. CSV has of each image the mask's pixels, their
+    share, and the probability of the surest pixel (0.5 or less: no mask). source: what the segmenter was loaded from;
+    findings: those asked for, UnknownFindingError for another than its own; failures: names that meant no image.
     """
     for name in findings:
         resolve(name, [segmenter.finding])
     (folder / MASKS).mkdir(parents=True, exist_ok=True)
+    stale = _listed(folder / CSV)
     rows, films, names, left_out = [], [], Counter(), list(failures)
     for image in progress_bar(images, description="outlining", unit="image"):
         try:
@@ -57,9 +59,7 @@ def write_masks(
             continue
         probability = segmenter.probability(picture)
         mask = probability > THRESHOLD
-        names[image.stem] += 1
-        count = names[image.stem]
-        name = f"{image.stem}{f'_{count}' if count > 1 else ''}.png"
+        name = f"{apart(image.stem, names)}.png"
         Image.fromarray(mask.astype(np.uint8) * 255).save(folder / MASKS / name)
         rows.append(
             {
@@ -74,7 +74,10 @@ def write_masks(
             films.append(page.film(picture, None, {"predicted": mask}) | {"name": image.name, "value": mask.mean()})
     if not rows:
         raise NoImageError(f"none of {len(left_out)} images could be read")
-    pd.DataFrame(rows).to_csv(folder / CSV, index=False, float_format="%.6g")
+    table = pd.DataFrame(rows)
+    table.to_csv(folder / CSV, index=False, float_format="%.6g", errors="backslashreplace")
+    for mask in stale - set(table["mask"]):
+        (folder / MASKS / Path(mask).name).unlink(missing_ok=True)
     html = page.render(
         "masks.html",
         finding=segmenter.finding,
@@ -86,3 +89,11 @@ def write_masks(
     )
     (folder / PAGE).write_text(html, encoding="utf-8", errors="xmlcharrefreplace")
     return Written(len(rows), left_out)
+
+
+def _listed(table: Path) -> set[str]:
+    """The masks that an earlier run wrote; none where its table is not there or not readable."""
+    try:
+        return set(pd.read_csv(table, usecols=["mask"], dtype=str, encoding_errors="replace")["mask"].dropna())
+    except (OSError, ValueError):
+        return set()

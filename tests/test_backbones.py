@@ -1,5 +1,7 @@
 """Backbones: grid shapes at every size, equality with their library, and pre-trained weights that all arrive."""
 
+from urllib.error import URLError
+
 import pytest
 import timm
 import torch
@@ -245,3 +247,10 @@ def test_a_file_without_a_state_dict_is_named(tmp_path, content):
     torch.save(content, tmp_path / "weights.pth")
     with pytest.raises(BackboneError, match=r"weights\.pth: holds no state dict"):
         load_pretrained(build_backbone("resnet18"), "resnet18", tmp_path / "weights.pth")
+
+
+def test_without_a_network_imagenet_weights_say_what_to_do(monkeypatch, tmp_path):
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path))
+    monkeypatch.setattr("torch.hub.urlopen", lambda *_, **__: (_ for _ in ()).throw(URLError("no route")))
+    with pytest.raises(BackboneError, match=r"imagenet: the weights of resnet18 .*no route.* give a file"):
+        load_pretrained(build_backbone("resnet18"), "resnet18", "imagenet")

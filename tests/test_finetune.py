@@ -23,7 +23,7 @@ from torch.utils.data import Dataset
 
 from mavl import classification, finetuned
 from mavl.classification import build_model
-from mavl.classification_results import Outcome, read_results
+from mavl.classification_results import SHORT, Outcome, baseline_line, read_results
 from mavl.classifier import Classifier
 from mavl.config import ConfigError, load
 from mavl.data.benchmarks import Benchmark
@@ -155,6 +155,11 @@ def test_the_baseline_by_hand():
         pytest.approx(2 / 3),
         pytest.approx(1 / 3),
     )
+
+
+def test_a_baseline_without_anything_defined_is_told_by_dashes():
+    """What JSON has in place of NaN: a test split in which no finding has both classes."""
+    assert baseline_line({"baseline": dict.fromkeys(SHORT)}).count("–") == len(SHORT)
 
 
 def test_a_probe_through_random_layers_is_refused(tmp_path, one_process):

@@ -26,6 +26,14 @@ def test_a_folder_stands_for_the_images_in_it_and_below(folder):
     assert found("scans") == ["scans/a.JPG", "scans/b.png", "scans/below/EXPORT", "scans/below/c.dcm"]
 
 
+def test_a_link_to_nothing_is_not_passed_over(folder):
+    """Reading it says what is wrong; left out in silence it would not be missed."""
+    (folder / "scans" / "gone.png").symlink_to("nowhere.png")
+    (folder / "scans" / "gone.txt").symlink_to("nowhere.txt")
+    assert "scans/gone.png" in found("scans")
+    assert "scans/gone.txt" not in found("scans")
+
+
 def test_patterns_are_sorted_and_nothing_comes_twice(folder):
     assert found("scans/b.png", "scans/*.[pJ]*") == ["scans/b.png", "scans/a.JPG"]
     assert found("scans/**/*.dcm") == ["scans/below/c.dcm"]

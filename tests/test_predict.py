@@ -1,10 +1,12 @@
 """Prediction as a user meets it: good files and bad ones of every kind, both heads, new findings, what is written."""
 
 import json
+import shutil
 import subprocess
 import sys
 from importlib.metadata import version
 from itertools import count
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -15,7 +17,7 @@ import mavl
 from mavl.bank import UnknownFindingError
 from mavl.books import BookError
 from mavl.data.images import ImageError, read_image
-from mavl.data.inputs import Failure
+from mavl.data.inputs import Failure, NoImageError
 from mavl.data.transforms import eval_transform
 from mavl.explain import presence_shares
 from mavl.model import MAVL
@@ -130,6 +132,17 @@ def test_pictures_of_the_caller_are_taken_too(predictor, films):
     [from_file, from_memory] = predictor.predict([films / "grey.png", picture.copy()], "pneumonia")
     assert from_memory.name == "image 2"
     np.testing.assert_allclose(from_file.supervised, from_memory.supervised, atol=1e-6)
+
+
+def test_folders_lists_and_patterns_are_taken_from_python_too(predictor, films, tmp_path):
+    for name in ("b.png", "a.png"):
+        shutil.copy(films / "grey.png", tmp_path / name)
+    (tmp_path / "list.csv").write_text("image\nb.png\n")
+    answers = predictor.predict([tmp_path, tmp_path / "list.csv", f"{tmp_path}/a*"], "pneumonia")
+    assert [Path(answer.name).name for answer in answers] == ["a.png", "b.png", "b.png", "a.png"]
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(NoImageError, match="no image in it"):
+        predictor.predict(tmp_path / "empty", "pneumonia")
 
 
 def test_a_bad_image_is_an_error_from_python(predictor, broken):

@@ -146,13 +146,16 @@ def test_masks_of_any_images(tmp_path, segmenter):
     written = write_masks(segmenter, "model", images, tmp_path / "out", failures=[Failure("x", "unknown")])
     assert (written.images, [failure.name for failure in written.failures]) == (2, ["x", str(images[1])])
     rows = list(csv.DictReader((tmp_path / "out" / "masks.csv").open()))
-    assert [row["mask"] for row in rows] == ["masks/a.png", "masks/a_2.png"]
+    assert [row["mask"] for row in rows] == ["masks/a.png", "masks/a~2.png"]
     for row, size in zip(rows, ((60, 40), (33, 70)), strict=True):
         with Image.open(tmp_path / "out" / row["mask"]) as mask:
             assert mask.size == size
             assert int(row["pixels"]) == (np.asarray(mask) == 255).sum()
         assert (float(row["surest"]) > 0.5) == (int(row["pixels"]) > 0)
     check_self_contained((tmp_path / "out" / "masks.html").read_text())
+    (tmp_path / "out" / "masks" / "of_the_user.png").touch()
+    write_masks(segmenter, "model", images[:1], tmp_path / "out")
+    assert sorted(path.name for path in (tmp_path / "out" / "masks").iterdir()) == ["a.png", "of_the_user.png"]
     with pytest.raises(NoImageError):
         write_masks(segmenter, "model", images[1:2], tmp_path / "out")
     with pytest.raises(UnknownFindingError, match="pneumonia"):

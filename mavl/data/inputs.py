@@ -97,6 +97,8 @@ def _below(folder: Path) -> Iterator[Path]:
 def _is_image(path: Path) -> bool:
     """By its suffix, or by its content; True for what cannot be opened, as reading it will say why."""
     try:
+        if path.is_symlink() and not path.exists():
+            return path.suffix.lower() in IMAGE_SUFFIXES
         return path.is_file() and (path.suffix.lower() in IMAGE_SUFFIXES or (not path.suffix and _is_dicom(path)))
     except OSError:
         return True
