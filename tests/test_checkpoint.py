@@ -223,10 +223,9 @@ def test_a_file_of_weights_alone_points_to_its_folder(folder):
         checkpoint.load(folder / "model.safetensors")
 
 
-def test_the_folder_of_a_run_points_to_its_best_model(folder, tmp_path):
-    shutil.copytree(folder, tmp_path / "run" / "best")
+def test_the_folder_of_a_run_points_to_its_best_model(folder):
     with pytest.raises(CheckpointError, match=r"run: the folder of a run, not of a model; its best one is .*run/best"):
-        checkpoint.load(tmp_path / "run")
+        checkpoint.load(folder.parent)
 
 
 def test_the_vocabulary_of_a_folder_is_that_of_its_bank(tmp_path):
