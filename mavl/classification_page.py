@@ -74,14 +74,11 @@ def write_classification_page(
         {
             "result": result,
             "histogram": _histogram(split.labels[:, column], scores[:, column], result.threshold),
-            "gallery": {
-                kind: [shown(image, column) for image in images] for kind, images in gallery[result.name].items()
-            },
+            "gallery": {kind: [shown(each, column) for each in found] for kind, found in gallery[result.name].items()},
         }
         for column, result in enumerate(evaluation.classes)
         if result.name in gallery
     ]
-    told = {*gallery, *evaluation.undefined}
     return page.write_report(
         folder,
         template,
@@ -90,7 +87,9 @@ def write_classification_page(
         notes=list(notes(evaluation)),
         plots={title: page.figure_uri(folder / file) for title, file in plots.items() if (folder / file).exists()},
         findings=findings,
-        not_shown=[result.name for result in evaluation.classes if result.name not in told],
+        not_shown=[
+            result.name for result in evaluation.classes if result.name not in {*gallery, *evaluation.undefined}
+        ],
         looked_at=looked_at if heatmaps else "",
     )
 

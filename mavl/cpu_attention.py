@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from mavl.dropout import draw_kept, rounded
+from mavl.dropout import draw_kept, left_to_torch, rounded
 
 LARGE = 2**17
 """Weights of a head from which on two products of their own beat the fused kernel in bf16."""
@@ -34,7 +34,7 @@ def dropout_attention(query: Tensor, key: Tensor, value: Tensor, chance: float, 
 def has_fast_products(query: Tensor, key: Tensor) -> bool:
     """Whether `attention_by_image` is the faster one: many bf16 weights, and no gradients."""
     large = query.shape[2] * key.shape[2] >= LARGE
-    return query.device.type == "cpu" and query.dtype == torch.bfloat16 and large and not torch.is_grad_enabled()
+    return query.dtype == torch.bfloat16 and large and not torch.is_grad_enabled() and not left_to_torch(query)
 
 
 def attention_by_image(query: Tensor, key: Tensor, value: Tensor) -> Tensor:

@@ -158,17 +158,20 @@ class Predictor:
         """
         if isinstance(images, str | os.PathLike | Image.Image):
             images = [images]
+        return self._all(_each(images), findings)
+
+    def explain(self, image: ImageSource, finding: str) -> Explanation:
+        """Why this finding got its score in this image."""
+        [prediction] = self._all([image], finding)
+        return next(iter(prediction.explanations.values()))
+
+    def _all(self, images: Iterable[ImageSource], findings: Sequence[str] | str | None) -> list[Prediction]:
         predictions = []
-        for answer in self.stream(_each(images), self.question(findings)):
+        for answer in self.stream(images, self.question(findings)):
             if isinstance(answer, Failure):
                 raise ImageError(str(answer))
             predictions.append(answer)
         return predictions
-
-    def explain(self, image: ImageSource, finding: str) -> Explanation:
-        """Why this finding got its score in this image."""
-        [prediction] = self.predict(image, finding)
-        return next(iter(prediction.explanations.values()))
 
     def _bank(self, findings: tuple[str, ...]) -> Bank:
         new = tuple(name for name in findings if name not in self.vocabulary)

@@ -49,7 +49,6 @@ def write_masks(
     for name in findings:
         resolve(name, [segmenter.finding])
     (folder / MASKS).mkdir(parents=True, exist_ok=True)
-    stale = _listed(folder / CSV)
     rows, films, names, left_out = [], [], Counter(), list(failures)
     for image in progress_bar(images, description="outlining", unit="image"):
         try:
@@ -59,25 +58,15 @@ def write_masks(
             continue
         probability = segmenter.probability(picture)
         mask = probability > THRESHOLD
-        name = f"{apart(image.stem, names)}.png"
-        Image.fromarray(mask.astype(np.uint8) * 255).save(folder / MASKS / name)
-        rows.append(
-            {
-                "image": str(image),
-                "mask": f"{MASKS}/{name}",
-                "pixels": int(mask.sum()),
-                "share": mask.mean(),
-                "surest": probability.max(),
-            }
-        )
+        name = f"{MASKS}/{apart(image.stem, names)}.png"
+        Image.fromarray(mask.astype(np.uint8) * 255).save(folder / name)
+        figures = {"pixels": int(mask.sum()), "share": mask.mean(), "surest": probability.max()}
+        rows.append({"image": str(image), "mask": name} | figures)
         if len(films) < IMAGES_ON_PAGE:
             films.append(page.film(picture, None, {"predicted": mask}) | {"name": image.name, "value": mask.mean()})
     if not rows:
         raise NoImageError(f"none of {len(left_out)} images could be read")
-    table = pd.DataFrame(rows)
-    table.to_csv(folder / CSV, index=False, float_format="%.6g", errors="backslashreplace")
-    for mask in stale - set(table["mask"]):
-        (folder / MASKS / Path(mask).name).unlink(missing_ok=True)
+    _write_table(folder, pd.DataFrame(rows))
     html = page.render(
         "masks.html",
         finding=segmenter.finding,
@@ -89,6 +78,14 @@ def write_masks(
     )
     (folder / PAGE).write_text(html, encoding="utf-8", errors="xmlcharrefreplace")
     return Written(len(rows), left_out)
+
+
+def _write_table(folder: Path, table: pd.DataFrame) -> None:
+    """CSV, and no more of the masks that an earlier one lists."""
+    stale = _listed(folder / CSV) - set(table["mask"])
+    table.to_csv(folder / CSV, index=False, float_format="%.6g", errors="backslashreplace")
+    for mask in stale:
+        (folder / MASKS / Path(mask).name).unlink(missing_ok=True)
 
 
 def _listed(table: Path) -> set[str]:

@@ -172,9 +172,10 @@ class TestPhantoms:
         for (image, finding, heatmap, mask), row in zip(cases, measured.to_dict("records"), strict=True):
             threshold = best_threshold(of_finding(reference, finding), candidates)
             assert row["threshold"] == pytest.approx(threshold, rel=1e-8)
-            expected = measure(heatmap, mask, threshold, image)
-            # a small model's maps are flat: some dozens of 50,176 pixels lie on the threshold within rounding
-            assert {name: row[name] for name in METRICS} == pytest.approx(expected, rel=5e-3, abs=1e-4, nan_ok=True)
+            # the maps agree to some 5e-5: pixels that are as near to the threshold may lie on either side of it
+            near = [measure(heatmap, mask, threshold * nudge, image) for nudge in (1, 1 - 1e-4, 1 + 1e-4)]
+            found = {name: row[name] for name in METRICS}
+            assert any(found == pytest.approx(expected, rel=1e-3, abs=1e-4, nan_ok=True) for expected in near)
         assert measured["dice"].max() > 0.1
 
     def test_means_are_those_of_the_cases_by_finding_and_of_all(self, ground, phantoms):
