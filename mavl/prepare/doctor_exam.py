@@ -208,7 +208,7 @@ class Examination:
             "masks": len(self.seen_masks),
         }
         if judged < len(good):
-            more = "--decode looks into all, and finds damage inside of files too"
+            more = "--decode looks into all, and finds files cut short too"
             self.notes.append(f"brightness was judged on {judged:,} of {len(good):,} images; {more}")
 
 
