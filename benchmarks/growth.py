@@ -12,7 +12,8 @@ import tempfile
 import time
 from pathlib import Path
 
-from benchmarks.speed import Case, measure, resident_gib
+from benchmarks.speed import measure
+from benchmarks.steps import Case, resident_gib
 
 FINDINGS = (75, 138, 300, 1000)
 SIZES = (112, 224, 448)
@@ -57,7 +58,7 @@ def read(number: int) -> dict:
     import torch
     from PIL import Image
 
-    from benchmarks.speed import TARGETS
+    from benchmarks.steps import TARGETS
     from mavl.bank import Bank
     from mavl.checkpoint import Pretrained
     from mavl.data import phantom

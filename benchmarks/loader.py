@@ -72,10 +72,45 @@ def plain_sample(paths: list[Path]) -> Callable[[int], Tensor]:
     return lambda number: transform(Image.open(paths[number % IMAGES]).convert("RGB"))
 
 
-def sample(pictures: Files | Stored, labels: Path) -> Callable[[int], Tensor]:
+def build_dataset(pictures: Files | Stored, labels: Path, on_device: bool = False) -> PretrainingDataset:
+    """Of IMAGES images."""
     samples = ReportSamples([], LabelStore(labels), np.arange(IMAGES), [], pictures)
-    dataset = PretrainingDataset(samples, train_transform(224), seed=0)
+    return PretrainingDataset(samples, train_transform(224, on_device=on_device), seed=0)
+
+
+def sample(pictures: Files | Stored, labels: Path) -> Callable[[int], Tensor]:
+    dataset = build_dataset(pictures, labels)
     return lambda number: normalise(dataset[divmod(number, IMAGES)]["image"])
+
+
+@dataclass(frozen=True)
+class Sources:
+    """IMAGES images as files and in stores. paths, labels: of the originals and of their label matrices; pictures,
+    sizes: by title, the images and the bytes that one takes; making: milliseconds of one core to put one into a store.
+    """
+
+    paths: list[Path]
+    labels: Path
+    pictures: dict[str, Files | Stored]
+    sizes: dict[str, float]
+    making: float
+
+
+def write_sources(folder: Path) -> Sources:
+    paths, labels = write_originals(folder), folder / "labels.npy"
+    np.save(labels, np.stack([phantom.draw(0, number, 64).labels for number in range(IMAGES)]))
+    pictures = {"originals": Files(paths)}
+    sizes = {"originals": sum(path.stat().st_size for path in paths) / IMAGES}
+    making: list[float] = []
+    for encoding, title in (("jpeg", "store, JPEG"), ("raw", "store, raw")):
+        store = folder / encoding
+        files = {key_of(path, folder): path for path in paths}
+        start = time.process_time()
+        write_store(store, StoreSettings(encoding=encoding), files, workers=1, show=False)
+        making.append(1000 * (time.process_time() - start) / IMAGES)
+        pictures[title] = from_store(pictures["originals"], store, folder)
+        sizes[title] = sum(path.stat().st_size for path in store.glob("*.bin")) / IMAGES
+    return Sources(paths, labels, pictures, sizes, min(making))
 
 
 def write_originals(folder: Path) -> list[Path]:
@@ -120,24 +155,13 @@ class Measured:
 def measure() -> Measured:
     torch.set_num_threads(1)
     with tempfile.TemporaryDirectory() as name:
-        folder = Path(name)
-        paths = write_originals(folder)
-        labels = folder / "labels.npy"
-        matrices = np.stack([phantom.draw(0, number, 64).labels for number in range(IMAGES)])
-        np.save(labels, matrices)
-        pictures = {"originals": Files(paths)}
-        making: list[float] = []
-        sizes = {"originals": sum(path.stat().st_size for path in paths) / IMAGES}
-        for encoding, title in (("jpeg", "store, JPEG"), ("raw", "store, raw")):
-            store = folder / encoding
-            sources = {key_of(path, folder): path for path in paths}
-            start = time.process_time()
-            write_store(store, StoreSettings(encoding=encoding), sources, workers=1, show=False)
-            making.append(1000 * (time.process_time() - start) / IMAGES)
-            pictures[title] = from_store(pictures["originals"], store, folder)
-            sizes[title] = sum(path.stat().st_size for path in store.glob("*.bin")) / IMAGES
+        sources = write_sources(Path(name))
+        pictures, labels = sources.pictures, sources.labels
+        matrices = np.load(labels)
         generator = np.random.default_rng(0)
-        calls = {"plain": plain_sample(paths)} | {title: sample(images, labels) for title, images in pictures.items()}
+        calls = {"plain": plain_sample(sources.paths)} | {
+            title: sample(images, labels) for title, images in pictures.items()
+        }
         calls["labels and locations"] = lambda number: (
             finding_labels(matrices[number % IMAGES]),
             draw_locations(matrices[number % IMAGES], generator),
@@ -148,7 +172,7 @@ def measure() -> Measured:
                 count = SAMPLES[title]
                 times[title] = min(times[title], milliseconds(call, number * count, count))
         differences = {title: difference(images, pictures["originals"]) for title, images in pictures.items()}
-    return Measured(times, sizes, differences, min(making))
+    return Measured(times, sources.sizes, differences, sources.making)
 
 
 def main() -> None:

@@ -4,8 +4,6 @@ Each layer first lets the queries ask one another (`ask`), then looks into the i
 depends on no image, so it is computed for the bank, not for each image; a batch of 1 stands for all images until then.
 """
 
-from collections.abc import Sequence
-
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -155,22 +153,21 @@ class QueryDecoder(nn.Module):
         return self.layers[0].ask(queries, batch)
 
     def forward(
-        self, asked: Tensor, patches: Tensor, targets: Sequence[int] | None = None, return_attention: bool = False
+        self, asked: Tensor, patches: Tensor, targets: Tensor | None = None, return_attention: bool = False
     ) -> tuple[Tensor, tuple[Tensor, ...] | None]:
         """asked [1 or B, Q, D] from `ask`, patches [B, P, D] -> features [B, Q, D]; attention, one [B, Q, P] a layer.
 
         With targets, rows among the Q, both are of these alone, and the last layer is computed for them alone. The
         attention is None unless asked for.
         """
-        rows = None if targets is None else torch.as_tensor(targets, device=patches.device)
         queries, attention = asked, []
         for number, layer in enumerate(self.layers):
             last = number == len(self.layers) - 1
             if number > 0:
-                queries = layer.ask(queries, len(patches), rows if last else None)
-            elif last and rows is not None:
-                queries = queries[:, rows]
-            arguments = queries, patches, return_attention, None if last else rows
+                queries = layer.ask(queries, len(patches), targets if last else None)
+            elif last and targets is not None:
+                queries = queries[:, targets]
+            arguments = queries, patches, return_attention, None if last else targets
             if self.recompute and torch.is_grad_enabled():
                 queries, weights = checkpoint(layer.look, *arguments, use_reentrant=False)
             else:

@@ -153,7 +153,7 @@ class MAVL(nn.Module):
         backbone_grid, class_token = self.backbone(images)
         grid = self.grid_projection(backbone_grid)
         queries = text if isinstance(text, Queries) else self.queries(text, len(images))
-        rows = None if findings is None else query_rows(findings, queries.aspects)
+        rows = None if findings is None else query_rows(findings, queries.aspects, images.device)
         features, attention = self.decoder(queries.asked, grid.flatten(2).mT, rows, return_attention)
         features = self.feature_dropout(features)
         aspect_features = features.unflatten(1, (-1, queries.aspects))
@@ -193,9 +193,10 @@ def _pool(backbone: nn.Module, width: int, positions: int) -> nn.Module:
     return nn.Linear(backbone.channels, width) if backbone.channels != width else nn.Identity()
 
 
-def query_rows(findings: Sequence[int], aspects: int) -> list[int]:
-    """Rows of findings in a bank -> rows of all their queries, finding by finding."""
-    return [finding * aspects + aspect for finding in findings for aspect in range(aspects)]
+def query_rows(findings: Sequence[int], aspects: int, device: torch.device) -> Tensor:
+    """Rows of findings in a bank -> rows of all their queries, finding by finding, on a device that need not wait."""
+    rows = [finding * aspects + aspect for finding in findings for aspect in range(aspects)]
+    return torch.tensor(rows, dtype=torch.long).to(device, non_blocking=True)
 
 
 def _initialise(module: nn.Module) -> None:

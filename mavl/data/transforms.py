@@ -5,6 +5,7 @@ bytes; an X-ray has no colours, the three channels are equal anyway, and a batch
 """
 
 import math
+from functools import cache
 from typing import NamedTuple, Protocol
 
 import numpy as np
@@ -18,7 +19,6 @@ from mavl.data.resize import resize_bicubic
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
-_MEAN, _STD = (torch.tensor(values)[:, None, None] for values in (IMAGENET_MEAN, IMAGENET_STD))
 
 RATIO = (3 / 4, 4 / 3)
 """Width over height of a random crop, torchvision's default."""
@@ -46,8 +46,15 @@ class Transform(Protocol):
 
 def normalise(pixels: Tensor) -> Tensor:
     """uint8 [..., 1, H, W] -> float32 [..., 3, H, W] by ImageNet's mean and standard deviation. On any device."""
-    scaled = pixels.float().mul_(1 / 255)
-    return (scaled - _MEAN.to(pixels.device)).div_(_STD.to(pixels.device))
+    mean, std = _statistics(pixels.device)
+    return (pixels.float().mul_(1 / 255) - mean).div_(std)
+
+
+@cache
+def _statistics(device: torch.device) -> tuple[Tensor, Tensor]:
+    """Mean and standard deviation [3, 1, 1], kept: to move them for each batch, the host would wait for the GPU."""
+    mean, std = (torch.tensor(values, device=device)[:, None, None] for values in (IMAGENET_MEAN, IMAGENET_STD))
+    return mean, std
 
 
 def finish(batch: dict[str, Tensor]) -> dict[str, Tensor]:

@@ -1,0 +1,131 @@
+"""A GPU computes what a CPU and the release do, and fp16 trains. Skipped, with the reason, where there is none."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+
+import goldens
+import numpy as np
+import pytest
+import torch
+import yaml
+from test_goldens import build, close
+from test_training import ROOT, TINY
+
+from mavl.heatmaps import heatmaps
+from mavl.inference import Reader
+from mavl.losses import pretraining_losses
+from mavl.model import MAVL
+from mavl.zero_shot import contrastive_probability, presence_probability
+
+pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+
+WANTED = ["pneumothorax", "pneumonia", "normal", "clear"]
+
+
+@pytest.fixture(autouse=True)
+def full_precision():
+    """fp32 as it says: convolutions take TF32 by torch's default."""
+    before = torch.backends.cudnn.allow_tf32
+    torch.backends.cudnn.allow_tf32 = False
+    yield
+    torch.backends.cudnn.allow_tf32 = before
+
+
+@pytest.mark.parametrize(("golden", "names"), [("zero_shot", "train"), ("vit", "vit")])
+def test_forward_equals_the_released_mavl(shared, golden, names):
+    expected = np.load(shared(f"goldens/{golden}.npz"))
+    model, _ = build(shared(f"goldens/{names}.json"))
+    bank = goldens.bank().to("cuda")
+    images = goldens.images(len(expected["cosine"])).cuda()
+    with torch.no_grad():
+        output = model.cuda()(images, bank.vectors, return_attention=True)
+    close(output.presence_logits.cpu(), expected["presence_logits"], 1e-4)
+    close(output.cosine.cpu(), expected["cosine"], 1e-4)
+    targets = [i * 9 + a for i in bank.index(["pneumothorax", "pneumonia"]) for a in range(9)]
+    close(torch.stack(output.attention)[:, :, targets].cpu(), expected["attention"], 1e-4)
+
+
+def test_losses_and_gradients_equal_those_of_the_cpu(shared):
+    file = shared("goldens/train.json")
+    expected = np.load(shared("goldens/train.npz"))
+    labels, locations = torch.from_numpy(expected["labels"]), torch.from_numpy(expected["anatomy"])
+    gradients, totals = {}, {}
+    for device in ("cpu", "cuda"):
+        model, bank = build(file)[0].to(device), goldens.bank().to(device)
+        output = model(goldens.images(3).to(device), bank.vectors)
+        losses = pretraining_losses(output, labels.to(device), locations.to(device), bank.anatomy_vectors)
+        losses.total.backward()
+        totals[device] = losses.total.item()
+        gradients[device] = {name: parameter.grad.cpu() for name, parameter in model.named_parameters()}
+    assert totals["cuda"] == pytest.approx(totals["cpu"], rel=1e-4)
+    largest = max(gradient.norm() for gradient in gradients["cpu"].values())
+    for name, gradient in gradients["cpu"].items():
+        apart = (gradients["cuda"][name] - gradient).norm()
+        assert apart < 1e-3 * gradient.norm() + 1e-6 * largest, name
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_half_precision_reads_what_full_precision_does(shared, dtype):
+    """Of the whole presence probabilities, maps and similarities, as one vector each; single ones are further apart."""
+    expected = np.load(shared("goldens/zero_shot.npz"))
+    model, _ = build(shared("goldens/train.json"))
+    bank = goldens.bank().to("cuda")
+    reader, columns = Reader(model.cuda(), bank, WANTED), bank.index(WANTED)
+    with torch.autocast("cuda", dtype):
+        output = reader(goldens.images(2).cuda(), return_attention=True)
+    pairs = {
+        "presence": (presence_probability(output.presence_logits), expected["presence_probability"][:, columns]),
+        "contrastive": (
+            contrastive_probability(output.cosine, reader.bank.index(["normal", "clear"])),
+            expected["contrastive_probability"][:, columns],
+        ),
+        "maps": (heatmaps(output, reader.bank, WANTED[:2]), expected["heatmap14"]),
+    }
+    apart = {}
+    for name, (actual, wanted) in pairs.items():
+        wanted = torch.from_numpy(np.asarray(wanted))
+        apart[name] = ((actual.float().cpu() - wanted).norm() / wanted.norm()).item()
+    print(dtype, apart)
+    bound = 2e-2 if dtype == torch.bfloat16 else 3e-3
+    assert max(apart.values()) < bound, apart
+
+
+def test_a_compiled_reader_reads_the_same():
+    torch.manual_seed(0)
+    model = MAVL(backbone="resnet18", image_size=64, width=32, layers=2, feedforward=32, text_width=768).cuda()
+    bank, images = goldens.bank().to("cuda"), torch.randn(4, 3, 64, 64, device="cuda")
+    plain, compiled = (Reader(model, bank, WANTED, compile=compile)(images) for compile in (False, True))
+    torch.testing.assert_close(compiled.presence_logits, plain.presence_logits, rtol=0, atol=1e-4)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("precision", ["fp16", "bf16"])
+def test_half_precision_trains_and_resumes(tmp_path, precision):
+    """fp16 with its loss scaler, operations on the GPU; the last checkpoint is lost and its epoch done again."""
+    data = TINY["data"] | {"augment_on": "device", "train": 80}
+    train = TINY["train"] | {"mixed_precision": precision, "checkpoint_every": 15}
+    config, folder = tmp_path / "config.in.yaml", tmp_path / "run"
+    config.write_text(yaml.safe_dump(TINY | {"data": data, "train": train}))
+    line = [
+        sys.executable,
+        str(ROOT / "train_mavl.py"),
+        "--config",
+        str(config),
+        "--output_dir",
+        str(folder),
+        "--resume",
+    ]
+    for attempt in range(2):
+        environment = os.environ | {"HF_HUB_OFFLINE": "1"}
+        done = subprocess.run(line, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=300)
+        assert done.returncode == 0, done.stderr[-3000:]
+        lines = [json.loads(line) for line in (folder / "log.jsonl").read_text().splitlines()]
+        losses = [line["loss"] for line in lines if "loss" in line]
+        assert lines[-1]["step"] == 40
+        assert np.isfinite(losses).all()
+        assert losses[-1] < losses[0]
+        if attempt == 0:
+            shutil.rmtree(folder / "checkpoints" / "step_00000040")
