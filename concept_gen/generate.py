@@ -1,6 +1,6 @@
 """Have a language model put findings into words: names in, a book for predict.py and the evaluations out.
 
-    python concept_gen/generate.py --names "rib fracture" covid19 --out book.json --model gpt-5-mini
+    python concept_gen/generate.py --names "rib fracture" covid19 --out book.json --model gpt-4.1-mini
     python concept_gen/generate.py --file names.txt --out book.json --base-url http://localhost:11434/v1 --model qwen3 …
     python concept_gen/generate.py --out book.json --review sheet.md        # for a clinician to tick
     python concept_gen/generate.py --out book.json --read-review sheet.md   # and back into the book

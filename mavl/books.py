@@ -1,8 +1,9 @@
 """Books: what a finding looks like, in words. Read, check, look up by name.
 
 A disease book is JSON `{finding: description}`; an aspect book is JSON `{finding: [8 strings]}`, each string
-"aspect: words", sorted by aspect. Both are the released formats, so released books load as they are. A whole book,
-JSON `{"findings": {finding: {"description": ..., "aspects": [8 strings], ...}}}` (mavl.concepts.book), is both in one.
+"aspect: words", sorted by aspect. Both are the released formats, so released books load as they are; to say where it
+comes from, a book may put them under "findings", beside an "about" of its own. A whole book, JSON
+`{"findings": {finding: {"description": ..., "aspects": [8 strings], ...}}}` (mavl.concepts.book), is both in one.
 """
 
 import hashlib
@@ -81,13 +82,13 @@ def _read_json(path: Path, hashes: dict[str, str]) -> dict:
 
 
 def _part(path: Path, book: dict, part: str) -> dict:
-    """{finding: its description, or its aspects} of a whole book; books of one kind are that already."""
+    """{finding: its description, or its aspects}: of a whole book that part, of a book of one kind all."""
     if not isinstance(entries := book.get("findings"), dict):  # a finding of that name has a text or a list
         return book
     for finding, entry in entries.items():
-        if not isinstance(entry, dict) or part not in entry:
+        if isinstance(entry, dict) and part not in entry:
             raise BookError(f"{path}: {finding!r} has no {part!r}")
-    return {finding: entry[part] for finding, entry in entries.items()}
+    return {finding: entry[part] if isinstance(entry, dict) else entry for finding, entry in entries.items()}
 
 
 def _aspect_lines(path: Path, finding: str, lines: object) -> dict[str, str]:

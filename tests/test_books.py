@@ -33,6 +33,19 @@ def test_the_released_layout_gives_a_sentence_for_each_aspect(write):
     assert books.sentence("edema", "texture") == "texture: t"
 
 
+def test_a_book_of_one_kind_may_say_where_it_comes_from(write):
+    """Even one that describes a finding called "about"."""
+    about = {"source": "by hand"}
+    described = write("d.json", {"about": about, "findings": {"edema": "Fluid in the lung.", "about": "A word."}})
+    lines = write("a.json", {"about": about, "findings": {"edema": LINES}})
+    books = read_books([described], [lines])
+    assert list(books.sentences) == ["edema", "about"]
+    assert books.sentence("edema", "description") == "Fluid in the lung."
+    assert books.sentence("edema", "other") == "other: x"
+    with pytest.raises(BookError, match=r"d\.json: 'edema' must be a list of 8 strings"):
+        read_books(aspects=[described])
+
+
 def test_others_is_other_in_the_released_words(write):
     lines = [line.replace("other:", "Others :") for line in LINES]
     assert read_books(aspects=[write("a.json", {"edema": lines})]).sentence("edema", "other") == "Others : x"

@@ -47,16 +47,25 @@ def read(name: str) -> dict:
 
 @pytest.fixture(scope="module")
 def descriptions() -> dict[str, str]:
-    return read("descriptions.json")
+    return read("descriptions.json")["findings"]
 
 
 @pytest.fixture(scope="module")
 def aspects() -> dict[str, list[str]]:
-    return read("aspects.json")
+    return read("aspects.json")["findings"]
 
 
 def words(line: str) -> str:
     return line.split(": ", 1)[1]
+
+
+def test_both_books_say_where_they_come_from():
+    about = read("descriptions.json")["about"]
+    assert about == read("aspects.json")["about"]
+    assert list(about) == ["source", "version", "date", "licence", "review"]
+    assert about["licence"] == "Apache-2.0"
+    assert "No radiologist has reviewed" in about["review"]
+    assert f"Version {about['version']}, {about['date']}" in (BOOKS / "README.md").read_text(encoding="utf-8")
 
 
 def test_both_books_hold_the_same_findings(descriptions, aspects):

@@ -263,6 +263,13 @@ def test_a_server_that_knows_no_schema_is_asked_in_a_plainer_way(run, server, tm
     assert run(concurrency=3, temperature=0.9).failed == {}  # and when all find it out at once
 
 
+def test_a_model_that_takes_one_temperature_alone_ends_the_run_with_the_flag_to_change(run, server):
+    server.always = status(400, "'temperature' does not support 0.5 with this model")
+    outcome = run(temperature=0.5, concurrency=1)
+    assert "refuses --temperature 0.5; try 1, all that some models take (Error code: 400 - 'temp" in str(outcome.fatal)
+    assert len(server.requests) == 1
+
+
 def test_a_request_that_is_wrong_in_every_way_ends_the_run_with_the_first_complaint(run, server):
     server.always = lambda reply: status(400, f"refusal {len(server.requests)}")(reply) or True
     outcome = run(concurrency=1)

@@ -112,7 +112,7 @@ def test_two_names_of_one_finding_are_asked_once(predictor):
 def test_explanations_have_the_sentences_behind_the_vectors(predictor, films):
     explanation = predictor.explain(films / "grey.png", "pleural effusion")
     assert explanation.finding == "effusion"
-    book = json.loads((tiny.ROOT / "concept_gen/books/aspects.json").read_text())
+    book = json.loads((tiny.ROOT / "concept_gen/books/aspects.json").read_text())["findings"]
     assert explanation.sentences[1:] == tuple(book["effusion"])
     assert explanation.heatmap.shape == explanation.aspect_heatmaps.shape[1:] == (4, 4)
 

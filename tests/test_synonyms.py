@@ -14,7 +14,7 @@ from mavl.vocab import FINDINGS
 
 ROOT = Path(__file__).resolve().parents[1]
 ENTRIES = yaml.safe_load(TABLE.read_text())
-BOOK = json.loads((ROOT / "concept_gen" / "books" / "descriptions.json").read_text())
+BOOK = json.loads((ROOT / "concept_gen" / "books" / "descriptions.json").read_text())["findings"]
 
 
 def columns(benchmark: str) -> list[tuple[str, str]]:

@@ -146,6 +146,9 @@ class Client:
             )
         if status == 402 or NO_CREDIT in (error.code, error.type):
             return ServerError(f"{self.server}: the account has no credit left ({said})")
+        if status in NOT_UNDERSTOOD and "temperature" in said.lower():
+            asked = f"--temperature {self.settings.temperature:g}"
+            return ServerError(f"{self.server} refuses {asked}; try 1, all that some models take ({said})")
         if status in NOT_UNDERSTOOD:
             return _NotUnderstoodError(said)
         if status in WORTH_REPEATING or status >= 500:
