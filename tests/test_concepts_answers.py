@@ -153,7 +153,8 @@ def test_values_must_be_text():
 def test_this_projects_books_keep_the_rules():
     """No more is asked of a model than what is in the books, each entry against the names of all others."""
     folder = PROMPTS.parent / "books"
-    descriptions, aspects = (json.loads((folder / f"{name}.json").read_text()) for name in ("descriptions", "aspects"))
+    parts = ("descriptions", "aspects")
+    descriptions, aspects = (json.loads((folder / f"{part}.json").read_text())["findings"] for part in parts)
     for finding, description in descriptions.items():
         checker = Checker(without_ordinary(set(descriptions) - {finding}), (), diagnoses())
         lines = dict(line.split(": ", 1) for line in aspects[finding])

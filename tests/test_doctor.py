@@ -291,6 +291,8 @@ def test_a_config_of_a_run_folder_is_told_by_its_keys(tmp_path, monkeypatch):
     assert read_plan(segmentation, None).task == "fine-tuning, segmentation"
     grounding = planted.write_yaml(tmp_path / "c.yaml", benchmark=benchmark, gallery=2)
     assert read_plan(grounding, None).task == "grounding"
+    other = read_plan(grounding, None, ["root=elsewhere", "benchmark=configs/benchmarks/nih_sample.yaml"])
+    assert (other.root, other.benchmark.name) == (Path("elsewhere"), "nih_sample")
 
 
 def test_models_are_files_or_hub_ids(tmp_path, monkeypatch):

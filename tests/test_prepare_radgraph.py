@@ -1,7 +1,11 @@
 """prepare_data.py radgraph: from graphs and CSV files to what training reads, through damage, kills and other views."""
 
+import argparse
+import contextlib
 import csv
+import fcntl
 import gzip
+import io
 import json
 import os
 import signal
@@ -74,11 +78,16 @@ def prepare(mimic: Path, *more: str, out: str = "out") -> Path:
 
 
 def prepare_data(arguments: list[str]) -> None:
-    import argparse
-
     parser = argparse.ArgumentParser()
     radgraph.add_arguments(parser)
     assert radgraph.run(parser.parse_args([*arguments, "--workers", "1"])) == 0
+
+
+def verify(out: Path) -> tuple[int, str]:
+    """Exit code and output of `prepare_data.py radgraph --verify`."""
+    with contextlib.redirect_stdout(io.StringIO()) as said:
+        code = radgraph.run(argparse.Namespace(graphs=None, released=None, out=out, verify=True))
+    return code, said.getvalue()
 
 
 def manifest(out: Path, split: str) -> dict:
@@ -91,7 +100,7 @@ def problems(out: Path) -> list[list[str]]:
 
 
 def contents(out: Path) -> dict[str, bytes]:
-    return {path.name: path.read_bytes() for path in sorted(out.iterdir()) if path.is_file()}
+    return {path.name: path.read_bytes() for path in sorted(out.iterdir()) if path.is_file() and path.name != ".lock"}
 
 
 # ---- what is written
@@ -146,7 +155,7 @@ def test_training_reads_what_was_written(mimic, phantoms):
 def test_the_names_are_those_that_a_training_config_expects(mimic):
     names = {path.name for path in prepare(mimic).iterdir()}
     assert {Path(getattr(MimicData(), key)).name for key in ("train_file", "valid_file", "label_file")} <= names
-    assert not [name for name in names if name.startswith(".")]
+    assert [name for name in names if name.startswith(".")] == [".lock"]
 
 
 def test_statistics_count_studies(mimic, phantoms):
@@ -435,6 +444,64 @@ def wait_until(condition) -> None:
     while not condition():
         assert time.monotonic() < deadline
         time.sleep(0.005)
+
+
+def test_two_at_once_are_refused(mimic):
+    out = prepare(mimic)
+    with open(out / ".lock") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        with pytest.raises(ValueError, match="out is being written by another process"):
+            prepare(mimic)
+    prepare(mimic)
+
+
+# ---- verified
+
+
+def test_any_flipped_byte_of_labels_and_notes_is_found(mimic):
+    out = prepare(mimic)
+    assert verify(out) == (0, f"{out / LABELS}: every label is as it was written\n")
+    places = [(out / LABELS, place) for place in [*range(128), *range(128, 128 + NUMBER * 51 * 75, 97)]]
+    note = out / "parts" / "000001.json"
+    for path, place in [*places, *((note, place) for place in range(note.stat().st_size))]:
+        content = bytearray(path.read_bytes())
+        content[place] ^= 1
+        path.write_bytes(content)
+        code, said = verify(out)
+        assert (code, said.count("delete that file")) == (1, 1), (path, place)
+        content[place] ^= 1
+        path.write_bytes(content)
+    assert verify(out)[0] == 0
+
+
+def test_what_is_damaged_is_made_again_when_its_note_is_deleted(mimic):
+    out = prepare(mimic)
+    clean, before = contents(out), notes(out)
+    with open(out / LABELS, "r+b") as file:
+        file.seek(128 + 2 * 51 * 75)
+        file.write(b"\x05")
+    damaged = out / "parts" / "000001.json"
+    code, said = verify(out)
+    assert code == 1
+    assert said.startswith(f"{damaged}: it, or rows 2 to 3 of the labels, are not as written; delete that file")
+    damaged.unlink()
+    assert contents(prepare(mimic, "--verify")) == clean
+    after = notes(out)
+    assert [name for name in sorted(after) if after[name] != before[name]] == ["000001.json"]
+
+
+def test_a_store_that_is_not_finished_or_none_is_told(mimic):
+    out = prepare(mimic)
+    (out / LABELS).rename(out / f".{LABELS}.partial")
+    code, said = verify(out)
+    assert code == 1
+    assert "not finished; the command that made it goes on with it" in said
+    with pytest.raises(ValueError, match="no parts there, so nothing to verify the labels by"):
+        verify(mimic)
+    (out / f".{LABELS}.partial").rename(out / LABELS)
+    with open(out / LABELS, "ab") as file:
+        file.write(b"\0")
+    assert "not the header and the 7 rows" in verify(out)[1]
 
 
 # ---- the released files

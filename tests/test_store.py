@@ -27,6 +27,7 @@ from mavl.data.store import Store, StoreError, StoreSettings, key_of, verify
 from mavl.data.transforms import eval_transform, train_transform
 from mavl.evaluation import EvaluationImages
 from mavl.prepare import store_writer
+from mavl.prepare.sole_writer import InUseError
 from mavl.prepare.store_writer import UNREADABLE, Written, write_store
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -281,7 +282,7 @@ class TestWriting:
         command = [sys.executable, "-c", f"{hold}; print(flush=True); time.sleep(60)", str(folder / ".lock")]
         with subprocess.Popen(command, stdout=subprocess.PIPE) as other:
             other.stdout.readline()
-            with pytest.raises(StoreError, match="written by another process"):
+            with pytest.raises(InUseError, match="written by another process"):
                 make(folder, films)
             other.kill()
         assert make(folder, films).fresh == 0
@@ -336,7 +337,7 @@ class TestWriting:
             raise BlockingIOError(errno.EAGAIN, "taken")
 
         monkeypatch.setattr("fcntl.flock", flock)
-        with pytest.raises(StoreError, match="written by another process"):
+        with pytest.raises(InUseError, match="written by another process"):
             make(tmp_path / "s", films)
         assert [path.name for path in (tmp_path / "s").iterdir()] == [".lock"]
 

@@ -21,7 +21,7 @@ from pathlib import Path
 
 from rich.console import Console
 
-from mavl.cli import INTERRUPTED, positive
+from mavl.cli import INTERRUPTED, override_flags, positive
 from mavl.prepare.doctor_exam import examine
 from mavl.prepare.doctor_plan import read_plan
 from mavl.prepare.doctor_report import KINDS, check_writable, show, write_json
@@ -32,6 +32,7 @@ FOUND = 1
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--config", type=Path, required=True, help="any YAML of the project")
     parser.add_argument("--root", type=Path, help="folder of the images, in place of the config's")
+    override_flags(parser, {})
     parser.add_argument("--json", type=Path, metavar="FILE", help="write every item here")
     parser.add_argument("--decode", action="store_true", help="read every pixel, not only headers")
     parser.add_argument("--limit", type=positive, metavar="N", help="look at N images of each split, spread over it")
@@ -42,7 +43,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    plan = read_plan(arguments.config, arguments.root)
+    plan = read_plan(arguments.config, arguments.root, arguments.overrides)
     if arguments.json is not None:
         check_writable(arguments.json)
     diagnosis = examine(plan, str(arguments.config), arguments.workers, arguments.limit, arguments.decode)

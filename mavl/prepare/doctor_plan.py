@@ -68,9 +68,9 @@ class Plan:
     image_size: int | None = None
 
 
-def read_plan(config: Path, root: Path | None) -> Plan:
+def read_plan(config: Path, root: Path | None, overrides: Sequence[str] = ()) -> Plan:
     """The plan of a config; `root` takes the place of its own. ConfigError where it cannot be read."""
-    settings = read_settings(config)
+    settings = read_settings(config, overrides)
     task = TASKS[type(settings)]
     if isinstance(settings, Benchmark):
         return Plan(task, root or settings.root, benchmark=settings, splits=tuple(settings.splits))
@@ -91,12 +91,13 @@ def read_plan(config: Path, root: Path | None) -> Plan:
     return Plan(task, benchmark=benchmark, splits=tuple(benchmark.splits), **_with_root(common, benchmark))
 
 
-def read_settings(config: Path) -> Settings:
-    """The settings in a config, whichever of the project's schemas it is written in."""
+def read_settings(config: Path, overrides: Sequence[str] = ()) -> Settings:
+    """The settings in a config, whichever of the project's schemas it is written in, with `key=value` overrides."""
     first: ConfigError | None = None
     for schema in _candidates(config):
         try:
-            return load(schema, config, translate=translate_config if schema is PretrainSettings else None)
+            translate = translate_config if schema is PretrainSettings else None
+            return load(schema, config, overrides, translate=translate)
         except ConfigError as error:
             first = first or error
     raise first

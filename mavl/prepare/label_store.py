@@ -1,7 +1,8 @@
 """The label store in the making: rows written part by part by several processes, each part noted when it is whole.
 
     FOLDER/landmark_observation_adj_mtx.npy    int8 [studies, 51, 75], under the released file's name
-    FOLDER/parts/000000.json …                 of 256 studies each: their ids, counts, problems, and what they come from
+    FOLDER/parts/000000.json …                 of 256 studies each: their ids, counts, problems, what they come from; a
+                                               checksum of all that and of the rows
 
 A part is not made again while its note says that it comes of the same source. So a kill costs the parts in work, and a
 source that has grown or changed costs the parts that did.
@@ -15,6 +16,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
+from zlib import crc32
 
 import numpy as np
 
@@ -27,7 +29,7 @@ from mavl.progress import progress_bar
 from mavl.vocab import ABSENT, PRESENT
 from mavl.whole_files import whole_file
 
-FORMAT = 2  # of the notes and of how graphs are read; parts of another one are made again
+FORMAT = 3  # of the notes and of how graphs are read; parts of another one are made again
 LABELS, PARTS = "landmark_observation_adj_mtx.npy", "parts"
 ROW_BYTES = SHAPE[0] * SHAPE[1]
 
@@ -88,9 +90,10 @@ class LabelFolder:
 
     def write(self, part: Part, labelled: Labelled) -> None:
         """Put a part's rows into their place, and when they are there its note beside them."""
+        content = labelled.matrices.tobytes()
         with open(self.unfinished, "r+b") as file:
             file.seek(_offset(part.first_row))
-            file.write(labelled.matrices.tobytes())
+            file.write(content)
             file.flush()
             os.fsync(file.fileno())
         note = {
@@ -101,7 +104,7 @@ class LabelFolder:
             "problems": labelled.problems,
         }
         with whole_file(self._note(part.number)) as file:
-            json.dump(note, file)
+            json.dump(note | {"checksum": _checksum(content, note)}, file)
 
     def finish(self, rows: int, parts: int) -> None:
         """Make it an NPY file of so many rows, and remove what a longer one or a kill has left."""
@@ -114,6 +117,30 @@ class LabelFolder:
                 file.write(npy_header(rows))
                 file.truncate(_offset(rows))
             self.unfinished.replace(self.labels)
+
+    def verify(self) -> Iterator[str]:
+        """Read every row and every note again: a line for each part that is not as it was written."""
+        fix = "delete that file, and the command that made it makes what is missing"
+        if self.unfinished.exists():
+            yield f"{self.unfinished}: not finished; the command that made it goes on with it"
+            return
+        first = number = 0
+        with open(self.labels, "rb") as file:
+            header = file.read(_HEADER_BYTES)
+            while (path := self._note(number)).exists():
+                try:
+                    note = json.loads(path.read_bytes())
+                    checksum, rows = note.pop("checksum"), len(note["studies"])
+                except (ValueError, LookupError, TypeError, AttributeError):
+                    yield f"{path}: damaged, or of an older version; {fix}"
+                    return  # where the next part begins is not known
+                if _checksum(file.read(rows * ROW_BYTES), note) != checksum:
+                    yield f"{path}: it, or rows {first} to {first + rows - 1} of the labels, are not as written; {fix}"
+                first, number = first + rows, number + 1
+            if number == 0:
+                yield f"{self.parts}: no note, so nothing to verify the labels by"
+            elif file.read(1) or header != npy_header(first):
+                yield f"{self.labels}: not the header and the {first} rows that {self.parts} tells of; {fix}"
 
     def totals(self) -> Totals:
         totals = Totals()
@@ -178,6 +205,10 @@ def _make(folder: Path, source: Path, make: Callable[[Path, Part], Labelled], pa
 
 def _offset(row: int) -> int:
     return _HEADER_BYTES + row * ROW_BYTES
+
+
+def _checksum(rows: bytes, note: dict) -> int:
+    return crc32(json.dumps(note).encode(), crc32(rows))
 
 
 def _source(part: Part) -> str:

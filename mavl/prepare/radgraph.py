@@ -2,6 +2,7 @@
 
     python prepare_data.py radgraph --graphs <RadGraph>/MIMIC-CXR_graphs.json --root <MIMIC-CXR-JPG> --out data_file
     python prepare_data.py radgraph --released <folder of the released files> --root <MIMIC-CXR-JPG> --out data_file
+    python prepare_data.py radgraph --verify --out data_file
 
 Reads the graphs once, in pieces, and from MIMIC-CXR-JPG's folder the split and the metadata CSV. Writes, in --out,
 
@@ -13,7 +14,7 @@ Reads the graphs once, in pieces, and from MIMIC-CXR-JPG's folder the split and 
     parts/                               notes by which a second run does again only what changed
 
 which are what `data: {source: mimic}` of a training config reads. Killed, the same command goes on where it was. Some
-minutes for all of MIMIC-CXR on two cores, 0.9 GB of disk.
+minutes for all of MIMIC-CXR on two cores, 0.9 GB of disk. Exit code 0, or 1 where --verify finds damage.
 """
 
 import argparse
@@ -26,11 +27,12 @@ from mavl.cli import positive
 from mavl.prepare.graph_parts import label_graphs
 from mavl.prepare.json_parts import cut
 from mavl.prepare.label_statistics import draw_picture, write_table
-from mavl.prepare.label_store import LABELS, PARTS, Totals, fill
+from mavl.prepare.label_store import LABELS, PARTS, LabelFolder, Totals, fill
 from mavl.prepare.manifests import MANIFESTS, Pair, pairs, write_manifests
 from mavl.prepare.mimic import FRONTAL, SPLITS, Report, Views, check_table, find_table, images
 from mavl.prepare.problems import problem_list
 from mavl.prepare.released import check_there, convert, matrix_parts, released_pairs
+from mavl.prepare.sole_writer import sole_writer
 from mavl.whole_files import whole_file
 
 PART_ROWS = 256
@@ -44,7 +46,7 @@ class ArgumentsError(ValueError):
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    source = parser.add_mutually_exclusive_group(required=True)
+    source = parser.add_mutually_exclusive_group()
     source.add_argument("--graphs", type=Path, metavar="FILE", help="MIMIC-CXR_graphs.json of RadGraph 1.0.0")
     source.add_argument("--released", type=Path, metavar="FOLDER", help=f"of the released {LABELS} and manifests")
     parser.add_argument("--root", type=Path, metavar="FOLDER", help="MIMIC-CXR-JPG, with its split and metadata CSV")
@@ -52,13 +54,24 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--views", choices=VIEWS, default="frontal", help="images to list: PA and AP (default), or all")
     parser.add_argument("--images", default="files", metavar="NAME", help="folder of p10, p11, … below --root (files)")
     parser.add_argument("--workers", type=positive, default=os.cpu_count() or 1, help="processes (%(default)s)")
+    parser.add_argument("--verify", action="store_true", help="read every label again, after a source if one is given")
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Labels, then manifests, problems and statistics. 0 whatever the problems: a person has to weigh them."""
-    _check(arguments)
+    """0 whatever the problems of the source, which a person has to weigh; 1 where labels are damaged."""
+    if arguments.graphs or arguments.released:
+        _check(arguments)
+        arguments.out.mkdir(parents=True, exist_ok=True)
+        with sole_writer(arguments.out):
+            _write(arguments)
+    elif not arguments.verify:
+        raise ArgumentsError("nothing to read: give --graphs or --released; or --verify")
+    return 1 if arguments.verify and _verify(arguments.out) else 0
+
+
+def _write(arguments: argparse.Namespace) -> None:
+    """Labels, then manifests, problems and statistics."""
     out, views = arguments.out, VIEWS[arguments.views]
-    out.mkdir(parents=True, exist_ok=True)
     if arguments.graphs:
         source = arguments.graphs
         store = fill(out, source, cut(source, PART_ROWS), label_graphs, arguments.workers)
@@ -88,7 +101,14 @@ def run(arguments: argparse.Namespace) -> int:
         json.dump(summary, file, indent=2)
         file.write("\n")
     print("\n".join(_lines(summary, out)))
-    return 0
+
+
+def _verify(out: Path) -> list[str]:
+    if not (out / PARTS).is_dir():
+        raise ArgumentsError(f"--out {out}: no {PARTS} there, so nothing to verify the labels by")
+    damage = list(LabelFolder(out).verify())
+    print(*damage or [f"{out / LABELS}: every label is as it was written"], sep="\n")
+    return damage
 
 
 def _check(arguments: argparse.Namespace) -> None:

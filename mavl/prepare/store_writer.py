@@ -6,19 +6,16 @@ not made again: the same command goes on after a kill, and with more images it a
 """
 
 import csv
-import errno
-import fcntl
 import io
 import os
 import re
-import sys
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import partial
 from itertools import chain
 from pathlib import Path
-from typing import IO, NamedTuple
+from typing import NamedTuple
 from zlib import crc32
 
 import numpy as np
@@ -39,6 +36,7 @@ from mavl.data.store import (
     write_index,
     write_settings,
 )
+from mavl.prepare.sole_writer import LOCK, sole_writer
 from mavl.prepare.workers import work_through
 from mavl.progress import progress_bar
 from mavl.whole_files import whole_file
@@ -49,8 +47,6 @@ SHARD_IMAGES, MOST_SHARDS = 1024, 512
 """Images a shard; more where there would be more shards than that, as each reader has all of them open."""
 
 CHUNK = 16
-NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP)
-"""What some file systems of clusters answer when they are asked for a lock."""
 
 _LEFT_OVER = re.compile(r"\d{5,}\.bin|\.(\d{5,}\.(bin|npy)|index\.npy|store\.json|unreadable\.csv)\.\d+\.partial")
 
@@ -86,9 +82,9 @@ def write_store(
     """Put the images {key: file} that are not there yet into a store; those that cannot be read are listed in it.
 
     The bytes depend on the images and their order alone, not on the number of workers. StoreError where the folder
-    holds something else, a store made otherwise or under another root, or one that another process is writing.
+    holds something else, a store made otherwise or under another root; InUseError where another process writes it.
     """
-    with _sole_writer(folder, settings):
+    with _made_ready(folder, settings):
         known = _finished(folder)
         there = {key for records in known for key in records["key"].tolist()}
         _check_root(folder, there, sources)
@@ -137,31 +133,19 @@ class _Writer:
 
 
 @contextmanager
-def _sole_writer(folder: Path, settings: StoreSettings) -> Iterator[None]:
-    """The folder made ready and locked; the lock goes with the process, however that ends."""
+def _made_ready(folder: Path, settings: StoreSettings) -> Iterator[None]:
+    """The folder made, looked over and locked."""
     folder.mkdir(parents=True, exist_ok=True)
     if not (folder / ABOUT).exists():
-        foreign = [path.name for path in folder.iterdir() if path.name != ".lock" and not _is_left_over(path)]
+        foreign = [path.name for path in folder.iterdir() if path.name != LOCK and not _is_left_over(path)]
         if foreign:
             raise StoreError(f"{folder} holds {sorted(foreign)[0]} and is no image store; give a folder of its own")
-    with open(folder / ".lock", "w") as lock:
-        _lock(lock, folder)
+    with sole_writer(folder):
         if not (folder / ABOUT).exists():
             write_settings(folder, settings)
         elif (made := read_settings(folder)) != settings:
             raise StoreError(f"{folder} was made with {_show(made)}, not {_show(settings)}; give another folder")
         yield
-
-
-def _lock(file: IO, folder: Path) -> None:
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError as error:
-        raise StoreError(f"{folder} is being written by another process") from error
-    except OSError as error:
-        if error.errno not in NO_LOCKS:
-            raise
-        print(f"{folder}: its file system has no locks; see that no other process writes it", file=sys.stderr)
 
 
 def _check_root(folder: Path, there: set[bytes], sources: Mapping[bytes, Path]) -> None:
