@@ -2,6 +2,7 @@
 
     result = run(load(ZeroShotSettings, path, ["sensitivity={}"]))
     result.spreads["nodule"].low, result.spreads["nodule"].high      # AUROC under the least and the most lucky wording
+    result.losses["nodule"].low                                      # and with the most harmful of the ablations
 
 Every image is read, and goes through the backbone, once for all wordings.
 """
@@ -39,7 +40,7 @@ from mavl.evaluation import (
 from mavl.inference import in_parts
 from mavl.metrics import Evaluation, evaluate
 from mavl.settings import SensitivitySettings, ZeroShotSettings
-from mavl.variants import OWN, REFERENCE, Variant, built_in_variants, write_books
+from mavl.variants import ABLATION, OWN, REFERENCE, Variant, built_in_variants, write_books
 from mavl.vocab import ABSENT, DESCRIPTION, PRESENT, UNKNOWN
 from mavl.zero_shot import scores
 
@@ -61,9 +62,9 @@ class Wording:
 
 @dataclass(frozen=True)
 class Spread:
-    """AUROC over all wordings, the reference among them; std is theirs, not an estimate for others.
+    """AUROC over some wordings; std is theirs, not an estimate for others.
 
-    flips: the largest share of pairs of images that any wording puts in another order.
+    flips: the largest share of pairs of images that any of them puts in another order.
     """
 
     low: float
@@ -77,7 +78,11 @@ class Spread:
 
 @dataclass(frozen=True)
 class Sensitivity:
-    """Wordings, the reference first; `about` says how they came about, `folder` is where it is written."""
+    """Wordings, the reference first; `about` says how they came about, `folder` is where it is written.
+
+    Those that say as much as the books, in other words, have a `spread`; ablations, which say less, a `loss`. Either is
+    empty where no such wording was asked for.
+    """
 
     wordings: list[Wording]
     about: dict
@@ -104,24 +109,39 @@ class Sensitivity:
         return np.array([[areas[name] for name in findings] for areas in of])
 
     @cached_property
-    def spreads(self) -> dict[str, Spread]:
-        """The spread of every finding with both labels."""
-        findings = [name for names in self.groups.values() for name in names]
-        columns = [found.name for found in self.reference.classes]
-        flips = np.array([wording.flips for wording in self.wordings])[:, [columns.index(name) for name in findings]]
-        return {
-            name: self._spread(areas, float(np.nanmax(of_finding, initial=0)))
-            for name, areas, of_finding in zip(findings, self.areas(findings).T, flips.T, strict=True)
-        }
+    def findings(self) -> list[str]:
+        """Those with both labels, group by group."""
+        return [name for names in self.groups.values() for name in names]
 
     @cached_property
-    def mean_spreads(self) -> dict[str, Spread]:
-        """The spread of the mean AUROC of each group."""
-        return {kind: self._spread(self.areas(names).mean(axis=1), np.nan) for kind, names in self.groups.items()}
+    def spreads(self) -> dict[str, Spread]:
+        """Of each finding, and as "mean trained" and "mean new" of the groups' means: over the books and all wordings
+        that say as much.
+        """
+        rows = [i for i, wording in enumerate(self.wordings) if wording.kind != ABLATION]
+        return self._spreads(rows) if len(rows) > 1 else {}
 
-    def _spread(self, areas: np.ndarray, flips: float) -> Spread:
-        """areas [wordings]."""
-        lowest, highest = (self.wordings[i].name for i in (areas.argmin(), areas.argmax()))
+    @cached_property
+    def losses(self) -> dict[str, Spread]:
+        """As `spreads`, over the ablations alone."""
+        rows = [i for i, wording in enumerate(self.wordings) if wording.kind == ABLATION]
+        return self._spreads(rows) if rows else {}
+
+    def _spreads(self, rows: list[int]) -> dict[str, Spread]:
+        columns = [found.name for found in self.reference.classes]
+        flips = np.array([self.wordings[i].flips for i in rows])
+        areas = self.areas(self.findings)[rows]
+        spreads = {
+            name: self._spread(rows, of, float(np.nanmax(flips[:, columns.index(name)], initial=0)))
+            for name, of in zip(self.findings, areas.T, strict=True)
+        }
+        for kind, names in self.groups.items():
+            spreads[f"mean {kind}"] = self._spread(rows, self.areas(names)[rows].mean(axis=1), np.nan)
+        return spreads
+
+    def _spread(self, rows: list[int], areas: np.ndarray, flips: float) -> Spread:
+        """areas [rows]."""
+        lowest, highest = (self.wordings[rows[i]].name for i in (areas.argmin(), areas.argmax()))
         low, mean, high, std = map(float, (areas.min(), areas.mean(), areas.max(), areas.std()))
         return Spread(low, mean, high, std, lowest, highest, flips)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
+from dataclasses import asdict, fields
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -39,24 +39,28 @@ def write(result: Sensitivity) -> None:
         "about": result.about,
         "wordings": [asdict(wording) | {"reference": wording is result.wordings[0]} for wording in result.wordings],
         "spreads": {name: asdict(spread) for name, spread in result.spreads.items()},
-        "mean_spreads": {name: asdict(spread) for name, spread in result.mean_spreads.items()},
+        "losses": {name: asdict(loss) for name, loss in result.losses.items()},
     }
     dump_json(content, result.folder / JSON)
     plot(result, result.folder / PLOT)
 
 
 def spread_table(result: Sensitivity, title: str) -> Table:
-    """A row for each finding and for the mean of each group: AUROC in percent under the books and over all wordings."""
-    table = _table(title, "finding", "books", "95 %", "min", "mean", "max", "std", "flips")
-    table.add_column("lowest under", no_wrap=True)
+    """A row for each finding and for the mean of each group: AUROC in percent under the books, over the wordings that
+    say as much, and over the ablations.
+    """
+    table = _table(title, "finding", "books", "95 %", *(["min", "max", "std", "flips"] if result.spreads else []))
+    if result.losses:
+        table.add_column("less said:\nmin", justify="right")
+        table.add_column("under", no_wrap=True)
     intervals = {found.name: found.auroc for found in result.reference.classes}
-    for name, spread in result.spreads.items():
+    for name in result.findings:
         label = f"{name} (new)" if name in result.about["new_findings"] else name
-        table.add_row(label, percent(intervals[name].value), percent_bounds(intervals[name]), *_cells(spread))
+        table.add_row(label, percent(intervals[name].value), percent_bounds(intervals[name]), *_cells(result, name))
     table.add_section()
-    for (kind, spread), names in zip(result.mean_spreads.items(), result.groups.values(), strict=True):
+    for kind, names in result.groups.items():
         mean = percent(float(result.areas(names)[0].mean()))
-        table.add_row(f"mean, {len(names)} {kind}", mean, "", *_cells(spread), style="bold")
+        table.add_row(f"mean, {len(names)} {kind}", mean, "", *_cells(result, f"mean {kind}"), style="bold")
     table.caption = "\n".join(["", *notes(result)])
     return table
 
@@ -76,12 +80,15 @@ def wording_table(result: Sensitivity, title: str) -> Table:
 
 def notes(result: Sensitivity) -> list[str]:
     """How to read the tables."""
-    wordings, varied = len(result.wordings), len(result.about["varied"])
-    lines = [
-        f"AUROC in % over {wordings} wordings of {varied} findings; std is that of these wordings.",
-        "95 %: bootstrap of the images. flips: % of image pairs in another order than",
-        "under the books, for the wording with the most of them.",
-    ]
+    varied, less = len(result.about["varied"]), sum(wording.kind == ABLATION for wording in result.wordings)
+    lines = [f"AUROC in %, {varied} findings in other words. 95 %: bootstrap of the images."]
+    if result.spreads:
+        lines += [
+            f"min to std: over the books and {len(result.wordings) - less - 1} other wordings, no estimate for others.",
+            "flips: % of image pairs in another order than under the books, for the wording with the most of them.",
+        ]
+    if less:
+        lines.append(f"less said: with names, descriptions or without an aspect, {less} ablations.")
     if not result.about["as_trained"]:
         lines.append("The model was trained with other text, which a plain evaluation uses.")
     if result.reference.undefined:
@@ -90,21 +97,23 @@ def notes(result: Sensitivity) -> list[str]:
 
 
 def plot(result: Sensitivity, path: Path) -> None:
-    """A line for each finding: the range over all wordings, a mark for each, a band for the interval of the books."""
+    """A line for each finding: the range over wordings that say as much, a mark for each and for each ablation, and a
+    band for the interval of the books.
+    """
     from matplotlib.figure import Figure
 
-    findings = sorted(result.spreads, key=lambda name: result.areas([name])[0, 0])
-    rows = [*findings, *(f"mean, {kind}" for kind in reversed(result.groups))]
-    spreads = result.spreads | {f"mean, {kind}": spread for kind, spread in result.mean_spreads.items()}
+    findings = sorted(result.findings, key=lambda name: result.areas([name])[0, 0])
+    rows = [*findings, *(f"mean {kind}" for kind in reversed(result.groups))]
     areas = {name: result.areas([name])[:, 0] for name in findings}
-    areas |= {f"mean, {kind}": result.areas(names).mean(axis=1) for kind, names in result.groups.items()}
+    areas |= {f"mean {kind}": result.areas(names).mean(axis=1) for kind, names in result.groups.items()}
     intervals = {found.name: found.auroc for found in result.reference.classes}
     axes = Figure(figsize=(8.4, 1.6 + 0.3 * len(rows))).add_subplot(xlabel="AUROC", ylim=(-0.7, len(rows) - 0.3))
     for height, name in enumerate(rows):
         if name in intervals:
             bounds = [intervals[name].low, intervals[name].high]
             axes.plot(bounds, [height, height], color="0.9", linewidth=9, zorder=1, label="95 % by the images")
-        axes.plot([spreads[name].low, spreads[name].high], [height, height], color="0.45", linewidth=1, zorder=2)
+        if spread := result.spreads.get(name):
+            axes.plot([spread.low, spread.high], [height, height], color="0.45", linewidth=1.5, zorder=2)
         _draw_marks(axes, result, areas[name], height)
     axes.axhline(len(findings) - 0.5, color="0.6", linewidth=0.6)
     axes.axvline(0.5, color="0.6", linewidth=0.8, linestyle=":")
@@ -139,19 +148,26 @@ def _spread_rows(result: Sensitivity) -> list[dict]:
             "n": found[name].n,
             "positives": found[name].positives,
             "auroc": found[name].auroc,
-            **asdict(spread),
+            **_figures(result, name),
         }
-        for name, spread in result.spreads.items()
+        for name in result.findings
     ]
-    for kind, spread in result.mean_spreads.items():
-        mean = float(result.areas(result.groups[kind])[0].mean())
+    for kind, names in result.groups.items():
+        mean = float(result.areas(names)[0].mean())
         empty = dict.fromkeys(("new", "n", "positives", "auroc_low", "auroc_high"), "")
-        rows.append({"finding": f"mean {kind}", **empty, "auroc": mean, **asdict(spread)})
+        rows.append({"finding": f"mean {kind}", **empty, "auroc": mean, **_figures(result, f"mean {kind}")})
     return rows
 
 
+def _figures(result: Sensitivity, name: str) -> dict:
+    """Columns of the spread, and those of the loss under less_…; empty where there is none."""
+    columns = [field.name for field in fields(Spread)]
+    spread, loss = (asdict(of[name]) if of else dict.fromkeys(columns, "") for of in (result.spreads, result.losses))
+    return spread | {f"less_{column}": value for column, value in loss.items()}
+
+
 def _wording_rows(result: Sensitivity) -> list[dict]:
-    findings = list(result.spreads)
+    findings = result.findings
     means = {f"mean {kind}": result.areas(names).mean(axis=1) for kind, names in result.groups.items()}
     rows = []
     for i, (wording, areas) in enumerate(zip(result.wordings, result.areas(findings), strict=True)):
@@ -163,13 +179,17 @@ def _wording_rows(result: Sensitivity) -> list[dict]:
 
 
 def _few_new(result: Sensitivity) -> list[str]:
-    new = [name for name in result.spreads if name in result.about["new_findings"]]
+    new = [name for name in result.findings if name in result.about["new_findings"]]
     return new if 1 < len(new) <= _FEW else []
 
 
-def _cells(spread: Spread) -> list[str]:
-    figures = [percent(value) for value in (spread.low, spread.mean, spread.high, spread.std, spread.flips)]
-    return [*figures, spread.lowest]
+def _cells(result: Sensitivity, name: str) -> list[str]:
+    cells = []
+    if spread := result.spreads.get(name):
+        cells += [percent(value) for value in (spread.low, spread.high, spread.std, spread.flips)]
+    if loss := result.losses.get(name):
+        cells += [percent(loss.low), loss.lowest]
+    return cells
 
 
 def _table(title: str, first: str, *numbers: str) -> Table:

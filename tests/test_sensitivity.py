@@ -130,7 +130,7 @@ def test_flips_are_the_pairs_of_images_in_another_order(settings):
         pairs = list(itertools.combinations(range(IMAGES), 2))
         other = [(ours[i] - ours[j]) * (theirs[i] - theirs[j]) < 0 for i, j in pairs]
         assert result.wordings[1].flips[column] == pytest.approx(np.mean(other))
-        assert result.spreads[finding].flips == pytest.approx(np.mean(other))
+        assert result.losses[finding].flips == pytest.approx(np.mean(other))
     np.testing.assert_allclose(result.wordings[0].flips, 0, atol=1e-12)
 
 
@@ -145,7 +145,10 @@ def test_new_findings_alone_leave_the_trained_text(settings):
     assert result.folder.name == "phantoms_supervised_sensitivity_new_sound"
 
 
-def test_spread_over_all_wordings(settings):
+SAID_AS_MUCH = ("books", "reversed", "prefixed", "suffixed", "named")
+
+
+def test_spread_over_wordings_that_say_as_much_and_loss_over_those_that_say_less(settings):
     result = run(settings({}))
     wordings = rows(result.folder / "wordings.csv")
     assert list(wordings) == [
@@ -156,16 +159,21 @@ def test_spread_over_all_wordings(settings):
     spread = rows(result.folder / "spread.csv")
     for finding in ASKED:
         of = {name: float(row[finding]) for name, row in wordings.items()}
-        values = list(of.values())
         row = spread[finding]
-        figures = [float(row[key]) for key in ("low", "mean", "high", "std", "auroc")]
-        expected = [min(values), np.mean(values), max(values), np.std(values), of["books"]]
-        np.testing.assert_allclose(figures, expected, atol=1e-12)
-        assert (of[row["lowest"]], of[row["highest"]]) == (min(values), max(values))
+        for prefix, as_much in (("", True), ("less_", False)):
+            values = [area for name, area in of.items() if (name in SAID_AS_MUCH) == as_much]
+            figures = [float(row[f"{prefix}{key}"]) for key in ("low", "mean", "high", "std")]
+            expected = [min(values), np.mean(values), max(values), np.std(values)]
+            np.testing.assert_allclose(figures, expected, atol=1e-12)
+            lowest, highest = row[f"{prefix}lowest"], row[f"{prefix}highest"]
+            assert (of[lowest], of[highest]) == (min(values), max(values))
+            assert (lowest in SAID_AS_MUCH, highest in SAID_AS_MUCH) == (as_much, as_much)
+        assert float(row["auroc"]) == of["books"]
         assert row["new"] == str(finding == NEW)
     trained = [np.mean([float(row["effusion"]), float(row["cardiomegaly"])]) for row in wordings.values()]
     assert [float(row["mean trained"]) for row in wordings.values()] == pytest.approx(trained)
-    assert float(spread["mean trained"]["high"]) == pytest.approx(max(trained))
+    as_much = [mean for name, mean in zip(wordings, trained, strict=True) if name in SAID_AS_MUCH]
+    assert float(spread["mean trained"]["high"]) == pytest.approx(max(as_much))
     assert float(spread["mean new"]["low"]) == pytest.approx(result.spreads[NEW].low)
     assert (result.folder / "sensitivity.png").read_bytes()[:4] == b"\x89PNG"
     about = json.loads((result.folder / "sensitivity.json").read_text())["about"]
@@ -216,7 +224,7 @@ def test_a_class_of_one_label_is_left_out_and_named(settings, benchmark, tmp_pat
     table["effusion"] = 0
     table.to_csv(folder / "test.csv", index=False)
     result = run(settings({"built_in": ("names",)}, root=str(folder)))
-    assert list(result.spreads) == ["cardiomegaly", NEW]
+    assert (result.findings, result.spreads) == (["cardiomegaly", NEW], {})
     assert result.reference.undefined == ["effusion"]
     table[list(ASKED)] = 0
     table.to_csv(folder / "test.csv", index=False)

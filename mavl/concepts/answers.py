@@ -20,11 +20,17 @@ NO_FLUID = "no fluid"
 
 _HEDGES = re.compile(
     r"\b(as an ai|language model|i'm sorry|i am sorry|i cannot|i can't|consult|may|might|can be|could|possibly"
-    r"|potentially|likely|varies|variable|depends|depending|not applicable|not specific|non-?specific|n/a"
-    r"|medical advice)\b|^not visible\b",
+    r"|potentially|likely|probably|perhaps|presumably|sometimes|varies|variable|depends|depending|not applicable"
+    r"|not specific|non-?specific|n/a|medical advice)\b|^not visible\b",
     re.IGNORECASE,
 )
 """What is not said firmly. "Not visible" only in front, since "vessels not visible within it" is a sign."""
+
+_NOT_ON_A_FILM = re.compile(
+    r"\b(?:(?-i:CT|HRCT|MRI|PET)|ultrasound|tomograph\w*|symptoms?|cough\w*|fever|dyspno?ea|shortness of breath)\b",
+    re.IGNORECASE,
+)
+"""Other ways of looking, and what only the patient tells."""
 
 _VERBS = r"is|are|has|have|shows?|appears?|presents?|refers|means|describes|consists|looks?"
 _SUBJECT = re.compile(rf"(.+?)(?::|\s(?:{_VERBS})\b)", re.IGNORECASE)
@@ -97,6 +103,8 @@ class Checker:
             yield "holds characters that cannot be printed"
         if hedge := _HEDGES.search(line):
             yield f'says "{hedge[0]}"; say firmly what is seen'
+        if unseen := _NOT_ON_A_FILM.search(line):
+            yield f'says "{unseen[0]}"; say what a plain film shows'
         if other := self._other_subject(aspect, line, finding):
             yield f'describes "{other}" instead of "{finding}"'
         if _bare(line) in self._examples:
