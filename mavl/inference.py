@@ -16,7 +16,7 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 from mavl.bank import Bank
 from mavl.model import MAVL, MAVLOutput, Queries
 
-ON_A_CPU = 16
+ON_A_CPU = 8
 """Images at once on a CPU, where more are no faster and take memory in proportion."""
 
 
