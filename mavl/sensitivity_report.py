@@ -51,7 +51,7 @@ def spread_table(result: Sensitivity, title: str) -> Table:
     """
     table = _table(title, "finding", "books", "95 %", *(["min", "max", "std", "flips"] if result.spreads else []))
     if result.losses:
-        table.add_column("less said:\nmin", justify="right")
+        table.add_column("less", justify="right")
         table.add_column("under", no_wrap=True)
     intervals = {found.name: found.auroc for found in result.reference.classes}
     for name in result.findings:
@@ -84,11 +84,12 @@ def notes(result: Sensitivity) -> list[str]:
     lines = [f"AUROC in %, {varied} findings in other words. 95 %: bootstrap of the images."]
     if result.spreads:
         lines += [
-            f"min to std: over the books and {len(result.wordings) - less - 1} other wordings, no estimate for others.",
-            "flips: % of image pairs in another order than under the books, for the wording with the most of them.",
+            f"min to std: over the books and {len(result.wordings) - less - 1} other wordings, not of all there are.",
+            "flips: % of image pairs in another order than under the books, for",
+            "the wording with the most of them.",
         ]
     if less:
-        lines.append(f"less said: with names, descriptions or without an aspect, {less} ablations.")
+        lines.append(f"less: the lowest of {less} ablations, by names, descriptions or no aspect.")
     if not result.about["as_trained"]:
         lines.append("The model was trained with other text, which a plain evaluation uses.")
     if result.reference.undefined:
@@ -197,7 +198,7 @@ def _table(title: str, first: str, *numbers: str) -> Table:
     from rich.table import Table
     from rich.text import Text
 
-    table = Table(title=Text(title, "bold"), box=SIMPLE_HEAD, show_edge=False, padding=(0, 1, 0, 0), pad_edge=False)
+    table = Table(title=Text(title, "bold"), box=SIMPLE_HEAD, show_edge=False, padding=0, pad_edge=False)
     table.caption_justify, table.caption_style = "left", "dim"
     table.add_column(first, no_wrap=True)
     for heading in numbers:
