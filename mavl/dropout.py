@@ -46,14 +46,20 @@ def rounded(chance: float) -> tuple[int, float]:
     return dropped, LANES / (LANES - dropped)
 
 
-def draw_kept(shape: tuple[int, ...], dropped: int) -> Tensor:
-    """Which values stay: uint8 of this shape, each 0 with chance `dropped` / LANES, else 1, by torch's global seed.
+def draw_seed() -> int:
+    """One for `draw_kept`, by torch's global seed."""
+    return int(torch.randint(2**63 - 1, ()))
+
+
+def draw_kept(shape: tuple[int, ...], dropped: int, seed: int | None = None) -> Tensor:
+    """Which values stay: uint8 of this shape, each 0 with chance `dropped` / LANES, else 1; the same for the same seed.
 
     Not bool, which torch turns into numbers a value at a time; and by SFC64, twice as fast as torch's generator.
     """
     number = torch.Size(shape).numel()
-    seed = int(torch.randint(2**63 - 1, ()))
-    bits = torch.from_numpy(np.random.SFC64(seed).random_raw(-(-number // 4)).view(np.int16))
+    bits = torch.from_numpy(
+        np.random.SFC64(draw_seed() if seed is None else seed).random_raw(-(-number // 4)).view(np.int16)
+    )
     return (bits[:number] >= dropped - LANES // 2).view(torch.uint8).view(shape)
 
 

@@ -29,6 +29,7 @@ def test_the_global_seed_decides_what_is_dropped():
     torch.manual_seed(3)
     assert torch.equal(first, draw_kept((4, 5, 3), 6554))
     assert not torch.equal(first, draw_kept((4, 5, 3), 6554))
+    assert torch.equal(draw_kept((4, 5, 3), 6554, seed=7), draw_kept((4, 5, 3), 6554, seed=7))
 
 
 def test_every_row_of_a_batch_is_dropped_from_by_itself():
