@@ -1,9 +1,9 @@
 """Attention on a CPU where torch's own is slow: with dropout, and in bf16.
 
 With dropout torch has no fused kernel, computes the whole batch at once and keeps three arrays [B, heads, n, m] for the
-way back. Here it is done image by image, in what fits a processor's cache, and none of them is kept: the weights are
-computed again (as in FlashAttention, Dao et al. 2022), and what was dropped is drawn again from its seed. Where all
-images ask the same of the same, the weights are computed once, and only what is dropped of them differs.
+way back. Here it is done image by image, in what fits a processor's cache, and only which weights were dropped is kept,
+a bit each; the weights are computed again (as in FlashAttention, Dao et al. 2022). Where all images ask the same of
+the same, the weights are computed once, and only what is dropped of them differs.
 
 In bf16 torch's fused kernel runs at the rate of fp32, half of what two products of their own reach.
 """
@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from mavl.dropout import draw_kept, draw_seed, left_to_torch, rounded
+from mavl.dropout import draw_kept, left_to_torch, packed, rounded, unpacked
 
 LARGE = 2**17
 """Weights of a head from which on two products of their own beat the fused kernel in bf16."""
@@ -47,39 +47,37 @@ def attention_by_image(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
 class _DropoutAttention(torch.autograd.Function):
     @staticmethod
     def forward(ctx, query: Tensor, key: Tensor, value: Tensor, batch: int, dropped: int, scale: float) -> Tensor:
-        heads, queries = query.shape[1:3]
-        ctx.scale, ctx.dropped, ctx.seeds = scale, dropped, [draw_seed() for _ in range(batch)]
+        heads, queries, keys = *query.shape[1:3], key.shape[2]
+        bits = query.new_empty((batch, -(-heads * queries * keys // 8)), dtype=torch.uint8)
         attended = query.new_empty(batch, queries, heads, value.shape[-1]).transpose(1, 2)  # as heads are joined
         with torch.autocast(query.device.type, enabled=False):
             for one, images in _alike(len(query), batch):
                 weights, scaled = _weights(_scaled(query[one]), key[one]), value[one] * scale
                 for image in images:
-                    attended[image] = _kept(ctx, image, weights).mul_(weights) @ scaled
-        ctx.save_for_backward(query, key, value)
+                    kept = draw_kept(weights.shape, dropped)
+                    bits[image] = packed(kept)
+                    attended[image] = kept.to(weights.dtype).mul_(weights) @ scaled
+        ctx.save_for_backward(query, key, value, bits)
+        ctx.scale = scale
         return attended
 
     @staticmethod
     @once_differentiable
     def backward(ctx, gradient: Tensor) -> tuple[Tensor | None, ...]:
-        query, key, value = ctx.saved_tensors
+        query, key, value, bits = ctx.saved_tensors
         to_query, to_key, to_value = (torch.empty_like(tensor) for tensor in (query, key, value))
-        for one, images in _alike(len(query), len(ctx.seeds)):
+        for one, images in _alike(len(query), len(bits)):
             asked, keys, values = _scaled(query[one]), key[one], value[one]
             weights = _weights(asked, keys)
             to_weights, to_values = 0, 0
             for image in images:
-                came, stayed = gradient[image] * ctx.scale, _kept(ctx, image, weights)
+                came, stayed = gradient[image] * ctx.scale, unpacked(bits[image], weights.shape).to(weights.dtype)
                 to_weights = _added(to_weights, (came @ values.mT).mul_(stayed), len(images))
                 to_values = _added(to_values, stayed.mul_(weights).mT @ came, len(images))
             to_scores = torch.ops.aten._softmax_backward_data(to_weights.to(weights.dtype), weights, -1, weights.dtype)
             to_query[one] = _scaled(to_scores @ keys)
             to_key[one], to_value[one] = to_scores.mT @ asked, to_values
         return to_query, to_key, to_value, None, None, None
-
-
-def _kept(ctx, image: int, weights: Tensor) -> Tensor:
-    """Which of an image's weights stay, as 1 and 0 of their type."""
-    return draw_kept(weights.shape, ctx.dropped, ctx.seeds[image]).to(weights.dtype)
 
 
 def _alike(distinct: int, batch: int) -> Iterator[tuple[int, range]]:

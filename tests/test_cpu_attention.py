@@ -23,18 +23,12 @@ def written_out(query, key, value, kept, dropout):
     return (weights * kept / (1 - dropout)) @ value
 
 
-def drop_as(kept: torch.Tensor, monkeypatch) -> None:
-    """Have each image keep what is 1 there, on the way there and back."""
-    images = iter(range(len(kept)))
-    monkeypatch.setattr(module, "draw_seed", lambda: next(images))
-    monkeypatch.setattr(module, "draw_kept", lambda shape, dropped, seed: kept[seed])
-
-
 def test_values_and_gradients(monkeypatch):
     dropout = 0.25
     query, key, value = tensors()
     kept = (torch.rand(3, 2, 5, 7) > dropout).to(torch.uint8)
-    drop_as(kept, monkeypatch)
+    images = iter(kept)
+    monkeypatch.setattr(module, "draw_kept", lambda shape, dropped: next(images))
     came = torch.randn(3, 2, 5, 4)
     expected = written_out(query, key, value, kept, dropout)
     expected_gradients = torch.autograd.grad(expected, (query, key, value), came)
@@ -56,7 +50,8 @@ def test_equal_ones_of_a_batch_are_each_dropped_from(monkeypatch):
     """Given once for a batch of three, against given three times; the gradients are then the sums over the images."""
     query, key, value = (tensor[:1].detach().requires_grad_() for tensor in tensors())
     kept = (torch.rand(3, 2, 5, 7) > 0.25).to(torch.uint8)
-    drop_as(kept, monkeypatch)
+    images = iter(kept)
+    monkeypatch.setattr(module, "draw_kept", lambda shape, dropped: next(images))
     came = torch.randn(3, 2, 5, 4)
     expected = written_out(query, key, value, kept, 0.25)
     expected_gradients = torch.autograd.grad(expected, (query, key, value), came)

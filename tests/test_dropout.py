@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 from mavl import dropout as module
-from mavl.dropout import LANES, Dropout, draw_kept, dropout, relu_dropout
+from mavl.dropout import LANES, Dropout, draw_kept, dropout, packed, relu_dropout, unpacked
 
 
 @pytest.fixture(autouse=True)
@@ -29,7 +29,12 @@ def test_the_global_seed_decides_what_is_dropped():
     torch.manual_seed(3)
     assert torch.equal(first, draw_kept((4, 5, 3), 6554))
     assert not torch.equal(first, draw_kept((4, 5, 3), 6554))
-    assert torch.equal(draw_kept((4, 5, 3), 6554, seed=7), draw_kept((4, 5, 3), 6554, seed=7))
+
+
+def test_a_bit_a_value_is_kept_for_the_way_back():
+    kept = torch.tensor([[1, 0, 1, 1, 0], [0, 0, 1, 0, 1]], dtype=torch.uint8)
+    assert packed(kept).tolist() == [0b10110001, 0b01000000]
+    assert torch.equal(unpacked(packed(kept), (2, 5)), kept)
 
 
 def test_every_row_of_a_batch_is_dropped_from_by_itself():
