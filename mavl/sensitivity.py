@@ -2,7 +2,7 @@
 
     result = run(load(ZeroShotSettings, path, ["sensitivity={}"]))
     result.spreads["nodule"].low, result.spreads["nodule"].high      # AUROC under the least and the most lucky wording
-    result.losses["nodule"].low                                      # and with the most harmful of the ablations
+    result.ablated["nodule"].low                                      # and with the most harmful of the ablations
 
 Every image is read, and goes through the backbone, once for all wordings.
 """
@@ -80,8 +80,8 @@ class Spread:
 class Sensitivity:
     """Wordings, the reference first; `about` says how they came about, `folder` is where it is written.
 
-    Those that say as much as the books, in other words, have a `spread`; ablations, which say less, a `loss`. Either is
-    empty where no such wording was asked for.
+    Those that say as much as the books, in other words, are in `spreads`; ablations, which say less, are in `ablated`.
+    Either is empty where no such wording was asked for.
     """
 
     wordings: list[Wording]
@@ -122,7 +122,7 @@ class Sensitivity:
         return self._spreads(rows) if len(rows) > 1 else {}
 
     @cached_property
-    def losses(self) -> dict[str, Spread]:
+    def ablated(self) -> dict[str, Spread]:
         """As `spreads`, over the ablations alone."""
         rows = [i for i, wording in enumerate(self.wordings) if wording.kind == ABLATION]
         return self._spreads(rows) if rows else {}

@@ -39,7 +39,7 @@ def write(result: Sensitivity) -> None:
         "about": result.about,
         "wordings": [asdict(wording) | {"reference": wording is result.wordings[0]} for wording in result.wordings],
         "spreads": {name: asdict(spread) for name, spread in result.spreads.items()},
-        "losses": {name: asdict(loss) for name, loss in result.losses.items()},
+        "ablated": {name: asdict(spread) for name, spread in result.ablated.items()},
     }
     dump_json(content, result.folder / JSON)
     plot(result, result.folder / PLOT)
@@ -50,7 +50,7 @@ def spread_table(result: Sensitivity, title: str) -> Table:
     say as much, and over the ablations.
     """
     table = _table(title, "finding", "books", "95 %", *(["min", "max", "std", "flips"] if result.spreads else []))
-    if result.losses:
+    if result.ablated:
         table.add_column("less", justify="right")
         table.add_column("under", no_wrap=True)
     intervals = {found.name: found.auroc for found in result.reference.classes}
@@ -161,10 +161,10 @@ def _spread_rows(result: Sensitivity) -> list[dict]:
 
 
 def _figures(result: Sensitivity, name: str) -> dict:
-    """Columns of the spread, and those of the loss under less_…; empty where there is none."""
-    columns = [field.name for field in fields(Spread)]
-    spread, loss = (asdict(of[name]) if of else dict.fromkeys(columns, "") for of in (result.spreads, result.losses))
-    return spread | {f"less_{column}": value for column, value in loss.items()}
+    """Columns of the spread, and of that of the ablations as less_…; empty where there is none."""
+    empty = dict.fromkeys((field.name for field in fields(Spread)), "")
+    spread, less = (asdict(of[name]) if of else empty for of in (result.spreads, result.ablated))
+    return spread | {f"less_{column}": value for column, value in less.items()}
 
 
 def _wording_rows(result: Sensitivity) -> list[dict]:
@@ -188,8 +188,8 @@ def _cells(result: Sensitivity, name: str) -> list[str]:
     cells = []
     if spread := result.spreads.get(name):
         cells += [percent(value) for value in (spread.low, spread.high, spread.std, spread.flips)]
-    if loss := result.losses.get(name):
-        cells += [percent(loss.low), loss.lowest]
+    if less := result.ablated.get(name):
+        cells += [percent(less.low), less.lowest]
     return cells
 
 

@@ -130,7 +130,7 @@ def test_flips_are_the_pairs_of_images_in_another_order(settings):
         pairs = list(itertools.combinations(range(IMAGES), 2))
         other = [(ours[i] - ours[j]) * (theirs[i] - theirs[j]) < 0 for i, j in pairs]
         assert result.wordings[1].flips[column] == pytest.approx(np.mean(other))
-        assert result.losses[finding].flips == pytest.approx(np.mean(other))
+        assert result.ablated[finding].flips == pytest.approx(np.mean(other))
     np.testing.assert_allclose(result.wordings[0].flips, 0, atol=1e-12)
 
 
