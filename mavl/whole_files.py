@@ -1,10 +1,14 @@
 """Files that are there whole or not at all."""
 
+import errno
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO
+
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+"""What a write that finds no room fails with, and names no file."""
 
 
 @contextmanager
@@ -22,7 +26,7 @@ def whole_file(path: Path, mode: str = "w") -> Iterator[IO]:
             os.fsync(file.fileno())
         draft.replace(path)
     except OSError as error:
-        if error.filename == str(draft):
+        if error.filename == str(draft) or (error.filename is None and error.errno in FULL):
             error.filename, error.filename2 = str(path), None  # the name that a person knows
         raise
     finally:
