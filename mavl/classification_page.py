@@ -1,6 +1,6 @@
 """The page of a zero-shot classification: table, curves, and of each finding the scores and the surest images."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -70,15 +70,6 @@ def write_classification_page(
         named = {"name": split.paths[image].name, "value": float(scores[image, column])}
         return page.film(picture(image), heatmap, centres=centres) | named
 
-    findings = [
-        {
-            "result": result,
-            "histogram": _histogram(split.labels[:, column], scores[:, column], result.threshold),
-            "gallery": {kind: [shown(each, column) for each in found] for kind, found in gallery[result.name].items()},
-        }
-        for column, result in enumerate(evaluation.classes)
-        if result.name in gallery
-    ]
     return page.write_report(
         folder,
         template,
@@ -86,12 +77,27 @@ def write_classification_page(
         evaluation=evaluation,
         notes=list(notes(evaluation)),
         plots={title: page.figure_uri(folder / file) for title, file in plots.items() if (folder / file).exists()},
-        findings=findings,
+        findings=list(_sections(evaluation, split, scores, gallery, shown)),
         not_shown=[
             result.name for result in evaluation.classes if result.name not in {*gallery, *evaluation.undefined}
         ],
         looked_at=looked_at if heatmaps else "",
     )
+
+
+def _sections(
+    evaluation: Evaluation, split: Split, scores: np.ndarray, gallery: Gallery, shown: Callable[[int, int], dict]
+) -> Iterator[dict]:
+    """What the template needs of each finding in the gallery; shown(image, column) is a film of it."""
+    for column, result in enumerate(evaluation.classes):
+        if result.name in gallery:
+            yield {
+                "result": result,
+                "histogram": _histogram(split.labels[:, column], scores[:, column], result.threshold),
+                "gallery": {
+                    kind: [shown(each, column) for each in kept] for kind, kept in gallery[result.name].items()
+                },
+            }
 
 
 def _histogram(labels: np.ndarray, scores: np.ndarray, threshold: float) -> dict:
