@@ -17,10 +17,9 @@ from pathlib import Path
 import torch
 
 from benchmarks.loader import IMAGES, Sources, build_dataset, write_sources
-from benchmarks.steps import Case, best_seconds, build_step
+from benchmarks.steps import EPOCHS, MIMIC_IMAGES, Case, best_seconds, build_step
 from mavl.data.loading import build_loader, to_device
 
-MIMIC, EPOCHS = 377_110, 60
 SECONDS = 4.0
 
 
@@ -36,9 +35,8 @@ def main(arguments: list[str] | None = None) -> None:
         step = build_step(Case("training", "fast", chosen.batch, "bf16", device, chosen.compile))
         alone = chosen.batch / best_seconds(step, device)
         print(f"  the step alone, bf16, batch {chosen.batch}: {alone:.0f} images/s")
-    print(
-        f"  {chosen.workers} workers          operations  loader alone  feeding the step  {EPOCHS} epochs of {MIMIC:,}"
-    )
+    whole = f"{EPOCHS} epochs of {MIMIC_IMAGES:,}"
+    print(f"  {chosen.workers} workers          operations  loader alone  feeding the step  {whole}")
     with tempfile.TemporaryDirectory() as name:
         sources = write_sources(Path(name))
         for title in sources.pictures:
@@ -54,7 +52,7 @@ def _line(sources: Sources, title: str, on_device: bool, device: str, chosen: ar
     if step is None:
         return head
     fed = measured(lambda batch: step(batch["image"], batch["labels"], batch["locations"]))
-    return f"{head}  {fed:14.0f} /s  {MIMIC * EPOCHS / fed / 3600:15.1f} hours"
+    return f"{head}  {fed:14.0f} /s  {MIMIC_IMAGES * EPOCHS / fed / 3600:15.1f} hours"
 
 
 def rate(

@@ -19,19 +19,17 @@ from pathlib import Path
 
 import numpy as np
 
+from benchmarks.steps import EPOCHS, MIMIC_IMAGES, MIMIC_STUDIES
 from mavl.data.samples import read_reports
 from mavl.data.store import index_type
 from mavl.settings import ModelSettings
 from mavl.vocab import ANATOMIES, FINDINGS
 
-MIMIC_IMAGES, MIMIC_STUDIES = 377_110, 227_827
-"""MIMIC-CXR-JPG's own numbers (Johnson et al., 2019)."""
-
 SIZES = (MIMIC_IMAGES, 10_000_000)
 STUDIES_PER_IMAGE = MIMIC_STUDIES / MIMIC_IMAGES
 LABEL_BYTES = len(ANATOMIES) * len(FINDINGS)
 PATH = "files/p10/p10000032/s50414267/02aa804e-bde0afdd-112c0b34-7bc16630-4e384014.jpg"
-BATCH, EPOCHS, CORES = 124, 60, 16
+BATCH, CORES = 124, 16
 LISTED = 20_000
 """Images whose lists are held in memory to see what one takes."""
 

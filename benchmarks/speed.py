@@ -17,9 +17,7 @@ import sys
 from collections.abc import Iterator
 from dataclasses import asdict
 
-from benchmarks.steps import Case, run
-
-IMAGES, EPOCHS = 377_000, 60
+from benchmarks.steps import EPOCHS, MIMIC_IMAGES, Case, run
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -122,9 +120,9 @@ def ratios(results: dict[Case, dict]) -> Iterator[str]:
     rates = {case: result["images_per_second"] for case, result in good.items() if case.job == "training"}
     if rates:
         best = max(rates, key=rates.get)
-        hours = IMAGES * EPOCHS / rates[best] / 3600
+        hours = MIMIC_IMAGES * EPOCHS / rates[best] / 3600
         rate = f"{rates[best]:.1f} images/s ({best.precision})"
-        yield f"{EPOCHS} epochs of {IMAGES:,} images at {rate}: {hours:,.0f} hours"
+        yield f"{EPOCHS} epochs of {MIMIC_IMAGES:,} images at {rate}: {hours:,.0f} hours"
 
 
 if __name__ == "__main__":

@@ -8,6 +8,9 @@ from dataclasses import dataclass, replace
 from functools import cache
 
 TARGETS = ("cardiomegaly", "edema", "consolidation", "atelectasis", "effusion")
+MIMIC_IMAGES, MIMIC_STUDIES, EPOCHS = 377_110, 227_827, 60
+"""MIMIC-CXR-JPG's own numbers (Johnson et al., 2019), and the epochs of the schedule."""
+
 REPEATS = 3
 EMULATED = 5.0
 """GFLOP/s: a matrix product slower than this is not done by instructions made for its precision."""
