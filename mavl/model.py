@@ -194,7 +194,7 @@ def _pool(backbone: nn.Module, width: int, positions: int) -> nn.Module:
 
 
 def query_rows(findings: Sequence[int], aspects: int, device: torch.device) -> Tensor:
-    """Rows of findings in a bank -> rows of all their queries, finding by finding, on the device, without a wait for it."""
+    """Rows of findings in a bank -> rows of all their queries on the device, finding by finding, without a wait."""
     rows = [finding * aspects + aspect for finding in findings for aspect in range(aspects)]
     return torch.tensor(rows, dtype=torch.long).to(device, non_blocking=True)
 
