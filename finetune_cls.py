@@ -16,9 +16,9 @@ import json
 import sys
 from pathlib import Path
 
-from mavl.cli import complain_in_one_line, override_flags
-from mavl.config import load
-from mavl.finetune_settings import FinetuneClsSettings
+from mavl.config.cli import complain_in_one_line, override_flags
+from mavl.config.finetune import FinetuneClsSettings
+from mavl.config.loader import load
 
 FLAGS = {
     "root": ("data.root", str, "folder of the benchmark's files"),
@@ -44,10 +44,10 @@ def main() -> None:
     arguments = parse()
     seeds = [f"seeds={json.dumps(arguments.seeds)}"] if arguments.seeds else []
     settings = load(FinetuneClsSettings, arguments.config, [*arguments.overrides, *seeds])
-    from mavl.classification import run  # torch takes seconds; a bad config should not
+    from mavl.train.classification import run  # torch takes seconds; a bad config should not
 
     if (folders := run(settings, resume=arguments.resume)) is not None:
-        from mavl.classification_results import tell
+        from mavl.train.classification_results import tell
 
         tell(folders, Path(settings.output_dir))
 

@@ -15,9 +15,9 @@ import json
 import sys
 from pathlib import Path
 
-from mavl.cli import complain_in_one_line, override_flags
-from mavl.config import load
-from mavl.finetune_settings import FinetuneSegSettings
+from mavl.config.cli import complain_in_one_line, override_flags
+from mavl.config.finetune import FinetuneSegSettings
+from mavl.config.loader import load
 
 FLAGS = {
     "root": ("data.root", str, "folder of the benchmark's files"),
@@ -45,10 +45,10 @@ def main() -> None:
     arguments = parse()
     seeds = [f"seeds={json.dumps(arguments.seeds)}"] if arguments.seeds else []
     settings = load(FinetuneSegSettings, arguments.config, [*arguments.overrides, *seeds])
-    from mavl.segmentation import run  # torch takes seconds; a bad config should not
+    from mavl.train.segmentation import run  # torch takes seconds; a bad config should not
 
     if (folders := run(settings, arguments.resume)) is not None:
-        from mavl.segmentation_results import tell
+        from mavl.train.segmentation_results import tell
 
         tell(folders, Path(settings.output_dir))
 

@@ -15,7 +15,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from mavl.cli import complain_in_one_line, positive
+from mavl.config.cli import complain_in_one_line, positive
 
 OF_SCORES = ("books", "descriptions", "aspects", "text_encoder", "top")
 """The flags that mean nothing to a model that outlines."""
@@ -40,11 +40,11 @@ def parse() -> argparse.Namespace:
 @complain_in_one_line
 def main() -> None:
     arguments = parse()
-    from mavl.data.inputs import find_images
+    from mavl.data.images.inputs import find_images
 
     images, failures = find_images(arguments.images, arguments.out)
-    from mavl.finetuned import source_kind  # torch takes seconds; a mistyped folder should not
-    from mavl.segmenter import KIND
+    from mavl.checkpoint.finetuned import source_kind  # torch takes seconds; a mistyped folder should not
+    from mavl.predict.segmenter import KIND
 
     answer = outline if source_kind(arguments.model) == KIND else score
     written, page = answer(arguments, images, failures)
@@ -55,8 +55,8 @@ def main() -> None:
 
 def score(arguments: argparse.Namespace, images: list, failures: list) -> tuple:
     """Ask a pre-trained model or a fine-tuned classifier; what was written, and the name of its page."""
-    from mavl.predict import load
-    from mavl.prediction_files import PAGE, write_predictions
+    from mavl.predict.files import PAGE, write_predictions
+    from mavl.predict.predictor import load
 
     predictor = load(
         arguments.model,
@@ -72,9 +72,9 @@ def score(arguments: argparse.Namespace, images: list, failures: list) -> tuple:
 
 def outline(arguments: argparse.Namespace, images: list, failures: list) -> tuple:
     """Ask a fine-tuned segmenter; what was written, and the name of its page."""
-    from mavl.checkpoint import CheckpointError
-    from mavl.segmentation_files import PAGE, write_masks
-    from mavl.segmenter import load
+    from mavl.checkpoint.folder import CheckpointError
+    from mavl.predict.mask_files import PAGE, write_masks
+    from mavl.predict.segmenter import load
 
     unused = [flag for flag in OF_SCORES if getattr(arguments, flag) not in (None, [])]
     if unused:

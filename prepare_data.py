@@ -12,7 +12,7 @@ import argparse
 import sys
 from importlib import import_module
 
-from mavl.cli import complain_in_one_line
+from mavl.config.cli import complain_in_one_line
 
 COMMANDS = {
     "radgraph": "report graphs -> label store, manifests, statistics",

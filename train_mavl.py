@@ -12,10 +12,10 @@ import argparse
 import sys
 from pathlib import Path
 
-from mavl.cli import complain_in_one_line, override_flags
-from mavl.config import load
-from mavl.released_config import translate_config
-from mavl.settings import PretrainSettings
+from mavl.config.cli import complain_in_one_line, override_flags
+from mavl.config.loader import load
+from mavl.config.released import translate_config
+from mavl.config.settings import PretrainSettings
 
 FLAGS = {
     "root": ("data.root", str, "folder of the images"),
@@ -40,7 +40,7 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
 def main() -> None:
     arguments = parse()
     settings = load(PretrainSettings, arguments.config, arguments.overrides, translate=translate_config)
-    from mavl.pretrain import run  # torch and transformers take seconds; a bad config should not
+    from mavl.train.pretrain import run  # torch and transformers take seconds; a bad config should not
 
     progress = run(settings, resume=arguments.resume)
     if progress.best is not None:

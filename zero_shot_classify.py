@@ -14,9 +14,9 @@ AUROC: the benchmark is scored under the books and under each of these wordings 
 
 import sys
 
-from mavl.cli import complain_in_one_line, evaluation_settings
-from mavl.settings import ZeroShotSettings
-from mavl.variants import BUILT_IN
+from mavl.config.cli import complain_in_one_line, evaluation_settings
+from mavl.config.settings import ZeroShotSettings
+from mavl.text.wordings import BUILT_IN
 
 
 def wordings(text: str) -> list[str]:
@@ -39,12 +39,12 @@ def main() -> None:
 
 
 def classify(settings: ZeroShotSettings) -> None:
-    from mavl.evaluate import run  # torch takes seconds; a bad config should not
+    from mavl.evaluate.classification import run  # torch takes seconds; a bad config should not
 
     if (result := run(settings)) is not None:
         from rich.console import Console
 
-        from mavl.report import table
+        from mavl.report.tables import table
 
         about = result.about
         title = f"{about['title']} ({about['split']}), {about['head']} head, {about['protocol']} protocol"
@@ -54,12 +54,12 @@ def classify(settings: ZeroShotSettings) -> None:
 
 
 def compare_wordings(settings: ZeroShotSettings) -> None:
-    from mavl.sensitivity import run
+    from mavl.evaluate.wordings import run
 
     if (result := run(settings)) is not None:
         from rich.console import Console
 
-        from mavl.sensitivity_report import spread_table, wording_table
+        from mavl.report.wordings import spread_table, wording_table
 
         title = f"{result.about['title']} ({result.about['split']}), {result.about['head']} head"
         console = Console()

@@ -12,8 +12,8 @@ default takes thresholds from the validation split.
 
 import sys
 
-from mavl.cli import complain_in_one_line, evaluation_settings
-from mavl.settings import GroundingSettings
+from mavl.config.cli import complain_in_one_line, evaluation_settings
+from mavl.config.settings import GroundingSettings
 
 OWN_FLAGS = {"aggregation": ("aggregation", str, "of a finding's aspects: avg, max or global")}
 
@@ -21,12 +21,12 @@ OWN_FLAGS = {"aggregation": ("aggregation", str, "of a finding's aspects: avg, m
 @complain_in_one_line
 def main() -> None:
     settings = evaluation_settings(GroundingSettings, __doc__, OWN_FLAGS)
-    from mavl.ground import run  # torch takes seconds; a bad config should not
+    from mavl.evaluate.grounding import run  # torch takes seconds; a bad config should not
 
     if (result := run(settings)) is not None:
         from rich.console import Console
 
-        from mavl.grounding_report import table
+        from mavl.report.grounding import table
 
         about = result.about
         title = f"{about['title']} ({about['split']}), {about['aggregation']} maps, {about['protocol']} protocol"

@@ -9,7 +9,7 @@ from collections.abc import Callable
 import numpy as np
 from sklearn.metrics import average_precision_score, roc_auc_score
 
-from mavl.metrics import evaluate
+from mavl.metrics.classification import evaluate
 
 IMAGES, RESAMPLES = 25_596, 1_000
 PREVALENCES = (0.13, 0.04, 0.18, 0.24, 0.07, 0.06, 0.02, 0.1, 0.07, 0.04, 0.04, 0.02, 0.04, 0.003)

@@ -8,7 +8,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from mavl.localization import released_thresholds, sweep
+from mavl.metrics.grounding import released_thresholds, sweep
 
 SIZE, GRID, IMAGES = 224, 14, 20
 LOOPED = 200

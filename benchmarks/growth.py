@@ -59,13 +59,13 @@ def read(number: int) -> dict:
     from PIL import Image
 
     from benchmarks.steps import TARGETS
-    from mavl.bank import Bank
-    from mavl.checkpoint import Pretrained
+    from mavl.checkpoint.folder import Pretrained
     from mavl.data import phantom
-    from mavl.model import MAVL
-    from mavl.predict import Predictor
+    from mavl.model.mavl import MAVL
+    from mavl.predict.available_books import Wording
+    from mavl.predict.predictor import Predictor
+    from mavl.text.embeddings import Bank
     from mavl.vocab import ASPECTS, FINDINGS
-    from mavl.wording import Wording
 
     torch.manual_seed(0)
     bank = Bank(FINDINGS, ASPECTS, torch.randn(75, 9, 768), torch.randn(51, 768), {"books": {}})

@@ -22,14 +22,15 @@ from torch import Tensor
 from torchvision.transforms import InterpolationMode, v2
 from torchvision.transforms.v2 import functional as F
 
-from mavl.data import augment, phantom
+from mavl.data import phantom
+from mavl.data.images import augment
+from mavl.data.images.sources import Files, Stored, from_store, read_picture
+from mavl.data.images.store import StoreSettings, key_of
+from mavl.data.images.transforms import IMAGENET_MEAN, IMAGENET_STD, EvalTransform, normalise, train_transform
 from mavl.data.labels import LabelStore, draw_locations, finding_labels
-from mavl.data.pictures import Files, Stored, from_store, read_picture
 from mavl.data.pretraining import PretrainingDataset
 from mavl.data.samples import ReportSamples
-from mavl.data.store import StoreSettings, key_of
-from mavl.data.transforms import IMAGENET_MEAN, IMAGENET_STD, EvalTransform, normalise, train_transform
-from mavl.prepare.store_writer import write_store
+from mavl.prepare.store.writer import write_store
 
 ORIGINAL = (2544, 3056)
 NOISE = 2.0
@@ -43,7 +44,7 @@ TARGETS = {"originals": 3.5, "store, JPEG": 35, "store, raw": 75}
 
 
 class PlainOperations(torch.nn.Module):
-    """The operations of mavl.data.augment by torchvision, on an RGB image."""
+    """The operations of mavl.data.images.augment by torchvision, on an RGB image."""
 
     def forward(self, image: Image.Image) -> Image.Image:
         slant, moved = math.degrees(math.atan(augment.SHEAR)), augment.TRANSLATE_PIXELS

@@ -10,9 +10,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from mavl.backbones import interpolate_positions
-from mavl.decoder import DecoderLayer
-from mavl.model import MAVL, POOLING_HEADS, Queries
+from mavl.backbones.build import interpolate_positions
+from mavl.model.decoder import DecoderLayer
+from mavl.model.mavl import MAVL, POOLING_HEADS, Queries
 
 
 class PlainLayer(nn.Module):

@@ -20,9 +20,9 @@ from pathlib import Path
 import numpy as np
 
 from benchmarks.steps import EPOCHS, MIMIC_IMAGES, MIMIC_STUDIES
+from mavl.config.settings import ModelSettings
+from mavl.data.images.store import index_type
 from mavl.data.samples import read_reports
-from mavl.data.store import index_type
-from mavl.settings import ModelSettings
 from mavl.vocab import ANATOMIES, FINDINGS
 
 SIZES = (MIMIC_IMAGES, 10_000_000)
@@ -82,7 +82,7 @@ def listed_bytes() -> float:
 
 def count_parameters() -> int:
     """Of MAVL with a ResNet-50."""
-    from mavl.model import MAVL
+    from mavl.model.mavl import MAVL
 
     model = MAVL(**ModelSettings().model_dump(mode="json"), text_width=768)
     return sum(parameter.numel() for parameter in model.parameters())

@@ -64,8 +64,8 @@ def _inference(case: Case) -> Callable[[], object]:
     import torch
 
     from benchmarks.plain import plain
-    from mavl.bank import Bank
-    from mavl.inference import Reader
+    from mavl.model.inference import Reader
+    from mavl.text.embeddings import Bank
     from mavl.vocab import ASPECTS, FINDINGS
 
     model, text = _model(case)
@@ -93,8 +93,8 @@ def _training(case: Case) -> Callable[[], object]:
     import torch
 
     from benchmarks.plain import plain
-    from mavl.losses import pretraining_losses
-    from mavl.optim import build_optimizer
+    from mavl.model.losses import pretraining_losses
+    from mavl.train.optim import build_optimizer
 
     model, text = _model(case)
     model.train()
@@ -122,7 +122,7 @@ def _training(case: Case) -> Callable[[], object]:
 def _model(case: Case):
     import torch
 
-    from mavl.model import MAVL
+    from mavl.model.mavl import MAVL
 
     return MAVL(backbone=case.backbone).to(case.device), torch.randn(case.findings, 9, 768).to(case.device)
 

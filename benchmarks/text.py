@@ -15,10 +15,10 @@ from pathlib import Path
 
 import torch
 
-from mavl.bank import build_bank
-from mavl.books import read_books
-from mavl.settings import TextSettings
-from mavl.text import SPECIAL_TOKENS, TextEncoder
+from mavl.config.settings import TextSettings
+from mavl.text.books import read_books
+from mavl.text.embeddings import build_bank
+from mavl.text.encoder import SPECIAL_TOKENS, TextEncoder
 from mavl.vocab import FINDINGS
 
 PADDED, SAMPLE = 128, 8

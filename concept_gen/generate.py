@@ -15,10 +15,10 @@ import argparse
 import sys
 from pathlib import Path
 
-from mavl.cli import complain_in_one_line, override_flags
 from mavl.concepts.names import counted, read_names
 from mavl.concepts.review import read_review, write_sheet
 from mavl.concepts.settings import FLAGS, read_settings
+from mavl.config.cli import complain_in_one_line, override_flags
 
 PROMPTS = Path(__file__).resolve().parent / "prompts"
 SHEET = "write a sheet of what is unreviewed in the book, or of the --names and --file, once they are in it"

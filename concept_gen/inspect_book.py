@@ -15,12 +15,12 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from mavl.cli import complain_in_one_line
-from mavl.settings import DRAWN, EvaluationSettings
+from mavl.config.cli import complain_in_one_line
+from mavl.config.settings import DRAWN, EvaluationSettings
 
 if TYPE_CHECKING:
-    from mavl.inspection import Entries
-    from mavl.text import TextEncoder
+    from mavl.concepts.inspection import Entries
+    from mavl.text.encoder import TextEncoder
 
 OWN = (*EvaluationSettings(benchmark="none").descriptions, *EvaluationSettings(benchmark="none").aspects)
 
@@ -37,7 +37,7 @@ def parse() -> argparse.Namespace:
 def text_encoder(arguments: argparse.Namespace, entries: "Entries") -> "TextEncoder | None":
     if arguments.text_encoder is None:
         return None
-    from mavl.text import TextEncoder, draw_bert
+    from mavl.text.encoder import TextEncoder, draw_bert
 
     if arguments.text_encoder != DRAWN:
         return TextEncoder(arguments.text_encoder)
@@ -48,8 +48,8 @@ def text_encoder(arguments: argparse.Namespace, entries: "Entries") -> "TextEnco
 @complain_in_one_line
 def main() -> int:
     arguments = parse()
-    from mavl.inspection import inspect, read_entries, read_justified
-    from mavl.inspection_report import lines, write
+    from mavl.concepts.inspection import inspect, read_entries, read_justified
+    from mavl.concepts.inspection_report import lines, write
 
     entries = read_entries(arguments.books)
     beside = dict.fromkeys(book.parent / "justified.yaml" for book in arguments.books)

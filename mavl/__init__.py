@@ -12,8 +12,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from importlib.metadata import version
 
-    from mavl import explain
-    from mavl.model import MAVL
+    from mavl.model import MAVL, explain
     from mavl.predict import load
 
     __version__ = version("mavl")
@@ -23,7 +22,7 @@ __all__ = ["MAVL", "__version__", "explain", "load"]
 
 def __getattr__(name: str):
     if name == "explain":
-        return import_module("mavl.explain")
+        return import_module("mavl.model.explain")
     if name == "load":
         return import_module("mavl.predict").load
     if name == "MAVL":

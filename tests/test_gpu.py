@@ -6,19 +6,19 @@ import shutil
 import subprocess
 import sys
 
-import goldens
 import numpy as np
 import pytest
 import torch
 import yaml
-from test_goldens import build, close
-from test_training import ROOT, TINY
 
-from mavl.heatmaps import heatmaps
-from mavl.inference import Reader
-from mavl.losses import pretraining_losses
-from mavl.model import MAVL
-from mavl.zero_shot import contrastive_probability, presence_probability
+from mavl.model.heatmaps import heatmaps
+from mavl.model.inference import Reader
+from mavl.model.losses import pretraining_losses
+from mavl.model.mavl import MAVL
+from mavl.model.scores import contrastive_probability, presence_probability
+from tests.support import goldens
+from tests.support.goldens import build, close
+from tests.support.processes import ROOT, TINY
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
 

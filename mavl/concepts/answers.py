@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from pydantic import ConfigDict, ValidationError, create_model
 
 from mavl.concepts.names import counted
-from mavl.synonyms import key, meaning
+from mavl.text.synonyms import key, meaning
 from mavl.vocab import ASPECTS, DESCRIPTION
 
 DESCRIPTION_WORDS = (10, 50)

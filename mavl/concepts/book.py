@@ -4,7 +4,7 @@
      "findings": {"rib fracture": {"description": "...", "aspects": ["border: ...", ...], "provenance": {...}}},
      "rejected": {"rib fracture": [an entry like the above, ...]}}
 
-`mavl.books` reads them wherever it reads books.
+`mavl.text.books` reads them wherever it reads books.
 """
 
 import hashlib

@@ -8,7 +8,7 @@ from mavl.concepts.book import Entry
 if TYPE_CHECKING:  # torch takes seconds, and a single answer needs none
     from torch import Tensor
 
-    from mavl.text import TextEncoder
+    from mavl.text.encoder import TextEncoder
 
 
 def most_central(vectors: "Tensor") -> int:

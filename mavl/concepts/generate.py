@@ -23,7 +23,7 @@ from mavl.concepts.plan import Job, Order, Plan, make_plan
 from mavl.progress import progress_bar
 
 if TYPE_CHECKING:  # torch takes seconds, and a single answer needs none
-    from mavl.text import TextEncoder
+    from mavl.text.encoder import TextEncoder
 
 UNANSWERED_IN_A_ROW = 3
 """So many requests given up one after the other mean that it is the server, not the finding."""
@@ -187,7 +187,7 @@ def _load_encoder(order: Order) -> "TextEncoder | None":
     """The encoder that chooses among samples, loaded before anything is paid for; None where there is no choice."""
     if order.samples == 1:
         return None
-    from mavl.text import TextEncoder
+    from mavl.text.encoder import TextEncoder
 
     encoder = TextEncoder(order.text_encoder)
     encoder.encode(["chest"])

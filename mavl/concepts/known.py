@@ -4,9 +4,9 @@ from collections.abc import Iterable
 from functools import cache
 from pathlib import Path
 
-from mavl.books import read_books
-from mavl.settings import EvaluationSettings
-from mavl.synonyms import all_names, key
+from mavl.config.settings import EvaluationSettings
+from mavl.text.books import read_books
+from mavl.text.synonyms import all_names, key
 from mavl.vocab import FINDINGS, NORMALITY
 
 REPOSITORY = Path(__file__).resolve().parents[2]

@@ -4,7 +4,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from mavl.concepts.files import ConceptError, read_text
-from mavl.synonyms import key, spellings
+from mavl.text.synonyms import key, spellings
 
 LONGEST = 100
 """Characters of a name."""

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from mavl.concepts.answers import RESPONSE_SCHEMA, AnswerError, Checker
 from mavl.concepts.files import ConceptError, read_text
-from mavl.synonyms import key
+from mavl.text.synonyms import key
 
 FILES = ("VERSION", "system.txt", "request.txt", "correction.txt", "examples.json")
 _PLACES = {"request.txt": ("{finding}",), "correction.txt": ("{problems}",)}

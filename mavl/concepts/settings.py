@@ -3,8 +3,8 @@
 from pydantic import PositiveFloat, PositiveInt, model_validator
 
 from mavl.concepts.files import ConceptError
-from mavl.config import Settings, load
-from mavl.settings import NonNegativeFloat, NonNegativeInt, TextSettings
+from mavl.config.loader import Settings, load
+from mavl.config.settings import NonNegativeFloat, NonNegativeInt, TextSettings
 
 
 class ConceptSettings(Settings):

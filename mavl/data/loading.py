@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
-from mavl.data.transforms import finish
+from mavl.data.images.transforms import finish
 
 PRELOADED = ["mavl.data.pretraining"]
 

@@ -9,14 +9,14 @@ import numpy as np
 import torch
 from torch.utils.data import Dataset, Sampler
 
-from mavl.config import load
-from mavl.data.benchmarks import Benchmark, read_split
+from mavl.config.loader import load
+from mavl.config.settings import LoaderSettings, MimicData, PretrainSettings, TableData
+from mavl.data.benchmarks.benchmark import Benchmark, read_split
+from mavl.data.benchmarks.splits import Split
+from mavl.data.images.sources import Files, Stored, from_store
+from mavl.data.images.transforms import Transform, eval_transform, train_transform
 from mavl.data.labels import draw_locations, finding_labels
-from mavl.data.pictures import Files, Stored, from_store
 from mavl.data.samples import ManifestError, PhantomSamples, finding_columns, read_reports, table_samples
-from mavl.data.splits import Split
-from mavl.data.transforms import Transform, eval_transform, train_transform
-from mavl.settings import LoaderSettings, MimicData, PretrainSettings, TableData
 from mavl.vocab import FINDINGS
 
 VALID_SEED_OFFSET = 1_000_003

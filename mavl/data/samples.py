@@ -14,10 +14,10 @@ import numpy as np
 from PIL import Image
 
 from mavl.data import phantom
-from mavl.data.benchmarks import Split
-from mavl.data.images import Picture
+from mavl.data.benchmarks.benchmark import Split
+from mavl.data.images.read import Picture
+from mavl.data.images.sources import Files, Stored
 from mavl.data.labels import LabelStore, unlocated
-from mavl.data.pictures import Files, Stored
 from mavl.vocab import FINDINGS, UNKNOWN, unknown_name
 
 Sample = tuple[Image.Image | Picture, np.ndarray]

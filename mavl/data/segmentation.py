@@ -13,17 +13,17 @@ from torchvision import tv_tensors
 from torchvision.transforms import InterpolationMode, v2
 from torchvision.transforms.v2 import functional as F
 
-from mavl.config import load
-from mavl.data.benchmarks import Benchmark, read_split
-from mavl.data.finetuning import draw_splits
-from mavl.data.folders import WHOLE, read_folder
-from mavl.data.masks import MaskFile
-from mavl.data.pictures import Files, Stored, from_store, read_picture
+from mavl.config.finetune import SegmentationData
+from mavl.config.loader import load
+from mavl.config.settings import LoaderSettings
+from mavl.data.benchmarks.benchmark import Benchmark, read_split
+from mavl.data.benchmarks.folders import WHOLE, read_folder
+from mavl.data.benchmarks.masks import MaskFile
+from mavl.data.benchmarks.splits import Split, SplitError
+from mavl.data.classification import draw_splits
+from mavl.data.images.sources import Files, Stored, from_store, read_picture
+from mavl.data.images.transforms import eval_transform
 from mavl.data.pretraining import bad_images, damaged_masks
-from mavl.data.splits import Split, SplitError
-from mavl.data.transforms import eval_transform
-from mavl.finetune_settings import SegmentationData
-from mavl.settings import LoaderSettings
 from mavl.vocab import ABSENT, PRESENT
 
 UNNAMED = "mask"
@@ -49,7 +49,7 @@ class JointCrop(v2.RandomResizedCrop):
 class JointTransform:
     """(grey image, mask [1, H, W] in any frame over it) -> (image, mask), both uint8 [1, S, S].
 
-    geometry: what moves both before they are resized. The image is normalised on the device (mavl.data.transforms).
+    geometry: what moves both before they are resized. The image is normalised on the device.
     """
 
     def __init__(self, size: int, interpolation: str, geometry: v2.Transform | None = None):
@@ -107,7 +107,7 @@ class MaskedData:
     """What a run is trained, validated and tested on.
 
     splits: train, valid and test, of one finding; root: the folder of the images; pictures: of each split, its images;
-    interpolation, equalize: how they are shown (mavl.data.benchmarks.Benchmark); notes: a line on each decision;
+    interpolation, equalize: how they are shown; notes: a line on each decision;
     left_out: bad images, by split.
     """
 

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, NamedTuple
 
-from mavl.whole_files import whole_file
+from mavl.files import whole_file
 
 
 class Problem(NamedTuple):

@@ -1,0 +1,232 @@
+"""Are books fit for use? What is missing or too long, said twice, or so alike that two findings mean the same.
+
+inspection = inspect(read_entries(paths), Justified(), encoder)
+inspection.problems     # what has to be mended, or justified
+"""
+
+import json
+import re
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+from pydantic import Field
+
+from mavl.concepts.answers import ASPECT_WORDS, DESCRIPTION_WORDS, NO_FLUID
+from mavl.concepts.similarity import Similarity, by_encoder, by_words, tfidf_cosine, words
+from mavl.config.loader import Settings, load
+from mavl.text.books import BookError, Books
+from mavl.vocab import ASPECTS, DESCRIPTION
+
+if TYPE_CHECKING:
+    from mavl.text.encoder import TextEncoder  # torch takes seconds
+
+LINES_ALIKE = 0.6
+"""Two lines this near by words say the same: of five words, weighted by rarity, three are shared."""
+
+TRUE_NEGATIVES = {f"fluid: {NO_FLUID}": "a true negative, which findings without fluid share"}
+
+
+class Alike(Settings):
+    """Two findings, or two lines as finding/aspect, that may be alike, and why."""
+
+    pair: tuple[str, str]
+    reason: str = Field(min_length=1)
+
+
+class Justified(Settings):
+    """Exceptions: lines that findings may share besides TRUE_NEGATIVES, {line: why}, and pairs that may be alike."""
+
+    lines: dict[str, str] = Field(default_factory=dict)
+    pairs: tuple[Alike, ...] = ()
+
+    def reason(self, problem: "Problem") -> str | None:
+        """Why a problem may stay; None where it may not."""
+        if problem.kind == SAME_LINE and problem.text in (lines := TRUE_NEGATIVES | self.lines):
+            return lines[problem.text]
+        return next((alike.reason for alike in self.pairs if set(alike.pair) == set(problem.where)), None)
+
+    def unused(self, problems: Iterable["Problem"]) -> list[str]:
+        """The exceptions that no problem needs."""
+        problems = list(problems)
+        needed = {problem.text for problem in problems} | {frozenset(problem.where) for problem in problems}
+        pairs = [" and ".join(alike.pair) for alike in self.pairs if frozenset(alike.pair) not in needed]
+        return [*(line for line in self.lines if line not in needed), *pairs]
+
+
+SAME_LINE = "same line"
+
+
+@dataclass(frozen=True)
+class Problem:
+    """Something wrong with `where` (findings, or lines as finding/aspect); `reason`: why it may stay, if it may."""
+
+    kind: str
+    where: tuple[str, ...]
+    text: str
+    reason: str | None = None
+
+
+@dataclass(frozen=True)
+class Entries:
+    """What the files say, as far as it can be made out: {finding: {aspect: line}}; and what could not."""
+
+    lines: dict[str, dict[str, str]]
+    problems: list[Problem]
+    files: tuple[str, ...]
+
+    def each(self) -> Iterator[tuple[str, str, str]]:
+        """(finding, aspect, the line without its aspect in front)."""
+        for finding, of in self.lines.items():
+            for aspect, line in of.items():
+                yield finding, aspect, words(aspect, line)
+
+
+@dataclass(frozen=True)
+class Inspection:
+    """What was found. similarities: of the complete findings, by words and, with an encoder, by its vectors."""
+
+    entries: Entries
+    problems: list[Problem]
+    justified: list[Problem]
+    unused: list[str]
+    similarities: list[Similarity]
+
+
+def read_entries(paths: Iterable[Path]) -> Entries:
+    """Books of any kind, however incomplete; of two that have a line of a finding the later one counts.
+
+    BookError for a file that is no book at all.
+    """
+    lines: dict[str, dict[str, str]] = defaultdict(dict)
+    problems, files = [], []
+    for path in map(Path, paths):
+        files.append(str(path))
+        for finding, entry in _read(path, problems).items():
+            lines[finding].update(_lines(path, finding, entry, problems))
+    return Entries(dict(lines), problems, tuple(files))
+
+
+def read_justified(paths: Iterable[Path]) -> Justified:
+    """The exceptions of all these YAML files; ConfigError for one that says something else."""
+    files = [load(Justified, path) for path in paths]
+    lines = {line: reason for file in files for line, reason in file.lines.items()}
+    return Justified(lines=lines, pairs=tuple(alike for file in files for alike in file.pairs))
+
+
+def inspect(entries: Entries, justified: Justified, encoder: "TextEncoder | None" = None) -> Inspection:
+    """All checks; what `justified` names is set apart. Only findings with all aspects are compared as a whole."""
+    found = [*entries.problems, *_incomplete(entries), *_lengths(entries), *_same_lines(entries), *_near_lines(entries)]
+    complete = {finding: of for finding, of in entries.lines.items() if set(ASPECTS) <= set(of)}
+    similarities = []
+    if len(complete) > 1:
+        similarities.append(by_words(Books(complete, {})))
+        if encoder is not None:
+            similarities.append(by_encoder(Books(complete, {}), encoder))
+    for similarity in similarities:
+        for one, other, value in similarity.too_near():
+            text = f"{value:.2f} by {similarity.measure}; {similarity.threshold:.2f} is too near: {similarity.why}"
+            found.append(Problem("near findings", (one, other), text))
+    judged = [replace(problem, reason=justified.reason(problem)) for problem in found]
+    return Inspection(
+        entries,
+        [problem for problem in judged if problem.reason is None],
+        [problem for problem in judged if problem.reason is not None],
+        justified.unused(found),
+        similarities,
+    )
+
+
+# Reading --------------------------------------------------------------------------------------------------------------
+
+
+def _read(path: Path, problems: list[Problem]) -> dict:
+    """{finding: description, lines, or both} of a book of any kind; names that stand twice are problems."""
+
+    def note_twice(pairs: list[tuple]) -> dict:
+        twice = [name for name, count in Counter(name for name, _ in pairs).items() if count > 1]
+        problems.extend(Problem("named twice", (name,), f"{path} has it twice; JSON keeps the last") for name in twice)
+        return dict(pairs)
+
+    try:
+        book = json.loads(path.read_bytes(), object_pairs_hook=note_twice)
+    except OSError as error:
+        raise BookError(f"{path}: {error.strerror}") from error
+    except ValueError as error:
+        raise BookError(f"{path}: not JSON ({error})") from error
+    if not isinstance(book, dict):
+        raise BookError(f"{path}: a book is a JSON object of findings, this is a {type(book).__name__}")
+    return book["findings"] if isinstance(book.get("findings"), dict) else book
+
+
+def _lines(path: Path, finding: str, entry: object, problems: list[Problem]) -> Iterator[tuple[str, str]]:
+    """(aspect, line) of an entry: a description, a list of aspect lines, or an object with both."""
+    if isinstance(entry, dict):
+        for part in (entry.get("description"), entry.get("aspects")):
+            if part is not None:
+                yield from _lines(path, finding, part, problems)
+    elif isinstance(entry, str):
+        yield DESCRIPTION, entry
+    elif isinstance(entry, list) and all(isinstance(line, str) for line in entry):
+        seen = set()
+        for line in entry:
+            head = line.partition(":")[0].strip().lower()
+            aspect = "other" if head == "others" else head
+            if aspect not in ASPECTS[1:] or aspect in seen:
+                what = "twice" if aspect in seen else "which is no aspect"
+                problems.append(Problem("aspect", (finding,), f"{path}: {head!r}, {what}, in {line!r}"))
+            seen.add(aspect)
+            if aspect in ASPECTS[1:]:
+                yield aspect, line
+    else:
+        problems.append(Problem("entry", (finding,), f"{path}: neither a sentence nor a list of lines: {entry!r}"))
+
+
+# Checks ---------------------------------------------------------------------------------------------------------------
+
+
+def _incomplete(entries: Entries) -> Iterator[Problem]:
+    for finding, of in entries.lines.items():
+        if missing := [aspect for aspect in ASPECTS if aspect not in of]:
+            yield Problem("missing", (finding,), f"no {', '.join(missing)}")
+
+
+def _lengths(entries: Entries) -> Iterator[Problem]:
+    for finding, aspect, text in entries.each():
+        fewest, most = DESCRIPTION_WORDS if aspect == DESCRIPTION else ASPECT_WORDS
+        if not fewest <= (count := len(text.split())) <= most:
+            yield Problem(
+                "length", (f"{finding}/{aspect}",), f"{count} word{'s' * (count != 1)}, not {fewest} to {most}: {text}"
+            )
+
+
+def _same_lines(entries: Entries) -> Iterator[Problem]:
+    """Lines that are the same up to case and punctuation."""
+    places: dict[str, list[tuple[str, str]]] = defaultdict(list)
+    for finding, aspect, text in entries.each():
+        places[_plain(text)].append((finding, aspect))
+    for same in places.values():
+        if len(same) > 1:
+            finding, aspect = same[0]
+            yield Problem(SAME_LINE, tuple(map("/".join, same)), entries.lines[finding][aspect])
+
+
+def _near_lines(entries: Entries) -> Iterator[Problem]:
+    """Lines of one aspect, or of one finding, that say nearly the same."""
+    places = list(entries.each())
+    texts = [text for *_, text in places]
+    plain = [_plain(text) for text in texts]
+    if not any(plain):
+        return
+    near = np.triu(tfidf_cosine(texts) >= LINES_ALIKE, k=1)
+    for i, j in zip(*near.nonzero(), strict=True):
+        one, other = places[i], places[j]
+        if (one[0] == other[0] or one[1] == other[1]) and plain[i] != plain[j]:
+            yield Problem("near lines", ("/".join(one[:2]), "/".join(other[:2])), f"{texts[i]} | {texts[j]}")
+
+
+def _plain(text: str) -> str:
+    return " ".join(re.findall(r"\w+", text.casefold()))

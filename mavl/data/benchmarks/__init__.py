@@ -1,0 +1,1 @@
+"""Lists of images with labels and masks, described by YAML files."""

@@ -1,0 +1,96 @@
+"""A folder of images and one of masks -> splits, without any list.
+
+The mask of `IMAGES/a/b.jpg` is `MASKS/a/b.*`, or `MASKS/a/b_mask.*` with the suffix "_mask"; both may be one folder
+then. Where the images lie in subfolders train, valid (or val) and test, these are the splits.
+"""
+
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from mavl.config.finetune import MaskFolder
+from mavl.data.benchmarks.masks import MaskFile, label_by
+from mavl.data.benchmarks.splits import Split
+from mavl.data.images.inputs import IMAGE_SUFFIXES
+
+SPLIT_OF = {"train": "train", "valid": "valid", "val": "valid", "test": "test"}
+WHOLE = "all"
+SHOWN = 3
+
+
+class FolderError(ValueError):
+    """Folders of images and masks that do not fit together; the message names the files."""
+
+
+def read_folder(settings: MaskFolder, finding: str) -> dict[str, Split]:
+    """The splits by name, or all images as {WHOLE: split}; FolderError names what has no partner."""
+    masks = _files(Path(settings.masks), settings.suffix)
+    used = set(masks.values())
+    images = {name: path for name, path in _files(Path(settings.images)).items() if path not in used}
+    if not images:
+        raise FolderError(f"{settings.images}: all its image files are masks: tell them apart by data.folder.suffix")
+    if missing := sorted(images.keys() - masks.keys()):
+        raise FolderError(
+            f"{settings.masks}: no mask of {len(missing)} of the {len(images)} images in {settings.images}, such as "
+            f"{', '.join(missing[:SHOWN])}; a mask's name is the image's, with the suffix {settings.suffix!r}"
+        )
+    parts: dict[str, list[str]] = {}
+    for name in sorted(images):
+        parts.setdefault(SPLIT_OF.get(name.partition("/")[0], WHOLE), []).append(name)
+    if len(parts) > 1 and WHOLE in parts:
+        stray = f"{parts.pop(WHOLE)[0]} lies outside the subfolders {', '.join(sorted(parts))}"
+        raise FolderError(f"{settings.images}: {stray}: either all images lie in train, valid and test, or none does")
+    return {part: _split(part, names, images, masks, settings, finding) for part, names in parts.items()}
+
+
+def _files(folder: Path, suffix: str = "") -> dict[str, Path]:
+    """Image files by their path in the folder, without extension and suffix."""
+    found: dict[str, Path] = {}
+    for path in sorted(folder.rglob("*")):
+        if path.suffix.lower() not in IMAGE_SUFFIXES or path.name.startswith(".") or not path.stem.endswith(suffix):
+            continue
+        name = path.relative_to(folder).with_suffix("").as_posix().removesuffix(suffix)
+        if name in found:
+            raise FolderError(f"{path} has the same name as {found[name].name}: keep one of them")
+        found[name] = path
+    if not found:
+        raise FolderError(f"{folder}: no image file{f' whose name ends in {suffix}' if suffix else ''} in it")
+    return found
+
+
+def _split(
+    part: str,
+    names: Sequence[str],
+    images: Mapping[str, Path],
+    masks: Mapping[str, Path],
+    settings: MaskFolder,
+    finding: str,
+) -> Split:
+    files, labels = zip(*[label_by(MaskFile(masks[name])) for name in names], strict=True)
+    return Split(
+        name=part,
+        findings=(finding,),
+        paths=[images[name] for name in names],
+        labels=np.array(labels, dtype=np.int8)[:, None],
+        groups=None if settings.patient is None else _patients(names, settings.patient),
+        rows=[str(images[name]) for name in names],
+        masks={finding: list(files)},
+    )
+
+
+def _patients(names: Sequence[str], pattern: str) -> list[str]:
+    """What the pattern's group finds in each name."""
+    try:
+        compiled = re.compile(pattern)
+    except re.error as error:
+        raise FolderError(f"data.folder.patient: {pattern!r} is no pattern ({error})") from error
+    if compiled.groups != 1:
+        raise FolderError(
+            f"data.folder.patient: {pattern!r} needs one (group), the part of the name that is the patient"
+        )
+    found = {name: compiled.search(name) for name in names}
+    if strangers := [name for name, match in found.items() if not (match and match[1])]:
+        raise FolderError(f"data.folder.patient: {pattern!r} finds no patient in {strangers[0]}")
+    return [match[1] for match in found.values()]

@@ -1,0 +1,165 @@
+"""Transforms: grey image -> pixels uint8 [1, S, S] -> normalised tensor [3, S, S]. SPEC §8 (training), §10 (testing).
+
+An image is a PIL image or a `Picture` that is not decoded yet. Everything before `normalise` works on one channel of
+bytes; an X-ray has no colours, the three channels are equal anyway, and a batch is twelve times smaller on its way.
+"""
+
+import math
+from functools import cache
+from typing import NamedTuple, Protocol
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+
+from mavl.data.images.augment import apply_operations, draw_operations
+from mavl.data.images.read import Picture
+from mavl.data.images.resize import resize_bicubic
+
+IMAGENET_MEAN = (0.485, 0.456, 0.406)
+IMAGENET_STD = (0.229, 0.224, 0.225)
+
+RATIO = (3 / 4, 4 / 3)
+"""Width over height of a random crop, torchvision's default."""
+
+ATTEMPTS = 10
+
+
+class Box(NamedTuple):
+    """A part of an image, in pixels from its upper left corner."""
+
+    left: int
+    top: int
+    width: int
+    height: int
+
+
+class Transform(Protocol):
+    """What makes a model's input of an image; called, all at once: image -> float [3, S, S]."""
+
+    def item(self, image: Image.Image | Picture, generator: np.random.Generator) -> dict[str, Tensor]:
+        """{"image": uint8 [1, S, S]}, and "operations" int8 [2] where they are left to the device (`finish`)."""
+
+    def __call__(self, image: Image.Image | Picture) -> Tensor: ...
+
+
+def normalise(pixels: Tensor) -> Tensor:
+    """uint8 [..., 1, H, W] -> float32 [..., 3, H, W] by ImageNet's mean and standard deviation. On any device."""
+    mean, std = _statistics(pixels.device)
+    return (pixels.float().mul_(1 / 255) - mean).div_(std)
+
+
+@cache
+def _statistics(device: torch.device) -> tuple[Tensor, Tensor]:
+    """Mean and standard deviation [3, 1, 1], kept: to move them for each batch, the host would wait for the GPU."""
+    mean, std = (torch.tensor(values, device=device)[:, None, None] for values in (IMAGENET_MEAN, IMAGENET_STD))
+    return mean, std
+
+
+def finish(batch: dict[str, Tensor]) -> dict[str, Tensor]:
+    """A batch on its device: operations that were left to it are applied, and bytes normalised."""
+    operations, image = batch.pop("operations", None), batch.get("image")
+    if image is None or image.dtype != torch.uint8:
+        return batch
+    if operations is not None:
+        image = apply_operations(image, operations)
+    return batch | {"image": normalise(image)}
+
+
+class EvalTransform:
+    """The whole image, resized to size × size without cropping."""
+
+    def __init__(self, size: int, interpolation: str):
+        self.size, self.filter = size, Image.Resampling[interpolation.upper()]
+
+    def pixels(self, image: Image.Image | Picture) -> Tensor:
+        """uint8 [1, S, S]."""
+        grey = image if isinstance(image, Image.Image) else Image.fromarray(image.pixels())
+        return torch.from_numpy(np.array(grey.resize((self.size, self.size), self.filter)))[None]
+
+    def item(self, image: Image.Image | Picture, generator: np.random.Generator) -> dict[str, Tensor]:
+        return {"image": self.pixels(image)}
+
+    def __call__(self, image: Image.Image | Picture) -> Tensor:
+        return normalise(self.pixels(image))
+
+
+class TrainTransform:
+    """Random crop of (min_scale, 1) of the area, bicubic, flip, two random operations.
+
+    The crop is drawn in the original's pixels before anything is decoded, so originals, reduced originals and a store
+    show the same part. on_device: the operations are drawn here, and left to `finish`.
+    """
+
+    def __init__(self, size: int, min_scale: float, augment: bool, on_device: bool):
+        self.size, self.min_scale, self.augment, self.on_device = size, min_scale, augment, on_device
+
+    def item(self, image: Image.Image | Picture, generator: np.random.Generator) -> dict[str, Tensor]:
+        box = draw_crop(image.size, self.min_scale, generator)
+        flip = generator.random() < 0.5
+        codes = torch.from_numpy(draw_operations(generator)) if self.augment else None
+        pixels = crop(image, box, self.size)
+        if flip:
+            pixels = pixels.flip(-1)
+        if codes is None:
+            return {"image": pixels}
+        if self.on_device:
+            return {"image": pixels, "operations": codes}
+        return {"image": apply_operations(pixels[None], codes[None])[0]}
+
+    def __call__(self, image: Image.Image | Picture) -> Tensor:
+        """float [3, S, S]; uses torch's RNG."""
+        generator = np.random.default_rng(torch.randint(2**62, ()).item())
+        return finish({name: value[None] for name, value in self.item(image, generator).items()})["image"][0]
+
+
+def train_transform(
+    size: int = 224, min_scale: float = 0.2, augment: bool = True, on_device: bool = False
+) -> TrainTransform:
+    """Random crop, flip and, with `augment`, two random operations."""
+    return TrainTransform(size, min_scale, augment, on_device)
+
+
+def eval_transform(size: int = 224, interpolation: str = "bilinear") -> EvalTransform:
+    """Resize to size × size without cropping."""
+    return EvalTransform(size, interpolation)
+
+
+def draw_crop(size: tuple[int, int], min_scale: float, generator: np.random.Generator) -> Box:
+    """A crop of (min_scale, 1) of the area of an image of size (width, height), as torchvision's RandomResizedCrop.
+
+    Its width over its height is log-uniform in RATIO; after ten that do not fit, the largest in the middle that does.
+    """
+    width, height = size
+    low, high = math.log(RATIO[0]), math.log(RATIO[1])
+    for _ in range(ATTEMPTS):
+        share, slant, across, down = generator.random(4).tolist()
+        area = width * height * (min_scale + (1 - min_scale) * share)
+        ratio = math.exp(low + (high - low) * slant)
+        w, h = round(math.sqrt(area * ratio)), round(math.sqrt(area / ratio))
+        if 0 < w <= width and 0 < h <= height:
+            return Box(int(across * (width - w + 1)), int(down * (height - h + 1)), w, h)
+    w = min(width, round(height * RATIO[1]))
+    h = min(height, round(width / RATIO[0]))
+    return Box((width - w) // 2, (height - h) // 2, w, h)
+
+
+def crop(image: Image.Image | Picture, box: Box, size: int) -> Tensor:
+    """The part of an image in `box`, in pixels of its full size, resized to uint8 [1, size, size], bicubic.
+
+    Decoded at the least resolution that leaves the part no smaller than `size`; its edges are then rounded to pixels
+    of that resolution.
+    """
+    shrink = min(box.width, box.height) / size
+    pixels = np.asarray(image) if isinstance(image, Image.Image) else image.pixels(shrink)
+    (height, width), (full_width, full_height) = pixels.shape, image.size
+    left, right = _scaled(box.left, box.width, width, full_width)
+    top, bottom = _scaled(box.top, box.height, height, full_height)
+    return resize_bicubic(pixels[top:bottom, left:right], size)[None]
+
+
+def _scaled(start: int, length: int, now: int, full: int) -> tuple[int, int]:
+    """The first and the end of a stretch of an axis of `full` pixels that now has `now`; at least one pixel."""
+    first = min(round(start * now / full), now - 1)
+    return first, max(first + 1, round((start + length) * now / full))

@@ -1,0 +1,1 @@
+"""Evaluation on a benchmark: classification, grounding, wordings."""

@@ -1,0 +1,170 @@
+"""Cases of a benchmark with the model's maps -> thresholds, the metrics of every case, their means. No model needed.
+
+A case is a finding that is present in an image and has a mask there. What is kept of each image is its maps on the
+model's grid; maps of the masks' size are made one case at a time.
+"""
+
+from collections import Counter, defaultdict
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from zlib import crc32
+
+import numpy as np
+import pandas as pd
+import torch
+
+from mavl.backbones.build import Centres
+from mavl.config.settings import GroundingSettings
+from mavl.data.benchmarks.masks import resize_mask
+from mavl.data.benchmarks.splits import Split
+from mavl.evaluate.subject import Thresholds
+from mavl.metrics.grounding import METRICS, Localization, measure_and_sweep, released_thresholds, summarize, sweep
+from mavl.model.heatmaps import centre_map, enlarge, random_map
+from mavl.progress import progress_bar
+
+MAPS = ("model", "random", "centre")
+"""What is measured: the model's map, and two that know nothing of the image (mavl.model.heatmaps)."""
+
+ALL = "all"
+"""Stands for a finding where all cases are meant."""
+
+RELEASED_PATCHES = 14 * 14
+"""The grid that the released thresholds were made for."""
+
+SPREADS = np.geomspace(1 / 16, 16, 129)
+"""Thresholds of the curves, in multiples of an even spread over the patches, evenly spaced on a scale of doublings."""
+
+
+@dataclass(frozen=True)
+class Grounded:
+    """The cases of a split, and what the model says of their images.
+
+    cases: (image, finding) pairs, by image; grids [n, C, h, w], float32, attention mass of the split's images and
+    findings; left_out: a line for each image or mask that cannot be used; centres: where the patches look (None for
+    corners on corners).
+    """
+
+    split: Split
+    cases: list[tuple[int, str]]
+    grids: np.ndarray
+    left_out: list[str]
+    centres: Centres | None = None
+
+    def compare(self, case: int, settings: GroundingSettings) -> tuple[np.ndarray, dict[str, np.ndarray]]:
+        """A case's mask, bool [S, S], and its MAPS, float32 [S, S]; the noise is of a grid like the model's."""
+        image, finding = self.cases[case]
+        grid = self.grids[image, self.split.findings.index(finding)]
+        # The noise of a case is the same whatever other cases there are.
+        seed = (settings.seed, crc32(f"{self.split.paths[image].name} {finding}".encode()))
+        size = (settings.map_size, settings.map_size)
+        grids = torch.from_numpy(np.stack([grid, random_map(grid.shape, seed)]))
+        # A blob made on a grid would have a plateau of several patches for its maximum.
+        blob = centre_map(size) * (np.prod(size) / grid.size)
+        maps = [*enlarge(grids[None], size, self.centres)[0].numpy(), blob.astype(np.float32)]
+        return resize_mask(self.split.mask(image, finding), settings.map_size), dict(zip(MAPS, maps, strict=True))
+
+
+@dataclass(frozen=True)
+class Measured:
+    """The metrics of every case, and how Dice depends on the threshold.
+
+    table: a row for each case and map: path, row, group, finding, map, threshold (NaN without one) and METRICS; group
+    is the patient, or the image where the benchmark does not tell patients. dice: {finding or ALL: {one of MAPS: [K],
+    the mean over its cases at each of SPREADS}}.
+    """
+
+    table: pd.DataFrame
+    dice: dict[str, dict[str, np.ndarray]]
+
+    def of(self, finding: str, name: str) -> pd.DataFrame:
+        """The rows of one map and of one finding, or of ALL, each under the number of its case."""
+        rows = self.table[self.table["map"] == name].reset_index(drop=True)
+        return rows if finding == ALL else rows[rows["finding"] == finding]
+
+
+def choose_thresholds(
+    settings: GroundingSettings, tested: Grounded, validation: Grounded | None, reason: str | None
+) -> Thresholds:
+    """For each map and finding the threshold with the largest mean Dice, on validation (sound) or test (released).
+
+    The released candidates were made for a 14 × 14 grid. The sound protocol scales them for other grids, whose patches
+    have another share of the attention. reason: why there is no validation.
+    """
+    if settings.protocol == "released":
+        note = f"best mean Dice on the {len(tested.cases)} test cases themselves (released protocol)"
+        return Thresholds(_best_thresholds(settings, tested, released_thresholds()), "test", note)
+    if validation is None:
+        return Thresholds(None, None, f"none: {reason}")
+    left_out = {"valid": validation.left_out}
+    if not validation.cases:
+        return Thresholds(None, None, "none: no image of the validation split has a mask", left_out)
+    candidates = released_thresholds() * RELEASED_PATCHES / np.prod(validation.grids.shape[-2:])
+    values = _best_thresholds(settings, validation, candidates)
+    note = f"best mean Dice on the {len(validation.cases)} cases of the validation split, for each finding"
+    chosen, asked = {finding for _, finding in values}, {finding for _, finding in tested.cases}
+    if missing := [finding for finding in tested.split.findings if finding in asked - chosen]:
+        note += f"; none for {', '.join(missing)}, of which it has no case"
+    return Thresholds(values, "validation", note, left_out)
+
+
+def measure_cases(settings: GroundingSettings, tested: Grounded, thresholds: Thresholds) -> Measured:
+    """Measure every case's maps, at its finding's threshold where there is one."""
+    split, lines = tested.split, []
+    levels = SPREADS / np.prod(tested.grids.shape[-2:])
+    dice: dict = defaultdict(lambda: defaultdict(float))
+    for case, mask, maps in _each(settings, tested, "measuring"):
+        image, finding = tested.cases[case]
+        path = str(split.paths[image])
+        group = path if split.groups is None else split.groups[image]
+        place = {"path": path, "row": split.rows[image], "group": group, "finding": finding}
+        for name, heatmap in maps.items():
+            threshold = (thresholds.values or {}).get((name, finding))
+            values, swept = measure_and_sweep(heatmap, mask, threshold, levels, path)
+            lines.append({**place, "map": name, "threshold": threshold, **values})
+            dice[finding][name] += swept["dice"]
+            dice[ALL][name] += swept["dice"]
+    cases = Counter(finding for _, finding in tested.cases) | {ALL: len(tested.cases)}
+    means = {finding: {name: total / cases[finding] for name, total in of.items()} for finding, of in dice.items()}
+    return Measured(pd.DataFrame(lines).astype({"threshold": float}), means)
+
+
+def localize_findings(
+    settings: GroundingSettings, findings: Sequence[str], measured: Measured, thresholds: Thresholds
+) -> dict[str, dict[str, Localization]]:
+    """For each of these findings with a case, then for ALL, the means of each map with intervals by group."""
+    localizations: dict[str, dict[str, Localization]] = {}
+    for finding in [*(finding for finding in findings if finding in measured.dice), ALL]:
+        for name in MAPS:
+            rows = measured.of(finding, name)
+            shared = rows["threshold"].unique()
+            threshold = float(shared[0]) if len(shared) == 1 and not np.isnan(shared[0]) else None
+            localizations.setdefault(finding, {})[name] = summarize(
+                rows["path"].tolist(),
+                {metric: rows[metric].to_numpy(dtype=float) for metric in METRICS},
+                threshold,
+                threshold_source=thresholds.source,
+                nan_policy="propagate" if settings.protocol == "released" else "omit",
+                resamples=settings.resamples if rows["group"].nunique() > 1 else 0,
+                groups=rows["group"].tolist(),
+                seed=settings.seed,
+            )
+    return localizations
+
+
+def _each(
+    settings: GroundingSettings, grounded: Grounded, description: str
+) -> Iterator[tuple[int, np.ndarray, dict[str, np.ndarray]]]:
+    """Every case's number, mask and maps, made as they are asked for."""
+    for case in progress_bar(range(len(grounded.cases)), description=description, unit="case"):
+        yield case, *grounded.compare(case, settings)
+
+
+def _best_thresholds(
+    settings: GroundingSettings, grounded: Grounded, candidates: np.ndarray
+) -> dict[tuple[str, str], float]:
+    """(map, finding) -> the candidate with the largest mean Dice; of several that reach it, the first."""
+    dice: dict = defaultdict(float)
+    for case, mask, maps in _each(settings, grounded, f"thresholds on {grounded.split.name}"):
+        for name, heatmap in maps.items():
+            dice[name, grounded.cases[case][1]] += sweep(heatmap, mask, candidates)["dice"]
+    return {key: float(candidates[total.argmax()]) for key, total in dice.items()}

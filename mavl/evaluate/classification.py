@@ -1,0 +1,193 @@
+"""Zero-shot classification of a benchmark: settings -> scores, table, curves in a result folder."""
+
+from collections import defaultdict
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import torch
+from torch import Tensor
+
+from mavl.config.loader import dump
+from mavl.config.settings import ZeroShotSettings
+from mavl.data.benchmarks.benchmark import Split
+from mavl.data.images.transforms import eval_transform
+from mavl.data.loading import build_loader, to_device
+from mavl.data.pretraining import write_left_out
+from mavl.evaluate.subject import (
+    EvaluationError,
+    EvaluationImages,
+    Subject,
+    Thresholds,
+    describe,
+    no_validation,
+    open_split,
+    prepare,
+    result_folder,
+    text_bank,
+    without_bad_images,
+)
+from mavl.metrics.classification import Evaluation, best_f1, evaluate
+from mavl.model.heatmaps import default_aspects, heatmaps
+from mavl.model.scores import scores
+from mavl.progress import progress_bar
+from mavl.report.classification import surest_images, write_classification_page
+
+__all__ = ["EvaluationError", "Result", "Scored", "run", "score_split", "text_bank"]
+
+
+@dataclass(frozen=True)
+class Scored:
+    """A split and what the model says of it: scores [n, C] in the order of `split.findings`; left_out: bad images."""
+
+    split: Split
+    scores: np.ndarray
+    left_out: list[str]
+
+
+@dataclass(frozen=True)
+class Result:
+    """What a run wrote into `folder`."""
+
+    evaluation: Evaluation
+    about: dict
+    folder: Path
+
+    @property
+    def summary(self) -> str:
+        """The mean AUROC over the findings of the pre-training and, apart from them, over the new ones."""
+        areas = {"of the pre-training": [], "never trained on": []}
+        for result in self.evaluation.classes:
+            if result.name not in self.evaluation.undefined:
+                kind = "never trained on" if result.name in self.about["new_findings"] else "of the pre-training"
+                areas[kind].append(result.auroc.value)
+        means = [f"{np.mean(x):.3f} over {len(x)} findings {kind}" for kind, x in areas.items() if x]
+        return f"mean AUROC {'; '.join(means)}" if means else "no finding has both labels"
+
+
+def run(settings: ZeroShotSettings) -> Result | None:
+    """Evaluate as the settings say; the main process writes and returns the result, the others return None."""
+    subject = prepare(settings)
+    scored = score_split(settings, subject, settings.split)
+    thresholds = _thresholds(settings, subject)
+    if not subject.accelerator.is_main_process:
+        return None
+    about = describe(settings, subject, thresholds, scored.left_out, head=settings.head)
+    folder = result_folder(settings, subject.benchmark, settings.head)
+    dump(settings, folder / "config.yaml")
+    _write_scores(folder / "scores.csv", scored)
+    evaluation = evaluate(
+        scored.split.labels,
+        scored.scores,
+        scored.split.findings,
+        thresholds=thresholds.values,
+        threshold_source=thresholds.source,
+        strict=settings.protocol == "released",
+        resamples=settings.resamples,
+        groups=scored.split.groups,
+        seed=settings.seed,
+    )
+    _write(folder, scored, evaluation, about)
+    if settings.html:
+        _write_page(folder, settings, subject, scored, evaluation, about)
+    return Result(evaluation, about, folder)
+
+
+def score_split(settings: ZeroShotSettings, subject: Subject, name: str) -> Scored:
+    """Scores of every image of a split; bad images are an error, or left out and listed (`max_bad_share`)."""
+    split = open_split(settings, subject.benchmark, name)
+    split, left_out = without_bad_images(settings, split, subject.accelerator.is_main_process)
+
+    reader = subject.reader(split.findings)
+
+    def compute(batch: dict) -> dict[str, Tensor]:
+        output = reader(batch["image"])
+        return {"scores": scores(output, reader.bank, split.findings, settings.head)}
+
+    return Scored(split, subject.predict(settings, split, compute)["scores"], left_out)
+
+
+@torch.no_grad()
+def look(
+    settings: ZeroShotSettings, subject: Subject, split: Split, shown: Iterable[tuple[int, str]]
+) -> dict[tuple[int, str], Tensor]:
+    """(image, finding) pairs -> attention mass [h, w] of the finding's `default_aspects` in that image.
+
+    Of these images alone, and of the process that calls it alone.
+    """
+    pairs = defaultdict(list)
+    for image, finding in shown:
+        pairs[image].append(finding)
+    images, benchmark = list(pairs), subject.benchmark
+    transform = eval_transform(subject.image_size, benchmark.interpolation)
+    dataset = EvaluationImages(split.pictures(benchmark.equalize).take(images), transform)
+    batches = [
+        range(start, min(start + settings.batch_size, len(images)))
+        for start in range(0, len(images), settings.batch_size)
+    ]
+    device = subject.accelerator.device
+    loader = build_loader(dataset, batches, min(settings.workers, len(batches)), pin_memory=device.type == "cuda")
+    reader, aspects = subject.reader(split.findings), default_aspects(subject.bank.aspects)
+    maps = {}
+    for batch in progress_bar(loader, description="heatmaps for the page", unit="batch"):
+        output = reader(to_device(batch, device)["image"], return_attention=True)
+        found = heatmaps(output, reader.bank, split.findings, aspects=aspects).cpu()
+        for of_image, place in zip(found, batch["index"].tolist(), strict=True):
+            image = images[place]
+            maps |= {(image, finding): of_image[split.findings.index(finding)] for finding in pairs[image]}
+    return maps
+
+
+def _write_page(
+    folder: Path, settings: ZeroShotSettings, subject: Subject, scored: Scored, evaluation: Evaluation, about: dict
+) -> None:
+    gallery = surest_images(evaluation, scored.split, scored.scores)
+    shown = [(image, finding) for finding, kinds in gallery.items() for images in kinds.values() for image in images]
+    write_classification_page(
+        folder,
+        evaluation,
+        about,
+        scored.split,
+        scored.scores,
+        equalize=subject.benchmark.equalize,
+        heatmaps=look(settings, subject, scored.split, shown),
+        centres=subject.centres,
+        looked_at=f"the mean over all layers, of the aspects {', '.join(default_aspects(subject.bank.aspects))}",
+    )
+
+
+def _thresholds(settings: ZeroShotSettings, subject: Subject) -> Thresholds:
+    if settings.protocol == "released":
+        note = "best F1 on the test images themselves, positive is score > threshold (released protocol)"
+        return Thresholds(None, "test", note)
+    if reason := no_validation(settings, subject.benchmark):
+        return Thresholds(None, None, f"none: {reason}")
+    valid = score_split(settings, subject, "valid")
+    columns = zip(valid.split.labels.T, valid.scores.T, strict=True)
+    values = np.array([best_f1(labels, scores).threshold for labels, scores in columns])
+    note = f"best F1 on the {len(valid.scores)} images of the validation split"
+    return Thresholds(values, "validation", note, {"valid": valid.left_out})
+
+
+def _write_scores(path: Path, scored: Scored) -> None:
+    """A line an image: path, patient, then label and score of each finding."""
+    split = scored.split
+    table = {"path": [str(path) for path in split.paths], "row": split.rows}
+    if split.groups is not None:
+        table["group"] = split.groups
+    for column, finding in enumerate(split.findings):
+        table[f"{finding}_label"] = split.labels[:, column]
+        table[f"{finding}_score"] = scored.scores[:, column]
+    pd.DataFrame(table).to_csv(path, index=False, float_format="%.9g")
+
+
+def _write(folder: Path, scored: Scored, evaluation: Evaluation, about: dict) -> None:
+    from mavl.report import tables as report  # matplotlib and rich only where they are needed
+
+    report.write_csv(evaluation, folder / "results.csv")
+    report.write_json(evaluation, folder / "results.json", about)
+    write_left_out(folder / "left_out.json", about["left_out"])
+    split = scored.split
+    report.plot_curves(split.labels, scored.scores, split.findings, evaluation, folder / "roc.png", folder / "pr.png")

@@ -1,0 +1,281 @@
+"""How much zero-shot numbers hang on words: one benchmark scored under several wordings of the same findings.
+
+    result = run(load(ZeroShotSettings, path, ["sensitivity={}"]))
+    result.spreads["nodule"].low, result.spreads["nodule"].high      # AUROC under the least and the most lucky wording
+    result.ablated["nodule"].low                                      # and with the most harmful of the ablations
+
+Every image is read, and goes through the backbone, once for all wordings.
+"""
+
+import shutil
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+import torch
+from scipy.stats import kendalltau
+from torch import Tensor, nn
+
+from mavl.checkpoint.folder import Pretrained
+from mavl.config.loader import dump
+from mavl.config.settings import SensitivitySettings, ZeroShotSettings
+from mavl.data.benchmarks.splits import Split
+from mavl.evaluate.subject import (
+    EvaluationError,
+    Subject,
+    Thresholds,
+    bank_cache,
+    describe,
+    open_model,
+    open_split,
+    prepare,
+    result_folder,
+    text_encoder,
+    without_bad_images,
+)
+from mavl.metrics.classification import Evaluation, evaluate
+from mavl.model.inference import in_parts
+from mavl.model.scores import scores
+from mavl.text.books import Books, read_books
+from mavl.text.embeddings import SAME_ENCODER, Bank, build_bank
+from mavl.text.wordings import ABLATION, OWN, REFERENCE, Variant, built_in_variants, write_books
+from mavl.vocab import ABSENT, DESCRIPTION, PRESENT, UNKNOWN
+
+
+@dataclass(frozen=True)
+class Wording:
+    """A benchmark under one wording.
+
+    flips [C]: of each finding the share of pairs of images that stand in another order than under the reference, as
+    (1 - Kendall's tau) / 2; changed: of how many findings the text is another one.
+    """
+
+    name: str
+    kind: str
+    evaluation: Evaluation
+    flips: np.ndarray
+    changed: int
+
+
+@dataclass(frozen=True)
+class Spread:
+    """AUROC over some wordings; std is theirs, not an estimate for others.
+
+    flips: the largest share of pairs of images that any of them puts in another order.
+    """
+
+    low: float
+    mean: float
+    high: float
+    std: float
+    lowest: str
+    highest: str
+    flips: float
+
+
+@dataclass(frozen=True)
+class Sensitivity:
+    """Wordings, the reference first; `about` says how they came about, `folder` is where it is written.
+
+    Those that say as much as the books, in other words, are in `spreads`; ablations, which say less, are in `ablated`.
+    Either is empty where no such wording was asked for.
+    """
+
+    wordings: list[Wording]
+    about: dict
+    folder: Path
+
+    @property
+    def reference(self) -> Evaluation:
+        return self.wordings[0].evaluation
+
+    @cached_property
+    def groups(self) -> dict[str, list[str]]:
+        """{"trained" or "new": findings with both labels, met in the pre-training or not}; no empty one."""
+        defined = [found.name for found in self.reference.classes if found.name not in self.reference.undefined]
+        new = self.about["new_findings"]
+        groups = {
+            "trained": [name for name in defined if name not in new],
+            "new": [name for name in defined if name in new],
+        }
+        return {kind: names for kind, names in groups.items() if names}
+
+    def areas(self, findings: Sequence[str]) -> np.ndarray:
+        """AUROC [wordings, findings]."""
+        of = [{found.name: found.auroc.value for found in wording.evaluation.classes} for wording in self.wordings]
+        return np.array([[areas[name] for name in findings] for areas in of])
+
+    @cached_property
+    def findings(self) -> list[str]:
+        """Those with both labels, group by group."""
+        return [name for names in self.groups.values() for name in names]
+
+    @cached_property
+    def spreads(self) -> dict[str, Spread]:
+        """Of each finding, and as "mean trained" and "mean new" of the groups' means: over the books and all wordings
+        that say as much.
+        """
+        rows = [i for i, wording in enumerate(self.wordings) if wording.kind != ABLATION]
+        return self._spreads(rows) if len(rows) > 1 else {}
+
+    @cached_property
+    def ablated(self) -> dict[str, Spread]:
+        """As `spreads`, over the ablations alone."""
+        rows = [i for i, wording in enumerate(self.wordings) if wording.kind == ABLATION]
+        return self._spreads(rows) if rows else {}
+
+    def _spreads(self, rows: list[int]) -> dict[str, Spread]:
+        columns = [found.name for found in self.reference.classes]
+        flips = np.array([self.wordings[i].flips for i in rows])
+        areas = self.areas(self.findings)[rows]
+        spreads = {
+            name: self._spread(rows, of, float(np.nanmax(flips[:, columns.index(name)], initial=0)))
+            for name, of in zip(self.findings, areas.T, strict=True)
+        }
+        for kind, names in self.groups.items():
+            spreads[f"mean {kind}"] = self._spread(rows, self.areas(names)[rows].mean(axis=1), np.nan)
+        return spreads
+
+    def _spread(self, rows: list[int], areas: np.ndarray, flips: float) -> Spread:
+        """areas [rows]."""
+        lowest, highest = (self.wordings[rows[i]].name for i in (areas.argmin(), areas.argmax()))
+        low, mean, high, std = map(float, (areas.min(), areas.mean(), areas.max(), areas.std()))
+        return Spread(low, mean, high, std, lowest, highest, flips)
+
+
+def run(settings: ZeroShotSettings) -> Sensitivity | None:
+    """Score and write as the settings say; the main process returns the result, the others return None."""
+    plan = settings.sensitivity or SensitivitySettings()
+    pretrained = open_model(settings)
+    subject = prepare(settings, pretrained)
+    varied = _varied(plan, subject)
+    variants = wordings(settings, plan, pretrained, varied)
+    with subject.accelerator.main_process_first():
+        banks = {variant.name: _bank(settings, pretrained, subject, variant.books) for variant in variants}
+    split = open_split(settings, subject.benchmark, settings.split)
+    split, left_out = without_bad_images(settings, split, subject.accelerator.is_main_process)
+    if not any({PRESENT, ABSENT} <= set(labels) for labels in split.labels.T.tolist()):
+        raise EvaluationError(f"{subject.benchmark.name} {split.name}: no finding has both labels, nothing to compare")
+    scored = _score(settings, subject, split, banks)
+    if not subject.accelerator.is_main_process:
+        return None
+    none = Thresholds(None, None, "none: a comparison of AUROCs")
+    about = describe(settings, subject, none, left_out, head=settings.head, varied=list(varied))
+    about["as_trained"] = torch.allclose(banks[REFERENCE].vectors, subject.bank.vectors, atol=SAME_ENCODER)
+    kind = f"{settings.head}_sensitivity" + ("_new" if plan.vary == "new" else "")
+    folder = result_folder(settings, subject.benchmark, kind)
+    dump(settings, folder / "config.yaml")
+    shutil.rmtree(folder / "books", ignore_errors=True)  # a former run's, of other wordings
+    for variant in variants:
+        write_books(folder / "books" / variant.name.replace(" ", "_"), variant.books)
+    result = Sensitivity([_judge(settings, split, scored, variant, variants[0]) for variant in variants], about, folder)
+    from mavl.report import wordings as sensitivity_report  # matplotlib and rich only where they are needed
+
+    sensitivity_report.write(result)
+    return result
+
+
+def wordings(
+    settings: ZeroShotSettings, plan: SensitivitySettings, pretrained: Pretrained, varied: Sequence[str]
+) -> list[Variant]:
+    """The books as they are, their built-in variants, then the user's; each with the text of the varied findings."""
+    aspects = pretrained.model.aspects
+
+    def read(**more: Sequence[str]) -> Books:
+        descriptions = [*settings.descriptions, *more.get("descriptions", ())]
+        lines = [*settings.aspects, *more.get("aspects", ())] if aspects != (DESCRIPTION,) else []
+        books = read_books(descriptions, lines)
+        books.require(varied, aspects)
+        chosen = {name: {aspect: books.sentences[name][aspect] for aspect in aspects} for name in varied}
+        return Books(chosen, books.hashes)
+
+    books = read()
+    variants = [
+        Variant(REFERENCE, REFERENCE, books),
+        *built_in_variants(books, varied, aspects, plan.built_in),
+    ]
+    for name, files in plan.variants.items():
+        if name in [variant.name for variant in variants]:
+            raise EvaluationError(f"sensitivity.variants: {name!r} is a built-in wording; give it another name")
+        variants.append(Variant(name, OWN, read(**files.model_dump())))
+    return variants
+
+
+def _varied(plan: SensitivitySettings, subject: Subject) -> tuple[str, ...]:
+    if plan.vary == "all":
+        return subject.bank.findings
+    new = tuple(name for name in subject.bank.findings if name not in subject.trained)
+    if not new:
+        raise EvaluationError("sensitivity.vary is new, but the model was trained with all findings; use vary: all")
+    return new
+
+
+def _bank(settings: ZeroShotSettings, pretrained: Pretrained, subject: Subject, books: Books) -> Bank:
+    """The subject's bank with other text for the findings of these books."""
+    encoder, aspects = text_encoder(settings, pretrained), pretrained.model.aspects
+    other = build_bank(books, tuple(books.sentences), encoder, aspects, bank_cache(settings))
+    device = subject.accelerator.device
+    kept = [name for name in subject.bank.findings if name not in books.sentences]
+    return subject.bank.to("cpu").select(kept).extended(other).select(subject.bank.findings).to(device)
+
+
+def _score(settings: ZeroShotSettings, subject: Subject, split: Split, banks: dict[str, Bank]) -> dict[str, np.ndarray]:
+    """{wording: scores [n, C]} of the split's images and findings."""
+    reader = subject.reader(split.findings)
+    readers = {name: reader.asking(bank) for name, bank in banks.items()}
+
+    def compute(batch: dict) -> dict[str, Tensor]:
+        images = batch["image"].contiguous(memory_format=torch.channels_last)  # as the readers take them
+        parts = [
+            {name: scores(asking(part), asking.bank, split.findings, settings.head) for name, asking in readers.items()}
+            for part in in_parts(images)
+        ]
+        return {name: torch.cat([part[name] for part in parts]) for name in readers}
+
+    with _computed_once(reader.model.backbone):
+        return subject.predict(settings, split, compute)
+
+
+@contextmanager
+def _computed_once(backbone: nn.Module) -> Iterator[None]:
+    """While it lasts, the backbone answers for the images that it saw last without computing anew."""
+    compute: Callable = backbone.forward
+    images, answer = None, None
+
+    def remember(asked: Tensor):
+        nonlocal images, answer
+        if asked is not images:
+            images, answer = asked, compute(asked)
+        return answer
+
+    backbone.forward = remember
+    try:
+        yield
+    finally:
+        del backbone.forward
+
+
+def _judge(
+    settings: ZeroShotSettings, split: Split, scored: dict[str, np.ndarray], variant: Variant, reference: Variant
+) -> Wording:
+    ours, theirs = scored[variant.name], scored[reference.name]
+    evaluation = evaluate(
+        split.labels,
+        ours,
+        split.findings,
+        resamples=settings.resamples,
+        groups=split.groups,
+        seed=settings.seed,
+    )
+    flips = [_flips(label, *pair) for label, *pair in zip(split.labels.T, ours.T, theirs.T, strict=True)]
+    text = variant.books.sentences
+    changed = sum(text[name] != sentences for name, sentences in reference.books.sentences.items())
+    return Wording(variant.name, variant.kind, evaluation, np.array(flips), changed)
+
+
+def _flips(labels: np.ndarray, ours: np.ndarray, theirs: np.ndarray) -> float:
+    known = labels != UNKNOWN
+    return float((1 - kendalltau(ours[known], theirs[known]).statistic) / 2)

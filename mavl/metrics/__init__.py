@@ -1,0 +1,1 @@
+"""Figures with intervals, from arrays of labels, scores and masks."""

@@ -1,0 +1,176 @@
+"""Query decoder: every aspect of every finding looks itself up in the image.
+
+Each layer first lets the queries ask one another (`ask`), then looks into the image (`look`). What the first layer asks
+depends on no image, so it is computed for the bank, not for each image; a batch of 1 stands for all images until then.
+"""
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+from torch.utils.checkpoint import checkpoint
+
+from mavl.model.cpu_attention import attention_by_image, dropout_attention, has_fast_products
+from mavl.model.dropout import Dropout, left_to_torch, relu_dropout
+
+CROSS_ATTENTION_GAIN = 2.0
+"""Looks that start nearly uniform stay so for long: with the usual narrow start, 20,000 phantoms sharpened nothing."""
+
+
+class Attention(nn.Module):
+    """Multi-head attention with the parameters of nn.MultiheadAttention, its projections apart.
+
+    So that each can be computed once where several attend with it, and for a part of the queries alone. gain: how much
+    wider than Xavier's the projections of query and key start.
+    """
+
+    def __init__(self, width: int, heads: int, dropout: float, gain: float = 1.0):
+        super().__init__()
+        if width % heads:
+            raise ValueError(f"width {width} is not divisible by {heads} heads")
+        self.heads, self.dropout = heads, dropout
+        self.in_proj_weight = nn.Parameter(torch.empty(3 * width, width))
+        self.in_proj_bias = nn.Parameter(torch.zeros(3 * width))
+        self.out_proj = nn.Linear(width, width)
+        with torch.no_grad():
+            for projection, scale in zip(self.in_proj_weight.chunk(3), (gain, gain, 1.0), strict=True):
+                nn.init.xavier_uniform_(projection, scale)
+
+    def query(self, tokens: Tensor) -> Tensor:
+        """tokens [B, n, D] -> [B, heads, n, D / heads]."""
+        width = tokens.shape[-1]
+        return self._split(F.linear(tokens, self.in_proj_weight[:width], self.in_proj_bias[:width]), 1)[0]
+
+    def key_value(self, tokens: Tensor) -> tuple[Tensor, Tensor]:
+        """tokens [B, n, D] -> key and value, each [B, heads, n, D / heads]."""
+        width = tokens.shape[-1]
+        return self._split(F.linear(tokens, self.in_proj_weight[width:], self.in_proj_bias[width:]), 2)
+
+    def query_key_value(self, tokens: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """All three of the same tokens, in one product."""
+        return self._split(F.linear(tokens, self.in_proj_weight, self.in_proj_bias), 3)
+
+    def attend(self, query: Tensor, key: Tensor, value: Tensor, batch: int | None = None) -> Tensor:
+        """Fused: query [B, heads, n, d], key and value [B, heads, m, d] -> [B, n, D].
+
+        All three may be [1, ...], for a batch of equal ones: where dropout tells these apart, [batch, n, D] comes back.
+        """
+        dropout = self.dropout * self.training
+        if dropout and not left_to_torch(query):  # torch has no fused kernel with dropout for a CPU
+            return self._join(dropout_attention(query, key, value, dropout, batch))
+        if not dropout and has_fast_products(query, key):
+            return self._join(attention_by_image(query, key, value))
+        if dropout and batch is not None:
+            query, key, value = (tensor.expand(batch, -1, -1, -1) for tensor in (query, key, value))
+        return self._join(F.scaled_dot_product_attention(query, key, value, dropout_p=dropout))
+
+    def attend_by(self, weights: Tensor, value: Tensor) -> Tensor:
+        """The same by weights [B, heads, n, m] that `weigh` gave."""
+        return self._join(F.dropout(weights, self.dropout, self.training) @ value)
+
+    @staticmethod
+    def weigh(query: Tensor, key: Tensor) -> Tensor:
+        """query [B, heads, n, d], key [B, heads, m, d] -> [B, heads, n, m], each row a share of 1."""
+        return (query * query.shape[-1] ** -0.5 @ key.mT).softmax(dim=-1)
+
+    def _split(self, projected: Tensor, parts: int) -> tuple[Tensor, ...]:
+        return projected.unflatten(-1, (parts, self.heads, -1)).permute(2, 0, 3, 1, 4).unbind()
+
+    def _join(self, attended: Tensor) -> Tensor:
+        return self.out_proj(attended.transpose(1, 2).flatten(2))
+
+
+class DecoderLayer(nn.Module):
+    """Pre-norm: self-attention among the queries, cross-attention to the patches, feed-forward."""
+
+    def __init__(self, width: int, heads: int, feedforward: int, dropout: float, self_attention: bool):
+        super().__init__()
+        if self_attention:
+            self.norm1 = nn.LayerNorm(width)
+            self.self_attn = Attention(width, heads, dropout)
+        else:
+            self.self_attn = None
+        self.norm2 = nn.LayerNorm(width)
+        self.cross_attn = Attention(width, heads, dropout, CROSS_ATTENTION_GAIN)
+        self.norm3 = nn.LayerNorm(width)
+        self.linear1 = nn.Linear(width, feedforward)
+        self.linear2 = nn.Linear(feedforward, width)
+        self.dropout = Dropout(dropout)
+
+    def ask(self, queries: Tensor, batch: int, targets: Tensor | None = None) -> Tensor:
+        """queries [B, Q, D] or [1, Q, D] for a batch of equal ones -> the same, or those of the targets alone.
+
+        Equal queries are only told apart where dropout does: then [batch, Q, D] comes back.
+        """
+        asking = queries if targets is None else queries[:, targets]
+        if self.self_attn is None:
+            return asking
+        if targets is None:
+            projected = self.self_attn.query_key_value(self.norm1(queries))
+        else:
+            normed = self.norm1(queries)
+            projected = (self.self_attn.query(normed[:, targets]), *self.self_attn.key_value(normed))
+        return asking + self.dropout(self.self_attn.attend(*projected, batch))
+
+    def look(
+        self, queries: Tensor, patches: Tensor, return_attention: bool, targets: Tensor | None = None
+    ) -> tuple[Tensor, Tensor | None]:
+        """queries [B or 1, Q, D], patches [B, P, D] -> queries [B, Q, D]; attention (mean over heads) or None.
+
+        The attention is that of the targets among these queries, [B, targets, P], or of all.
+        """
+        query = self.cross_attn.query(self.norm2(queries)).expand(len(patches), -1, -1, -1)
+        key, value = self.cross_attn.key_value(patches)
+        attention = None
+        if return_attention:
+            weights = self.cross_attn.weigh(query if targets is None else query[:, :, targets], key)
+            attention = weights.mean(dim=1)
+        if return_attention and targets is None:
+            looked_up = self.cross_attn.attend_by(weights, value)
+        else:
+            looked_up = self.cross_attn.attend(query, key, value)
+        queries = queries + self.dropout(looked_up)
+        hidden = relu_dropout(self.linear1(self.norm3(queries)), self.dropout.p * self.training)
+        return queries + self.dropout(self.linear2(hidden)), attention
+
+
+class QueryDecoder(nn.Module):
+    """A stack of layers and a final LayerNorm. No position embedding on either side.
+
+    recompute: keep no activations of a layer's looks but compute them again on the way back (activation checkpointing).
+    """
+
+    recompute = False
+
+    def __init__(self, width: int, layers: int, heads: int, feedforward: int, dropout: float, self_attention: bool):
+        super().__init__()
+        self.layers = nn.ModuleList(
+            DecoderLayer(width, heads, feedforward, dropout, self_attention) for _ in range(layers)
+        )
+        self.norm = nn.LayerNorm(width)
+
+    def ask(self, queries: Tensor, batch: int) -> Tensor:
+        """What the first layer asks: queries [1, Q, D] -> [1, Q, D], or [batch, Q, D] in training with dropout."""
+        return self.layers[0].ask(queries, batch)
+
+    def forward(
+        self, asked: Tensor, patches: Tensor, targets: Tensor | None = None, return_attention: bool = False
+    ) -> tuple[Tensor, tuple[Tensor, ...] | None]:
+        """asked [1 or B, Q, D] from `ask`, patches [B, P, D] -> features [B, Q, D]; attention, one [B, Q, P] a layer.
+
+        With targets, rows among the Q, both are of these alone, and the last layer is computed for them alone. The
+        attention is None unless asked for.
+        """
+        queries, attention = asked, []
+        for number, layer in enumerate(self.layers):
+            last = number == len(self.layers) - 1
+            if number > 0:
+                queries = layer.ask(queries, len(patches), targets if last else None)
+            elif last and targets is not None:
+                queries = queries[:, targets]
+            arguments = queries, patches, return_attention, None if last else targets
+            if self.recompute and torch.is_grad_enabled():
+                queries, weights = checkpoint(layer.look, *arguments, use_reentrant=False)
+            else:
+                queries, weights = layer.look(*arguments)
+            attention.append(weights)
+        return self.norm(queries), tuple(attention) if return_attention else None

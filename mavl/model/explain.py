@@ -1,0 +1,97 @@
+"""Output -> what each aspect added to a decision.
+
+The presence head is one linear layer over the aspect features side by side, so its logit difference (present minus
+absent) is a sum of one dot product per aspect and a bias: the shares are exact, not an approximation. The contrastive
+head is explained by its cosines, which it already computes aspect by aspect.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from mavl.backbones.build import Centres
+from mavl.model.heatmaps import aspect_maps, default_aspects, heatmaps
+from mavl.model.mavl import MAVL, MAVLOutput
+from mavl.text.embeddings import Bank
+from mavl.vocab import HEALTHY
+
+
+@dataclass(frozen=True, eq=False)
+class Explanation:
+    """Why one finding got its score in one image.
+
+    sentences: what the books say of each aspect, None where that is not at hand.
+    shares [A] and bias: logits; they sum to `logit_difference`, present minus absent, above 0 in favour of presence.
+    heatmap [h, w], of the grounding aspects together, and aspect_heatmaps [A, h, w]: attention mass, each map sums to 1
+    (None without attention); centres: where their patches look.
+    cosine [A]: of the image with the finding's aspects, in -1..1; healthy_cosine: the same for each healthy finding
+    (both None without a contrastive head or without healthy findings in the bank).
+    """
+
+    finding: str
+    aspects: tuple[str, ...]
+    sentences: tuple[str | None, ...]
+    shares: Tensor
+    bias: float
+    heatmap: Tensor | None
+    aspect_heatmaps: Tensor | None
+    centres: Centres
+    cosine: Tensor | None
+    healthy_cosine: dict[str, Tensor] | None
+
+    @property
+    def logit_difference(self) -> float:
+        return self.shares.sum().item() + self.bias
+
+    @property
+    def probability(self) -> float:
+        """Of presence, by the supervised head."""
+        return torch.tensor(self.logit_difference).sigmoid().item()
+
+
+def presence_shares(head: nn.Linear, aspect_features: Tensor) -> tuple[Tensor, Tensor]:
+    """Presence head [A·D -> 2] and aspect_features [B, F, A, D] -> shares [B, F, A] and bias [], both in logits.
+
+    shares.sum(-1) + bias is the difference of the presence logits, present minus absent.
+    """
+    toward_presence = (head.weight[1] - head.weight[0]).float().unflatten(0, aspect_features.shape[-2:])
+    return (aspect_features.float() * toward_presence).sum(-1), (head.bias[1] - head.bias[0]).float()
+
+
+def explain(
+    model: MAVL,
+    bank: Bank,
+    output: MAVLOutput,
+    finding: str,
+    image: int = 0,
+    sentences: Mapping[str, str] | None = None,
+) -> Explanation:
+    """Explain the score of a finding in the image at this place of the batch that gave `output`.
+
+    sentences: {aspect: sentence} of the finding, from a book. KeyError for a finding that is not in the bank.
+    """
+    [row] = bank.index([finding])
+    shares, bias = presence_shares(model.presence_head, output.aspect_features[image : image + 1, row : row + 1])
+    cosine = healthy = None
+    if output.cosine is not None and set(HEALTHY) <= set(bank.findings):
+        cosine = output.cosine[image, :, row].float().cpu()
+        columns = zip(HEALTHY, bank.index(HEALTHY), strict=True)
+        healthy = {name: output.cosine[image, :, column].float().cpu() for name, column in columns}
+    heatmap = each = None
+    if output.attention is not None:
+        heatmap = heatmaps(output, bank, [finding], aspects=default_aspects(bank.aspects))[image, 0].cpu()
+        each = aspect_maps(output, bank, [finding], bank.aspects)[image, 0].cpu()
+    return Explanation(
+        finding=finding,
+        aspects=bank.aspects,
+        sentences=tuple((sentences or {}).get(aspect) for aspect in bank.aspects),
+        shares=shares[0, 0].cpu(),
+        bias=bias.item(),
+        heatmap=heatmap,
+        aspect_heatmaps=each,
+        centres=output.centres,
+        cosine=cosine,
+        healthy_cosine=healthy,
+    )

@@ -1,0 +1,105 @@
+"""Losses: pure functions of an output and labels. Labels [B, F] hold 1 present, 0 absent; anything else is ignored.
+
+None of them is NaN when a batch has no entry to learn from: it is then zero, and still part of the graph.
+"""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from mavl.model.mavl import MAVLOutput
+from mavl.vocab import ABSENT, PRESENT
+
+CONTRASTIVE_WEIGHT = 0.1
+IGNORED = -100
+DICE_SMOOTH = 1.0
+
+
+@dataclass(frozen=True)
+class Losses:
+    """Scalars. total = presence + location + contrastive; `contrastive` has its weight in it already."""
+
+    total: Tensor
+    presence: Tensor
+    location: Tensor
+    contrastive: Tensor
+
+    def named(self) -> dict[str, Tensor]:
+        """By the names of the released log."""
+        return {
+            "loss": self.total,
+            "loss_ce": self.presence,
+            "loss_cl": self.location,
+            "loss_global": self.contrastive,
+        }
+
+
+def pretraining_losses(
+    output: MAVLOutput,
+    labels: Tensor,
+    locations: Tensor,
+    anatomy_vectors: Tensor,
+    contrastive_weight: float = CONTRASTIVE_WEIGHT,
+) -> Losses:
+    """labels [B, F], locations [B, F, 8] (indices of anatomies, the true one first), anatomy_vectors [51, T]."""
+    presence = presence_loss(output.presence_logits, labels)
+    location = location_loss(output.location_embedding, labels, locations, anatomy_vectors)
+    contrastive = presence.new_zeros(())
+    if output.cosine is not None:
+        contrastive = contrastive_weight * contrastive_loss(output.cosine, output.log_scale, labels)
+    return Losses(presence + location + contrastive, presence, location, contrastive)
+
+
+def presence_loss(presence_logits: Tensor, labels: Tensor) -> Tensor:
+    """presence_logits [B, F, 2], labels [B, F] -> mean cross-entropy over entries labelled 0 or 1."""
+    known = (labels == PRESENT) | (labels == ABSENT)
+    targets = labels.long().masked_fill(~known, IGNORED)
+    return _mean_cross_entropy(presence_logits, targets)
+
+
+def location_loss(location_embedding: Tensor, labels: Tensor, locations: Tensor, anatomy_vectors: Tensor) -> Tensor:
+    """For entries labelled 1: cross-entropy over the scores of their candidate anatomies, the first being the true one.
+
+    location_embedding [B, F, T], locations [B, F, K] (-1 marks a missing candidate; an entry whose true one is missing
+    is ignored), anatomy_vectors [51, T].
+    """
+    scores = (location_embedding.float() @ anatomy_vectors.T).gather(-1, locations.clamp(min=0))
+    scores = scores.masked_fill(locations < 0, torch.finfo(scores.dtype).min)
+    targets = torch.where((labels == PRESENT) & (locations[..., 0] >= 0), 0, IGNORED)
+    return _mean_cross_entropy(scores, targets)
+
+
+def contrastive_loss(cosine: Tensor, log_scale: Tensor, labels: Tensor) -> Tensor:
+    """Soft-target cross-entropy image→text plus text→image, each averaged over aspects.
+
+    cosine [B, A, F], log_scale [A], labels [B, F]; targets are 1 where a finding is present, else 0, as they are: an
+    image with three findings has a target of mass three.
+    """
+    logits = cosine.float() * log_scale.float().exp()[:, None]
+    targets = (labels == PRESENT).to(logits.dtype)[:, None]
+    image_to_text = -(targets * logits.log_softmax(dim=2)).mean()
+    text_to_image = -(targets * logits.log_softmax(dim=0)).mean()
+    return image_to_text + text_to_image
+
+
+def masked_bce_loss(logits: Tensor, labels: Tensor) -> Tensor:
+    """logits [B, C], labels [B, C] -> mean binary cross-entropy over entries labelled 0 or 1; 0 if none."""
+    known = (labels == PRESENT) | (labels == ABSENT)
+    each = F.binary_cross_entropy_with_logits(logits.float(), (labels == PRESENT).float(), reduction="none")
+    return (each * known).sum() / known.sum().clamp(min=1)
+
+
+def dice_bce_loss(logits: Tensor, masks: Tensor) -> Tensor:
+    """logits, masks [B, 1, H, W] (1 inside, 0 outside) -> Dice loss over all pixels of the batch at once + mean BCE."""
+    logits, masks = logits.float(), masks.to(torch.float32)
+    probability = logits.sigmoid()
+    both, either = (probability * masks).sum(), probability.sum() + masks.sum()
+    dice_loss = 1 - (2 * both + DICE_SMOOTH) / (either + DICE_SMOOTH)
+    return dice_loss + F.binary_cross_entropy_with_logits(logits, masks)
+
+
+def _mean_cross_entropy(logits: Tensor, targets: Tensor) -> Tensor:
+    total = F.cross_entropy(logits.flatten(0, -2).float(), targets.flatten(), ignore_index=IGNORED, reduction="sum")
+    return total / (targets != IGNORED).sum().clamp(min=1)

@@ -1,0 +1,77 @@
+"""The books at hand for a model: what new findings may be made of, and the sentences behind the vectors it has."""
+
+import hashlib
+from collections.abc import Sequence
+from functools import cached_property
+from pathlib import Path
+
+from mavl.checkpoint.folder import Pretrained
+from mavl.config.settings import EvaluationSettings
+from mavl.text.books import Books, read_books
+from mavl.vocab import DESCRIPTION
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+
+
+class Wording:
+    """This project's books, where they can be found, and those given beside them, which count for more.
+
+    A model folder holds the vectors of its sentences, not the sentences. They are shown from the books whose hashes the
+    folder names; where those are not at hand there are none, rather than others.
+    """
+
+    def __init__(self, pretrained: Pretrained, descriptions: Sequence[str | Path], aspects: Sequence[str | Path]):
+        if pretrained.model.aspects == (DESCRIPTION,):
+            aspects = own_aspects = ()
+        else:
+            own_aspects = _own("aspects")
+        self._pretrained = pretrained
+        self._given = read_books(descriptions, aspects)
+        self.descriptions = [*_own("descriptions"), *map(Path, descriptions)]
+        self.aspects = [*own_aspects, *map(Path, aspects)]
+
+    @property
+    def given(self) -> list[str]:
+        """Findings of the books that were given."""
+        return list(self._given.sentences)
+
+    @property
+    def all(self) -> list[str]:
+        """Findings of all books at hand."""
+        return list(self._books.sentences)
+
+    @property
+    def complete(self) -> bool:
+        """Whether all the books that the model's vectors were made of are at hand."""
+        return self._pretrained.bank is None or self._made_of <= set(self._trained.hashes.values())
+
+    def sentences(self, finding: str) -> dict[str, str]:
+        """{aspect: sentence} behind the vectors of a finding, as far as it is at hand."""
+        trained = self._pretrained.bank is not None and finding in self._pretrained.bank.findings
+        return (self._trained if trained else self._books).sentences.get(finding, {})
+
+    @cached_property
+    def _books(self) -> Books:
+        return read_books(self.descriptions, self.aspects)
+
+    @cached_property
+    def _trained(self) -> Books:
+        return read_books(
+            *([path for path in paths if _sha256(path) in self._made_of] for paths in (self.descriptions, self.aspects))
+        )
+
+    @property
+    def _made_of(self) -> set[str]:
+        return set(self._pretrained.bank.about["books"].values())
+
+
+def _own(kind: str) -> list[Path]:
+    """This project's books, from the working folder or else from beside the package; none where it has neither."""
+    found = []
+    for name in EvaluationSettings.model_fields[kind].default:
+        found += [path for path in (Path(name), REPOSITORY / name) if path.is_file()][:1]
+    return found
+
+
+def _sha256(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()

@@ -1,0 +1,117 @@
+"""Fine-tuned classifiers asked like a pre-trained model: images -> scores, and where each score comes from.
+
+A classifier averages the patches of its last grid, so a logit is the sum of what each patch adds and a bias: its class
+activation map, exact, is drawn as the patches that speak for the finding and those that speak against it.
+"""
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+
+from mavl.backbones.build import Centres
+from mavl.checkpoint import finetuned
+from mavl.checkpoint.finetuned import Finetuned
+from mavl.checkpoint.folder import CheckpointError
+from mavl.data.images.grey import equalize_histogram
+from mavl.data.images.transforms import Transform, eval_transform
+from mavl.model.classifier import spread
+from mavl.model.explain import Explanation
+from mavl.predict.predictor import TOP, Prediction, Predictor, Question
+from mavl.text.embeddings import Bank
+from mavl.text.synonyms import resolve
+
+FOR, AGAINST = "patches for it", "patches against it"
+"""The shares of a classifier's decision, beside the bias."""
+
+NO_TEXT = Bank((), (), torch.empty(0, 0, 0), torch.empty(0, 0), {})
+
+
+class ClassifierPredictor(Predictor):
+    """A classifier ready to be asked about its own findings; scores are `supervised`, there is no contrastive head."""
+
+    books_complete = True
+
+    def __init__(self, source: str, classifier: Finetuned, device: str):
+        self.source, self.kind, self.device = source, classifier.kind, torch.device(device)
+        self.model, self.findings = classifier.model.to(self.device).eval(), classifier.findings
+        self.transform = _transform(classifier)
+
+    @property
+    def vocabulary(self) -> tuple[str, ...]:
+        """The findings that it was trained on."""
+        return self.findings
+
+    def question(self, findings: Sequence[str] | str | None = None, explained: int | None = None) -> Question:
+        """As of a pre-trained model, but of the vocabulary only."""
+        if isinstance(findings, str):
+            findings = [findings]
+        meant: dict[str, str] = {}
+        for name in findings or self.vocabulary:
+            meant.setdefault(resolve(name, self.vocabulary), name)
+        if explained is None:
+            explained = len(meant) if findings else TOP
+        return Question(tuple(meant.values()), tuple(meant), NO_TEXT, max(0, explained))
+
+    @torch.no_grad()
+    def _answer(self, batch: list, question: Question) -> list[Prediction]:
+        pixels = torch.stack([item.pixels for item in batch]).to(self.device)
+        columns = [self.vocabulary.index(name) for name in question.findings]
+        logits, maps = self.model.evidence(pixels)
+        logits, biases = logits[:, columns].float().cpu(), self.model.head.bias[columns].float().cpu()
+        centres, predictions = self.model.centres(tuple(pixels.shape[-2:])), []
+        for row, item in enumerate(batch):
+            top = logits[row].argsort(descending=True)[: question.explained].tolist() if maps is not None else []
+            explained = {
+                name: explain_patches(name, logit.item(), bias.item(), maps[row, columns[i]].float().cpu(), centres)
+                for i, name, logit, bias in ((i, question.findings[i], logits[row, i], biases[i]) for i in top)
+            }
+            scores = logits[row].sigmoid().numpy()
+            predictions.append(
+                Prediction(item.name, item.picture, question.findings, question.asked, scores, None, explained)
+            )
+        return predictions
+
+
+def explain_patches(finding: str, logit: float, bias: float, patches: Tensor, centres: Centres) -> Explanation:
+    """patches [h, w], what each adds to the logit -> Explanation with a share, and a map, of those FOR and AGAINST it.
+
+    The shares and the bias sum to the logit.
+    """
+    maps, in_favour = torch.stack([spread(patches), spread(-patches)]), patches.clamp(min=0).sum()
+    return Explanation(
+        finding=finding,
+        aspects=(FOR, AGAINST),
+        sentences=(None, None),
+        shares=torch.stack([in_favour, logit - bias - in_favour]),
+        bias=bias,
+        heatmap=maps[0],
+        aspect_heatmaps=maps,
+        cosine=None,
+        healthy_cosine=None,
+        centres=centres,
+    )
+
+
+PREDICTORS: dict[str, type[Predictor]] = {"classifier": ClassifierPredictor}
+"""What serves a fine-tuned model, by the kinds of mavl.checkpoint.finetuned.KINDS."""
+
+
+def load(source: str, device: str) -> Predictor:
+    """A fine-tuned model folder, released .pth or hub id -> the Predictor of its kind."""
+    model = finetuned.load(source)
+    if model.kind not in PREDICTORS:
+        raise CheckpointError(
+            f"{source}: a fine-tuned {model.kind}; predictions are made by {' and '.join(PREDICTORS)}s"
+        )
+    return PREDICTORS[model.kind](source, model, device)
+
+
+def _transform(model: Finetuned) -> Transform:
+    """How images are shown to it."""
+    plain = eval_transform(model.image_size, model.interpolation)
+    if not model.equalize:
+        return plain
+    return lambda picture: plain(Image.fromarray(equalize_histogram(np.asarray(picture))))

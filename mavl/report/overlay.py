@@ -1,0 +1,111 @@
+"""A heatmap over its radiograph: picture + attention -> a picture to look at.
+
+Attention is shown as a multiple of an even spread over the image. 1x is no preference and stays clear; so does all
+below. The scale ends at the map's maximum but never below MIN_SCALE, so that a map without a preference looks like one.
+"""
+
+from functools import cache
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, ImageDraw, ImageFont
+from torch import Tensor
+
+from mavl.backbones.build import Centres
+from mavl.model.heatmaps import enlarge
+
+MIN_SCALE = 2.0
+OPACITY = 0.6
+COLOURS = "plasma"
+
+_INK, _PAPER, _FAINT = (240, 240, 240), (16, 18, 20), (165, 170, 175)
+_MIN_WIDTH = 360
+
+
+def blend(
+    picture: Image.Image, heatmap: Tensor, centres: Centres | None = None, scale: float | None = None
+) -> Image.Image:
+    """picture (mode "L"), heatmap [h, w] of attention mass -> the same size in colour.
+
+    The map is laid over the whole picture, its patches where `centres` says (mavl.model.heatmaps.enlarge); scale: the
+    multiple of an even spread that gets the strongest colour (`colour_scale` of the map if left out).
+    """
+    relative = enlarge(_relative(heatmap)[None, None], picture.size[::-1], centres)[0, 0]
+    level = (relative - 1).div_((scale or colour_scale(heatmap)) - 1).clamp_(0, 1).mul_(255).byte().numpy()
+    colour = Image.fromarray(level, "P")
+    colour.putpalette(_palette())
+    opacity = Image.fromarray(_opacity()[level])
+    return Image.composite(colour.convert("RGB"), picture.convert("RGB"), opacity)
+
+
+def colour_scale(heatmap: Tensor) -> float:
+    """The multiple of an even spread at the upper end of the colour bar."""
+    return max(MIN_SCALE, _relative(heatmap).max().item())
+
+
+def overlay(
+    picture: Image.Image, heatmap: Tensor, title: str, score: str, centres: Centres | None = None
+) -> Image.Image:
+    """The picture in its own resolution under the heatmap, with a line on top and the colour bar at its right."""
+    scale = colour_scale(heatmap)
+    width, height = max(picture.width, _MIN_WIDTH), max(picture.height, _MIN_WIDTH // 2)
+    size = min(max(width // 40, 14), 72)
+    head, side = round(2.2 * size), round(5 * size)
+    canvas = Image.new("RGB", (width + side, height + head), _PAPER)
+    corner = ((width - picture.width) // 2, head + (height - picture.height) // 2)
+    canvas.paste(blend(picture, heatmap, centres, scale), corner)
+    draw = ImageDraw.Draw(canvas)
+    font = _font(size)
+    room = canvas.width - draw.textlength(score, font) - 2.5 * size
+    draw.text((size / 2, head / 2), _shortened(draw, title, font, room), _INK, font, anchor="lm")
+    draw.text((canvas.width - size / 2, head / 2), score, _INK, font, anchor="rm")
+    _draw_bar(canvas, (width + size // 2, head + size, size, height - 2 * size), scale, _font(round(0.8 * size)))
+    return canvas
+
+
+def _relative(heatmap: Tensor) -> Tensor:
+    """Attention mass [h, w] as multiples of an even spread."""
+    heatmap = heatmap.float().cpu()
+    return heatmap * (heatmap.numel() / heatmap.sum())
+
+
+def _draw_bar(canvas: Image.Image, box: tuple[int, int, int, int], scale: float, font: ImageFont.FreeTypeFont) -> None:
+    """The colour bar in box (x, y, width, height), from 1x at its foot to the scale's end."""
+    x, y, width, height = box
+    bar = Image.fromarray(np.linspace(255, 0, height).round().astype(np.uint8)[:, None].repeat(width, axis=1), "P")
+    bar.putpalette(_palette())
+    canvas.paste(bar.convert("RGB"), (x, y))
+    draw = ImageDraw.Draw(canvas)
+    draw.rectangle((x, y, x + width - 1, y + height - 1), outline=_FAINT)
+    for value in np.linspace(1, scale, 4):
+        level = y + height - (value - 1) / (scale - 1) * height
+        draw.text((x + width + font.size / 3, level), f"{value:.1f}×", _INK, font, anchor="lm")
+
+
+def _shortened(draw: ImageDraw.ImageDraw, text: str, font: ImageFont.FreeTypeFont, room: float) -> str:
+    if draw.textlength(text, font) <= room:
+        return text
+    while text and draw.textlength(f"{text}…", font) > room:
+        text = text[:-1]
+    return f"{text}…"
+
+
+@cache
+def _palette() -> bytes:
+    from matplotlib import colormaps
+
+    return (colormaps[COLOURS](np.arange(256))[:, :3] * 255).round().astype(np.uint8).tobytes()
+
+
+@cache
+def _opacity() -> np.ndarray:
+    """Of each colour level; it rises fast, so that weak colours do not look like a dirty film."""
+    return (255 * OPACITY * np.sqrt(np.linspace(0, 1, 256))).round().astype(np.uint8)
+
+
+@cache
+def _font(size: int) -> ImageFont.FreeTypeFont:
+    """DejaVu Sans, which matplotlib brings along; findings may have names in any script."""
+    import matplotlib
+
+    return ImageFont.truetype(str(Path(matplotlib.get_data_path()) / "fonts" / "ttf" / "DejaVuSans.ttf"), size)

@@ -1,0 +1,169 @@
+"""Pages to look at: a template and its context -> one HTML file that needs nothing else.
+
+Images and plots are put into the file itself (data URIs); templates hold style, no script and no address to load from.
+"""
+
+import base64
+import io
+from collections.abc import Mapping
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+from PIL import Image
+
+from mavl.report.overlay import COLOURS, MIN_SCALE, blend
+from mavl.report.tables import percent, percent_bounds
+
+if TYPE_CHECKING:
+    from jinja2 import Environment
+    from matplotlib.figure import Figure
+    from torch import Tensor
+
+    from mavl.backbones.build import Centres
+
+REPORT = "report.html"
+"""The page of an evaluation in its result folder."""
+
+FINDINGS_SHOWN = 20
+"""Findings with plots and gallery on the page of an evaluation; its table has all of them."""
+
+THUMBNAIL = 200
+"""Longest side in pixels of a picture in the gallery of an evaluation."""
+
+JPEG_QUALITY = 80
+BINS = 24
+
+
+def render(template: str, **context: object) -> str:
+    """The HTML of a template of mavl/templates; a name that it needs and `context` lacks is an error."""
+    return _environment().get_template(template).render(**context)
+
+
+def write_report(folder: Path, template: str, **context: object) -> Path:
+    """The page of an evaluation into its result folder, with the config that lies there already."""
+    config = (folder / "config.yaml").read_text(encoding="utf-8")
+    part = folder / f"{REPORT}.part"
+    part.write_text(render(template, config=config, **context), encoding="utf-8", errors="xmlcharrefreplace")
+    return part.replace(folder / REPORT)
+
+
+def image_uri(image: Image.Image, longest: int) -> str:
+    """The image as a JPEG data URI, made smaller until neither side is above `longest` pixels."""
+    image = image.copy()
+    image.thumbnail((longest, longest), reducing_gap=2.0)
+    file = io.BytesIO()
+    image.save(file, "JPEG", quality=JPEG_QUALITY)
+    return _data_uri(file.getvalue(), "image/jpeg")
+
+
+def film(
+    picture: Image.Image,
+    heatmap: "Tensor | None",
+    masks: Mapping[str, np.ndarray] | None = None,
+    centres: "Centres | None" = None,
+) -> dict[str, object]:
+    """picture (mode "L"), its attention mass [h, w], masks [H, W] by name -> what the template draws of an image.
+
+    centres: where the patches of the map look.
+    """
+    picture = picture.copy()
+    picture.thumbnail((THUMBNAIL, THUMBNAIL), reducing_gap=2.0)
+    outlines = {name: outline(mask) for name, mask in (masks or {}).items()}
+    return {
+        "size": picture.size,
+        "plain": image_uri(picture, THUMBNAIL),
+        "heat": None if heatmap is None else image_uri(blend(picture, heatmap, centres), THUMBNAIL),
+        "outlines": {name: drawn for name, drawn in outlines.items() if drawn is not None},
+    }
+
+
+def figure_uri(figure: "Figure | Path") -> str:
+    """A matplotlib figure, or a PNG file that one was saved to, as a data URI."""
+    if isinstance(figure, Path):
+        return _data_uri(figure.read_bytes(), "image/png")
+    file = io.BytesIO()
+    figure.savefig(file, format="png", dpi=150, bbox_inches="tight")
+    return _data_uri(file.getvalue(), "image/png")
+
+
+def histogram(
+    series: Mapping[str, np.ndarray], low: float, high: float, threshold: float | None = None
+) -> dict[str, object]:
+    """Values by name -> what the template draws: of each name its shares in BINS from low to high, the tallest 1.
+
+    NaN does not count. A threshold outside of low to high is not drawn.
+    """
+    high = high if high > low else low + 1e-6
+    counts = {name: np.histogram(x[~np.isnan(x)], BINS, (low, high))[0] for name, x in series.items()}
+    shares = {name: count / max(count.sum(), 1) for name, count in counts.items()}
+    tallest = max(share.max() for share in shares.values()) or 1
+    place = None if threshold is None or np.isnan(threshold) else (threshold - low) / (high - low)
+    return {
+        "bars": {name: (share / tallest).tolist() for name, share in shares.items()},
+        "low": low,
+        "high": high,
+        "threshold": place if place is not None and 0 <= place <= 1 else None,
+    }
+
+
+def outline(mask: np.ndarray) -> dict[str, object] | None:
+    """mask [H, W] -> what the template draws: an SVG path around it in a frame of about THUMBNAIL pixels at most.
+
+    None for an empty mask. What is thin stays: a pixel of the smaller frame is in the mask where any of its own was.
+    """
+    from contourpy import contour_generator  # comes with matplotlib, which takes time to import
+
+    if not mask.any():
+        return None
+    factor = max(1, max(mask.shape) // THUMBNAIL)
+    height, width = mask.shape
+    whole = np.pad(mask, ((0, -height % factor), (0, -width % factor)))
+    small = whole.reshape(len(whole) // factor, factor, -1, factor).any(axis=(1, 3))
+    framed = np.pad(small.astype(float), 1)  # so that an outline is closed at the border
+    y, x = (np.arange(-1, length - 1) + 0.5 for length in framed.shape)
+    lines = contour_generator(x, y, framed).lines(0.5)
+    path = "".join("M" + "L".join(f"{x:g} {y:g}" for x, y in _corners(line)) + "Z" for line in lines)
+    return {"width": width / factor, "height": height / factor, "path": path}
+
+
+def _corners(line: np.ndarray) -> np.ndarray:
+    """A closed line [n, 2], its last point the first -> its points without the last and those on a straight way."""
+    line = line[:-1]
+    before, after = line - np.roll(line, 1, axis=0), np.roll(line, -1, axis=0) - line
+    return line[np.abs(before[:, 0] * after[:, 1] - before[:, 1] * after[:, 0]) > 1e-9]
+
+
+def _data_uri(content: bytes, kind: str) -> str:
+    return f"data:{kind};base64,{base64.b64encode(content).decode()}"
+
+
+def _signed(value: float, decimals: int = 2) -> str:
+    text = f"{value:+.{decimals}f}"
+    return text[1:] if float(text) == 0 else text.replace("-", "\N{MINUS SIGN}")
+
+
+@cache
+def _colours() -> str:
+    """The colours of heatmaps from weak to strong, for a CSS gradient."""
+    from matplotlib import colormaps
+    from matplotlib.colors import to_hex
+
+    return ", ".join(to_hex(colour) for colour in colormaps[COLOURS](np.linspace(0, 1, 7)))
+
+
+@cache
+def _environment() -> "Environment":
+    from jinja2 import Environment, PackageLoader, StrictUndefined
+
+    environment = Environment(
+        loader=PackageLoader("mavl.report"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters |= {"percent": percent, "bounds": percent_bounds, "signed": _signed}
+    environment.globals |= {"colours": _colours, "min_scale": MIN_SCALE}
+    return environment

@@ -1,0 +1,140 @@
+"""Bank: the text side of the model as data. Sentence vectors by finding and aspect, and by anatomy.
+
+The text encoder is frozen, so a bank is computed once and cached by a hash of everything that shapes it.
+"""
+
+import hashlib
+import json
+import os
+import uuid
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save as serialize
+from torch import Tensor
+
+from mavl.text.books import Books
+from mavl.text.encoder import TextEncoder
+from mavl.vocab import ANATOMIES, ASPECTS, UnknownFindingError, anatomy_sentence, unknown_name
+
+SAME_ENCODER = 1e-2
+"""How far two computations of one text vector may lie apart; another encoder or tokenisation is far beyond it."""
+
+
+class BankError(ValueError):
+    """Banks that cannot be used together, or a file that holds none."""
+
+
+@dataclass(frozen=True)
+class Bank:
+    """vectors [F, A, T]: row (f, a) is aspect a of finding f; anatomy_vectors [51, T]; float32.
+
+    about: what it was made with (encoder, tokenisation, hashes of the books), for checkpoints and reports.
+    """
+
+    findings: tuple[str, ...]
+    aspects: tuple[str, ...]
+    vectors: Tensor
+    anatomy_vectors: Tensor
+    about: dict
+
+    def __post_init__(self):
+        expected = (len(self.findings), len(self.aspects))
+        if self.vectors.shape[:2] != expected:
+            raise ValueError(f"bank of {expected} findings and aspects holds vectors {tuple(self.vectors.shape)}")
+
+    def index(self, findings: Sequence[str]) -> list[int]:
+        """Positions of findings by name; UnknownFindingError with the nearest names for one that is not here."""
+        position = {name: i for i, name in enumerate(self.findings)}
+        for name in findings:
+            if name not in position:
+                raise UnknownFindingError(unknown_name("finding", name, self.findings))
+        return [position[name] for name in findings]
+
+    def select(self, findings: Sequence[str]) -> "Bank":
+        """The same bank with these findings only, in this order."""
+        return replace(self, findings=tuple(findings), vectors=self.vectors[self.index(findings)])
+
+    def extended(self, more: "Bank") -> "Bank":
+        """This bank with the findings of another one behind its own.
+
+        BankError when a finding is in both, or when the sentences of the anatomies, which every bank holds, show that
+        the other one comes from another encoder or tokenisation.
+        """
+        if twice := [name for name in more.findings if name in self.findings]:
+            raise BankError(f"already in the bank: {', '.join(twice)}")
+        if more.vectors.shape[1:] != self.vectors.shape[1:]:
+            raise BankError(
+                f"text vectors [aspects, width] are {tuple(self.vectors.shape[1:])} in the model's bank and "
+                f"{tuple(more.vectors.shape[1:])} in the new one: another text encoder?"
+            )
+        if not torch.allclose(more.anatomy_vectors, self.anatomy_vectors, rtol=0, atol=SAME_ENCODER):
+            raise BankError(
+                f"{self.about['encoder']!r}, which made the model's bank, and {more.about['encoder']!r} give the same"
+                " anatomies different vectors: another text encoder or tokenisation?"
+            )
+        books = self.about["books"] | more.about["books"]
+        findings = self.findings + more.findings
+        vectors = torch.cat([self.vectors, more.vectors])
+        return replace(self, findings=findings, vectors=vectors, about=self.about | {"books": books})
+
+    def to(self, device: torch.device | str) -> "Bank":
+        return replace(self, vectors=self.vectors.to(device), anatomy_vectors=self.anatomy_vectors.to(device))
+
+    def save(self, path: Path) -> None:
+        """Write as safetensors, whole or not at all."""
+        names = {"findings": self.findings, "aspects": self.aspects, "about": self.about}
+        tensors = {"vectors": self.vectors.cpu().contiguous(), "anatomy_vectors": self.anatomy_vectors.cpu()}
+        path.parent.mkdir(parents=True, exist_ok=True)
+        draft = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
+        try:
+            # not save_file, whose files none but their owner may read
+            draft.write_bytes(serialize(tensors, {key: json.dumps(value) for key, value in names.items()}))
+            os.replace(draft, path)
+        finally:
+            draft.unlink(missing_ok=True)
+
+    @classmethod
+    def load(cls, path: Path) -> "Bank":
+        """Read what `save` wrote; BankError for a file that is damaged or something else."""
+        try:
+            with safe_open(path, framework="pt") as file:
+                names = {key: json.loads(value) for key, value in file.metadata().items()}
+                vectors, anatomy_vectors = file.get_tensor("vectors"), file.get_tensor("anatomy_vectors")
+            return cls(tuple(names["findings"]), tuple(names["aspects"]), vectors, anatomy_vectors, names["about"])
+        except (SafetensorError, AttributeError, KeyError, ValueError) as error:
+            raise BankError(f"{path}: damaged, or no bank of text vectors ({error})") from error
+
+
+def build_bank(
+    books: Books,
+    findings: Sequence[str],
+    encoder: TextEncoder,
+    aspects: Sequence[str] = ASPECTS,
+    cache: Path | None = None,
+) -> Bank:
+    """The bank of these findings, from the cache when the same texts met the same encoder before.
+
+    BookError when a finding has no sentence; every finding that is missing is named.
+    """
+    books.require(findings, aspects)
+    sentences = [books.sentence(finding, aspect) for finding in findings for aspect in aspects]
+    sentences += [anatomy_sentence(anatomy) for anatomy in ANATOMIES]
+    about = {"encoder": encoder.name, "tokenisation": encoder.tokenisation, "books": books.hashes}
+    path = cache and cache / f"{_key(sentences, findings, aspects, encoder)}.safetensors"
+    if path and path.exists():
+        return replace(Bank.load(path), about=about)
+    vectors = encoder.encode(sentences)
+    rows = vectors[: -len(ANATOMIES)].unflatten(0, (len(findings), len(aspects)))
+    bank = Bank(tuple(findings), tuple(aspects), rows, vectors[-len(ANATOMIES) :], about)
+    if path:
+        bank.save(path)
+    return bank
+
+
+def _key(sentences: list[str], findings: Sequence[str], aspects: Sequence[str], encoder: TextEncoder) -> str:
+    content = [sentences, list(findings), list(aspects), encoder.fingerprint, encoder.tokenisation]
+    return hashlib.sha256(json.dumps(content).encode()).hexdigest()[:32]

@@ -1,0 +1,262 @@
+"""Engine: fit and predict on accelerate, for any task and any number of processes.
+
+A task says how a batch becomes losses, how the model is validated and how it is saved; the engine does the rest: mixed
+precision, accumulation, the log, resumable checkpoints, the best model.
+"""
+
+import json
+import math
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+import torch
+from accelerate import Accelerator
+from accelerate.utils import GradientAccumulationPlugin, broadcast, gather_object, set_seed
+from torch import Tensor, nn
+from torch.utils.data import DataLoader, Dataset
+from tqdm import tqdm
+
+from mavl.checkpoint.folder import BEST, LAST
+from mavl.config.settings import EngineSettings
+from mavl.cpu import keep_freed_memory
+from mavl.data.loading import build_loader, to_device
+from mavl.progress import progress_bar
+from mavl.train.resume import Checkpoints, Progress
+from mavl.train.run_folder import CHECKPOINTS, LOG
+
+LARGER_IS_BETTER = {"valid_loss": False, "valid_auroc": True, "valid_dice": True}
+
+
+class SetupError(ValueError):
+    """A machine or an installation that cannot do what was asked."""
+
+
+class NonFiniteLossError(RuntimeError):
+    """A loss became NaN or infinite; the message names the step and the loss. The last checkpoint is sound."""
+
+
+class Task(Protocol):
+    """What the engine needs to know about a task."""
+
+    model: nn.Module
+
+    def losses(self, model: nn.Module, batch: dict) -> dict[str, Tensor]:
+        """Scalars by name; "loss" is minimised, the others are logged."""
+
+    def validate(self, model: nn.Module, accelerator: Accelerator) -> dict[str, float]:
+        """Figures by name, equal on every process; among them the monitored one."""
+
+    def save(self, folder: Path, model: nn.Module, state: dict) -> None:
+        """Write the model folder (main process only)."""
+
+
+class Batches(Protocol):
+    """A batch sampler that can begin anywhere."""
+
+    steps_per_epoch: int
+
+    def start_at(self, epoch: int, step: int = 0) -> None: ...
+
+
+@dataclass
+class Fit:
+    """One training run. `run` goes from wherever `checkpoints` says to the last epoch, or until patience ends.
+
+    validate_every: epochs between validations; the last epoch always ends with one.
+    """
+
+    accelerator: Accelerator
+    task: Task
+    optimizer: torch.optim.Optimizer
+    scheduler: torch.optim.lr_scheduler.LRScheduler
+    loader: DataLoader
+    batches: Batches
+    epochs: int
+    settings: EngineSettings
+    output_dir: Path
+    validate_every: int = 1
+
+    def run(self, resume: bool) -> Progress:
+        accelerator = self.accelerator
+        if self.settings.compile:
+            self.task.model.compile()
+        self.model, self.optimizer = accelerator.prepare(self.task.model, self.optimizer)
+        self.progress = Progress(processes=accelerator.num_processes)
+        accelerator.register_for_checkpointing(self.scheduler, self.progress)
+        self.checkpoints = Checkpoints(self.output_dir / CHECKPOINTS, self.settings.keep)
+        if resume:
+            self.checkpoints.restore(accelerator, self.progress)
+        self.log = Log(accelerator, self.output_dir / LOG, self.progress.step)
+        for epoch in range(self.progress.step // self.batches.steps_per_epoch, self.epochs):
+            if self.settings.patience is not None and self.progress.stale >= self.settings.patience:
+                best = f"the best {self.settings.monitor} is that of step {self.progress.best_step}"
+                accelerator.print(f"stopped early, {self.progress.stale} validations without a better one: {best}")
+                break
+            self._train_epoch(epoch)
+        return self.progress
+
+    def _train_epoch(self, epoch: int) -> None:
+        steps, settings = self.batches.steps_per_epoch, self.settings
+        self.batches.start_at(epoch, self.progress.step % steps)
+        self.model.train()
+        validates = (epoch + 1) % self.validate_every == 0 or epoch + 1 == self.epochs
+        bar = progress_bar(
+            description=f"epoch {epoch + 1}/{self.epochs}",
+            unit="step",
+            show=self.accelerator.is_main_process,
+            total=steps,
+            initial=self.progress.step % steps,
+        )
+        for batch in self.loader:
+            if not self._micro_step(to_device(batch, self.accelerator.device)):
+                continue
+            self.progress.step += 1
+            step, last = self.progress.step, self.progress.step % steps == 0
+            bar.update()
+            if step % settings.log_every == 0 or last or step % settings.checkpoint_every == 0:
+                bar.set_postfix(self.log.flush(epoch, step, self.scheduler.get_last_lr()[0]), refresh=False)
+            if last:
+                bar.close()
+            if last and validates:
+                self._validate(epoch)
+            if (last and validates) or step % settings.checkpoint_every == 0:
+                self.checkpoints.save(self.accelerator, self.progress)
+
+    def _micro_step(self, batch: dict) -> bool:
+        """Forward, backward; whether the optimizer has moved (at the end of an accumulation)."""
+        accelerator = self.accelerator
+        with accelerator.accumulate(self.model):
+            losses = self.task.losses(self.model, batch)
+            accelerator.backward(losses["loss"])
+            if accelerator.sync_gradients and self.settings.max_grad_norm:
+                accelerator.clip_grad_norm_(self.model.parameters(), self.settings.max_grad_norm)
+            self.optimizer.step()
+            self.optimizer.zero_grad()
+        self.log.add(losses, len(batch["index"]))
+        if accelerator.sync_gradients:
+            self.scheduler.step()
+        return accelerator.sync_gradients
+
+    def _validate(self, epoch: int) -> None:
+        for buffer in self.accelerator.unwrap_model(self.model).buffers():
+            buffer.copy_(broadcast(buffer))  # BatchNorm's running statistics: those of the process that saves
+        model = self.accelerator.unwrap_model(self.model, keep_fp32_wrapper=True)
+        model.eval()
+        figures = self.task.validate(model, self.accelerator)
+        self.log.write(epoch, self.progress.step, figures)
+        value = figures[self.settings.monitor]
+        better = self.progress.improve(value, LARGER_IS_BETTER[self.settings.monitor])
+        if self.accelerator.is_main_process:
+            state = {"epoch": epoch + 1, "step": self.progress.step, **figures}
+            plain = self.accelerator.unwrap_model(self.model, keep_fp32_wrapper=False)
+            for name in [LAST, BEST] if better else [LAST]:
+                self.task.save(self.output_dir / name, plain, state)
+            tqdm.write(f"epoch {epoch + 1}: " + show(figures) + (" (best so far)" if better else ""))
+
+
+class Log:
+    """Losses and figures: a line of JSON each in the run folder, and the trackers. Host work only every few steps."""
+
+    def __init__(self, accelerator: Accelerator, path: Path, step: int):
+        self.accelerator, self.path = accelerator, path
+        self.pending: list[dict[str, Tensor]] = []
+        self.images, self.since = 0, time.perf_counter()
+        if accelerator.is_main_process:
+            lines = path.read_text().splitlines() if path.exists() else []
+            kept = [line for line in lines if json.loads(line)["step"] <= step]
+            path.write_text("".join(line + "\n" for line in kept))
+
+    def add(self, losses: dict[str, Tensor], images: int) -> None:
+        self.pending.append({name: value.detach() for name, value in losses.items()})
+        self.images += images
+
+    def flush(self, epoch: int, step: int, lr: float) -> dict[str, str]:
+        """Write the means since the last call, over all processes; NonFiniteLossError names the step."""
+        names = list(self.pending[0])
+        local = torch.stack([torch.stack([losses[name].float() for name in names]) for losses in self.pending])
+        values = self.accelerator.gather(local[None]).cpu().numpy()
+        bad = np.argwhere(~np.isfinite(values))
+        if len(bad):
+            _, micro, which = bad[bad[:, 1].argmin()]
+            per_step = self.accelerator.gradient_accumulation_steps
+            first = step - math.ceil(len(self.pending) / per_step) + micro // per_step + 1
+            raise NonFiniteLossError(
+                f"step {first}: {names[which]} is {values[tuple(bad[bad[:, 1].argmin()])]}; nothing was saved since. "
+                "Lower optimizer.lr, set train.max_grad_norm, or use bf16 instead of fp16; --resume goes back to the "
+                "last checkpoint."
+            )
+        means = dict(zip(names, values.mean(axis=(0, 1)).tolist(), strict=True))
+        rate = self.images * self.accelerator.num_processes / (time.perf_counter() - self.since)
+        self.write(epoch, step, {**means, "lr": lr, "images_per_second": rate})
+        self.pending, self.images, self.since = [], 0, time.perf_counter()
+        return {name: f"{value:.4g}" for name, value in {**means, "lr": lr, "img/s": rate}.items()}
+
+    def write(self, epoch: int, step: int, figures: dict[str, float]) -> None:
+        self.accelerator.log(figures, step=step)
+        if self.accelerator.is_main_process:
+            with self.path.open("a") as file:
+                file.write(json.dumps({"epoch": epoch + 1, "step": step, **figures}) + "\n")
+
+
+def build_accelerator(settings: EngineSettings, output_dir: Path, seed: int) -> Accelerator:
+    """The accelerator of a run, its seeds set; SetupError for a tracker that is not installed."""
+    if missing := [tracker for tracker in settings.trackers if find_spec(tracker) is None]:
+        raise SetupError(f"train.trackers: {missing[0]} is not installed; pip install {missing[0]}, or leave it out")
+    accelerator = Accelerator(
+        mixed_precision=settings.mixed_precision,
+        gradient_accumulation_plugin=GradientAccumulationPlugin(
+            num_steps=settings.gradient_accumulation, sync_with_dataloader=False
+        ),
+        log_with=list(settings.trackers) or None,
+        project_dir=str(output_dir),
+    )
+    check_device(accelerator)
+    set_seed(seed, device_specific=True)
+    return accelerator
+
+
+def check_device(accelerator: Accelerator) -> None:
+    """On a CPU: refuse fp16, which would silently be fp32, and keep freed memory."""
+    if accelerator.device.type != "cpu":
+        return
+    keep_freed_memory()
+    if accelerator.mixed_precision == "fp16":
+        raise SetupError("fp16 needs a GPU (on a CPU it would silently be fp32); use mixed_precision bf16 or no")
+
+
+@torch.no_grad()
+def predict(
+    accelerator: Accelerator,
+    dataset: Dataset,
+    keys: Sequence,
+    compute: Callable[[dict], dict[str, Tensor]],
+    *,
+    batch_size: int,
+    workers: int,
+    description: str,
+) -> dict[str, np.ndarray]:
+    """compute(batch) -> {name: tensor [b, …]} over dataset[key] for every key; rows come back in the keys' order.
+
+    The items carry their position as "index". Whole batches are dealt to the processes in turn, so what is in a
+    batch, and with it every number, does not depend on how many processes there are. Every process gets every row.
+    """
+    batches = [list(keys[start : start + batch_size]) for start in range(0, len(keys), batch_size)]
+    mine = batches[accelerator.process_index :: accelerator.num_processes]
+    workers, pin_memory = min(workers, len(mine)), accelerator.device.type == "cuda"
+    loader = build_loader(dataset, mine, workers, pin_memory)
+    rows: list[tuple[list[int], dict[str, np.ndarray]]] = []
+    for batch in progress_bar(loader, description=description, unit="batch", show=accelerator.is_main_process):
+        results = compute(to_device(batch, accelerator.device))
+        rows.append((batch["index"].tolist(), {name: value.float().cpu().numpy() for name, value in results.items()}))
+    rows = gather_object(rows)
+    order = np.argsort([index for indices, _ in rows for index in indices])
+    return {name: np.concatenate([results[name] for _, results in rows])[order] for name in rows[0][1]}
+
+
+def show(figures: dict[str, float]) -> str:
+    return ", ".join(f"{name} {value:.4f}" for name, value in figures.items())

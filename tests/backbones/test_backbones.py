@@ -1,0 +1,256 @@
+"""Backbones: grid shapes at every size, equality with their library, and pre-trained weights that all arrive."""
+
+from urllib.error import URLError
+
+import pytest
+import timm
+import torch
+import torchvision
+from safetensors.torch import save_file
+
+from mavl.backbones import build as backbones
+from mavl.backbones.build import BackboneError, build_backbone, interpolate_positions, load_pretrained
+from mavl.model.mavl import MAVL
+
+SIZES = [(224, 224), (96, 96), (64, 96)]
+CHANNELS = {
+    "resnet18": 256,
+    "resnet50": 1024,
+    "resnet18@layer2": 128,
+    "resnet50@layer2": 512,
+    "vit_b_16": 768,
+    "timm:vit_tiny_patch16_224": 192,
+    "timm:test_vit@2": 64,  # 160 px, class token
+    "timm:test_vit2": 64,  # 160 px, a register and no class token
+    "timm:vit_small_patch16_dinov3@0": 384,  # another class of timm, with rotary positions
+}
+
+
+@pytest.fixture(scope="module")
+def backbone():
+    """backbone(name) -> one in evaluation mode, built once."""
+    built = {}
+
+    def get(name: str):
+        if name not in built:
+            torch.manual_seed(0)
+            built[name] = build_backbone(name).eval()
+        return built[name]
+
+    return get
+
+
+def pictures(*size: int, batch: int = 1) -> torch.Tensor:
+    return torch.randn(batch, 3, *size, generator=torch.Generator().manual_seed(1))
+
+
+@pytest.fixture
+def small_vit(monkeypatch):
+    """torchvision's ViT, but 2 layers of width 24 for 64-pixel images, under the name vit_b_16."""
+    options = {"num_layers": 2, "num_heads": 2, "hidden_dim": 24, "mlp_dim": 32, "num_classes": 5}
+    build = torchvision.models.VisionTransformer
+    monkeypatch.setattr(
+        backbones.torchvision.models, "get_model", lambda name, weights: build(64, patch_size=16, **options)
+    )
+    return lambda: build(64, patch_size=16, **options)
+
+
+@pytest.mark.parametrize("name", CHANNELS)
+@pytest.mark.parametrize("size", SIZES)
+def test_the_grid_has_one_cell_for_each_patch(backbone, name, size):
+    with torch.no_grad():
+        grid, class_token = backbone(name)(pictures(*size))
+    stride = 8 if name.endswith("@layer2") else 16
+    assert (backbone(name).channels, backbone(name).stride) == (CHANNELS[name], stride)
+    assert grid.shape == (1, CHANNELS[name], size[0] // stride, size[1] // stride)
+    assert class_token is None if name.startswith("resnet") else class_token.shape == (1, CHANNELS[name])
+    assert backbone(name).has_class_token == (not name.startswith("resnet"))
+
+
+def test_vit_l_16_is_laid_out_alike():
+    with torch.device("meta"):
+        grid, class_token = build_backbone("vit_l_16")(torch.empty(2, 3, 224, 96))
+    assert (grid.shape, class_token.shape) == ((2, 1024, 14, 6), (2, 1024))
+
+
+def test_resnet_equals_torchvisions_layer3(backbone):
+    resnet = torchvision.models.resnet18(weights=None).eval()
+    load = backbone("resnet18").load_state_dict(resnet.state_dict(), strict=False)
+    assert load.missing_keys == []
+    images = pictures(96, 64)
+    with torch.no_grad():
+        stem = resnet.maxpool(resnet.relu(resnet.bn1(resnet.conv1(images))))
+        expected = resnet.layer2(resnet.layer1(stem))
+        torch.testing.assert_close(backbone("resnet18")(images)[0], resnet.layer3(expected), rtol=0, atol=0)
+        shorter = backbone("resnet18@layer2")
+        assert shorter.load_state_dict(resnet.state_dict(), strict=False).missing_keys == []
+        torch.testing.assert_close(shorter(images)[0], expected, rtol=0, atol=0)
+
+
+def test_vit_at_its_native_size_equals_torchvisions_own_forward(backbone):
+    vit, images = backbone("vit_b_16").vit, pictures(224, 224)
+    with torch.no_grad():
+        patches = vit._process_input(images)
+        tokens = vit.encoder(torch.cat([vit.class_token, patches], dim=1))
+        grid, class_token = backbone("vit_b_16")(images)
+    torch.testing.assert_close(class_token, tokens[:, 0])
+    torch.testing.assert_close(grid[0, :, 2, 5], tokens[0, 1 + 2 * 14 + 5])
+    torch.testing.assert_close(grid.flatten(2).mT, tokens[:, 1:])
+
+
+@pytest.mark.parametrize("name", ["timm:vit_tiny_patch16_224", "timm:test_vit2"])
+def test_a_timm_vit_equals_its_own_features(backbone, name):
+    vit = backbone(name).vit
+    size = vit.patch_embed.img_size
+    with torch.no_grad():
+        tokens = vit.forward_features(pictures(*size))
+        grid, class_token = backbone(name)(pictures(*size))
+    patches = tokens[:, vit.num_prefix_tokens :]
+    torch.testing.assert_close(grid.flatten(2).mT, patches)
+    torch.testing.assert_close(class_token, tokens[:, 0] if vit.cls_token is not None else patches.mean(dim=1))
+
+
+@pytest.mark.parametrize(("name", "block"), [("timm:test_vit@2", 2), ("timm:vit_small_patch16_dinov3@0", 0)])
+def test_a_block_is_taken_as_it_comes_out(backbone, name, block):
+    images, seen = pictures(96, 96), []
+    hook = backbone(name).vit.blocks[block].register_forward_hook(lambda module, args, out: seen.append(out))
+    with torch.no_grad():
+        grid, class_token = backbone(name)(images)
+    hook.remove()
+    assert torch.equal(class_token, seen[0][:, 0])
+    assert torch.equal(grid.flatten(2).mT, seen[0][:, backbone(name).vit.num_prefix_tokens :])
+    assert len(backbone(name).vit.blocks) == block + 1
+    assert not any("norm." in key and "blocks" not in key for key in backbone(name).state_dict())
+
+
+@pytest.mark.parametrize("batch", [1, 2])
+def test_a_timm_vit_without_any_token_but_patches(monkeypatch, batch):
+    create = timm.create_model
+    bare = {"class_token": False, "global_pool": "avg"}
+    monkeypatch.setattr(timm, "create_model", lambda name, **options: create(name, **options | bare))
+    backbone = build_backbone("timm:test_vit").eval()
+    with torch.no_grad():
+        grid, pooled = backbone(pictures(96, 64, batch=batch))
+    assert grid.shape == (batch, 64, 6, 4)
+    torch.testing.assert_close(pooled, grid.mean(dim=(2, 3)))
+
+
+@pytest.mark.parametrize(
+    ("name", "complaint"),
+    [
+        ("resnet51", "unknown backbone 'resnet51'; did you mean 'resnet50' or 'resnet18'"),
+        ("timm:vit_tinny_patch16_224", "unknown timm model 'vit_tinny_patch16_224'; did you mean 'vit_tiny_patch16"),
+        ("timm:resnet18", "timm's resnet18 is not a ViT"),
+        ("timm:test_vit@6", "timm's test_vit has blocks 0 to 5, not 6"),
+        ("timm:test_vit@last", "timm's test_vit has blocks 0 to 5, not last"),
+    ],
+)
+def test_a_backbone_that_does_not_exist_is_named(name, complaint):
+    with pytest.raises(BackboneError, match=complaint):
+        build_backbone(name)
+
+
+def test_a_timm_name_may_carry_a_tag():
+    assert build_backbone("timm:vit_tiny_patch16_224.augreg_in21k@0").channels == 192
+
+
+def test_positions_at_the_native_size_are_left_alone():
+    positions = torch.randn(1 + 49, 5)
+    assert interpolate_positions(positions, (7, 7)) is positions
+
+
+def test_positions_are_laid_out_in_rows():
+    """A ramp along x stays a ramp along x on another grid, at the pixel centres; the class token stays."""
+    ramp = torch.arange(4.0).repeat(4)[:, None]
+    positions = torch.cat([torch.tensor([[99.0]]), ramp])
+    wider = interpolate_positions(positions, (4, 8))
+    assert wider[0] == 99
+    rows = wider[1:].view(4, 8)
+    torch.testing.assert_close(rows, rows[:1].expand(4, -1))
+    torch.testing.assert_close(rows[0, 2:6], torch.tensor([0.75, 1.25, 1.75, 2.25]), rtol=0, atol=0.05)
+
+
+def test_pretrained_weights_all_arrive_and_the_classifier_is_named(tmp_path):
+    torch.manual_seed(0)
+    source = torchvision.models.resnet18(weights=None).state_dict()
+    torch.save(source, tmp_path / "resnet18.pth")
+    backbone = build_backbone("resnet18")
+    before = {name: value.clone() for name, value in backbone.named_parameters()}
+    taken, left = load_pretrained(backbone, "resnet18", tmp_path / "resnet18.pth")
+    state = backbone.state_dict()
+    assert set(taken) == set(state)
+    assert {"fc.weight", "fc.bias"} < set(left)
+    assert all(name.startswith(("fc.", "layer4.")) for name in left)
+    assert all(torch.equal(value, source[name]) for name, value in state.items())
+    assert not torch.equal(before["conv1.weight"], backbone.conv1.weight)
+
+
+@pytest.mark.parametrize("wrap", ["plain", "safetensors", "state_dict", "model with module."])
+def test_pretrained_weights_come_in_the_usual_wrappings(tmp_path, wrap, small_vit):
+    source = small_vit().state_dict()
+    path = tmp_path / ("vit.safetensors" if wrap == "safetensors" else "vit.pth")
+    if wrap == "safetensors":
+        save_file(source, path)
+    elif wrap == "model with module.":
+        torch.save({"model": {f"module.{name}": value for name, value in source.items()}, "epoch": 3}, path)
+    else:
+        torch.save({"state_dict": source} if wrap == "state_dict" else source, path)
+    backbone = build_backbone("vit_b_16")
+    taken, left = load_pretrained(backbone, "vit_b_16", path)
+    assert sorted(left) == ["heads.head.bias", "heads.head.weight"]
+    assert sorted([*taken, *left]) == sorted(source)
+    assert torch.equal(backbone.vit.class_token, source["class_token"])
+
+
+def test_construction_does_not_undo_pretrained_weights(tmp_path, small_vit):
+    """In the release, initialisation came after loading, and a ViT lost what it had learnt."""
+    source = small_vit().state_dict()
+    torch.save(source, tmp_path / "vit.pth")
+    model = MAVL(backbone="vit_b_16", image_size=64, text_width=8, width=8, layers=1, feedforward=8)
+    name = "encoder.layers.encoder_layer_1.mlp.0.weight"
+    assert not torch.equal(model.state_dict()[f"backbone.vit.{name}"], source[name])
+    load_pretrained(model.backbone, "vit_b_16", tmp_path / "vit.pth")
+    state = model.state_dict()
+    assert all(torch.equal(state[f"backbone.vit.{key}"], source[key]) for key in source if "heads" not in key)
+
+
+def test_weights_of_another_architecture_are_refused(tmp_path):
+    torch.save(torchvision.models.resnet18(weights=None).state_dict(), tmp_path / "resnet18.pth")
+    with pytest.raises(BackboneError, match=r"resnet18\.pth: not weights of vit_b_16: .*'class_token'.*\(150 in all\)"):
+        load_pretrained(build_backbone("vit_b_16"), "vit_b_16", tmp_path / "resnet18.pth")
+    with pytest.raises(BackboneError, match=r"not weights of resnet50: missing \['layer1\.0\.conv3\.weight'"):
+        load_pretrained(build_backbone("resnet50"), "resnet50", tmp_path / "resnet18.pth")
+
+
+def test_weights_of_another_shape_are_refused_and_none_is_taken(tmp_path):
+    source = torchvision.models.resnet18(weights=None).state_dict()
+    source["layer3.1.bn2.bias"] = torch.zeros(255)
+    torch.save(source, tmp_path / "resnet18.pth")
+    backbone = build_backbone("resnet18")
+    before = backbone.conv1.weight.clone()
+    with pytest.raises(BackboneError, match=r"other shapes \['layer3\.1\.bn2\.bias \(255,\) for \(256,\)'\]"):
+        load_pretrained(backbone, "resnet18", tmp_path / "resnet18.pth")
+    assert torch.equal(backbone.conv1.weight, before)
+
+
+@pytest.mark.parametrize("name", ["weights.pth", "weights.safetensors"])
+@pytest.mark.parametrize("content", [None, b"", b"no weights"])
+def test_a_file_without_weights_is_named(tmp_path, name, content):
+    if content is not None:
+        (tmp_path / name).write_bytes(content)
+    with pytest.raises(BackboneError, match=f"{name}: weights that cannot be read"):
+        load_pretrained(build_backbone("resnet18"), "resnet18", tmp_path / name)
+
+
+@pytest.mark.parametrize("content", [[torch.zeros(2)], {"model": 3}, {"epoch": 3}])
+def test_a_file_without_a_state_dict_is_named(tmp_path, content):
+    torch.save(content, tmp_path / "weights.pth")
+    with pytest.raises(BackboneError, match=r"weights\.pth: holds no state dict"):
+        load_pretrained(build_backbone("resnet18"), "resnet18", tmp_path / "weights.pth")
+
+
+def test_without_a_network_imagenet_weights_say_what_to_do(monkeypatch, tmp_path):
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path))
+    monkeypatch.setattr("torch.hub.urlopen", lambda *_, **__: (_ for _ in ()).throw(URLError("no route")))
+    with pytest.raises(BackboneError, match=r"imagenet: the weights of resnet18 .*no route.* give a file"):
+        load_pretrained(build_backbone("resnet18"), "resnet18", "imagenet")

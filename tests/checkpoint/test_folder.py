@@ -1,0 +1,234 @@
+"""Model folders: what is saved comes back bit by bit, a cut-off write leaves the former model, damage is named."""
+
+import json
+import os
+import shutil
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+
+from mavl import checkpoint
+from mavl.checkpoint.folder import CheckpointError
+from mavl.checkpoint.released import ReleasedFileError
+from mavl.model.mavl import MAVL
+from mavl.text.embeddings import Bank, BankError
+from mavl.text.encoder import TextEncoder, draw_bert
+from mavl.vocab import ANATOMIES, ASPECTS
+
+FINDINGS = ("edema", "normal", "mass")
+ARGUMENTS = {
+    "backbone": "resnet18",
+    "image_size": 64,
+    "aspects": list(ASPECTS),
+    "text_width": 12,
+    "width": 16,
+    "layers": 1,
+    "heads": 2,
+    "feedforward": 24,
+}
+TEXT = {"encoder": "some/bert", "sep": True, "max_length": 64, "lower_case": True}
+
+
+def build(seed: int = 0, **changed) -> MAVL:
+    torch.manual_seed(seed)
+    model = MAVL(**ARGUMENTS | changed).eval()
+    for module in model.modules():
+        if isinstance(module, torch.nn.BatchNorm2d):
+            module.running_mean.normal_()
+    return model
+
+
+def draw_bank(seed: int = 0, findings: tuple[str, ...] = FINDINGS) -> Bank:
+    generator = torch.Generator().manual_seed(seed)
+    vectors = torch.randn(len(findings), 9, 12, generator=generator)
+    anatomies = torch.randn(len(ANATOMIES), 12, generator=generator)
+    return Bank(findings, ASPECTS, vectors, anatomies, {"encoder": "some/bert", "books": {"books/a.json": "a1"}})
+
+
+def save(folder: Path, model: MAVL, bank: Bank | None = None, text: dict = TEXT, epoch: int = 3) -> Path:
+    config = {"train": {"seed": 42}}
+    checkpoint.save(folder, model, ARGUMENTS, bank or draw_bank(), text, {"epoch": epoch, "step": 70}, config)
+    return folder
+
+
+def outputs(model: MAVL) -> list[torch.Tensor]:
+    images = torch.randn(2, 3, 64, 64, generator=torch.Generator().manual_seed(1))
+    with torch.no_grad():
+        output = model(images, draw_bank().vectors)
+    return [output.presence_logits, output.location_embedding, output.cosine]
+
+
+def equal(one: MAVL, other: MAVL) -> bool:
+    return all(map(torch.equal, outputs(one), outputs(other)))
+
+
+@pytest.fixture
+def folder(tmp_path) -> Path:
+    return save(tmp_path / "run" / "best", build())
+
+
+def test_a_loaded_model_computes_the_same_bits(folder):
+    loaded = checkpoint.load(folder)
+    assert equal(loaded.model, build())
+    assert not equal(loaded.model, build(seed=1))
+    assert not loaded.model.training
+    assert not loaded.model.state_dict().keys() ^ build().state_dict().keys()
+
+
+def test_weights_in_another_memory_layout_are_the_same_weights(tmp_path):
+    save(tmp_path, build().to(memory_format=torch.channels_last))
+    assert equal(checkpoint.load(tmp_path).model, build())
+
+
+def test_from_pretrained_takes_a_folder_by_its_name(folder):
+    assert equal(MAVL.from_pretrained(str(folder)), build())
+
+
+def test_a_folder_tells_what_its_model_is(folder):
+    loaded = checkpoint.load(str(folder))
+    assert (loaded.findings, loaded.text) == (FINDINGS, TEXT)
+    assert torch.equal(loaded.bank.vectors, draw_bank().vectors)
+    assert loaded.bank.findings == FINDINGS
+    assert loaded.about["state"] == {"epoch": 3, "step": 70}
+    assert loaded.about["books"] == {"books/a.json": "a1"}
+    assert loaded.about["config"] == {"train": {"seed": 42}}
+    assert loaded.about["anatomies"] == list(ANATOMIES)
+    assert loaded.about["provenance"]["packages"]["torch"]
+    assert sorted(path.name for path in folder.iterdir()) == ["bank.safetensors", "mavl.json", "model.safetensors"]
+    assert len({path.stat().st_mode for path in folder.iterdir()}) == 1  # whoever may read one may read all
+
+
+def test_saving_again_replaces_everything(folder):
+    save(folder, build(seed=1), draw_bank(seed=2, findings=("mass", "scar")), TEXT | {"sep": False}, epoch=4)
+    loaded = checkpoint.load(folder)
+    assert equal(loaded.model, build(seed=1))
+    assert (loaded.about["state"]["epoch"], loaded.text["sep"]) == (4, False)
+    assert loaded.findings == loaded.bank.findings == ("mass", "scar")
+
+
+@pytest.mark.parametrize("moment", ["half written", "not yet renamed"])
+def test_a_kill_while_the_weights_are_saved_leaves_the_former_ones(monkeypatch, folder, moment):
+    write, rename = Path.write_bytes, os.replace
+
+    def write_half(path: Path, content: bytes) -> None:
+        if "model.safetensors" in path.name:
+            write(path, content[: len(content) // 2])
+            raise KeyboardInterrupt
+        write(path, content)
+
+    def stop_before(draft: Path, path: Path) -> None:
+        if path.name == "model.safetensors":
+            raise KeyboardInterrupt
+        rename(draft, path)
+
+    if moment == "half written":
+        monkeypatch.setattr(Path, "write_bytes", write_half)
+    else:
+        monkeypatch.setattr(os, "replace", stop_before)
+    with pytest.raises(KeyboardInterrupt):
+        save(folder, build(seed=1), epoch=4)
+    monkeypatch.undo()
+    loaded = checkpoint.load(folder)
+    assert equal(loaded.model, build())
+    assert loaded.about["state"]["epoch"] == 3
+    assert sorted(path.name for path in folder.iterdir()) == ["bank.safetensors", "mavl.json", "model.safetensors"]
+
+
+def test_a_text_encoder_of_ones_own_travels_with_the_folder(tmp_path):
+    encoder = draw_bert(tmp_path / "run" / "drawn", ["edema in the lung"], seed=0, width=32, layers=1)
+    expected = TextEncoder(str(encoder)).encode(["the lung"])
+    save(tmp_path / "run" / "best", build(), text=TEXT | {"encoder": str(encoder)})
+    shutil.move(tmp_path / "run" / "best", tmp_path / "elsewhere")
+    shutil.rmtree(tmp_path / "run")
+    text = checkpoint.load(tmp_path / "elsewhere").text
+    assert text == TEXT | {"encoder": str(tmp_path / "elsewhere" / "text_encoder")}
+    vectors = TextEncoder(text.pop("encoder"), **text | {"sep": False}).encode(["the lung"])
+    assert torch.equal(vectors, expected)
+    assert "run" not in json.loads((tmp_path / "elsewhere" / "mavl.json").read_text())["text"]["encoder"]
+
+
+def test_another_text_encoder_takes_the_place_of_the_former(tmp_path):
+    for seed in (0, 0, 1):
+        encoder = draw_bert(tmp_path / f"drawn{seed}", ["edema"], seed=seed, width=32, layers=1)
+        save(tmp_path / "best", build(), text=TEXT | {"encoder": str(encoder)})
+        kept = TextEncoder(checkpoint.load(tmp_path / "best").text["encoder"])
+        assert kept.fingerprint == TextEncoder(str(encoder)).fingerprint
+    again = checkpoint.load(tmp_path / "best")
+    save(tmp_path / "best", again.model, text=again.text)  # from its own folder into it
+    assert (tmp_path / "best" / "text_encoder" / "vocab.txt").exists()
+    save(tmp_path / "best", build())
+    assert checkpoint.load(tmp_path / "best").text["encoder"] == "some/bert"
+
+
+@pytest.mark.parametrize("name", ["mavl.json", "model.safetensors", "bank.safetensors"])
+def test_a_missing_file_is_named(folder, name):
+    (folder / name).unlink()
+    with pytest.raises(CheckpointError, match=f"best: not a model folder, {name} is missing"):
+        checkpoint.load(folder)
+
+
+@pytest.mark.parametrize(
+    ("name", "error"),
+    [("mavl.json", CheckpointError), ("model.safetensors", CheckpointError), ("bank.safetensors", BankError)],
+)
+@pytest.mark.parametrize("damage", [lambda content: b"", lambda content: content[:-20], lambda content: b"<html>" * 9])
+def test_a_damaged_file_is_named(folder, name, error, damage):
+    (folder / name).write_bytes(damage((folder / name).read_bytes()))
+    with pytest.raises(error, match=f"{name}: (damaged|not JSON)"):
+        checkpoint.load(folder)
+
+
+@pytest.mark.parametrize(
+    ("change", "complaint"),
+    [
+        ({"format": 2}, "format 2; this version reads 1"),
+        ({"format": None}, "format None; this version reads 1"),
+        ({"model": ARGUMENTS | {"slots": 3}}, "unexpected keyword argument 'slots'"),
+    ],
+)
+def test_a_folder_of_another_version_is_refused(folder, change, complaint):
+    about = json.loads((folder / "mavl.json").read_text())
+    (folder / "mavl.json").write_text(json.dumps(about | change))
+    with pytest.raises(CheckpointError, match=rf"mavl\.json: .*{complaint}"):
+        checkpoint.load(folder)
+
+
+@pytest.mark.parametrize("content", ["[]", '{"format": 1}', "3"])
+def test_a_json_of_something_else_is_refused(folder, content):
+    (folder / "mavl.json").write_text(content)
+    with pytest.raises(CheckpointError, match=r"mavl\.json: (format '(list|int)'|model, text, findings missing)"):
+        checkpoint.load(folder)
+
+
+def test_weights_that_do_not_fit_the_description_are_refused(folder):
+    about = json.loads((folder / "mavl.json").read_text())
+    (folder / "mavl.json").write_text(json.dumps(about | {"model": ARGUMENTS | {"layers": 2}}))
+    with pytest.raises(
+        ReleasedFileError, match=r"model\.safetensors: does not fit the model: missing decoder\.layers\.1\."
+    ):
+        checkpoint.load(folder)
+
+
+def test_a_source_that_is_nowhere_is_named(monkeypatch, tmp_path):
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    for source in ("nobody/has-this-model", str(tmp_path / "none")):
+        with pytest.raises(CheckpointError, match=f"{source}: no such file or folder, and not to be had from the hub"):
+            checkpoint.load(source)
+
+
+def test_a_file_of_weights_alone_points_to_its_folder(folder):
+    with pytest.raises(CheckpointError, match=r"model\.safetensors: give the folder that holds it"):
+        checkpoint.load(folder / "model.safetensors")
+
+
+def test_the_folder_of_a_run_points_to_its_best_model(folder):
+    with pytest.raises(CheckpointError, match=r"run: the folder of a run, not of a model; its best one is .*run/best"):
+        checkpoint.load(folder.parent)
+
+
+def test_the_vocabulary_of_a_folder_is_that_of_its_bank(tmp_path):
+    bank = replace(draw_bank(), findings=("covid19", "normal", "clear"))
+    loaded = checkpoint.load(save(tmp_path, build(), bank))
+    assert loaded.findings == loaded.bank.findings == ("covid19", "normal", "clear")

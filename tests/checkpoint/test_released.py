@@ -1,0 +1,221 @@
+"""Released checkpoints: every parameter lands where it belongs, and what does not fit is refused by name."""
+
+import json
+import pickle
+import zlib
+from pathlib import Path
+
+import pytest
+import torch
+
+from mavl import checkpoint
+from mavl.checkpoint.released import ReleasedFileError, convert, convert_names, read_checkpoint
+from mavl.model.mavl import MAVL
+from mavl.vocab import ASPECTS, FINDINGS
+from tests.support.released_files import build, released
+
+NAMES = {  # released: this project's
+    "temp": "log_scale",
+    "disease_embedding_layer.bias": "query_projection.bias",
+    "backbone.0.weight": "backbone.conv1.weight",
+    "backbone.1.running_var": "backbone.bn1.running_var",
+    "backbone.4.0.downsample.0.weight": "backbone.layer1.0.downsample.0.weight",
+    "backbone.5.1.bn2.bias": "backbone.layer2.1.bn2.bias",
+    "module.backbone.6.0.conv1.weight": "backbone.layer3.0.conv1.weight",
+    "pool.q_proj.weight": "pool.q_proj.weight",
+    "res_l1.0.weight": "grid_projection.0.weight",
+    "res_l1.1.weight": "grid_projection.1.weight",
+    "res_l2.bias": "grid_projection.2.bias",
+    "decoder.layers.3.self_attn.in_proj_weight": "decoder.layers.3.self_attn.in_proj_weight",
+    "decoder.layers.0.multihead_attn.out_proj.bias": "decoder.layers.0.cross_attn.out_proj.bias",
+    "decoder.layers.1.norm3.weight": "decoder.layers.1.norm3.weight",
+    "decoder.norm.weight": "decoder.norm.weight",
+    "location_emb.weight": "location_head.weight",
+    "classifier.bias": "presence_head.bias",
+    "global_l.weight": "pool.weight",
+    "backbone.class_token": "backbone.vit.class_token",
+    "backbone.conv_proj.weight": "backbone.vit.conv_proj.weight",
+    "backbone.encoder.layers.encoder_layer_0.ln_1.weight": "backbone.vit.encoder.layers.encoder_layer_0.ln_1.weight",
+    "backbone.cls_token": "backbone.vit.cls_token",
+    "backbone.reg_token": "backbone.vit.reg_token",
+    "backbone.blocks.9.norm1.bias": "backbone.vit.blocks.9.norm1.bias",
+    "backbone.norm.weight": "backbone.vit.norm.weight",
+    "res_features.4.0.bn1.weight": "backbone.layer1.0.bn1.weight",  # MedKLIP from here on
+    "res_l1.weight": "grid_projection.0.weight",
+    "cl_fc.bias": "location_head.bias",
+}
+
+
+def mark(name: str) -> float:
+    """A number of its own for every parameter name."""
+    return zlib.crc32(name.encode()) / 2**32
+
+
+def marked(file: Path) -> dict[str, torch.Tensor]:
+    """Every parameter of a golden's list, filled with its mark; stored as one number each."""
+    shapes = json.loads(file.read_text())["shapes"]
+    return {name: torch.tensor(mark(name)).expand(shape) for name, shape in shapes.items()}
+
+
+@pytest.fixture(scope="module")
+def resnet() -> tuple[MAVL, dict[str, torch.Tensor]]:
+    return build()
+
+
+def test_names_are_translated_one_for_one():
+    assert dict(zip(NAMES, convert_names(NAMES), strict=True)) == NAMES
+
+
+@pytest.mark.parametrize(
+    ("golden", "backbone", "aspects", "made"),
+    [
+        ("train", "resnet50", ASPECTS, set()),
+        ("vit", "vit_b_16", ASPECTS, {"log_scale"}),  # its list is that of a model made for testing
+        ("medklip", "resnet50", ("description",), {"grid_projection.1.weight"}),  # the ReLU
+    ],
+)
+def test_every_released_kind_loads_whole(shared, tmp_path, golden, backbone, aspects, made):
+    state = marked(shared(f"goldens/{golden}.json"))
+    pretrained = checkpoint.load(released(state, tmp_path / "checkpoint_full_46.pth", text_encoder="some/bert"))
+    arguments = pretrained.about["model"]
+    assert (arguments["backbone"], tuple(arguments["aspects"]), arguments["layers"]) == (backbone, aspects, 4)
+    assert (arguments["width"], arguments["text_width"], arguments["feedforward"]) == (256, 768, 1024)
+    loaded = pretrained.model.state_dict()
+    names = dict(zip(state, convert_names(state), strict=True))
+    assert set(loaded) == set(names.values()) | made
+    wrong = [n for n in state if n[-7:] != "tracked" and not torch.equal(loaded[names[n]].unique(), state[n].unique())]
+    assert wrong == []
+    assert golden != "medklip" or loaded["grid_projection.1.weight"].item() == 0
+    assert (pretrained.bank, pretrained.findings, pretrained.text["encoder"]) == (None, FINDINGS, "some/bert")
+    assert (pretrained.text["sep"], pretrained.text["max_length"]) == (False, 128)
+    assert not pretrained.model.training
+
+
+@pytest.mark.parametrize("backbone", ["resnet18", "timm:test_vit", "timm:test_vit@3", "timm:test_vit2@1"])
+def test_a_converted_model_computes_what_it_did(tmp_path, backbone):
+    model, state = build(backbone)
+    block = backbone.partition("@")[2]
+    name = backbone.partition("@")[0].replace("timm:", "timm-")
+    config = {"base_model": name} | ({"layers": [f"blocks.{block}"]} if block else {})
+    path = released(state, tmp_path / "model.pth", **config)
+    loaded = checkpoint.load(path)
+    assert loaded.about["model"]["backbone"] == backbone
+    images, text = torch.randn(1, 3, 64, 64), torch.randn(3, 9, 12)
+    with torch.no_grad():
+        expected, actual = model(images, text), loaded.model(images, text)
+    assert torch.equal(actual.presence_logits, expected.presence_logits)
+    assert torch.equal(actual.cosine, expected.cosine)
+
+
+def test_the_config_says_what_shapes_cannot(tmp_path, resnet):
+    arguments, _ = convert(resnet[1], {"H": 8, "dropout": 0.25, "N": 2}, "file")
+    assert (arguments["heads"], arguments["feature_dropout"], arguments["layers"]) == (8, 0.25, 2)
+    with pytest.raises(ReleasedFileError, match=r"missing decoder\.layers\.2\.norm1\.weight.* \(18\)"):
+        convert(resnet[1], {"N": 3}, "file")
+
+
+def test_a_file_made_for_testing_may_lack_the_temperature(resnet):
+    state = {name: value for name, value in resnet[1].items() if name != "temp"}
+    _, converted = convert(state, {}, "file")
+    torch.testing.assert_close(converted["log_scale"], torch.full((9,), 2.65926))
+
+
+def test_a_vit_may_carry_the_classifier_of_its_library():
+    _, state = build("timm:test_vit")
+    extra = {"backbone.head.weight": torch.zeros(1000, 64), "backbone.heads.head.bias": torch.zeros(1000)}
+    _, converted = convert(state | extra, {"base_model": "timm-test_vit"}, "file")
+    assert not [name for name in converted if "head." in name and name.startswith("backbone")]
+
+
+def test_a_timm_vit_without_its_name_is_refused():
+    with pytest.raises(ReleasedFileError, match="file: a timm ViT, but no config with its base_model"):
+        convert(build("timm:test_vit")[1], {}, "file")
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "classifier.weight",
+        "res_l2.bias",
+        "backbone.1.running_mean",
+        "pool.c_proj.bias",
+        "disease_embedding_layer.weight",
+    ],
+)
+def test_what_is_missing_or_misshapen_is_named(resnet, name):
+    state = dict(resnet[1])
+    ours = convert_names([name])[0].replace(".", r"\.")
+    value = state.pop(name)
+    with pytest.raises(ReleasedFileError, match=f"file: .*missing {ours}"):
+        convert(state, {}, "file")
+    with pytest.raises(ReleasedFileError, match=ours):
+        convert(state | {name: torch.zeros((*value.shape, 2))}, {}, "file")
+
+
+def test_what_is_unexpected_is_named(resnet):
+    with pytest.raises(ReleasedFileError, match=r"does not fit the model: unexpected extra\.weight \(1\)$"):
+        convert(resnet[1] | {"extra.weight": torch.zeros(1)}, {}, "file")
+
+
+def test_another_number_of_aspects_is_refused(resnet):
+    state = resnet[1] | {"classifier.weight": torch.zeros(2, 16 * 8)}
+    with pytest.raises(ReleasedFileError, match="classifier of 8 aspects a finding; known are 1 and 9"):
+        convert(state, {}, "file")
+
+
+def test_a_model_without_decoder_layers_is_refused(resnet):
+    state = {name: value for name, value in resnet[1].items() if "layers" not in name}
+    with pytest.raises(ReleasedFileError, match=r"missing decoder\.layers\.0\."):
+        convert(state, {}, "file")
+
+
+class Code:
+    """Unpickled, it makes a file."""
+
+    def __init__(self, marker: Path):
+        self.marker = marker
+
+    def __reduce__(self):
+        return Path.touch, (self.marker,)
+
+
+@pytest.mark.parametrize("write", [torch.save, lambda content, path: path.write_bytes(pickle.dumps(content, 2))])
+def test_code_in_a_pickle_is_not_run(tmp_path, write):
+    marker, path = tmp_path / "marker", tmp_path / "stranger.pth"
+    write({"model": {"temp": torch.ones(9)}, "config": Code(marker)}, path)
+    with pytest.raises(ReleasedFileError, match=r"stranger\.pth: not a checkpoint that can be read safely"):
+        checkpoint.load(path)
+    assert not marker.exists()
+    torch.load(path, weights_only=False) if write is torch.save else pickle.loads(path.read_bytes())
+    assert marker.exists()  # it was a live one
+
+
+@pytest.mark.parametrize("content", [b"", b"a text file\n", b"PK\x03\x04cut off", b"\x80\x02."])
+def test_a_file_that_is_no_checkpoint_is_named(tmp_path, content):
+    path = tmp_path / "file.pth"
+    path.write_bytes(content)
+    with pytest.raises(ReleasedFileError, match=r"file\.pth: not a checkpoint that can be read safely"):
+        checkpoint.load(path)
+
+
+@pytest.mark.parametrize(
+    ("content", "complaint"),
+    [
+        ([torch.ones(2)], "holds a list, not a checkpoint's dictionary"),
+        (torch.ones(2), "holds a Tensor, not a checkpoint's dictionary"),
+        ({}, "no parameters under 'model'; it holds nothing"),
+        ({"epoch": 3, "model": {}}, "no parameters under 'model'; it holds epoch, model"),
+        ({"model": {"epoch": 3}}, "no parameters under 'model'"),
+        ({"model": {"weight": torch.ones(2)}}, "not a released MAVL or MedKLIP checkpoint: missing query_projection"),
+    ],
+)
+def test_a_checkpoint_of_something_else_is_named(tmp_path, content, complaint):
+    torch.save(content, tmp_path / "file.pth")
+    with pytest.raises(ReleasedFileError, match=rf"file\.pth: {complaint}"):
+        checkpoint.load(tmp_path / "file.pth")
+
+
+def test_a_bare_state_dict_is_read_too(tmp_path, resnet):
+    torch.save(resnet[1], tmp_path / "state.pth")
+    state, config = read_checkpoint(tmp_path / "state.pth")
+    assert (set(state), config) == (set(resnet[1]), {})

@@ -1,0 +1,207 @@
+"""What an inspection of books finds, what may be justified, and this project's own books passing it."""
+
+import csv
+import json
+import runpy
+import sys
+from pathlib import Path
+
+import pytest
+
+from mavl.concepts.inspection import Alike, Justified, inspect, read_entries, read_justified
+from mavl.concepts.inspection_report import write
+from mavl.config.loader import ConfigError
+from mavl.text.books import BookError
+from mavl.vocab import ASPECTS
+
+ROOT = Path(__file__).resolve().parents[2]
+BOOKS = ROOT / "concept_gen" / "books"
+NUMBERS = "one two three four five six seven eight nine".split()
+
+
+def description(finding: str) -> str:
+    return " ".join(f"{finding}{number}" for number in NUMBERS) + f" {finding}."
+
+
+def aspects(finding: str, **changed: str) -> list[str]:
+    """Lines that share no word with those of another finding or aspect."""
+    return [f"{aspect}: " + changed.get(aspect, f"{finding}{aspect}1 {finding}{aspect}2") for aspect in ASPECTS[1:]]
+
+
+def entry(finding: str, **changed: str) -> dict:
+    return {"description": changed.pop("description", description(finding)), "aspects": aspects(finding, **changed)}
+
+
+def write_book(folder: Path, **findings: dict) -> Path:
+    path = folder / "book.json"
+    path.write_text(json.dumps({"findings": findings}))
+    return path
+
+
+def problems(path: Path, justified: Justified | None = None) -> list[tuple]:
+    found = inspect(read_entries([path]), justified or Justified()).problems
+    return [(problem.kind, problem.where) for problem in found]
+
+
+def test_this_projects_books_have_no_problem_that_is_not_justified():
+    entries = read_entries([BOOKS / "descriptions.json", BOOKS / "aspects.json"])
+    inspection = inspect(entries, read_justified([BOOKS / "justified.yaml"]))
+    assert inspection.problems == []
+    assert inspection.unused == []
+    alike = [problem.where for problem in inspection.justified if problem.kind == "near findings"]
+    assert sorted(alike) == [
+        ("pacemaker", "dual chamber device"),
+        ("single chamber device", "dual chamber device"),
+        ("tail_abnorm_obs", "pulmonary fibrosis"),
+    ]
+    assert [p.text for p in inspection.justified if p.kind != "near findings"] == ["fluid: no fluid"]
+
+
+def test_a_good_book_has_none_in_any_layout(tmp_path):
+    whole = write_book(tmp_path, mass=entry("mass"), cyst=entry("cyst"))
+    (tmp_path / "descriptions.json").write_text(json.dumps({name: description(name) for name in ("mass", "cyst")}))
+    (tmp_path / "aspects.json").write_text(json.dumps({name: aspects(name) for name in ("mass", "cyst")}))
+    pair = read_entries([tmp_path / "descriptions.json", tmp_path / "aspects.json"])
+    assert pair.lines == read_entries([whole]).lines
+    assert pair.lines["cyst"]["border"] == "border: cystborder1 cystborder2"
+    assert problems(whole) == []
+
+
+def test_what_is_missing_twice_or_no_aspect(tmp_path):
+    lines = aspects("cyst")
+    lines[-1] = lines[0]
+    lines[2] = "size: small"
+    book = write_book(tmp_path, mass=entry("mass") | {"description": None}, cyst=entry("cyst") | {"aspects": lines})
+    found = inspect(read_entries([book]), Justified()).problems
+    assert [(p.kind, p.where, p.text.removeprefix(f"{book}: ")) for p in found] == [
+        ("aspect", ("cyst",), "'size', which is no aspect, in 'size: small'"),
+        ("aspect", ("cyst",), "'border', twice, in 'border: cystborder1 cystborder2'"),
+        ("missing", ("mass",), "no description"),
+        ("missing", ("cyst",), "no location, texture"),
+    ]
+
+
+def test_lines_too_long_and_too_short(tmp_path):
+    long = " ".join(f"word{i}" for i in range(26))
+    book = write_book(
+        tmp_path, mass=entry("mass", border=long, shape="round"), cyst=entry("cyst", description="Short.")
+    )
+    found = inspect(read_entries([book]), Justified()).problems
+    assert [(p.where, p.text.partition(":")[0]) for p in found] == [
+        (("mass/border",), "26 words, not 2 to 25"),
+        (("mass/shape",), "1 word, not 2 to 25"),
+        (("cyst/description",), "1 word, not 10 to 50"),
+    ]
+
+
+def test_the_same_line_up_to_case_and_punctuation(tmp_path):
+    book = write_book(
+        tmp_path, mass=entry("mass", shape="Round, smooth", fluid="no fluid"), cyst=entry("cyst", shape="round smooth.")
+    )
+    assert problems(book) == [("same line", ("mass/shape", "cyst/shape"))]
+    assert problems(book, Justified(lines={"shape: Round, smooth": "both are"})) == []
+
+
+def test_no_fluid_may_be_said_of_many(tmp_path):
+    names = ("mass", "cyst", "scar")
+    assert problems(write_book(tmp_path, **{name: entry(name, fluid="no fluid") for name in names})) == []
+
+
+def test_near_lines_of_one_aspect_or_of_one_finding_alone(tmp_path):
+    """Three words of four, then two of four: with words of equal rarity the cosines are 0.75 and 0.5."""
+    book = write_book(
+        tmp_path,
+        mass=entry("mass", border="red green blue white", other="up down left right"),
+        cyst=entry("cyst", border="red green blue black", shape="up down left back"),
+        scar=entry("scar", border="one two three four", texture="one two three five", shape="north south east west"),
+        node=entry("node", shape="north south top bottom"),
+    )
+    assert problems(book) == [
+        ("near lines", ("mass/border", "cyst/border")),
+        ("near lines", ("scar/border", "scar/texture")),
+    ]
+    alike = Alike(pair=("cyst/border", "mass/border"), reason="so they are")
+    assert problems(book, Justified(pairs=(alike,))) == [("near lines", ("scar/border", "scar/texture"))]
+
+
+def test_findings_that_share_their_words_are_too_near(tmp_path):
+    """All words but the description's, each under another aspect, so that no line is near to one of its own aspect."""
+    words = [line.partition(": ")[2] for line in aspects("mass")]
+    moved = dict(zip(ASPECTS[1:], [*words[1:], words[0]], strict=True))
+    book = write_book(tmp_path, mass=entry("mass"), cyst=entry("cyst", **moved), scar=entry("scar"))
+    found = inspect(read_entries([book]), Justified()).problems
+    near = [problem for problem in found if problem.kind == "near findings"]
+    assert [problem.where for problem in near] == [("mass", "cyst")]
+    assert "by words; 0.40 is too near" in near[0].text
+    assert not any(problem.kind == "near lines" for problem in found)
+
+
+def test_a_name_that_stands_twice(tmp_path):
+    path = tmp_path / "book.json"
+    path.write_text(f'{{"mass": "{description("mass")}", "mass": "{description("lump")}"}}')
+    assert ("named twice", ("mass",)) in problems(path)
+
+
+def test_exceptions_that_nothing_needs_are_named(tmp_path):
+    book = write_book(tmp_path, mass=entry("mass"), cyst=entry("cyst"))
+    justified = Justified(lines={"shape: round": "all are"}, pairs=(Alike(pair=("mass", "cyst"), reason="kin"),))
+    assert inspect(read_entries([book]), justified).unused == ["shape: round", "mass and cyst"]
+
+
+def test_files_that_are_no_books(tmp_path):
+    with pytest.raises(BookError, match=r"missing\.json: No such file"):
+        read_entries([tmp_path / "missing.json"])
+    path = tmp_path / "book.json"
+    for content, complaint in (("{", "not JSON"), ("[]", "this is a list")):
+        path.write_text(content)
+        with pytest.raises(BookError, match=complaint):
+            read_entries([path])
+    path.write_text('{"mass": 3}')
+    assert problems(path) == [("entry", ("mass",)), ("missing", ("mass",))]
+    path.write_text('{"findings": {"mass": {}}}')
+    assert problems(path) == [("missing", ("mass",))]
+
+
+def test_an_exception_needs_a_reason(tmp_path):
+    path = tmp_path / "justified.yaml"
+    path.write_text("pairs:\n  - {pair: [mass, cyst], reason: ''}\n")
+    with pytest.raises(ConfigError, match="reason"):
+        read_justified([path])
+
+
+def test_the_folder_has_page_maps_neighbours_and_problems(tmp_path):
+    twin = entry("mass") | {"description": description("lump")}
+    book = write_book(tmp_path, mass=entry("mass"), cyst=entry("cyst"), twin=twin)
+    out = tmp_path / "out"
+    page = write(inspect(read_entries([book]), Justified()), out).read_text()
+    assert "<b>twin</b>" in page
+    assert "data:image/png" in page
+    neighbours = list(csv.DictReader((out / "neighbours.csv").open()))
+    assert {row["neighbour"] for row in neighbours if row["finding"] == "twin" and row["rank"] == "1"} == {"mass"}
+    rows = list(csv.DictReader((out / "problems.csv").open()))
+    assert [row["where"] for row in rows if row["kind"] == "near findings"] == ["mass; twin"]
+    assert sorted(path.name for path in out.iterdir()) == [
+        "neighbours.csv",
+        "problems.csv",
+        "report.html",
+        "similarity_words.png",
+    ]
+    write(inspect(read_entries([write_book(tmp_path, mass=entry("mass"))]), Justified()), out)
+    assert [path.name for path in out.iterdir()] == ["report.html"]
+
+
+@pytest.mark.parametrize(("second", "code"), [("cyst", 0), ("mass", 1), (None, 2)])
+def test_the_scripts_exit_code(tmp_path, monkeypatch, capsys, second, code):
+    book = write_book(tmp_path, mass=entry("mass"), other=entry(second or "cyst"))
+    if second is None:
+        book.write_text("no JSON")
+    monkeypatch.setattr(sys, "argv", ["inspect_book.py", str(book), "--out", str(tmp_path / "out")])
+    with pytest.raises(SystemExit) as ended:
+        runpy.run_path(str(ROOT / "concept_gen" / "inspect_book.py"), run_name="__main__")
+    assert ended.value.code == code
+    said = capsys.readouterr()
+    if code == 2:
+        assert said.err.startswith(f"error: {book}: not JSON")
+        assert said.err.count("\n") == 1
+    else:
+        assert f"{10 if code else 0} to mend, 0 justified" in said.out

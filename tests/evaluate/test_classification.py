@@ -1,0 +1,433 @@
+"""Zero-shot evaluation of a benchmark: the right finding's score for the right image, thresholds, open vocabulary."""
+
+import itertools
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+import yaml
+from accelerate.state import AcceleratorState, GradientState
+
+from mavl import checkpoint
+from mavl.config.settings import ZeroShotSettings
+from mavl.data import phantom
+from mavl.data.images.read import read_image
+from mavl.data.images.transforms import eval_transform
+from mavl.data.pretraining import BadImagesError
+from mavl.evaluate.classification import EvaluationError, Result, look, run, text_bank
+from mavl.evaluate.subject import open_split, prepare
+from mavl.model.mavl import MAVL, MAVLOutput
+from mavl.model.scores import HeadError
+from mavl.report import tables as report
+from mavl.text.books import BookError, read_books
+from mavl.text.embeddings import Bank, build_bank
+from mavl.text.encoder import TextEncoder, draw_bert
+from mavl.vocab import ASPECTS, DESCRIPTION
+from tests.support.pages import check_self_contained
+
+TRAINED = ("clear", "effusion", "cardiomegaly", "normal")
+NAMES = (*TRAINED, "pneumothorax", "tube")
+LONG = "effusion"  # its description is cut at 64 tokens, and at 128
+ARGUMENTS = {"backbone": "resnet18", "image_size": 64, "width": 16, "layers": 1, "heads": 2, "feedforward": 16}
+ONE_ASPECT = {"aspects": [DESCRIPTION], "contrastive": False}
+TEST, VALID = 12, 10
+
+
+@pytest.fixture(autouse=True)
+def _quick(monkeypatch):
+    """Without the plots, which have tests of their own; and each test with an accelerator of its own."""
+    monkeypatch.setattr(report, "plot_curves", lambda *arguments: None)
+    yield
+    AcceleratorState._reset_state(reset_partial_state=True)
+    GradientState._reset_state()
+
+
+@pytest.fixture(scope="module")
+def books(tmp_path_factory) -> dict[str, tuple[str]]:
+    folder = tmp_path_factory.mktemp("books")
+    descriptions = {name: f"{name} is seen as {name}" for name in NAMES}
+    descriptions[LONG] += "".join(f" word{i}" for i in range(200))
+    aspects = {name: [f"{aspect}: the {aspect} of {name}" for aspect in ASPECTS[1:]] for name in NAMES}
+    for name, content in (("descriptions", descriptions), ("aspects", aspects)):
+        (folder / f"{name}.json").write_text(json.dumps(content))
+    return {name: (str(folder / f"{name}.json"),) for name in ("descriptions", "aspects")}
+
+
+@pytest.fixture(scope="module")
+def encoder(books, tmp_path_factory) -> TextEncoder:
+    sentences = [text for aspects in read_books(**books).sentences.values() for text in aspects.values()]
+    return TextEncoder(str(draw_bert(tmp_path_factory.mktemp("bert"), sentences, seed=0, width=32, layers=1)))
+
+
+@pytest.fixture(scope="module")
+def benchmark(tmp_path_factory) -> Path:
+    """Phantoms on disk, asked for in another order than trained on, and for a finding never trained on."""
+    folder = tmp_path_factory.mktemp("benchmark")
+    for split, seed, number in (("test", 11, TEST), ("valid", 12, VALID)):
+        phantom.write_dataset(folder, split, seed, range(number), size=64)
+    return write_benchmark(folder)
+
+
+def write_benchmark(
+    folder: Path, findings=("effusion", "pneumothorax", "cardiomegaly"), splits=("test", "valid")
+) -> Path:
+    """Findings of a folder's CSV files, with a first test and validation image that have each and last ones without."""
+    for split in splits:
+        table = pd.read_csv(folder / f"{split}.csv")
+        table.loc[0, list(findings)], table.loc[len(table) - 1, list(findings)] = 1, 0
+        table.to_csv(folder / f"{split}.csv", index=False)
+    description = {
+        "name": "phantoms",
+        "title": "Phantoms",
+        "root": str(folder),
+        "findings": list(findings),
+        "splits": {split: f"{split}.csv" for split in splits},
+        "images": {"column": "image", "path": "images/{}.png"},
+        "labels": {"kind": "columns"},
+    }
+    path = folder / "benchmark.yaml"
+    path.write_text(yaml.safe_dump(description))
+    return path
+
+
+def build(folder: Path, books: dict, encoder: TextEncoder, images: torch.Tensor, findings=TRAINED, **changed) -> Path:
+    """A model folder: drawn weights, wide enough to tell one image from the next, BatchNorm at home in the images."""
+    torch.manual_seed(0)
+    arguments = ARGUMENTS | changed | {"text_width": 32}
+    model = MAVL(**arguments)
+    bank = build_bank(read_books(**books), findings, encoder, model.aspects)
+    with torch.no_grad():
+        model(images, bank.vectors)
+        for name, parameter in model.named_parameters():
+            if parameter.ndim == 2 and not name.startswith("backbone."):
+                parameter.normal_(std=0.2)
+            elif parameter.ndim > 2 and not name.startswith("backbone."):
+                parameter *= 6
+        model.presence_head.weight *= 0.8  # probabilities away from 0 and 1
+    checkpoint.save(folder, model, arguments, bank, {"encoder": encoder.name, **encoder.tokenisation}, {}, {})
+    return folder
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory, benchmark, books, encoder) -> Path:
+    return build(tmp_path_factory.mktemp("model"), books, encoder, images_of(benchmark))
+
+
+@pytest.fixture
+def evaluate(tmp_path, benchmark, books, model):
+    """evaluate(head="contrastive", …) -> Result of a run with these settings."""
+
+    folders = (str(tmp_path / f"results_{number}") for number in itertools.count())
+
+    def run_with(**changed) -> Result:
+        settings = {"benchmark": str(benchmark), "model_path": str(model), "output_dir": next(folders)}
+        settings |= {"batch_size": 5, "workers": 0, "bank_cache": None, "resamples": 0, "html": False, **books}
+        return run(ZeroShotSettings(**settings | changed))
+
+    return run_with
+
+
+@pytest.fixture
+def own(benchmark, tmp_path) -> Path:
+    """A copy of the benchmark's folder to change."""
+    return shutil.copytree(benchmark.parent, tmp_path / "own")
+
+
+def images_of(benchmark: Path, split: str = "test") -> torch.Tensor:
+    """[n, 3, 64, 64], in the order of the table."""
+    names = pd.read_csv(benchmark.parent / f"{split}.csv")["image"]
+    paths = [benchmark.parent / "images" / f"{name}.png" for name in names]
+    return torch.stack([eval_transform(64)(read_image(path)) for path in paths])
+
+
+def direct(model: Path, bank: Bank, images: torch.Tensor) -> MAVLOutput:
+    with torch.no_grad():
+        return checkpoint.load(model).model(images, bank.vectors)
+
+
+def extended(books, encoder, names: tuple[str, ...], **changed) -> Bank:
+    return build_bank(read_books(**books), names, encoder, **changed)
+
+
+def scores(result: Result) -> np.ndarray:
+    """[n, C], in the order of the findings asked."""
+    table = pd.read_csv(result.folder / "scores.csv")
+    return table[[f"{found.name}_score" for found in result.evaluation.classes]].to_numpy()
+
+
+def best_threshold(labels: np.ndarray, scores: np.ndarray) -> float:
+    """By trying each score: the lowest of those with the largest F1."""
+    f1 = {t: 2 * (labels & (scores >= t)).sum() / (labels.sum() + (scores >= t).sum()) for t in sorted(scores)}
+    return max(f1, key=f1.get)
+
+
+class TestScores:
+    def test_they_are_those_of_a_forward_pass(self, evaluate, model, benchmark, books, encoder):
+        names = (*TRAINED, "pneumothorax")
+        output = direct(model, extended(books, encoder, names), images_of(benchmark))
+        columns = [names.index(name) for name in ("effusion", "pneumothorax", "cardiomegaly")]
+        expected = output.presence_logits.softmax(dim=-1)[:, columns, 1]
+        result = evaluate()
+        assert expected.std(dim=0).min() > 0.005
+        np.testing.assert_allclose(scores(result), expected, rtol=0, atol=1e-5)
+        assert [found.name for found in result.evaluation.classes] == ["effusion", "pneumothorax", "cardiomegaly"]
+        table = pd.read_csv(result.folder / "scores.csv")
+        asked = pd.read_csv(benchmark.parent / "test.csv")
+        assert table["path"].tolist() == [str(benchmark.parent / f"images/{name}.png") for name in asked["image"]]
+        for name in ("effusion", "pneumothorax", "cardiomegaly"):
+            assert table[f"{name}_label"].tolist() == asked[name].tolist()
+
+    def test_contrastive_ones_too_also_without_healthy_findings_in_training(
+        self, evaluate, benchmark, books, encoder, tmp_path
+    ):
+        model = build(tmp_path / "ill", books, encoder, images_of(benchmark), findings=("cardiomegaly", "effusion"))
+        names = ("cardiomegaly", "effusion", "pneumothorax", "normal", "clear")
+        cosine = direct(model, extended(books, encoder, names), images_of(benchmark)).cosine
+        pairs = [
+            torch.stack([cosine[:, aspect, healthy], cosine[:, aspect, column]]).softmax(dim=0)[1]
+            for column in (1, 2, 0)
+            for aspect in range(9)
+            for healthy in (3, 4)
+        ]
+        expected = torch.stack(pairs).view(3, 18, TEST).mean(dim=1).T
+        result = evaluate(head="contrastive", model_path=str(model))
+        np.testing.assert_allclose(scores(result), expected, rtol=0, atol=1e-5)
+        assert result.about["findings_in_bank"] == 5
+        assert result.folder.name == "phantoms_contrastive_sound"
+
+    def test_batch_size_and_order_of_rows_do_not_matter(self, evaluate, own):
+        expected = scores(evaluate())
+        np.testing.assert_allclose(scores(evaluate(batch_size=1)), expected, rtol=0, atol=5e-6)
+        table = pd.read_csv(own / "test.csv")
+        order = np.random.default_rng(0).permutation(TEST)
+        table.iloc[order].to_csv(own / "test.csv", index=False)
+        shuffled = evaluate(root=str(own), batch_size=7)
+        np.testing.assert_allclose(scores(shuffled), expected[order], rtol=0, atol=5e-6)
+
+    def test_chosen_findings_have_the_scores_they_have_among_all(self, evaluate):
+        every, chosen = evaluate(), evaluate(findings=("cardiomegaly", "effusion"))
+        assert [found.name for found in chosen.evaluation.classes] == ["cardiomegaly", "effusion"]
+        np.testing.assert_allclose(scores(chosen), scores(every)[:, [2, 0]], rtol=1e-6)
+        assert chosen.evaluation.classes[1].auroc.value == every.evaluation.classes[0].auroc.value
+
+    def test_a_model_of_one_aspect(self, evaluate, benchmark, books, encoder, tmp_path):
+        model = build(tmp_path / "medklip", books, encoder, images_of(benchmark), **ONE_ASPECT)
+        names = (*TRAINED, "pneumothorax")
+        output = direct(model, extended(books, encoder, names, aspects=[DESCRIPTION]), images_of(benchmark))
+        expected = output.presence_logits.softmax(dim=-1)[:, [1, 4, 2], 1]
+        result = evaluate(model_path=str(model), aspects=("not/needed.json",))
+        np.testing.assert_allclose(scores(result), expected, rtol=0, atol=1e-5)
+        with pytest.raises(HeadError, match=r"no contrastive head .* use head: supervised"):
+            evaluate(model_path=str(model), head="contrastive")
+
+
+class TestThresholds:
+    def test_sound_ones_come_from_the_validation_split(self, evaluate, benchmark):
+        result = evaluate()
+        valid = evaluate(split="valid")
+        labels = pd.read_csv(benchmark.parent / "valid.csv")
+        truth = pd.read_csv(benchmark.parent / "test.csv")
+        for column, found in enumerate(result.evaluation.classes):
+            expected = best_threshold(labels[found.name].to_numpy(), scores(valid)[:, column])
+            assert found.threshold == pytest.approx(expected, rel=1e-6)
+            assert found.threshold_source == "validation"
+            predicted = scores(result)[:, column] >= found.threshold
+            assert found.accuracy.value == pytest.approx((predicted == truth[found.name]).mean())
+        assert result.about["thresholds"] == "best F1 on the 10 images of the validation split"
+        assert (result.about["protocol"], result.evaluation.strict) == ("sound", False)
+
+    def test_released_ones_come_from_the_test_images_and_are_strict(self, evaluate, benchmark):
+        result = evaluate(protocol="released")
+        truth = pd.read_csv(benchmark.parent / "test.csv")
+        for column, found in enumerate(result.evaluation.classes):
+            labels, of_class = truth[found.name].to_numpy(), scores(result)[:, column]
+            assert found.threshold == pytest.approx(best_threshold(labels, of_class), rel=1e-6)
+            above = of_class > found.threshold * (1 + 1e-6)  # the file rounds
+            assert found.accuracy.value == pytest.approx((above == labels).mean())
+            assert found.threshold_source == "test"
+        assert result.evaluation.strict
+        assert result.about["thresholds"].startswith("best F1 on the test images themselves")
+
+    @pytest.mark.parametrize("why", ["no such split", "no such file", "the split itself"])
+    def test_none_has_its_reason(self, evaluate, own, why):
+        if why == "no such split":
+            result = evaluate(benchmark=str(write_benchmark(own, splits=("test",))))
+            reason = "none: the benchmark has no validation split"
+        elif why == "no such file":
+            (own / "valid.csv").unlink()
+            result = evaluate(root=str(own))
+            reason = f"none: {own / 'valid.csv'}, the valid split of benchmark 'phantoms', is missing"
+        else:
+            result = evaluate(split="valid")
+            reason = "none: the validation split itself is evaluated"
+            assert result.folder.name == "phantoms_supervised_sound_valid"  # beside the result on the test split
+        assert result.about["thresholds"].startswith(reason)
+        assert all(np.isnan(found.threshold) for found in result.evaluation.classes)
+        assert np.isnan(result.evaluation.means["accuracy"].value)
+        assert result.evaluation.means["auroc"].value > 0
+        assert json.loads((result.folder / "results.json").read_text())["about"] == result.about
+
+    def test_unknown_labels_do_not_count_and_a_class_of_one_label_has_none(self, evaluate, own):
+        """Between the two images with effusion lie five of which nothing is known."""
+        of_valid = scores(evaluate(root=str(own), split="valid"))[:, 0]
+        table = pd.read_csv(own / "valid.csv")
+        by_score = np.argsort(-of_valid)
+        table.loc[by_score, "effusion"] = [1, -1, -1, -1, -1, -1, 1, 0, 0, 0]
+        table["pneumothorax"] = 0
+        table.to_csv(own / "valid.csv", index=False)
+        evaluation = evaluate(root=str(own)).evaluation
+        assert evaluation.classes[0].threshold == pytest.approx(of_valid[by_score[6]], rel=1e-6)
+        assert evaluation.without_threshold == ["pneumothorax"]
+
+
+class TestVocabulary:
+    def test_new_findings_come_behind_the_trained_rows_which_stay_as_they_are(self, books, encoder, model):
+        pretrained = checkpoint.load(model)
+        settings = ZeroShotSettings(benchmark="", bank_cache=None, **books)
+        bank = text_bank(settings, pretrained, ["tube", "effusion", "pneumothorax"])
+        assert bank.findings == (*TRAINED, "tube", "pneumothorax")
+        assert torch.equal(bank.vectors[: len(TRAINED)], pretrained.bank.vectors)
+        sentence = encoder.encode(["texture: the texture of tube"])[0]
+        torch.testing.assert_close(bank.vectors[len(TRAINED), ASPECTS.index("texture")], sentence)
+
+    def test_without_new_findings_no_book_is_read(self, model):
+        pretrained = checkpoint.load(model)
+        settings = ZeroShotSettings(benchmark="", head="contrastive", descriptions=("nowhere.json",))
+        assert text_bank(settings, pretrained, ["effusion"]) is pretrained.bank
+
+    def test_a_finding_in_no_book_is_named(self, evaluate, own, books):
+        table = pd.read_csv(own / "test.csv")
+        table["pneumotorax"] = table["pneumothorax"]
+        table.to_csv(own / "test.csv", index=False)
+        benchmark = write_benchmark(own, findings=("effusion", "pneumotorax"), splits=("test",))
+        with pytest.raises(BookError, match=r"unknown finding 'pneumotorax'; did you mean 'pneumothorax'") as caught:
+            evaluate(benchmark=str(benchmark))
+        assert "descriptions.json" in str(caught.value)
+
+    def test_the_released_protocol_encodes_all_anew_at_64_tokens(self, evaluate, books, encoder, model, benchmark):
+        result = evaluate(protocol="released")
+        assert result.about["bank"]["tokenisation"]["max_length"] == 64
+        names = (*TRAINED, "pneumothorax")
+        cut = TextEncoder(encoder.name, max_length=64)
+        bank = extended(books, cut, names)
+        changed = (bank.vectors - extended(books, encoder, names).vectors).abs().amax(dim=(1, 2)) > 1e-3
+        assert [name for name, differs in zip(names, changed, strict=True) if differs] == [LONG]
+        expected = direct(model, bank, images_of(benchmark)).presence_logits.softmax(dim=-1)[:, [1, 4, 2], 1]
+        np.testing.assert_allclose(scores(result), expected, rtol=0, atol=1e-5)
+        assert np.abs(scores(evaluate()) - expected.numpy()).max() > 1e-4
+
+    @pytest.mark.parametrize(("protocol", "asked", "used"), [("sound", None, 128), ("sound", 7, 7), ("released", 9, 9)])
+    def test_which_length_texts_are_cut_at(self, books, model, protocol, asked, used):
+        settings = ZeroShotSettings(benchmark="", bank_cache=None, protocol=protocol, max_length=asked, **books)
+        bank = text_bank(settings, checkpoint.load(model), ["tube"])
+        assert bank.about["tokenisation"]["max_length"] == used
+        assert bank.findings == (*TRAINED, "tube")
+
+    def test_another_text_encoder_cannot_extend_the_models_bank(self, books, model, tmp_path):
+        other = draw_bert(tmp_path / "bert", ["tube"], seed=5, width=32, layers=1)
+        settings = ZeroShotSettings(benchmark="", bank_cache=None, text_encoder=str(other), **books)
+        with pytest.raises(ValueError, match="another text encoder or tokenisation"):
+            text_bank(settings, checkpoint.load(model), ["tube"])
+
+
+class TestTrouble:
+    def test_a_class_of_one_label_is_undefined_named_and_out_of_the_mean(self, evaluate, own):
+        table = pd.read_csv(own / "test.csv")
+        table["pneumothorax"] = 0
+        table.to_csv(own / "test.csv", index=False)
+        evaluation, before = evaluate(root=str(own)).evaluation, evaluate().evaluation
+        assert evaluation.undefined == ["pneumothorax"]
+        areas = [found.auroc.value for found in evaluation.classes]
+        assert np.isnan(areas[1])
+        assert [areas[0], areas[2]] == [before.classes[0].auroc.value, before.classes[2].auroc.value]
+        assert evaluation.means["auroc"].value == pytest.approx((areas[0] + areas[2]) / 2)
+
+    def test_bad_images_are_an_error_or_left_out_and_listed_for_both_splits(self, evaluate, own):
+        paths = {
+            split: [own / f"images/{name}.png" for name in pd.read_csv(own / f"{split}.csv")["image"]]
+            for split in ("test", "valid")
+        }
+        paths["test"][3].unlink()
+        paths["test"][7].write_bytes(b"not an image")
+        paths["valid"][2].unlink()
+        with pytest.raises(BadImagesError, match=r"2 of 12 images of the test split .*\n  test.csv:5: no such file"):
+            evaluate(root=str(own))
+        result = evaluate(root=str(own), max_bad_share=0.2)
+        kept = [i for i in range(TEST) if i not in (3, 7)]
+        np.testing.assert_allclose(scores(result), scores(evaluate())[kept], rtol=0, atol=1e-6)
+        left_out = json.loads((result.folder / "left_out.json").read_text())
+        rows = {split: [line.partition(": ")[0] for line in lines] for split, lines in left_out.items()}
+        assert rows == {"test": ["test.csv:5", "test.csv:9"], "valid": ["valid.csv:4"]}
+        assert result.about["left_out"] == left_out
+        assert result.about["thresholds"] == "best F1 on the 9 images of the validation split"
+
+    def test_no_model(self, evaluate):
+        with pytest.raises(EvaluationError, match="give --model_path"):
+            evaluate(model_path=None)
+
+
+class TestPage:
+    """report.html, whose gallery shows where the model looks in the surest images."""
+
+    @pytest.mark.parametrize("head", ["supervised", "contrastive"])
+    def test_it_has_the_numbers_of_the_json_and_a_heatmap_on_every_film(self, evaluate, head):
+        result = evaluate(html=True, head=head, resamples=20)
+        page = check_self_contained((result.folder / "report.html").read_text())
+        told = json.loads((result.folder / "results.json").read_text())["classes"]
+        rows = {row[0]: row for row in page.rows}
+        for found in told:
+            low, high = (100 * found["auroc"][bound] for bound in ("low", "high"))
+            row = rows[found["name"]]
+            assert row[1] == f"{found['positives']} of {found['n']}"
+            assert row[3] == f"{100 * found['auroc']['value']:.1f} {low:.1f}–{high:.1f}"
+            assert row[7].split()[0] == f"{100 * found['accuracy']['value']:.1f}"
+        films = [image for image in page.all("img") if image["alt"].endswith(".png")]
+        assert len(page.all("img", **{"class": "heat"})) == len(films) > 3
+        told_of_use = "does not use these maps" if head == "contrastive" else "not an outline of a lesion"
+        assert told_of_use in " ".join(page.text.split())
+
+    @pytest.mark.parametrize("one_aspect", [False, True])
+    def test_its_heatmaps_are_the_attention_of_that_finding_in_that_image(
+        self, benchmark, books, encoder, model, tmp_path, one_aspect
+    ):
+        if one_aspect:
+            model = build(tmp_path / "medklip", books, encoder, images_of(benchmark), **ONE_ASPECT)
+        settings = {"benchmark": str(benchmark), "model_path": str(model), "batch_size": 2, "workers": 0, **books}
+        settings = ZeroShotSettings(**settings, bank_cache=None)
+        subject = prepare(settings)
+        split = open_split(settings, subject.benchmark, "test")
+        shown = [(7, "effusion"), (2, "cardiomegaly"), (7, "pneumothorax"), (11, "effusion")]
+        maps = look(settings, subject, split, shown)
+        assert set(maps) == set(shown)
+        bank, loaded = subject.bank, checkpoint.load(model).model
+        with torch.no_grad():
+            attention = loaded(images_of(benchmark), bank.vectors, return_attention=True).attention
+        aspects = [0] if one_aspect else [0, 6, 7, 8]  # description; patterns, shape, texture
+        for image, finding in shown:
+            queries = [bank.findings.index(finding) * len(bank.aspects) + aspect for aspect in aspects]
+            expected = torch.stack([layer[image, queries].mean(dim=0) for layer in attention]).mean(dim=0)
+            torch.testing.assert_close(maps[image, finding].flatten(), expected, rtol=1e-3, atol=1e-4)
+
+    def test_none_where_none_is_wanted(self, evaluate):
+        assert not (evaluate().folder / "report.html").exists()
+
+
+def test_the_result_folder_says_how_the_numbers_came_about(evaluate, model, books):
+    result = evaluate(resamples=8, findings=("effusion",))
+    settings = yaml.safe_load((result.folder / "config.yaml").read_text())
+    assert (settings["findings"], settings["resamples"]) == (["effusion"], 8)
+    about = json.loads((result.folder / "results.json").read_text())["about"]
+    assert {key: about[key] for key in ("benchmark", "split", "head", "protocol", "model")} == {
+        "benchmark": "phantoms",
+        "split": "test",
+        "head": "supervised",
+        "protocol": "sound",
+        "model": str(model),
+    }
+    assert set(about["bank"]["books"]) == {"/".join(Path(path).parts[-2:]) for (path,) in books.values()}
+    assert about["provenance"]["packages"]["torch"]
+    assert pd.read_csv(result.folder / "results.csv")["name"].tolist() == ["effusion", "mean"]

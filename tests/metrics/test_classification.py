@@ -1,0 +1,300 @@
+"""Metrics against numbers worked by hand, against scikit-learn, and against a bootstrap that copies the images."""
+
+import time
+import tracemalloc
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from sklearn import metrics as sklearn_metrics
+
+from mavl.metrics import classification as metrics
+from mavl.metrics.classification import METRICS, Confusion, auroc, average_precision, best_f1, confusion, evaluate
+from mavl.metrics.intervals import bootstrap, group_index, rank
+
+# Falling: 0.9 present, 0.8 absent, 0.7 present and absent tied, 0.2 absent.
+LABELS = np.array([1, 0, 1, 0, 0])
+SCORES = np.array([0.9, 0.8, 0.7, 0.7, 0.2])
+TWO = {"labels": np.stack([LABELS] * 2, axis=1), "scores": np.stack([SCORES, -SCORES], axis=1)}
+
+
+@st.composite
+def tied_samples(draw):
+    """labels with both values, scores on a coarse grid so that most are tied, and weights of 0 to 4."""
+    n = draw(st.integers(2, 40))
+    labels = draw(st.lists(st.integers(0, 1), min_size=n, max_size=n).filter(lambda values: len(set(values)) == 2))
+    scores = draw(st.lists(st.integers(-3, 3), min_size=n, max_size=n))
+    weights = draw(st.lists(st.integers(0, 4), min_size=n, max_size=n))
+    return np.array(labels), np.array(scores) / 4, np.array(weights)
+
+
+def reference_f1(labels, scores):
+    """The largest F1 over scikit-learn's precision-recall curve, and the curve's thresholds."""
+    precision, recall, thresholds = sklearn_metrics.precision_recall_curve(labels, scores)
+    return (2 * precision * recall / np.maximum(precision + recall, 1e-12)).max(), thresholds
+
+
+def bounds(interval):
+    return interval.low, interval.high
+
+
+class TestByHand:
+    def test_auroc_counts_a_tie_as_half(self):
+        # 0.9 beats three negatives; 0.7 loses one, ties one, beats one: (3 + 1.5) of 6 pairs.
+        assert auroc(LABELS, SCORES) == 0.75
+
+    def test_average_precision(self):
+        # Recall 1/2 at precision 1, then recall 1 at precision 2 of 4.
+        assert average_precision(LABELS, SCORES) == 0.5 * 1 + 0.5 * 0.5
+
+    def test_best_f1_takes_the_lowest_of_tied_thresholds(self):
+        # 0.9: 2·1/(2+1) = 2/3. 0.7: 2·2/(2+4) = 2/3 as well.
+        assert best_f1(LABELS, SCORES) == metrics.BestF1(f1=2 / 3, precision=0.5, recall=1.0, threshold=0.7)
+
+    def test_confusion_at_a_threshold_that_is_a_score(self):
+        at_least, above = confusion(LABELS, SCORES, 0.7), confusion(LABELS, SCORES, 0.7, strict=True)
+        assert (at_least, above) == (Confusion(2, 2, 2, 3), Confusion(1, 1, 2, 3))
+        assert (at_least.accuracy, at_least.sensitivity, at_least.specificity) == (3 / 5, 1, 1 / 3)
+        assert (above.accuracy, above.sensitivity, above.specificity) == (3 / 5, 1 / 2, 2 / 3)
+
+    def test_confusion_between_and_beyond_the_scores(self):
+        between, everything, nothing = (confusion(LABELS, SCORES, threshold) for threshold in (0.75, 0.0, 1.0))
+        assert (between, everything) == (Confusion(1, 1, 2, 3), Confusion(2, 3, 2, 3))
+        assert nothing == Confusion(0, 0, 2, 3)
+        assert (nothing.precision, nothing.f1, nothing.specificity) == (0.0, 0.0, 1.0)
+
+    def test_curves(self):
+        false_rate, true_rate = metrics.roc_curve(LABELS, SCORES)
+        corners = list(dict.fromkeys(zip(false_rate.tolist(), true_rate.tolist(), strict=True)))
+        assert corners == [(0, 0), (0, 0.5), (1 / 3, 0.5), (2 / 3, 1), (1, 1)]
+        precision, recall = metrics.precision_recall_curve(LABELS, SCORES)
+        assert (precision.tolist(), recall.tolist()) == ([1, 1, 0.5], [0, 0.5, 1])
+
+    def test_all_scores_tied(self):
+        labels, scores = np.array([1, 0, 0, 0]), np.full(4, 0.3)
+        assert auroc(labels, scores) == 0.5
+        assert average_precision(labels, scores) == 0.25
+        assert best_f1(labels, scores).f1 == 2 / 5
+
+    def test_an_unlabelled_image_does_not_exist(self):
+        labels, scores = np.array([1, -1, 0, 1, -1, 0, 0]), np.array([0.9, 5.0, 0.8, 0.7, -5.0, 0.7, 0.2])
+        assert auroc(labels, scores) == 0.75
+        assert best_f1(labels, scores) == best_f1(LABELS, SCORES)
+
+    @pytest.mark.parametrize("labels", [[0, 0, 0], [1, 1, 1], [-1, -1, -1], [1, 1, -1], []])
+    def test_one_label_only_is_undefined(self, labels):
+        scores = np.arange(len(labels), dtype=float)
+        assert np.isnan(auroc(labels, scores))
+        assert np.isnan(average_precision(labels, scores))
+        assert np.isnan(best_f1(labels, scores).threshold)
+
+
+class TestAgainstScikitLearn:
+    @settings(max_examples=60, deadline=None)
+    @given(tied_samples())
+    def test_weighted(self, sample):
+        labels, scores, weights = sample
+        ranking = rank(labels, scores)
+        statistics = metrics._statistics(ranking, 0.25, False, weights[None, ranking.order])
+        row = dict(zip(METRICS, statistics[0], strict=True))
+        if len(set(labels[weights > 0])) < 2:
+            assert np.isnan(list(row.values())).all()
+            return
+        predicted = scores >= 0.25
+        weighted = {"sample_weight": weights}
+        assert row == pytest.approx(
+            {
+                "auroc": sklearn_metrics.roc_auc_score(labels, scores, **weighted),
+                "average_precision": sklearn_metrics.average_precision_score(labels, scores, **weighted),
+                "best_f1": reference_f1(np.repeat(labels, weights), np.repeat(scores, weights))[0],
+                "accuracy": sklearn_metrics.accuracy_score(labels, predicted, **weighted),
+                "sensitivity": sklearn_metrics.recall_score(labels, predicted, **weighted),
+                "specificity": sklearn_metrics.recall_score(1 - labels, ~predicted, **weighted),
+            },
+            abs=1e-12,
+        )
+
+    @settings(max_examples=60, deadline=None)
+    @given(tied_samples())
+    def test_values_and_the_lowest_threshold_of_the_best_f1(self, sample):
+        labels, scores, _ = sample
+        assert auroc(labels, scores) == pytest.approx(sklearn_metrics.roc_auc_score(labels, scores), abs=1e-12)
+        expected = sklearn_metrics.average_precision_score(labels, scores)
+        assert average_precision(labels, scores) == pytest.approx(expected, abs=1e-12)
+        best = best_f1(labels, scores)
+        largest, thresholds = reference_f1(labels, scores)
+        assert best.f1 == pytest.approx(largest, abs=1e-12)
+        f1_at = [sklearn_metrics.f1_score(labels, scores >= threshold) for threshold in thresholds]
+        reached = [t for t, f1 in zip(thresholds, f1_at, strict=True) if f1 == pytest.approx(largest, abs=1e-9)]
+        assert best.threshold == min(reached)
+        assert best.precision == sklearn_metrics.precision_score(labels, scores >= best.threshold)
+        assert best.recall == sklearn_metrics.recall_score(labels, scores >= best.threshold)
+
+    def test_areas_under_the_curves(self):
+        rng = np.random.default_rng(4)
+        labels, scores = rng.integers(0, 2, 300), rng.integers(0, 40, 300) / 40
+        assert np.trapezoid(*metrics.roc_curve(labels, scores)[::-1]) == pytest.approx(auroc(labels, scores))
+        precision, recall = metrics.precision_recall_curve(labels, scores)
+        assert (np.diff(recall) * precision[1:]).sum() == pytest.approx(average_precision(labels, scores))
+
+
+class TestEvaluate:
+    def test_values_are_those_of_each_class_and_means_are_plain(self):
+        rng = np.random.default_rng(0)
+        labels, scores = rng.integers(0, 2, (60, 3)), rng.normal(size=(60, 3))
+        labels[:20, 1] = -1
+        given = [0.0, 0.5, -0.5]
+        result = evaluate(labels, scores, "abc", thresholds=given, threshold_source="validation")
+        values = np.array([[getattr(of_class, metric).value for metric in METRICS] for of_class in result.classes])
+        for c, of_class in enumerate(result.classes):
+            column = labels[:, c], scores[:, c]
+            at, ranked = confusion(*column, given[c]), (auroc(*column), average_precision(*column), best_f1(*column).f1)
+            assert values[c].tolist() == [*ranked, at.accuracy, at.sensitivity, at.specificity]
+            assert (of_class.n, of_class.positives) == ((column[0] >= 0).sum(), (column[0] == 1).sum())
+            assert (of_class.threshold, of_class.threshold_source) == (given[c], "validation")
+            assert of_class.auroc.low < of_class.auroc.value < of_class.auroc.high
+        assert [result.means[metric].value for metric in METRICS] == pytest.approx(values.mean(axis=0))
+        assert (result.undefined, result.without_threshold, result.images, result.groups) == ([], [], 60, None)
+
+    def test_undefined_classes_are_named_and_shift_no_other(self):
+        labels = np.stack([np.zeros(5, int), LABELS, np.full(5, -1), LABELS, np.ones(5, int)], axis=1)
+        scores = np.stack([SCORES, SCORES, SCORES, -SCORES, SCORES], axis=1)
+        result = evaluate(labels, scores, ["none", "right", "blank", "wrong", "all"], threshold_source="test")
+        assert result.undefined == ["none", "blank", "all"]
+        values = [of_class.auroc.value for of_class in result.classes]
+        np.testing.assert_equal(values, [np.nan, 0.75, np.nan, 0.25, np.nan])
+        assert [(of_class.n, of_class.positives) for of_class in result.classes[::2]] == [(5, 0), (0, 0), (5, 5)]
+        assert result.means["auroc"].value == 0.5
+
+    def test_perfect_scores_are_accurate_unless_the_threshold_is_strict(self):
+        labels, scores = np.array([[1], [1], [0], [0]]), np.array([[0.9], [0.8], [0.3], [0.1]])
+        sound, released = (evaluate(labels, scores, ["x"], threshold_source="test", strict=s) for s in (False, True))
+        assert (sound.classes[0].threshold, sound.classes[0].best_f1.value) == (0.8, 1.0)
+        assert sound.classes[0].accuracy.value == 1.0
+        assert released.classes[0].accuracy.value == 0.75  # the positive at the threshold is lost
+        assert released.classes[0].sensitivity.value == 0.5
+
+    def test_without_a_threshold_only_the_metrics_that_need_one_are_missing(self):
+        none = evaluate(**TWO, names=["x", "y"], resamples=20)
+        assert none.without_threshold == ["x", "y"]
+        assert none.classes[0].threshold_source is None
+        assert np.isnan([none.classes[0].accuracy.value, none.means["accuracy"].value]).all()
+        one = evaluate(**TWO, names=["x", "y"], thresholds=[0.75, np.nan], threshold_source="validation", resamples=20)
+        assert one.without_threshold == ["y"]
+        assert one.means["accuracy"].value == one.classes[0].accuracy.value == 3 / 5
+        assert one.means["auroc"].value == none.means["auroc"].value == 0.5
+
+    def test_float32_thresholds_still_include_the_image_they_came_from(self):
+        scores = np.array([[0.1], [0.7], [0.3]], dtype=np.float32)
+        threshold = best_f1([0, 1, 0], scores[:, 0]).threshold
+        result = evaluate([[0], [1], [0]], scores, ["x"], thresholds=[threshold], threshold_source="validation")
+        assert result.classes[0].accuracy.value == 1.0
+
+    @pytest.mark.parametrize(
+        ("where", "value", "message"),
+        [
+            ("scores", np.nan, "score nan; scores must be finite"),
+            ("scores", -np.inf, "score -inf"),
+            ("labels", 2, "label 2.0; labels are 1, 0, or -1"),
+            ("labels", np.nan, "label nan"),
+        ],
+    )
+    def test_a_bad_entry_is_named(self, where, value, message):
+        arrays = {key: array.astype(float) for key, array in TWO.items()}
+        arrays[where][3, 1] = value
+        with pytest.raises(ValueError, match=f"class 'b', row 3: {message}"):
+            evaluate(**arrays, names=["a", "b"])
+
+    @pytest.mark.parametrize(
+        ("arguments", "message"),
+        [
+            ({"names": ["a"]}, r"labels \(5, 2\) and scores \(5, 2\) .* each of the 1 names"),
+            ({"scores": np.zeros((5, 3))}, r"scores \(5, 3\)"),
+            ({"labels": LABELS}, r"labels \(5,\)"),
+            ({"labels": np.zeros((0, 2)), "scores": np.zeros((0, 2))}, "not empty"),
+            ({"names": ["a", "a"]}, "given more than once: a"),
+            ({"thresholds": [0.5, 0.5]}, "with thresholds is 'validation' or 'test', not None"),
+            ({"threshold_source": "validation"}, "without thresholds is 'test' or None, not 'validation'"),
+            ({"thresholds": [0.5], "threshold_source": "test"}, r"2 numbers, NaN for none, not \[0.5\]"),
+            ({"groups": ["p1", "p2"]}, r"one entry for each of the 5 images, not have the shape \(2,\)"),
+            ({"groups": ["p1", None, "p2", "p2", "p3"]}, "row 1 is missing"),
+        ],
+    )
+    def test_arguments_that_disagree(self, arguments, message):
+        with pytest.raises(ValueError, match=message):
+            evaluate(**(TWO | {"names": ["a", "b"]} | arguments))
+
+
+class TestBootstrap:
+    def test_it_equals_a_bootstrap_that_copies_the_images(self):
+        rng = np.random.default_rng(5)
+        labels, scores = rng.integers(-1, 2, (30, 2)), rng.integers(0, 6, (30, 2)) / 6
+        result = evaluate(labels, scores, ["a", "b"], resamples=80, seed=9)
+        draws = np.random.default_rng(9).integers(30, size=(80, 30))
+        copied = np.array([[auroc(labels[rows, c], scores[rows, c]) for c in range(2)] for rows in draws])
+        for c, of_class in enumerate(result.classes):
+            assert bounds(of_class.auroc) == pytest.approx(np.quantile(copied[:, c], [0.025, 0.975]))
+        assert bounds(result.means["auroc"]) == pytest.approx(np.quantile(copied.mean(axis=1), [0.025, 0.975]))
+
+    def test_classes_are_resampled_jointly(self):
+        # With a class and its mirror image every resample has the mean 1/2, whatever was drawn.
+        mirrored = evaluate(**TWO, names=["x", "y"], resamples=50)
+        assert mirrored.classes[0].auroc.low < mirrored.classes[0].auroc.high
+        assert bounds(mirrored.means["auroc"]) == pytest.approx((0.5, 0.5))
+
+    def test_images_of_one_patient_do_not_count_as_independent(self):
+        rng = np.random.default_rng(1)
+        labels = rng.integers(0, 2, (80, 1))
+        scores = labels + rng.normal(size=(80, 1))
+        patients = np.repeat([f"p{i}" for i in range(80)], 4)
+        once = evaluate(labels, scores, ["x"])
+        labels, scores = labels.repeat(4, axis=0), scores.repeat(4, axis=0)
+        alone, together = evaluate(labels, scores, ["x"]), evaluate(labels, scores, ["x"], groups=patients)
+        width = [np.ptp(bounds(result.classes[0].auroc)) for result in (once, alone, together)]
+        assert width[2] == pytest.approx(width[0])  # the very same draws, of 80 patients
+        assert width[1] < 0.6 * width[2]  # images fourfold would halve it
+        assert together.groups == 80
+
+    def test_a_resample_with_one_label_does_not_count(self):
+        # One positive of three, above both: it is drawn or not; where it counts, the ranking is right.
+        result = evaluate([[1], [0], [0]], [[0.9], [0.2], [0.1]], ["x"])
+        assert result.classes[0].auroc == result.means["auroc"]
+        assert bounds(result.classes[0].auroc) == (1.0, 1.0)
+
+    def test_no_resamples_give_no_bounds(self):
+        result = evaluate(LABELS[:, None], SCORES[:, None], ["x"], resamples=0)
+        assert result.classes[0].auroc.value == 0.75
+        assert np.isnan([bounds(result.classes[0].auroc), bounds(result.means["auroc"])]).all()
+
+    def test_the_seed_decides_and_the_slicing_does_not(self, monkeypatch):
+        labels, scores = np.tile(LABELS, 8)[:, None], np.random.default_rng(0).normal(size=(40, 1))
+        first = evaluate(labels, scores, ["x"], resamples=50, seed=1)
+        assert evaluate(labels, scores, ["x"], resamples=50, seed=2).classes != first.classes
+        monkeypatch.setattr("mavl.metrics.intervals._WEIGHTS_AT_ONCE", 3 * 40)
+        assert repr(evaluate(labels, scores, ["x"], resamples=50, seed=1)) == repr(first)
+
+    def test_weights_count_whole_groups(self):
+        groups = group_index(["q", "p", "q", "r"], 4)
+        assert groups.tolist() == [0, 1, 0, 2]
+        weights = bootstrap(lambda weights: weights, groups, 200, 0)
+        assert (weights[:, 0] == weights[:, 2]).all()
+        assert (weights[:, [0, 1, 3]].sum(axis=1) == 3).all()
+
+    def test_a_chest_xray14_sized_bootstrap_is_fast(self):
+        rng = np.random.default_rng(0)
+        labels, scores = rng.random((25_596, 14)) < 0.06, rng.normal(size=(25_596, 14))
+        begun = time.process_time()
+        evaluate(labels, scores, [str(c) for c in range(14)], threshold_source="test", resamples=40)
+        assert time.process_time() - begun < 40 / 1000 * 60  # at this pace, 1,000 take less than a minute
+
+    def test_memory_does_not_grow_with_the_resamples(self):
+        rng = np.random.default_rng(0)
+        labels, scores = rng.random((5_000, 2)) < 0.3, rng.normal(size=(5_000, 2))
+        peak = {}
+        for resamples in (60, 520):
+            tracemalloc.start()
+            evaluate(labels, scores, ["a", "b"], resamples=resamples)
+            peak[resamples] = tracemalloc.get_traced_memory()[1]
+            tracemalloc.stop()
+        assert peak[520] < 1.2 * peak[60]

@@ -1,0 +1,65 @@
+"""Whether a map is above the others: differences case by case, and what is said of them."""
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from mavl.metrics.grounding import METRICS
+from mavl.metrics.intervals import Interval
+from mavl.metrics.margins import COMPARED, judge, margins
+
+ABOVE, UNSURE, BELOW = Interval(0.2, 0.1, 0.3), Interval(0.2, -0.1, 0.3), Interval(-0.1, -0.2, 0.1)
+UNDEFINED = Interval(np.nan, np.nan, np.nan)
+
+
+def cases(values: list[float], groups: str) -> pd.DataFrame:
+    """A row for each case, with this value of every metric."""
+    columns = {"path": [f"{number}.png" for number in range(len(values))], "group": list(groups)}
+    return pd.DataFrame(columns | dict.fromkeys(METRICS, values))
+
+
+def test_margins_are_means_of_the_differences_of_each_case():
+    maps = {
+        "model": cases([0.9, 0.1, 0.5, np.nan], "abcd"),
+        "random": cases([0.8, 0.0, 0.4, 0.9], "abcd"),
+        "centre": cases([0.3, np.nan, 0.5, 0.9], "abcd"),
+    }
+    found = margins(maps, resamples=200, seed=0)
+    assert list(found) == ["random", "centre"]
+    for metric in COMPARED:
+        # Always 0.1 more, so without a spread, although the maps' own values range over 0.8.
+        assert vars(found["random"][metric]) == pytest.approx({"value": 0.1, "low": 0.1, "high": 0.1})
+        assert found["centre"][metric].value == pytest.approx(0.3)  # of 0.6 and 0
+        assert found["centre"][metric].low == 0
+        assert found["centre"][metric].high == pytest.approx(0.6)
+
+
+def test_cases_of_one_patient_give_no_interval():
+    found = margins({"model": cases([0.9, 0.5], "aa"), "random": cases([0.1, 0.2], "aa")}, resamples=200, seed=0)
+    assert found["random"]["dice"].value == pytest.approx(0.55)
+    assert np.isnan(found["random"]["dice"].low)
+    assert judge(found).higher == list(COMPARED)
+
+
+def verdict_of(random: list[Interval], centre: list[Interval]):
+    return judge(
+        {"random": dict(zip(COMPARED, random, strict=True)), "centre": dict(zip(COMPARED, centre, strict=True))}
+    )
+
+
+def test_above_is_above_every_baseline_beyond_the_interval():
+    verdict = verdict_of([ABOVE, ABOVE, ABOVE, ABOVE], [ABOVE, UNSURE, BELOW, UNDEFINED])
+    assert verdict.above == ["pointing_game"]
+    assert verdict.higher == ["average_precision"]
+    assert verdict.not_above == ["best_dice"]
+    assert verdict.answer == "in part"
+    assert verdict.sentence == (
+        "above both baselines in pointing game; higher than both baselines, but not beyond chance, in "
+        "average precision; not above both baselines in largest Dice"
+    )
+
+
+def test_the_answer_is_yes_only_for_all_metrics_that_have_a_value():
+    assert verdict_of([ABOVE] * 3 + [UNDEFINED], [ABOVE] * 3 + [UNDEFINED]).answer == "yes"
+    assert verdict_of([ABOVE] * 4, [UNSURE] * 4).answer == "no"
+    assert verdict_of([BELOW] * 4, [ABOVE] * 4).answer == "no"

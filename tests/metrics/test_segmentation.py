@@ -1,0 +1,64 @@
+"""Overlap of masks, worked by hand."""
+
+import numpy as np
+import pytest
+
+from mavl.metrics.segmentation import METRICS, Overlap, best_threshold, count, summarize
+
+PREDICTED = np.array(
+    [
+        [[1, 1], [0, 0]],  # half right
+        [[0, 0], [0, 0]],  # misses a mask
+        [[0, 0], [0, 0]],  # rightly nothing
+        [[0, 1], [0, 0]],  # wrongly something
+        [[1, 0], [1, 0]],  # all right
+    ]
+)
+MASKS = np.array([[[1, 0], [1, 0]], [[1, 0], [0, 0]], [[0, 0], [0, 0]], [[0, 0], [0, 0]], [[1, 0], [1, 0]]])
+
+
+def test_dice_and_iou_of_each_image():
+    overlap = count(PREDICTED, MASKS)
+    assert overlap.dice.tolist() == [0.5, 0, 1, 0, 1]
+    # (1 + 1) / (3 + 1), (0 + 1) / (1 + 1), 1, (0 + 1) / (1 + 1), 1
+    assert overlap.iou.tolist() == [0.5, 0.5, 1, 0.5, 1]
+
+
+def test_means_over_all_over_positives_and_over_empty_masks():
+    result = summarize(count(PREDICTED, MASKS), resamples=200)
+    values = {name: result.means[name].value for name in METRICS}
+    assert values == pytest.approx({"dice": 0.5, "dice_positive": 0.5, "dice_empty": 0.5, "iou": 0.7})
+    assert (result.images, result.positives) == (5, 3)
+    for interval in result.means.values():
+        assert 0 <= interval.low < interval.value < interval.high <= 1
+
+
+def test_without_an_empty_mask_its_mean_is_undefined():
+    means = summarize(count(PREDICTED[:2], MASKS[:2]), resamples=20).means
+    assert np.isnan(means["dice_empty"].value)
+    assert np.isnan(means["dice_empty"].low)
+    assert means["dice_positive"].value == means["dice"].value == 0.25
+
+
+def test_images_of_a_patient_are_drawn_together():
+    # two patients, all of one at 1 and all of the other at 0: a resample has a mean of 0, 1/2 or 1
+    overlap = Overlap(np.array([1] * 6), np.ones(6), np.array([1, 1, 1, 0, 0, 0]))
+    means = summarize(overlap, groups=list("aaabbb"), resamples=500).means
+    assert (means["dice"].low, means["dice"].value, means["dice"].high) == (0, 0.5, 1)
+    alone = summarize(overlap, resamples=500).means["dice"]
+    assert 0 < alone.low < 0.5 < alone.high < 1
+
+
+def test_the_best_threshold_of_a_mean_mask_equals_a_search_by_hand():
+    rng = np.random.default_rng(0)
+    mean_mask = rng.random((6, 7)) ** 3 * 0.4
+    masks = rng.random((5, 6, 7)) < mean_mask * 2
+    masks[0] = False
+    candidates = np.arange(100) / 100 * mean_mask.max()
+    dice = [count(np.broadcast_to(mean_mask > t, masks.shape), masks).dice.mean() for t in candidates]
+    assert best_threshold(mean_mask, masks) == candidates[np.argmax(dice)]
+
+
+def test_a_mean_mask_of_nothing_predicts_nothing():
+    nothing = np.zeros((3, 3))
+    assert not (nothing > best_threshold(nothing, [np.eye(3)])).any()

@@ -1,0 +1,82 @@
+"""Zero-shot scores worked by hand, looked up by finding name."""
+
+import math
+
+import pytest
+import torch
+
+from mavl.backbones.build import Centres
+from mavl.model.mavl import MAVLOutput
+from mavl.model.scores import HeadError, contrastive_probability, presence_probability, scores
+from mavl.text.embeddings import Bank
+
+CENTRES = Centres(0.0, 16, (16, 32))
+FINDINGS = ("clear", "edema", "normal", "mass")
+BANK = Bank(
+    FINDINGS, ("description", "border"), torch.zeros(4, 2, 3), torch.zeros(51, 3), {"encoder": "e", "books": {}}
+)
+COSINE = torch.tensor([[[0.1, 0.9, 0.3, 0.3], [0.0, 0.4, 0.4, -0.6]]])  # [B=1, A=2, F=4]
+
+
+def sigmoid(value: float) -> float:
+    return 1 / (1 + math.exp(-value))
+
+
+def output(cosine: torch.Tensor | None = COSINE) -> MAVLOutput:
+    odds = torch.tensor([[3.0, 1.0, 0.25, 9.0]])
+    logits = torch.stack([torch.full_like(odds, 2.0), 2.0 + odds.log()], dim=-1)
+    nothing = torch.empty(0)
+    return MAVLOutput(logits, nothing, nothing, nothing, cosine, None, None, CENTRES)
+
+
+def test_presence_is_the_softmax_of_the_second_logit():
+    expected = torch.tensor([[0.75, 0.5, 0.2, 0.9]])
+    torch.testing.assert_close(presence_probability(output().presence_logits), expected)
+
+
+def test_contrastive_is_the_mean_softmax_against_healthy_findings_over_aspects():
+    """Edema: against normal and clear by 0.6 and 0.8 in one aspect, by 0 and 0.4 in the other."""
+    probability = contrastive_probability(COSINE, [2, 0])
+    assert probability.shape == (1, 4)
+    expected = (sigmoid(0.6) + sigmoid(0.8) + sigmoid(0.0) + sigmoid(0.4)) / 4
+    assert probability[0, 1].item() == pytest.approx(expected, rel=1e-6)
+    pair = torch.tensor([0.3, 0.9]).softmax(dim=0)  # as the release words it
+    assert contrastive_probability(COSINE[:, :1], [2])[0, 1].item() == pytest.approx(pair[1].item(), rel=1e-6)
+
+
+def test_a_healthy_finding_against_itself_is_even():
+    assert contrastive_probability(COSINE, [2])[0, 2].item() == 0.5
+
+
+@pytest.mark.parametrize("head", ["supervised", "contrastive"])
+def test_scores_come_in_the_order_of_the_names_asked_for(head):
+    both = scores(output(), BANK, ["mass", "edema"], head)
+    assert both.shape == (1, 2)
+    assert torch.equal(both[:, [1]], scores(output(), BANK, ["edema"], head))
+    if head == "supervised":
+        torch.testing.assert_close(both, torch.tensor([[0.9, 0.5]]))
+
+
+def test_the_contrastive_head_finds_the_healthy_ones_by_name():
+    expected = contrastive_probability(COSINE, [2, 0])[:, [3]]
+    assert torch.equal(scores(output(), BANK, ["mass"], "contrastive"), expected)
+
+
+def test_a_finding_that_is_not_in_the_bank_suggests_near_ones():
+    with pytest.raises(KeyError, match="unknown finding 'edemma'; did you mean 'edema'"):
+        scores(output(), BANK, ["edemma"])
+
+
+def test_a_bank_without_healthy_findings_has_no_contrastive_score():
+    with pytest.raises(KeyError, match="unknown finding 'normal'"):
+        scores(output(COSINE[:, :, [1, 3]]), BANK.select(["edema", "mass"]), ["mass"], "contrastive")
+
+
+def test_a_model_without_a_contrastive_head_says_so():
+    with pytest.raises(HeadError, match=r"no contrastive head .* use head: supervised"):
+        scores(output(cosine=None), BANK, ["mass"], "contrastive")
+
+
+def test_an_unknown_head_is_named():
+    with pytest.raises(HeadError, match="head is 'text'; known: supervised, contrastive"):
+        scores(output(), BANK, ["mass"], "text")

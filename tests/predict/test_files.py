@@ -1,0 +1,190 @@
+"""The prediction script as a user meets it: good files and bad ones of every kind, and what is written."""
+
+import csv
+import importlib.util
+import json
+import os
+import shutil
+import sys
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from mavl.vocab import ASPECTS
+from tests.support import tiny
+
+ASKED = ["Pleural_Thickening", "enlarged heart", "pneumonia"]
+MEANT = ("thicken", "cardiomegaly", "pneumonia")
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory):
+    return tiny.write_model(tmp_path_factory.mktemp("tiny"))
+
+
+@pytest.fixture(scope="module")
+def films(tmp_path_factory):
+    return tiny.write_films(tmp_path_factory.mktemp("films"))
+
+
+@pytest.fixture(scope="module")
+def broken(tmp_path_factory):
+    return tiny.write_broken_films(tmp_path_factory.mktemp("broken"))
+
+
+@pytest.fixture
+def run(model, capsys, monkeypatch):
+    """run(*arguments) -> exit code, printed lines, complaints; the script as it is started."""
+    specification = importlib.util.spec_from_file_location("predict_script", tiny.ROOT / "predict.py")
+    script = importlib.util.module_from_spec(specification)
+    specification.loader.exec_module(script)
+
+    def call(*arguments):
+        monkeypatch.setattr(sys, "argv", ["predict.py", "--model", str(model), *map(str, arguments)])
+        try:
+            code = script.main()
+        except SystemExit as end:
+            code = end.code
+        printed = capsys.readouterr()
+        return code, printed.out.splitlines(), printed.err.splitlines()
+
+    return call
+
+
+def test_bad_files_are_named_and_the_others_finish(run, films, broken, tmp_path):
+    out = tmp_path / "out"
+    code, printed, complaints = run(films, broken, tmp_path / "gone.png", "--findings", *ASKED, "--out", out)
+    assert code == 1
+    assert printed[-1] == f"7 images: {out / 'predictions.html'}"
+    left_out = {line.removeprefix("left out ").split(": ")[0]: line for line in complaints if "left out" in line}
+    assert left_out.keys() == {str(path) for path in (*broken.iterdir(), tmp_path / "gone.png")}
+    assert "empty (0 bytes)" in left_out[str(broken / "empty.png")]
+    assert "exceeds limit" in left_out[str(broken / "huge.png")]
+    assert not any("Traceback" in line for line in complaints)
+    with (out / "predictions.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert len(rows) == 7 * 3
+    assert {(row["finding"], row["asked"]) for row in rows} == set(zip(MEANT, ASKED, strict=True))
+    content = json.loads((out / "predictions.json").read_text())
+    assert {failure["name"] for failure in content["failed"]} == left_out.keys()
+    assert [image["image"] for image in content["images"]] == [str(path) for path in sorted(films.iterdir())]
+    for row, finding in zip(rows, (each for image in content["images"] for each in image["findings"]), strict=True):
+        assert row["overlay"] == finding["overlay"]
+        assert float(row["supervised"]) == finding["supervised"]
+    assert not list(out.glob("*.part"))
+
+
+def test_json_holds_shares_that_sum_to_the_score(run, films, tmp_path):
+    code, _, _ = run(films / "grey.png", "--findings", "pneumonia", "--out", tmp_path)
+    assert code == 0
+    [image] = json.loads((tmp_path / "predictions.json").read_text())["images"]
+    assert (image["width"], image["height"]) == (70, 90)
+    [finding], why = image["findings"], image["explained"]["pneumonia"]
+    difference = sum(aspect["share"] for aspect in why["aspects"].values()) + why["bias"]
+    assert difference == pytest.approx(why["logit_difference"], abs=1e-4)
+    assert finding["supervised"] == pytest.approx(1 / (1 + np.exp(-difference)), abs=1e-4)
+    assert set(why["aspects"]) == set(ASPECTS)
+    assert set(why["aspects"]["border"]["healthy_cosine"]) == {"normal", "clear"}
+
+
+def test_overlays_of_files_of_one_name_are_kept_apart(run, films, tmp_path):
+    for folder, size in (("a", (300, 400)), ("b", (500, 450))):
+        (tmp_path / folder).mkdir()
+        Image.open(films / "grey.png").resize(size).save(tmp_path / folder / "film.png")
+    run(tmp_path / "a", tmp_path / "b", "--findings", "pleural effusion", "--out", tmp_path / "out")
+    names = [
+        image["findings"][0]["overlay"]
+        for image in json.loads((tmp_path / "out" / "predictions.json").read_text())["images"]
+    ]
+    assert names == ["overlays/film__effusion.png", "overlays/film~2__effusion.png"]
+    for name, size in zip(names, [(300, 400), (500, 450)], strict=True):
+        with Image.open(tmp_path / "out" / name) as drawn:
+            assert drawn.width > size[0]
+            assert size[1] < drawn.height < size[1] + 100
+
+
+def overlays_in(out):
+    content = json.loads((out / "predictions.json").read_text())
+    return [finding["overlay"] for image in content["images"] for finding in image["findings"]]
+
+
+def test_long_names_and_names_that_are_alike_get_files_of_their_own(run, films, tmp_path):
+    long, out = "\u5f71" * 80, tmp_path / "out"  # 240 bytes
+    names = [f"{long}.png", "a b.png", "a_b.png", "A_B.png"]
+    for name in names:
+        shutil.copy(films / "grey.png", tmp_path / name)
+    code, _, _ = run(*(tmp_path / name for name in names), "--findings", "effusion", "--out", out)
+    assert code == 0
+    stems = ["\u5f71" * 33, "a_b", "a_b~2", "A_B~3"]  # 100 bytes hold 33 characters of three
+    assert overlays_in(out) == [f"overlays/{stem}__effusion.png" for stem in stems]
+    assert all((out / overlay).exists() for overlay in overlays_in(out))
+
+
+def test_findings_that_are_alike_get_files_of_their_own(run, films, tmp_path):
+    lines = [f"{aspect}: of it" for aspect in ASPECTS[1:]]
+    book = {name: {"description": "A shadow.", "aspects": lines} for name in ("old/scar", "old: scar")}
+    (tmp_path / "d.json").write_text(json.dumps({name: entry["description"] for name, entry in book.items()}))
+    (tmp_path / "a.json").write_text(json.dumps({name: entry["aspects"] for name, entry in book.items()}))
+    books = ["--descriptions", tmp_path / "d.json", "--aspects", tmp_path / "a.json"]
+    code, _, complaints = run(films / "grey.png", *books, "--findings", *book, "--out", tmp_path / "out")
+    assert code == 0, complaints
+    assert sorted(overlays_in(tmp_path / "out")) == ["overlays/grey__old_scar.png", "overlays/grey__old_scar~2.png"]
+
+
+def test_a_name_that_is_no_text_is_written(run, films, tmp_path):
+    name = os.fsdecode(os.fsencode(tmp_path) + b"/q\xff.png")
+    shutil.copy(films / "grey.png", name)
+    code, printed, _ = run(name, "--findings", "effusion", "--out", tmp_path / "out")
+    assert code == 0
+    assert printed[0].startswith(f"{tmp_path}/q\\udcff.png: effusion ")
+    [image] = json.loads((tmp_path / "out" / "predictions.json").read_text())["images"]
+    assert image["image"] == name
+    assert overlays_in(tmp_path / "out") == ["overlays/q__effusion.png"]
+
+
+def test_a_second_run_reads_and_keeps_nothing_of_the_first(run, films, tmp_path):
+    shutil.copy(films / "grey.png", tmp_path / "a.png")
+    shutil.copy(films / "grey.png", tmp_path / "b.png")
+    run(tmp_path, "--findings", "effusion", "pneumonia", "--out", tmp_path)
+    assert len(list((tmp_path / "overlays").iterdir())) == 4
+    (tmp_path / "overlays" / "mine.png").touch()
+    (tmp_path / "b.png").unlink()
+    code, printed, _ = run(tmp_path, "--findings", "effusion", "--out", tmp_path)
+    assert code == 0
+    assert printed[-1].startswith("1 images: ")
+    assert {path.name for path in (tmp_path / "overlays").iterdir()} == {"a__effusion.png", "mine.png"}
+
+
+@pytest.mark.parametrize("name", ["Fake_MONOHR1.dcm", "1.2.276.0.7230010.3.1.4.8323329.6904.1517875201.850819.dcm"])
+def test_real_dicom(run, shared, tmp_path, name):
+    code, printed, _ = run(shared(f"data/dicom/{name}"), "--findings", "pneumonia", "--out", tmp_path)
+    assert code == 0
+    assert name in printed[0]
+    [drawn] = (tmp_path / "overlays").iterdir()
+    with Image.open(drawn) as picture:
+        assert picture.width > 1024
+
+
+@pytest.mark.parametrize(
+    ("arguments", "complaint"),
+    [
+        ([""], "'': an empty name"),
+        (["nothing*.png"], "nothing*.png: no file of such a name"),
+        (["{broken}/empty.png", "{broken}/text.png"], "none of 2 images could be read"),
+        (["{films}", "--findings", "pneumona"], "did you mean 'pneumonia'"),
+        (["{films}", "--descriptions", "gone.json"], "gone.json: No such file"),
+        (["{films}", "--out", "{films}/grey.png"], "grey.png: cannot be written"),
+        (["{films}", "--model", "gone/model"], "gone/model: no such file or folder"),
+    ],
+)
+def test_when_nothing_can_be_done_one_line_says_why(run, films, broken, tmp_path, monkeypatch, arguments, complaint):
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    monkeypatch.chdir(tmp_path)
+    arguments = [argument.format(films=films, broken=broken) for argument in arguments]
+    if "--out" not in arguments:
+        arguments += ["--out", str(tmp_path / "out")]
+    code, _, complaints = run(*arguments)
+    assert code == 2
+    assert complaints[-1].startswith("error: ")
+    assert complaint in complaints[-1]

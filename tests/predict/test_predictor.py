@@ -1,0 +1,233 @@
+"""Prediction as a user meets it: good files and bad ones of every kind, both heads, new findings, what is written."""
+
+import json
+import shutil
+import subprocess
+import sys
+from importlib.metadata import version
+from itertools import count
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+import mavl
+from mavl.data.images.inputs import Failure, NoImageError
+from mavl.data.images.read import ImageError, read_image
+from mavl.data.images.transforms import eval_transform
+from mavl.model.explain import presence_shares
+from mavl.model.mavl import MAVL
+from mavl.model.scores import scores
+from mavl.predict.predictor import KEPT, TOP, load
+from mavl.text.books import BookError
+from mavl.text.embeddings import UnknownFindingError
+from mavl.vocab import ASPECTS
+from tests.support import tiny
+
+ASKED = ["Pleural_Thickening", "enlarged heart", "pneumonia"]
+MEANT = ("thicken", "cardiomegaly", "pneumonia")
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory):
+    return tiny.write_model(tmp_path_factory.mktemp("tiny"))
+
+
+@pytest.fixture(scope="module")
+def predictor(model):
+    return mavl.load(model, device="cpu")
+
+
+@pytest.fixture(scope="module")
+def films(tmp_path_factory):
+    return tiny.write_films(tmp_path_factory.mktemp("films"))
+
+
+@pytest.fixture(scope="module")
+def broken(tmp_path_factory):
+    return tiny.write_broken_films(tmp_path_factory.mktemp("broken"))
+
+
+# What is computed -----------------------------------------------------------------------------------------------------
+
+
+def test_scores_are_those_of_the_heads_with_the_whole_vocabulary(predictor, films):
+    [prediction] = predictor.predict(films / "grey.png", ASKED)
+    assert prediction.findings == MEANT
+    assert prediction.asked == tuple(ASKED)
+    pixels = eval_transform(64)(read_image(films / "grey.png"))[None]
+    bank = predictor.pretrained.bank
+    with torch.no_grad():
+        output = predictor.model(pixels, bank.vectors)
+    for head, values in (("supervised", prediction.supervised), ("contrastive", prediction.contrastive)):
+        np.testing.assert_allclose(values, scores(output, bank, MEANT, head)[0], atol=1e-6)
+    assert set(prediction.explanations) == set(MEANT)
+    for row, finding in enumerate(MEANT):
+        assert prediction.explanations[finding].probability == pytest.approx(prediction.supervised[row], abs=1e-5)
+
+
+def test_scores_do_not_depend_on_the_batch(predictor, films):
+    paths = sorted(films.iterdir())
+    question = predictor.question(ASKED, explained=1)
+    batches = [list(predictor.stream(paths, question, batch_size=size, workers=size)) for size in (1, 3, 100)]
+    for other in batches[1:]:
+        assert [answer.name for answer in other] == [str(path) for path in paths]
+        for one, two in zip(batches[0], other, strict=True):
+            np.testing.assert_allclose(one.supervised, two.supervised, atol=1e-5)
+            np.testing.assert_allclose(one.contrastive, two.contrastive, atol=1e-5)
+            [[first], [second]] = one.explanations.values(), two.explanations.values()
+            torch.testing.assert_close(first.heatmap, second.heatmap, rtol=0, atol=1e-5)
+    assert np.ptp([answer.supervised for answer in batches[0]], axis=0).min() > 1e-3  # the images do differ
+
+
+def test_without_findings_all_but_words_of_normality_are_asked(predictor, films):
+    question = predictor.question()
+    assert question.findings == ("pneumonia", "effusion", "thicken", "cardiomegaly")
+    assert question.explained == TOP
+    [answer] = predictor.stream([films / "grey.png"], predictor.question(explained=2))
+    assert list(answer.explanations) == list(answer.scores())[:2]
+
+
+def test_questions_share_one_copy_of_the_model_and_few_are_kept(model, films):
+    predictor = mavl.load(model, device="cpu")
+    first, second = (predictor._reader(predictor.question(name)) for name in ("pneumonia", "effusion"))
+    for one, two in zip(first.model.parameters(), second.model.parameters(), strict=True):
+        assert one.data_ptr() == two.data_ptr()
+    new = list(predictor.wording.all)[: KEPT + 3]
+    for name in new:
+        predictor._reader(predictor.question(name))
+    assert len(predictor._readers) == KEPT
+    assert len(predictor._banks) <= KEPT
+    again = predictor._reader(predictor.question("pneumonia"))
+    assert again is not first
+    assert again.model is first.model
+
+
+def test_two_names_of_one_finding_are_asked_once(predictor):
+    question = predictor.question(["pleural effusion", "effusion"])
+    assert (question.findings, question.asked) == (("effusion",), ("pleural effusion",))
+
+
+def test_explanations_have_the_sentences_behind_the_vectors(predictor, films):
+    explanation = predictor.explain(films / "grey.png", "pleural effusion")
+    assert explanation.finding == "effusion"
+    book = json.loads((tiny.ROOT / "concept_gen/books/aspects.json").read_text())["findings"]
+    assert explanation.sentences[1:] == tuple(book["effusion"])
+    assert explanation.heatmap.shape == explanation.aspect_heatmaps.shape[1:] == (4, 4)
+
+
+def test_sentences_of_other_books_than_the_models_are_not_shown(model, predictor, films):
+    assert predictor.wording.complete
+    other = mavl.load(model, device="cpu")
+    other.pretrained.bank.about["books"]["books/aspects.json"] = "of another time"
+    assert not other.wording.complete
+    explanation = other.explain(films / "grey.png", "effusion")
+    assert explanation.sentences[0]
+    assert explanation.sentences[1:] == (None,) * 8
+
+
+def test_pictures_of_the_caller_are_taken_too(predictor, films):
+    picture = read_image(films / "grey.png")
+    [from_file, from_memory] = predictor.predict([films / "grey.png", picture.copy()], "pneumonia")
+    assert from_memory.name == "image 2"
+    np.testing.assert_allclose(from_file.supervised, from_memory.supervised, atol=1e-6)
+
+
+def test_folders_lists_and_patterns_are_taken_from_python_too(predictor, films, tmp_path):
+    for name in ("b.png", "a.png"):
+        shutil.copy(films / "grey.png", tmp_path / name)
+    (tmp_path / "list.csv").write_text("image\nb.png\n")
+    answers = predictor.predict([tmp_path, tmp_path / "list.csv", f"{tmp_path}/a*"], "pneumonia")
+    assert [Path(answer.name).name for answer in answers] == ["a.png", "b.png", "b.png", "a.png"]
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(NoImageError, match="no image in it"):
+        predictor.predict(tmp_path / "empty", "pneumonia")
+
+
+def test_a_bad_image_is_an_error_from_python(predictor, broken):
+    with pytest.raises(ImageError, match=r"empty\.png: empty \(0 bytes\)"):
+        predictor.predict(broken / "empty.png", "pneumonia")
+
+
+def test_no_more_images_are_opened_than_the_next_batch_needs(predictor, films):
+    opened = []
+
+    def endless():
+        for number in count():
+            opened.append(number)
+            yield films / "grey.png"
+
+    answers = predictor.stream(endless(), predictor.question("pneumonia", explained=0), batch_size=4)
+    for number in range(12):
+        assert next(answers).explanations == {}
+        assert len(opened) <= number + 2 * 4 + 1
+    answers.close()
+
+
+# New findings ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def books(tmp_path):
+    lines = [f"{aspect}: what tuberculous scars have of it" for aspect in ASPECTS[1:]]
+    (tmp_path / "d.json").write_text(json.dumps({"Simon foci": "Small calcified scars in the apex of a lung."}))
+    (tmp_path / "a.json").write_text(json.dumps({"Simon foci": lines}))
+    return {"descriptions": [tmp_path / "d.json"], "aspects": [tmp_path / "a.json"]}
+
+
+def test_a_new_finding_is_described_in_a_book(model, films, books):
+    predictor = mavl.load(model, **books, device="cpu")
+    [prediction] = predictor.predict(films / "grey.png", ["simon_foci", "pneumonia"])
+    assert prediction.findings == ("Simon foci", "pneumonia")
+    assert 0 < prediction.supervised[0] < 1
+    assert prediction.explanations["Simon foci"].sentences[0] == "Small calcified scars in the apex of a lung."
+    assert prediction.explanations["pneumonia"].sentences[0].startswith("Infection of the lung")
+
+
+def test_findings_of_this_projects_books_need_no_other(predictor):
+    assert predictor.question(["COVID-19", "Rib fracture"]).findings == ("covid19", "rib fracture")
+    assert predictor.question("covid19").bank.findings == (*tiny.FINDINGS, "covid19")
+
+
+def test_findings_that_cannot_be_asked_are_named(model, predictor, books):
+    with pytest.raises(UnknownFindingError, match="unknown finding 'pneumona'; did you mean 'pneumonia'"):
+        predictor.question(["pneumona"])
+    incomplete = mavl.load(model, descriptions=books["descriptions"], device="cpu")
+    with pytest.raises(BookError, match="'Simon foci' has no border, fluid"):
+        incomplete.question("Simon foci")
+
+
+def test_a_model_without_a_contrastive_head_has_one_score(tmp_path, films):
+    predictor = mavl.load(tiny.write_model(tmp_path, aspects=("description",), contrastive=False), device="cpu")
+    [prediction] = predictor.predict(films / "grey.png")
+    assert prediction.contrastive is None
+    assert all(len(explanation.shares) == 1 for explanation in prediction.explanations.values())
+
+
+# The package ----------------------------------------------------------------------------------------------------------
+
+
+def test_importing_the_package_imports_nothing_heavy():
+    code = "import sys, mavl; print({'torch', 'numpy', 'PIL', 'transformers'} & set(sys.modules))"
+    finished = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=tiny.ROOT, timeout=60)
+    assert finished.stdout == "set()\n", finished.stderr
+
+
+def test_the_package_offers_its_parts_by_name():
+    assert mavl.MAVL is MAVL
+    assert mavl.explain.presence_shares is presence_shares
+    assert mavl.load is load
+    assert mavl.__version__ == version("mavl")
+
+
+def test_the_package_has_no_other_attributes():
+    with pytest.raises(AttributeError, match="no attribute 'laod'"):
+        _ = mavl.laod
+
+
+def test_failures_stand_where_their_images_stood(predictor, films, broken):
+    images = [films / "grey.png", broken / "text.png", films / "rgba.png", broken / "empty.png"]
+    answers = list(predictor.stream(images, predictor.question("pneumonia"), batch_size=3))
+    assert [isinstance(answer, Failure) for answer in answers] == [False, True, False, True]
+    assert [answer.name for answer in answers] == list(map(str, images))

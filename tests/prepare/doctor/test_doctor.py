@@ -1,0 +1,371 @@
+"""Doctor: each fault planted alone into clean data is found, and nothing else; clean data has nothing to mend."""
+
+import argparse
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from mavl.config.loader import ConfigError
+from mavl.data import phantom
+from mavl.prepare import doctor
+from mavl.prepare.doctor import exam as doctor_exam
+from mavl.prepare.doctor.exam import elsewhere, examine, spread
+from mavl.prepare.doctor.images import SIDE, lightness_outside, look
+from mavl.prepare.doctor.plan import read_plan
+from mavl.prepare.doctor.report import KINDS, Diagnosis, write_json
+from tests.support import planted
+from tests.support.planted import change_json, change_yaml, copy, image, mask, redraw, repeat_row, resize, set_cell
+
+ROOT = Path(__file__).resolve().parents[3]
+BUILDERS = {"lists": planted.lists, "boxes": planted.boxes, "mimic": planted.mimic, "masks": planted.masks}
+
+FAULTS = {
+    "missing image": ("lists", "missing_image", lambda f: image(f, "train", 2).unlink()),
+    "image cut short": ("lists", "unreadable_image", lambda f: os.truncate(image(f, "test", 1), 2000)),
+    "image of 16 bits": (
+        "lists",
+        "odd_depth",
+        lambda f: redraw(image(f, "train", 3), lambda x: x.astype(np.uint16) * 9),
+    ),
+    "inverted image": ("lists", "inverted", lambda f: redraw(image(f, "valid", 1), lambda x: 255 - x)),
+    "blank image": ("lists", "blank_image", lambda f: redraw(image(f, "valid", 1), lambda x: x * 0 + 17)),
+    "thumbnail": ("lists", "odd_size", lambda f: resize(image(f, "train", 4), (40, 40))),
+    "narrow image": ("boxes", "odd_size", lambda f: resize(f / "images/0.png", (96, 200))),
+    "lateral view by column": ("lists", "lateral", lambda f: set_cell(f / "test.csv", 3, "ViewPosition", "LL")),
+    "column of another name": (
+        "lists",
+        "column",
+        lambda f: planted.edit(f / "train.csv", lambda table: table.rename(columns={"effusion": "efusion"})),
+    ),
+    "label outside the alphabet": ("lists", "label_value", lambda f: set_cell(f / "train.csv", 5, "effusion", "maybe")),
+    "patient in two splits": ("lists", "shared_patient", lambda f: set_cell(f / "test.csv", 0, "patient", "patient3")),
+    "row without patient": ("lists", "bad_row", lambda f: set_cell(f / "valid.csv", 1, "patient", "")),
+    "row without image": ("lists", "bad_row", lambda f: repeat_row(f / "valid.csv", image="")),
+    "row twice": ("lists", "repeated_row", lambda f: repeat_row(f / "train.csv")),
+    "labels that contradict": (
+        "lists",
+        "label_conflict",
+        lambda f: repeat_row(f / "train.csv", **dict.fromkeys(planted.ASKED, "-1")),
+    ),
+    "image in two splits": (
+        "lists",
+        "shared_image",
+        lambda f: (
+            set_cell(f / "test.csv", 0, "image", f"train/{image(f, 'train', 0).stem}")
+            or planted.edit(f / "test.csv", lambda t: t.assign(**{name: ["0", *t[name][1:]] for name in planted.ASKED}))
+        ),
+    ),
+    "file of two splits": ("lists", "leaked_image", lambda f: copy(image(f, "train", 0), image(f, "test", 0))),
+    "file twice": ("lists", "duplicate_image", lambda f: copy(image(f, "train", 0), image(f, "train", 1))),
+    "list not there": ("lists", "missing_path", lambda f: (f / "valid.csv").unlink()),
+    "empty list": ("lists", "split_file", lambda f: (f / "valid.csv").write_text("")),
+    "mask not there": ("lists", "missing_mask", lambda f: mask(f).unlink()),
+    "mask that is none": ("lists", "unreadable_mask", lambda f: mask(f).write_text("mask")),
+    "empty mask": ("lists", "empty_mask", lambda f: redraw(mask(f), lambda x: x * 0)),
+    "mask of another shape": ("lists", "mask_size", lambda f: resize(mask(f), (96, 60))),
+    "box out of the frame": ("boxes", "box_outside", lambda f: set_cell(f / "test.csv", 1, "boxes", "150;20;60;40")),
+    "box that is none": ("boxes", "bad_region", lambda f: set_cell(f / "test.csv", 1, "boxes", "10;20;30")),
+    "box without label": ("boxes", "unlabelled_mask", lambda f: set_cell(f / "test.csv", 1, "effusion", "0")),
+    "label without box": ("boxes", "empty_mask", lambda f: set_cell(f / "test.csv", 1, "boxes", "")),
+    "frame of another shape": (
+        "boxes",
+        "mask_size",
+        lambda f: change_yaml(
+            f / "boxes.yaml", masks={"kind": "boxes", "column": "boxes", "size": [2 * planted.SIZE, 5 * planted.SIZE]}
+        ),
+    ),
+    "study that the store has not": (
+        "mimic",
+        "label_store",
+        lambda f: change_json(f / "train.json", lambda entries: entries | {next(iter(entries)): {"labels_id": 6}}),
+    ),
+    "entry twice": (
+        "mimic",
+        "repeated_row",
+        lambda f: planted.repeat_entry(f / "train.json"),
+    ),
+    "value in the label store": (
+        "mimic",
+        "label_value",
+        lambda f: np.lib.format.open_memmap(f / "labels.npy", mode="r+")[2, 0].fill(7),
+    ),
+    "lateral view by MIMIC's metadata": (
+        "mimic",
+        "lateral",
+        lambda f: set_cell(f / "mimic-cxr-2.0.0-metadata.csv", 1, "ViewPosition", "LATERAL"),
+    ),
+    "label store not there": ("mimic", "missing_path", lambda f: (f / "labels.npy").unlink()),
+    "image store that is none": (
+        "mimic",
+        "bad_store",
+        lambda f: change_yaml(
+            f / "mimic.yaml", data=planted.yaml.safe_load((f / "mimic.yaml").read_text())["data"] | {"store": str(f)}
+        ),
+    ),
+    "mask without image in a folder": ("masks", "split_file", lambda f: (f / "masks/0.png").unlink()),
+}
+
+
+@pytest.fixture(scope="module")
+def clean(tmp_path_factory) -> Path:
+    """The clean data sets, each in a folder of its own."""
+    folder = tmp_path_factory.mktemp("clean")
+    for name, build in BUILDERS.items():
+        build(folder / name)
+    return folder
+
+
+def diagnose(config: Path, **changed):
+    return examine(read_plan(config, None), str(config), **{"workers": 2, "limit": None, "decode": True} | changed)
+
+
+def counted(diagnosis) -> dict[str, int]:
+    return {kind: len(items) for kind, items in diagnosis.found.items.items()}
+
+
+@pytest.mark.parametrize("decode", [True, False])
+@pytest.mark.parametrize("name", BUILDERS)
+def test_clean_data_has_nothing_to_mend(clean, name, decode):
+    diagnosis = diagnose(clean / name / f"{name}.yaml", decode=decode)
+    assert counted(diagnosis) == {}
+    assert diagnosis.complete
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+def test_a_fault_planted_alone_is_found_alone(clean, tmp_path, fault):
+    name, kind, plant = FAULTS[fault]
+    folder = tmp_path / "data"
+    shutil.copytree(clean / name, folder)
+    config = folder / f"{name}.yaml"
+    config.write_text(config.read_text().replace(str(clean / name), str(folder)))
+    plant(folder)
+    assert set(counted(diagnose(config))) == {kind}
+
+
+def test_every_kind_of_fault_is_planted_somewhere():
+    assert {kind for _, kind, _ in FAULTS.values()} == set(KINDS)
+
+
+def command(*arguments) -> subprocess.CompletedProcess:
+    line = [sys.executable, str(ROOT / "prepare_data.py"), "doctor", *map(str, arguments)]
+    return subprocess.run(line, cwd=ROOT, capture_output=True, text=True, timeout=120)
+
+
+def run(*arguments) -> int:
+    """The same command in this process."""
+    parser = argparse.ArgumentParser()
+    doctor.add_arguments(parser)
+    return doctor.run(parser.parse_args(list(map(str, arguments))))
+
+
+def test_the_command_tells_people_and_machines_and_exits_by_what_it_found(clean, tmp_path, capsys):
+    folder = tmp_path / "data"
+    shutil.copytree(clean / "lists", folder)
+    image(folder, "train", 2).unlink()
+    report = tmp_path / "reports" / "doctor.json"
+    arguments = ("--config", folder / "lists.yaml", "--root", folder, "--json", report)
+    faulty = command(*arguments)
+    assert faulty.returncode == 1, faulty.stderr
+    assert "1 × missing_image" in faulty.stdout
+    assert "train.csv:4: images/train/s50000002.png: no such file" in faulty.stdout
+    assert KINDS["missing_image"].fix in faulty.stdout
+    told = json.loads(report.read_text())
+    [found] = told["found"]
+    assert (found["kind"], found["count"], told["clean"], told["complete"]) == ("missing_image", 1, False, True)
+    assert found["items"] == [
+        {
+            "text": "train.csv:4: images/train/s50000002.png: no such file",
+            "path": str(folder / "images/train/s50000002.png"),
+        }
+    ]
+    assert told["splits"]["train"]["images"] == told["splits"]["train"]["groups"] == 10
+    assert (run(*arguments, "--ignore", "missing_image"), json.loads(report.read_text())["clean"]) == (0, True)
+    assert "nothing to mend" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("flag", ["--limit", "--workers"])
+def test_numbers_that_would_look_at_nothing_are_refused(flag, capsys):
+    for number in ("-3", "0"):
+        with pytest.raises(SystemExit) as caught:
+            run("--config", "c.yaml", flag, number)
+        assert caught.value.code == 2
+        assert f"argument {flag}: '{number}' is no whole number of at least 1" in capsys.readouterr().err
+
+
+def test_json_that_cannot_be_written_is_told_before_anything_is_examined(clean, tmp_path, monkeypatch):
+    monkeypatch.setattr(doctor, "examine", lambda *_: pytest.fail("the data are examined"))
+    (tmp_path / "file").touch()
+    for path, reason in {tmp_path / "file" / "x.json": "cannot be written", tmp_path: "is a folder"}.items():
+        with pytest.raises(ValueError, match=f"--json {path}: {reason}"):
+            run("--config", clean / "lists" / "lists.yaml", "--json", path)
+
+
+def test_what_was_found_is_shown_though_the_json_cannot_be_written(clean, monkeypatch, capsys):
+    def full(*_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(doctor, "write_json", full)
+    with pytest.raises(OSError, match="No space"):
+        run("--config", clean / "lists" / "lists.yaml", "--json", clean / "x.json")
+    assert "nothing to mend" in capsys.readouterr().out
+
+
+def test_a_name_that_is_no_text_is_written_as_json(tmp_path):
+    diagnosis = Diagnosis("c.yaml", "benchmark", None)
+    diagnosis.found.add("missing_image", "q\udcff.png")
+    write_json(diagnosis, tmp_path / "x.json")
+    assert json.loads((tmp_path / "x.json").read_text())["found"][0]["items"][0]["text"] == "q\udcff.png"
+
+
+def test_a_list_that_cannot_be_used_is_named(clean, tmp_path):
+    shutil.copytree(clean / "lists", tmp_path / "data")
+    (tmp_path / "data" / "valid.csv").write_text("")
+    diagnosis = examine(read_plan(clean / "lists" / "lists.yaml", tmp_path / "data"), "lists", 1, None, False)
+    assert diagnosis.found.items["split_file"] == [("valid.csv: the file is empty", None)]
+
+
+def test_what_cannot_be_done_is_one_line_and_exit_code_2(tmp_path):
+    rootless = command("--config", "configs/benchmarks/rsna.yaml")
+    assert rootless.returncode == 2
+    assert rootless.stderr.startswith("error: benchmark 'rsna' does not say where test.csv lies: give the folder that")
+    assert len(rootless.stderr.splitlines()) == 1
+    with pytest.raises(ConfigError, match=r"none\.yaml: no such file$"):
+        run("--config", tmp_path / "none.yaml")
+
+
+def test_an_interrupt_leaves_what_was_found_until_then(clean, tmp_path, monkeypatch, capsys):
+    folder = tmp_path / "data"
+    shutil.copytree(clean / "lists", folder)
+    image(folder, "train", 2).unlink()
+    image(folder, "test", 7).unlink()  # the last one
+
+    def interrupted(path, *how):
+        if path == image(folder, "valid", 0):
+            os.kill(os.getpid(), signal.SIGINT)  # which reaches the main thread while it waits for this one
+            time.sleep(0.1)
+        return look(path, *how)
+
+    monkeypatch.setattr(doctor_exam, "look", interrupted)
+    monkeypatch.setattr("mavl.prepare.doctor.images.TOGETHER", 1)
+    code = run("--config", folder / "lists.yaml", "--root", folder, "--workers", 1, "--json", tmp_path / "x.json")
+    told = json.loads((tmp_path / "x.json").read_text())
+    assert (code, told["complete"], told["clean"]) == (130, False, False)
+    assert [item["text"] for found in told["found"] for item in found["items"]] == [
+        "train.csv:4: images/train/s50000002.png: no such file"
+    ]
+    assert "interrupted" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("config", "task"),
+    [
+        *((path, "benchmark") for path in sorted(ROOT.glob("configs/benchmarks/*.yaml"))),
+        *((path, "zero-shot classification") for path in sorted(ROOT.glob("configs/zero_shot/*.yaml"))),
+        *((path, "grounding") for path in sorted(ROOT.glob("configs/grounding/*.yaml"))),
+        *((path, "fine-tuning, classification") for path in sorted(ROOT.glob("configs/finetune_cls/*.yaml"))),
+        *((path, "fine-tuning, segmentation") for path in sorted(ROOT.glob("configs/finetune_seg/*.yaml"))),
+        *((path, "pre-training") for path in sorted(ROOT.glob("configs/*.yaml"))),
+    ],
+    ids=lambda value: value.stem if isinstance(value, Path) else "",
+)
+def test_every_config_of_the_project_is_understood(config, task, monkeypatch):
+    monkeypatch.chdir(ROOT)
+    plan = read_plan(config, Path("data"))
+    assert plan.task.removesuffix(" on phantoms, which are drawn as they are needed") == task
+    assert plan.root == Path("data")
+
+
+def test_a_config_of_a_run_folder_is_told_by_its_keys(tmp_path, monkeypatch):
+    monkeypatch.chdir(ROOT)
+    benchmark = "configs/benchmarks/rsna.yaml"
+    classification = planted.write_yaml(tmp_path / "a.yaml", data={"benchmark": benchmark}, model={"layer4": False})
+    assert read_plan(classification, None).task == "fine-tuning, classification"
+    segmentation = planted.write_yaml(tmp_path / "b.yaml", data={"benchmark": benchmark}, gallery=2)
+    assert read_plan(segmentation, None).task == "fine-tuning, segmentation"
+    grounding = planted.write_yaml(tmp_path / "c.yaml", benchmark=benchmark, gallery=2)
+    assert read_plan(grounding, None).task == "grounding"
+    other = read_plan(grounding, None, ["root=elsewhere", "benchmark=configs/benchmarks/nih_sample.yaml"])
+    assert (other.root, other.benchmark.name) == (Path("elsewhere"), "nih_sample")
+
+
+def test_models_are_files_or_hub_ids(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path))
+    shared = {"benchmark": str(ROOT / "configs/benchmarks/rsna.yaml"), "root": str(tmp_path), "split": "test"}
+    (tmp_path / "runs").mkdir()
+    for name, fault in (
+        ("checkpoints/full.pth", True),
+        ("runs/best", True),
+        ("no-one/no-model-of-this-name", False),
+        (str(tmp_path / "runs"), False),
+    ):
+        config = planted.write_yaml(tmp_path / "zero_shot/x.yaml", **shared, model_path=name)
+        lines = [text for text, _ in examine(read_plan(config, None), "x", 1, None, False).found.items["missing_path"]]
+        assert (f"model_path: {name}" in lines) == fault, name
+
+
+def test_positions_are_spread_evenly():
+    assert spread(10, 4) == [0, 2, 5, 7]
+    assert spread(3, 4) == spread(3, None) == [0, 1, 2]
+
+
+def test_with_a_limit_only_so_many_images_are_looked_at(clean):
+    diagnosis = diagnose(clean / "lists" / "lists.yaml", limit=5)
+    assert diagnosis.examined | {"masks": 0} == {"images named": 24, "looked at": 15, "decoded": 15, "masks": 0}
+    assert diagnosis.splits["train"]["images"] == 10
+
+
+def test_where_a_missing_file_may_lie_instead(tmp_path):
+    (tmp_path / "a/b/c").mkdir(parents=True)
+    (tmp_path / "a/b/c/x.png").touch()
+    assert elsewhere(tmp_path / "a/b", [Path("b/c/x.png")]) == tmp_path / "a/b/c/x.png"
+    assert elsewhere(tmp_path / "a", [Path("c/x.png")]) == tmp_path / "a/b/c/x.png"
+    assert elsewhere(tmp_path / "a/b/c", [Path("DATA/x.png")]) == tmp_path / "a/b/c/x.png"
+    assert elsewhere(tmp_path / "a", [Path("y.png")]) is None
+    assert elsewhere(tmp_path / "a", [Path("c/x.png"), Path("c/y.png")]) is None
+
+
+def test_a_root_one_folder_off_is_pointed_at(clean):
+    plan = read_plan(clean / "lists" / "lists.yaml", clean)
+    diagnosis = examine(plan, "lists", 1, None, False)
+    assert counted(diagnosis) == {"missing_path": 3}
+    assert any(f"{clean / 'lists' / 'test.csv'} is there" in note for note in diagnosis.notes)
+
+
+def test_lightness_worked_by_hand():
+    picture = np.full((SIDE, SIDE), 100.0)
+    picture[:, 14:18] = 200  # a light spine alone: lungs and corners are darker by 100, the deviation is 33.07
+    assert lightness_outside(picture)[0] == pytest.approx(-(100 + 100 / 3) / np.sqrt(1 / 8 * 7 / 8) / 100)
+    assert lightness_outside(255 - picture)[0] == pytest.approx(-lightness_outside(picture)[0])
+    assert lightness_outside(picture * 0) == (0.0, True)
+
+
+def test_the_heuristic_tells_phantoms_from_inverted_ones(tmp_path):
+    for index in range(20):
+        drawn = phantom.draw(8, index, 64).image
+        for name, pixels in (("upright", drawn), ("inverted", 255 - drawn)):
+            planted.save(tmp_path / f"{name}.png", pixels)
+            assert (look(tmp_path / f"{name}.png", False, True).lightness > 0.15) == (name == "inverted")
+
+
+@pytest.mark.parametrize(
+    ("config", "folder", "expected"),
+    [
+        ("benchmarks/nih_sample", "nih", {"duplicate_image": 1}),  # 00002658_001 and _002 are one film
+        ("nih_sample", "nih", {}),
+        ("benchmarks/covid_masks_sample", "covid_masks", {}),
+        ("finetune_seg/covid_masks_sample_mavl", "covid_masks", {}),
+    ],
+)
+def test_real_samples(shared, monkeypatch, config, folder, expected):
+    monkeypatch.chdir(ROOT)
+    path = ROOT / f"configs/{config}.yaml"
+    assert counted(examine(read_plan(path, shared(f"data/{folder}")), config, 2, None, False)) == expected

@@ -1,0 +1,580 @@
+"""prepare_data.py radgraph: from graphs and CSV files to what training reads, through damage, kills and other views."""
+
+import argparse
+import contextlib
+import csv
+import fcntl
+import gzip
+import io
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import psutil
+import pytest
+from PIL import Image
+
+from mavl.config.settings import MimicData
+from mavl.data.labels import LabelStore
+from mavl.data.phantom import draw
+from mavl.data.phantom.dataset import report_path
+from mavl.data.samples import read_reports
+from mavl.prepare import radgraph
+from mavl.prepare.radgraph import labels as label_store
+from mavl.prepare.radgraph.labels import LABELS, Totals
+from mavl.prepare.radgraph.statistics import COLUMNS, draw_picture
+from mavl.vocab import ANATOMIES, FINDINGS
+
+ROOT = Path(__file__).resolve().parents[3]
+NUMBER = 7
+SPLITS = ("train", "validate", "test")
+VIEWS = ("PA", "LATERAL", "AP")
+
+
+@pytest.fixture(scope="module")
+def phantoms():
+    return [draw(seed=3, index=index, size=32) for index in range(NUMBER)]
+
+
+@pytest.fixture
+def mimic(tmp_path, phantoms, monkeypatch):
+    """A folder with graphs.json and MIMIC-CXR-JPG's CSV files: three images a study, one of each of VIEWS."""
+    monkeypatch.setattr(radgraph, "PART_ROWS", 2)
+    monkeypatch.setattr(radgraph, "draw_picture", lambda totals, path: None)  # which takes most of the time
+    write_graphs(tmp_path, {report_path(index): phantom.graph for index, phantom in enumerate(phantoms)})
+    write_tables(tmp_path, [row for index in range(NUMBER) for row in image_rows(index)])
+    return tmp_path
+
+
+def write_graphs(folder: Path, graphs: dict) -> None:
+    (folder / "graphs.json").write_text(json.dumps(graphs))
+
+
+def image_rows(index: int) -> list[dict]:
+    ids = {"subject_id": str(10_000_000 + index), "study_id": str(50_000_000 + index), "split": SPLITS[index % 3]}
+    return [{"dicom_id": f"d{index}{view[0]}", "ViewPosition": view} | ids for view in VIEWS]
+
+
+def write_tables(folder: Path, rows: list[dict], metadata: list[dict] | None = None) -> None:
+    with gzip.open(folder / "mimic-cxr-2.0.0-split.csv.gz", "wt", newline="") as file:
+        table = csv.DictWriter(file, ["dicom_id", "study_id", "subject_id", "split"], extrasaction="ignore")
+        table.writeheader()
+        table.writerows(rows)
+    with open(folder / "mimic-cxr-2.0.0-metadata.csv", "w", newline="") as file:
+        columns = ["dicom_id", "subject_id", "study_id", "Rows", "ViewPosition"]
+        table = csv.DictWriter(file, columns, extrasaction="ignore")
+        table.writeheader()
+        table.writerows(reversed(rows if metadata is None else metadata))
+
+
+def prepare(mimic: Path, *more: str, out: str = "out") -> Path:
+    """What `prepare_data.py radgraph` does, in this process; the folder that it wrote."""
+    prepare_data(["--graphs", str(mimic / "graphs.json"), "--root", str(mimic), "--out", str(mimic / out), *more])
+    return mimic / out
+
+
+def prepare_data(arguments: list[str]) -> None:
+    parser = argparse.ArgumentParser()
+    radgraph.add_arguments(parser)
+    assert radgraph.run(parser.parse_args([*arguments, "--workers", "1"])) == 0
+
+
+def verify(out: Path) -> tuple[int, str]:
+    """Exit code and output of `prepare_data.py radgraph --verify`."""
+    with contextlib.redirect_stdout(io.StringIO()) as said:
+        code = radgraph.run(argparse.Namespace(graphs=None, released=None, out=out, verify=True))
+    return code, said.getvalue()
+
+
+def manifest(out: Path, split: str) -> dict:
+    return json.loads((out / f"rad_graph_metric_{split}.json").read_text())
+
+
+def problems(out: Path) -> list[list[str]]:
+    with open(out / "problems.csv", newline="") as file:
+        return list(csv.reader(file))[1:]
+
+
+def contents(out: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in sorted(out.iterdir()) if path.is_file() and path.name != ".lock"}
+
+
+# ---- what is written
+
+
+def test_the_store_holds_the_phantoms_own_labels(mimic, phantoms):
+    store = LabelStore(prepare(mimic) / LABELS)
+    assert (len(store), store.array.dtype) == (NUMBER, np.int8)
+    for row, phantom in enumerate(phantoms):
+        np.testing.assert_array_equal(store[row], phantom.labels)
+
+
+def test_a_row_takes_a_byte_a_label(mimic):
+    assert (prepare(mimic) / LABELS).stat().st_size == 128 + NUMBER * 51 * 75
+
+
+def test_frontal_images_are_listed_by_split_with_the_row_of_their_study(mimic):
+    out = prepare(mimic)
+    listed = {
+        f"files/p10/p1000000{i}/s5000000{i}/d{i}{view[0]}.jpg": {"labels_id": i, "view": view}
+        for i in (0, 3, 6)
+        for view in ("PA", "AP")
+    }
+    assert manifest(out, "train") == listed
+    assert [len(manifest(out, split)) for split in SPLITS] == [6, 4, 4]
+    summary = json.loads((out / "summary.json").read_text())
+    assert summary["left_out_by_view"] == {"LATERAL": 7}
+    assert summary["images"] == {"train": 6, "validate": 4, "test": 4}
+    assert summary["problems"] == {}
+    assert problems(out) == []
+
+
+def test_all_views_are_listed_on_demand_without_labelling_again(mimic):
+    out = prepare(mimic)
+    before = (out / LABELS).stat()
+    prepare(mimic, "--views", "all", "--images", "")
+    assert [len(manifest(out, split)) for split in SPLITS] == [9, 6, 6]
+    assert manifest(out, "test")["p10/p10000002/s50000002/d2L.jpg"] == {"labels_id": 2, "view": "LATERAL"}
+    after = (out / LABELS).stat()
+    assert (before.st_mtime_ns, before.st_ino) == (after.st_mtime_ns, after.st_ino)
+
+
+def test_training_reads_what_was_written(mimic, phantoms):
+    out = prepare(mimic)
+    samples = read_reports(
+        out / "rad_graph_metric_validate.json", out / LABELS, Path("/jpg"), MimicData().prefix, columns=None
+    )
+    assert samples.paths[0] == Path("/jpg/files/p10/p10000001/s50000001/d1P.jpg")
+    np.testing.assert_array_equal(samples.store[samples.study_rows[-1]], phantoms[4].labels)
+
+
+def test_the_names_are_those_that_a_training_config_expects(mimic):
+    names = {path.name for path in prepare(mimic).iterdir()}
+    assert {Path(getattr(MimicData(), key)).name for key in ("train_file", "valid_file", "label_file")} <= names
+    assert [name for name in names if name.startswith(".")] == [".lock"]
+
+
+def test_statistics_count_studies(mimic, phantoms):
+    out, labels = prepare(mimic), np.stack([phantom.labels for phantom in phantoms])
+    with open(out / "statistics.csv", newline="") as file:
+        rows = list(csv.DictReader(file, COLUMNS))[1:]
+    assert len(rows) == 51 * 75
+    for row in rows:
+        cell = labels[:, ANATOMIES.index(row["anatomy"]), FINDINGS.index(row["finding"])]
+        assert (int(row["present"]), int(row["absent"])) == ((cell == 1).sum(), (cell == 0).sum())
+
+
+def test_the_picture_shows_what_is_present_on_the_left_and_what_is_absent_on_the_right(tmp_path):
+    totals = Totals()
+    totals.studies.extend([1] * 900)
+    totals.present[:, :10] = 900  # of the first findings, at the top
+    totals.absent[:, -10:] = 900  # of the last ones, at the bottom
+    draw_picture(totals, tmp_path / "statistics.png")
+    with Image.open(tmp_path / "statistics.png") as picture:
+        pixels = np.asarray(picture.convert("RGB")).astype(int)
+    redder = np.sign(pixels[:, :, 0] - pixels[:, :, 2]) * (np.ptp(pixels, axis=2) > 40)
+    quarter, half = pixels.shape[0] // 4, pixels.shape[1] // 2
+    top, bottom = redder[:quarter], redder[-quarter:]
+    corners = [top[:, :half], top[:, half:], bottom[:, :half], bottom[:, half:]]
+    assert [round(corner.mean(), 1) for corner in corners] == [0.3, 0.0, 0.0, -0.3]
+
+
+# ---- problems
+
+
+def test_everything_wrong_is_listed_and_nothing_stops(mimic, phantoms):
+    good, edema = phantoms[0].graph, {"tokens": "edema", "label": "OBS-DP", "start_ix": 0, "relations": []}
+    graphs = {
+        "p10/p10000000/s50000000.txt": good,
+        "p10/p10000001/s50000001.txt": {"text": "", "entities": {}},
+        "p10/p10000002/s50000002.txt": {"text": "edema", "entities": {"1": edema | {"label": "OBS-?"}}},
+        "p10/p10000003/s50000003.txt": {"text": "edema", "entities": {"1": edema | {"relations": [["modify", "7"]]}}},
+        "p10/p10000009/s50000009.txt": good,
+        "p10/p10000008/s50000000.txt": good,
+        "p10/p10000001/letter.txt": good,
+        "p10/p10000004/s50000004.txt": None,
+    }
+    rows = [row for index in range(6) for row in image_rows(index)[:1]]
+    images = [*rows, rows[0] | {"dicom_id": "d0S", "split": "valid"}, rows[0] | {"dicom_id": "d0U", "study_id": "s1"}]
+    write_graphs(mimic, graphs)
+    write_tables(mimic, [*images, rows[1] | {"dicom_id": "d1N"}], metadata=rows)
+    with gzip.open(mimic / "mimic-cxr-2.0.0-split.csv.gz", "at") as file:
+        file.write("d9,50000000\n\n")
+    out = prepare(mimic)
+    assert sorted((kind, where) for kind, where, _ in problems(out)) == [
+        ("dangling relation", "p10/p10000003/s50000003.txt"),
+        ("empty report", "p10/p10000001/s50000001.txt"),
+        ("graph without images", "s50000009"),
+        ("image without metadata", "files/p10/p10000001/s50000001/d1N.jpg"),
+        ("name of no study", "p10/p10000001/letter.txt"),
+        ("report is no graph", "p10/p10000004/s50000004.txt"),
+        ("study with two graphs", "s50000000"),
+        ("study without graph", "s50000004"),
+        ("study without graph", "s50000005"),
+        ("unknown label", "p10/p10000002/s50000002.txt"),
+        ("unknown split", "mimic-cxr-2.0.0-split.csv.gz:8"),
+        ("unreadable row", "mimic-cxr-2.0.0-split.csv.gz:11"),
+        ("unreadable row", "mimic-cxr-2.0.0-split.csv.gz:9"),
+    ]
+    assert sum(json.loads((out / "summary.json").read_text())["problems"].values()) == 13
+    assert [list(manifest(out, split).values()) for split in SPLITS] == [
+        [{"labels_id": 0, "view": "PA"}, {"labels_id": 3, "view": "PA"}],
+        [{"labels_id": 1, "view": "PA"}],
+        [{"labels_id": 2, "view": "PA"}],
+    ]
+    assert len(LabelStore(out / LABELS)) == 7
+
+
+def test_graphs_and_ids_that_no_program_takes_are_listed_and_nothing_stops(mimic, phantoms):
+    edema = {"tokens": "edema", "label": "OBS-DP", "start_ix": 0, "relations": []}
+    graphs = {
+        "p10/p10000000/s50000000.txt": phantoms[0].graph,
+        f"p10/p10000000/s{'9' * 25}.txt": phantoms[0].graph,
+        "p10/p10000001/s50000001.txt": {"text": "edema", "entities": {"1": edema | {"label": "\ud800"}}},
+        "p10/p10000002/s50000002.txt": {"text": "edema", "entities": {"1": edema | {"start_ix": "0"}}},
+        "p10/p10000003/s50000003.txt": {"DEEP": 0},
+    }
+    write_graphs(mimic, graphs)
+    raw = (mimic / "graphs.json").read_text()
+    (mimic / "graphs.json").write_text(raw.replace('{"DEEP": 0}', '{"a":' * 3000 + "0" + "}" * 3000))
+    long = image_rows(0)[0] | {"dicom_id": "dL", "study_id": "9" * 25}
+    write_tables(mimic, [*(image_rows(index)[0] for index in range(4)), long])
+    prepare(mimic)
+    out = prepare(mimic)  # the notes are read again
+    assert sorted((kind, where) for kind, where, _ in problems(out)) == [
+        ("malformed entity", "p10/p10000002/s50000002.txt"),
+        ("name of no study", f"p10/p10000000/s{'9' * 25}.txt"),
+        ("report that cannot be read", "p10/p10000003/s50000003.txt"),
+        ("unknown label", "p10/p10000001/s50000001.txt"),
+        ("unreadable row", "mimic-cxr-2.0.0-split.csv.gz:6"),
+    ]
+    assert "\\ud800 of entity 1" in (out / "problems.csv").read_text()
+    assert [list(manifest(out, split).values()) for split in SPLITS] == [
+        [{"labels_id": 0, "view": "PA"}, {"labels_id": 4, "view": "PA"}],
+        [{"labels_id": 2, "view": "PA"}],
+        [{"labels_id": 3, "view": "PA"}],
+    ]
+
+
+def test_an_image_that_several_rows_name_counts_once(mimic):
+    row = image_rows(0)[0]
+    write_tables(mimic, [row | {"split": "none"}, row, row, *image_rows(1), row | {"split": "test"}])
+    out = prepare(mimic)
+    path = "files/p10/p10000000/s50000000/d0P.jpg"
+    assert [problem for problem in problems(out) if problem[0] == "image twice"] == [
+        ["image twice", path, "again at mimic-cxr-2.0.0-split.csv.gz:4, as train; the first row counts"],
+        ["image twice", path, "again at mimic-cxr-2.0.0-split.csv.gz:8, as test; the first row counts"],
+    ]
+    assert (out / "rad_graph_metric_train.json").read_text().count(path) == 1
+    assert manifest(out, "test") == {}
+
+
+def test_a_damaged_table_is_told_before_the_labels_are_made(mimic, monkeypatch):
+    monkeypatch.setattr(radgraph, "fill", lambda *_: pytest.fail("labels are made"))
+    with gzip.open(mimic / "mimic-cxr-2.0.0-split.csv.gz", "at") as file:
+        file.write("".join(f"d{n},{n * n},1,train\n" for n in range(1000)))
+    cut_short(mimic / "mimic-cxr-2.0.0-split.csv.gz")
+    with pytest.raises(ValueError, match=r"cannot be read to its end .*; download it again"):
+        prepare(mimic)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda m: (m / "mimic-cxr-2.0.0-split.csv.gz").unlink(), "holds no mimic-cxr-2.0.0-split.csv.gz; --root is"),
+        (lambda m: (m / "mimic-cxr-2.0.0-metadata.csv").write_text("a,b\n1,2\n"), "has no column dicom_id, ViewPosit"),
+        (lambda m: cut_short(m / "mimic-cxr-2.0.0-split.csv.gz"), "cannot be read to its end .*; download it again"),
+        (lambda m: (m / "graphs.json").unlink(), r"--graphs .*graphs\.json: no such file"),
+        (lambda m: (m / "graphs.json").write_text("{}"), r"graphs\.json: holds no report"),
+        (lambda m: cut_short(m / "graphs.json"), "is cut short inside the entry at byte"),
+        (
+            lambda m: write_graphs(m, {"p10/p1/s1.txt": [{}], "b": {}}),
+            r"2 objects between bytes .* and 1 reports",
+        ),
+    ],
+)
+def test_a_source_that_cannot_be_used_is_one_line(mimic, change, message):
+    change(mimic)
+    with pytest.raises(ValueError, match=message) as error:
+        prepare(mimic)
+    assert "\n" not in str(error.value)
+    assert type(error.value).__module__.startswith("mavl.")
+
+
+def cut_short(path: Path) -> None:
+    content = path.read_bytes()
+    path.write_bytes(content[: len(content) - 20])
+
+
+def test_the_script_says_what_is_missing_and_exits_with_two(tmp_path):
+    command = [sys.executable, "prepare_data.py", "radgraph", "--graphs", "g.json", "--out", str(tmp_path)]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 2
+    assert done.stderr == (
+        "error: --root is missing: splits and views of the images are in MIMIC-CXR-JPG's CSV files\n"
+    )
+
+
+# ---- going on
+
+
+def notes(out: Path) -> dict[str, tuple[int, int]]:
+    return {path.name: (path.stat().st_ino, path.stat().st_mtime_ns) for path in (out / "parts").glob("*.json")}
+
+
+def test_a_download_that_was_cut_short_is_gone_on_with(mimic):
+    clean = contents(prepare(mimic, out="clean"))
+    path = mimic / "graphs.json"
+    whole = path.read_bytes()
+    path.write_bytes(whole[: whole.index(b"s50000005")])
+    with pytest.raises(ValueError, match=r"is cut short .*the 5 entries before it are whole"):
+        prepare(mimic)
+    assert not (mimic / "out" / LABELS).exists()
+    kept = notes(mimic / "out")
+    assert len(kept) == 3
+    path.write_bytes(whole)
+    again = contents(prepare(mimic))
+    after = notes(mimic / "out")
+    assert [after[name] == kept[name] for name in sorted(kept)] == [True, True, False]  # the third held one of two
+    assert len(after) == 4
+    assert again == clean
+
+
+def test_what_changed_is_made_again_and_nothing_else(mimic, phantoms):
+    out = prepare(mimic)
+    before = notes(out)
+    graphs = {report_path(index): phantom.graph for index, phantom in enumerate(phantoms)}
+    graphs[report_path(3)] = phantoms[0].graph
+    write_graphs(mimic, dict(list(graphs.items())[:5]))
+    prepare(mimic)
+    after = notes(out)
+    assert [name for name in sorted(after) if after[name] != before[name]] == ["000001.json", "000002.json"]
+    store = LabelStore(out / LABELS)
+    assert len(store) == 5
+    np.testing.assert_array_equal(store[3], phantoms[0].labels)
+
+
+def test_other_rules_or_a_lost_store_are_labelled_again(mimic, monkeypatch):
+    out = prepare(mimic)
+    clean, before = contents(out), notes(out)
+    (out / LABELS).unlink()
+    assert contents(prepare(mimic)) == clean
+    after = notes(out)
+    assert all(after[name] != before[name] for name in before)
+    monkeypatch.setattr(label_store, "fingerprint", lambda: "others")
+    prepare(mimic)
+    assert all(notes(out)[name] != after[name] for name in before)
+
+
+def test_a_matrix_from_elsewhere_is_not_written_over(mimic, released):
+    before = contents(released)
+    with pytest.raises(ValueError, match=r"adj_mtx\.npy was not written by this command; choose another --out"):
+        prepare(mimic, out="released")
+    with pytest.raises(ValueError, match=r"adj_mtx\.npy, which is read, would be written over; choose another --out"):
+        prepare_data(["--released", str(released), "--root", str(mimic), "--out", str(released)])
+    assert contents(released) == before
+
+
+def test_what_is_read_is_not_written_over(mimic, released):
+    out = prepare(mimic)
+    before = contents(out)
+    (mimic / "same").symlink_to(out)
+    (out / "parts" / "graphs.json").write_bytes((mimic / "graphs.json").read_bytes())
+    (mimic / "linked").mkdir()
+    for name, content in before.items():
+        (mimic / "linked" / name).write_bytes(content)
+    (mimic / "linked" / LABELS).unlink()
+    (mimic / "linked" / LABELS).hardlink_to(out / LABELS)
+    for source in ("out", "same", "linked"):
+        with pytest.raises(ValueError, match="which is read, would be written over; choose another --out"):
+            prepare_data(["--released", str(mimic / source), "--root", str(mimic), "--out", str(out)])
+    with pytest.raises(ValueError, match="which is read, would be written over; choose another --out"):
+        prepare_data(["--graphs", str(out / "parts" / "graphs.json"), "--root", str(mimic), "--out", str(out)])
+    assert contents(out) == before
+
+
+def test_a_failure_in_one_part_keeps_the_others(mimic, monkeypatch):
+    clean, label = contents(prepare(mimic, out="clean")), radgraph.label_graphs
+
+    def fail(source, part):
+        if part.number == 2:
+            raise MemoryError
+        return label(source, part)
+
+    monkeypatch.setattr(radgraph, "label_graphs", fail)
+    with pytest.raises(MemoryError):
+        prepare(mimic)
+    assert len(notes(mimic / "out")) == 2
+    monkeypatch.setattr(radgraph, "label_graphs", label)
+    assert contents(prepare(mimic)) == clean
+
+
+@pytest.mark.slow
+def test_killed_processes_lose_the_parts_in_work_and_leave_nobody_behind(mimic, phantoms):
+    graphs = {report_path(index): phantoms[index % NUMBER].graph for index in range(4000)}
+    write_graphs(mimic, graphs)
+    command = [sys.executable, "prepare_data.py", "radgraph", "--graphs", str(mimic / "graphs.json"), "--workers", "2"]
+    command += ["--root", str(mimic), "--out", str(mimic / "out")]
+    process = subprocess.Popen(command, cwd=ROOT, stderr=subprocess.DEVNULL, start_new_session=True)
+    wait_until(lambda: notes(mimic / "out"))
+    workers = psutil.Process(process.pid).children(recursive=True)
+    os.kill(process.pid, signal.SIGKILL)
+    process.wait()
+    assert not psutil.wait_procs(workers, timeout=20)[1]
+    kept = notes(mimic / "out")
+    assert 0 < len(kept) < 16
+    assert not (mimic / "out" / LABELS).exists()
+
+    subprocess.run(command, cwd=ROOT, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL, check=True)
+    after = notes(mimic / "out")
+    assert len(after) == 16
+    assert {name: after[name] for name in kept} == kept
+    store = LabelStore(mimic / "out" / LABELS)
+    assert len(store) == 4000
+    for row in range(0, 4000, 37):
+        np.testing.assert_array_equal(store[row], phantoms[row % NUMBER].labels)
+
+
+def wait_until(condition) -> None:
+    deadline = time.monotonic() + 60
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.005)
+
+
+def test_two_at_once_are_refused(mimic):
+    out = prepare(mimic)
+    with open(out / ".lock") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        with pytest.raises(ValueError, match="out is being written by another process"):
+            prepare(mimic)
+    prepare(mimic)
+
+
+# ---- verified
+
+
+def test_any_flipped_byte_of_labels_and_notes_is_found(mimic):
+    out = prepare(mimic)
+    assert verify(out) == (0, f"{out / LABELS}: every label is as it was written\n")
+    places = [(out / LABELS, place) for place in [*range(128), *range(128, 128 + NUMBER * 51 * 75, 97)]]
+    note = out / "parts" / "000001.json"
+    for path, place in [*places, *((note, place) for place in range(note.stat().st_size))]:
+        content = bytearray(path.read_bytes())
+        content[place] ^= 1
+        path.write_bytes(content)
+        code, said = verify(out)
+        assert (code, said.count("delete that file")) == (1, 1), (path, place)
+        content[place] ^= 1
+        path.write_bytes(content)
+    assert verify(out)[0] == 0
+
+
+def test_what_is_damaged_is_made_again_when_its_note_is_deleted(mimic):
+    out = prepare(mimic)
+    clean, before = contents(out), notes(out)
+    with open(out / LABELS, "r+b") as file:
+        file.seek(128 + 2 * 51 * 75)
+        file.write(b"\x05")
+    damaged = out / "parts" / "000001.json"
+    code, said = verify(out)
+    assert code == 1
+    assert said.startswith(f"{damaged}: it, or rows 2 to 3 of the labels, are not as written; delete that file")
+    damaged.unlink()
+    assert contents(prepare(mimic, "--verify")) == clean
+    after = notes(out)
+    assert [name for name in sorted(after) if after[name] != before[name]] == ["000001.json"]
+
+
+def test_a_store_that_is_not_finished_or_none_is_told(mimic):
+    out = prepare(mimic)
+    (out / LABELS).rename(out / f".{LABELS}.partial")
+    code, said = verify(out)
+    assert code == 1
+    assert "not finished; the command that made it goes on with it" in said
+    with pytest.raises(ValueError, match="no parts there, so nothing to verify the labels by"):
+        verify(mimic)
+    (out / f".{LABELS}.partial").rename(out / LABELS)
+    with open(out / LABELS, "ab") as file:
+        file.write(b"\0")
+    assert "not the header and the 7 rows" in verify(out)[1]
+
+
+# ---- the released files
+
+
+@pytest.fixture
+def released(mimic, phantoms):
+    """The files that the published labels come in, of the same studies: float64, and paths of the author's machine."""
+    folder = mimic / "released"
+    folder.mkdir()
+    np.save(folder / LABELS, np.stack([phantom.labels for phantom in phantoms]).astype(np.float64))
+    for split in SPLITS:
+        entries = {
+            f"{MimicData().prefix}/p10/p{row['subject_id']}/s{row['study_id']}/{row['dicom_id']}.jpg": {
+                "labels_id": index,
+                "annotation": "x",
+            }
+            for index in range(NUMBER)
+            for row in image_rows(index)
+            if row["split"] == split
+        }
+        (folder / f"rad_graph_metric_{split}.json").write_text(json.dumps(entries))
+    return folder
+
+
+@pytest.mark.parametrize("views", ["frontal", "all"])
+def test_the_released_files_give_the_same_store(mimic, released, views):
+    ours = contents(prepare(mimic, "--views", views))
+    prepare_data(["--released", str(released), "--root", str(mimic), "--out", str(mimic / "theirs"), "--views", views])
+    theirs = contents(mimic / "theirs")
+    assert ours.keys() == theirs.keys()
+    assert [name for name in ours if ours[name] != theirs[name]] == ["summary.json"]  # which names the source
+    assert (mimic / "theirs" / LABELS).stat().st_size * 7 < (released / LABELS).stat().st_size
+
+
+def test_without_root_the_released_files_are_taken_as_they_are(mimic, released):
+    prepare_data(["--released", str(released), "--out", str(mimic / "theirs"), "--views", "all"])
+    entry = manifest(mimic / "theirs", "train")["files/p10/p10000000/s50000000/d0L.jpg"]
+    assert entry == {"labels_id": 0, "view": None}
+
+
+def test_what_is_wrong_with_released_files_is_listed(mimic, released):
+    matrix = np.load(released / LABELS)
+    matrix[1, 2, 3], matrix[1, 2, 4], matrix[2, 0, 0] = np.nan, 7, 2
+    np.save(released / LABELS, matrix)
+    entries = {"/x/p10/p10000000/s50000000/d0P.jpg": {"labels_id": 0}, "odd.jpg": {"labels_id": 1}, "off": {}}
+    for split in SPLITS:
+        (released / f"rad_graph_metric_{split}.json").write_text("{}")
+    (released / "rad_graph_metric_train.json").write_text(json.dumps(entries))
+    prepare_data(["--released", str(released), "--out", str(mimic / "theirs"), "--views", "all"])
+    found = [(kind, where) for kind, where, _ in problems(mimic / "theirs")]
+    assert found == [
+        ("value that is no label", "row 1"),
+        ("path of no MIMIC image", "rad_graph_metric_train.json: odd.jpg"),
+        ("image without labels", "rad_graph_metric_train.json: off"),
+        *(("graph without images", f"row {row}") for row in range(2, NUMBER)),
+    ]
+    store = LabelStore(mimic / "theirs" / LABELS)
+    assert (store[1][2, 3], store[1][2, 4], store[2][0, 0]) == (-1, -1, 2)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda r: (r / LABELS).unlink(), "no such file; --released is the folder"),
+        (lambda r: (r / "rad_graph_metric_test.json").unlink(), r"test\.json: no such file; --released is the folder"),
+        (lambda r: cut_short(r / LABELS), r"is cut short \(214,308 of 214,328 bytes\)"),
+        (lambda r: np.save(r / LABELS, np.zeros((3, 75, 51))), r"expected \[studies, 51, 75\]"),
+        (lambda r: (r / LABELS).write_bytes(b"PK"), "not an NPY file of numbers"),
+    ],
+)
+def test_released_files_that_cannot_be_used_are_named(mimic, released, change, message):
+    change(released)
+    with pytest.raises(ValueError, match=message):
+        prepare_data(["--released", str(released), "--root", str(mimic), "--out", str(mimic / "theirs")])

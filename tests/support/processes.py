@@ -1,0 +1,56 @@
+"""The scripts as a user runs them: real processes, and a pre-training small enough for a test."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import yaml
+from safetensors.numpy import load_file
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+FINDINGS = ["normal", "clear", "cardiomegaly", "effusion", "pneumothorax", "pacemaker"]
+
+
+TINY = {
+    "findings": FINDINGS,
+    "model": {"backbone": "resnet18", "image_size": 64, "width": 32, "layers": 1, "feedforward": 32},
+    "text": {"encoder": "drawn", "cache": None},
+    "data": {"source": "phantom", "train": 40, "valid": 12, "batch_size": 4, "eval_batch_size": 6, "workers": 1},
+    "init": {"backbone": "none"},
+    "schedule": {"epochs": 2, "warmup_steps": 4, "warmup_stair": 1},
+    "train": {"log_every": 5, "checkpoint_every": 3, "trackers": ["tensorboard"]},
+}
+
+
+def write_config(folder: Path, **changed) -> Path:
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / "config.in.yaml"
+    path.write_text(yaml.safe_dump(TINY | changed))
+    return path
+
+
+def command(script: str, *arguments: str | Path, processes: int = 1) -> list[str]:
+    launcher = [sys.executable]
+    if processes > 1:
+        launch = ["-m", "accelerate.commands.launch", "--multi_gpu", "--num_machines=1", "--mixed_precision=no"]
+        launcher += [*launch, "--dynamo_backend=no", "--main_process_port=0", f"--num_processes={processes}"]
+    return [*launcher, str(ROOT / script), *map(str, arguments)]
+
+
+def environment() -> dict[str, str]:
+    return os.environ | {"ACCELERATE_USE_CPU": "true", "HF_HUB_OFFLINE": "1", "CUDA_VISIBLE_DEVICES": ""}
+
+
+def run(*arguments, processes: int = 1, check: bool = True) -> subprocess.CompletedProcess:
+    line = command(*arguments, processes=processes)
+    finished = subprocess.run(line, cwd=ROOT, env=environment(), capture_output=True, text=True, timeout=300)
+    assert not check or finished.returncode == 0, finished.stderr[-3000:]
+    return finished
+
+
+def weights(folder: Path) -> dict[str, np.ndarray]:
+    return load_file(folder / "last" / "model.safetensors")

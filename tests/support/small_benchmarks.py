@@ -1,0 +1,42 @@
+"""Benchmarks of the project by name, and small ones made on the spot."""
+
+from pathlib import Path
+
+import pytest
+
+from mavl.config.loader import load
+from mavl.data.benchmarks.benchmark import Benchmark, BenchmarkError, read_split
+
+CONFIGS = Path(__file__).resolve().parents[2] / "configs" / "benchmarks"
+NAMES = sorted(path.stem for path in CONFIGS.glob("*.yaml"))
+
+
+def released(name: str) -> Benchmark:
+    return load(Benchmark, CONFIGS / f"{name}.yaml")
+
+
+def benchmark(**settings) -> Benchmark:
+    plain = {
+        "name": "t",
+        "title": "t",
+        "findings": ["edema"],
+        "splits": {"test": "test.csv"},
+        "labels": {"kind": "columns"},
+    }
+    return Benchmark.model_validate(plain | settings)
+
+
+def split_of(folder: Path, text: str, **settings):
+    (folder / "test.csv").write_text(text)
+    return read_split(benchmark(**settings), "test", folder)
+
+
+def problems_of(folder: Path, text: str, **settings) -> list[str]:
+    with pytest.raises(BenchmarkError) as caught:
+        split_of(folder, text, **settings)
+    return caught.value.problems
+
+
+def positives(split) -> dict[str, int]:
+    """{finding: how many images of the split have it}"""
+    return dict(zip(split.findings, (split.labels == 1).sum(axis=0).tolist(), strict=True))

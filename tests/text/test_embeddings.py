@@ -1,0 +1,215 @@
+"""Bank: rows by name, a cache that is hit only by the same texts and encoder, and files that are whole or absent."""
+
+import json
+import multiprocessing
+import stat
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+
+from mavl.text.books import BookError, Books
+from mavl.text.embeddings import Bank, BankError, build_bank
+from mavl.text.encoder import TextEncoder, draw_bert
+from mavl.vocab import ANATOMIES, ASPECTS, anatomy_sentence
+
+FINDINGS = ("edema", "mass", "normal")
+BOOKS = Books(
+    {name: {aspect: f"{aspect}: the {aspect} of {name}" for aspect in ASPECTS} for name in (*FINDINGS, "covid19")},
+    {"books/a.json": "a1"},
+)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory) -> str:
+    sentences = [text for aspects in BOOKS.sentences.values() for text in aspects.values()]
+    sentences += map(anatomy_sentence, ANATOMIES)
+    return str(draw_bert(tmp_path_factory.mktemp("bert"), sentences, seed=0, width=32, layers=1))
+
+
+@pytest.fixture
+def encoder(folder) -> TextEncoder:
+    return TextEncoder(folder)
+
+
+@pytest.fixture
+def calls(monkeypatch) -> list[int]:
+    """How many sentences each call of an encoder was given."""
+    numbers, encode = [], TextEncoder.encode
+    monkeypatch.setattr(TextEncoder, "encode", lambda self, texts: numbers.append(len(texts)) or encode(self, texts))
+    return numbers
+
+
+def small(findings=("a", "b", "c"), offset: float = 0.0) -> Bank:
+    """vectors [F, 2, 4] whose entries say where they stand."""
+    vectors = torch.arange(len(findings) * 8.0).view(-1, 2, 4) + offset
+    anatomy_vectors = torch.arange(len(ANATOMIES) * 4.0).view(-1, 4)
+    return Bank(tuple(findings), ASPECTS[:2], vectors, anatomy_vectors, {"encoder": "e", "books": {"x": "1"}})
+
+
+def test_rows_are_finding_major_with_the_description_first(encoder):
+    bank = build_bank(BOOKS, FINDINGS, encoder)
+    assert (bank.vectors.shape, bank.anatomy_vectors.shape) == ((3, 9, 32), (51, 32))
+    for f, finding in enumerate(FINDINGS):
+        for a, aspect in enumerate(["description", *sorted(ASPECTS[1:])]):
+            expected = encoder.encode([f"{aspect}: the {aspect} of {finding}"])[0]
+            torch.testing.assert_close(bank.vectors[f, a], expected, rtol=0, atol=1e-5)
+    expected = encoder.encode(["It is located at right_atrium"])[0]
+    torch.testing.assert_close(bank.anatomy_vectors[ANATOMIES.index("right_atrium")], expected, rtol=0, atol=1e-5)
+
+
+def test_one_aspect_makes_the_bank_of_medklip(encoder):
+    books = Books({"edema": {"description": "Fluid."}}, {})
+    assert build_bank(books, ["edema"], encoder, ["description"]).vectors.shape == (1, 1, 32)
+
+
+def test_every_finding_without_a_sentence_is_named(encoder, calls):
+    with pytest.raises(BookError, match=r"unknown finding 'masses'.*unknown finding 'hernia'"):
+        build_bank(BOOKS, ["edema", "masses", "hernia"], encoder)
+    assert calls == []
+
+
+def test_findings_are_found_by_name():
+    bank = small()
+    assert bank.index(["c", "a"]) == [2, 0]
+    chosen = bank.select(["c", "a"])
+    assert chosen.findings == ("c", "a")
+    assert chosen.vectors[:, 0, 0].tolist() == [16, 0]
+    assert torch.equal(chosen.anatomy_vectors, bank.anatomy_vectors)
+
+
+def test_an_unknown_name_suggests_near_ones(encoder):
+    bank = build_bank(BOOKS, FINDINGS, encoder)
+    with pytest.raises(KeyError, match="unknown finding 'edma'; did you mean 'edema'"):
+        bank.select(["normal", "edma"])
+
+
+def test_new_findings_come_behind_the_old():
+    more = replace(small(["d"], offset=100.0), about={"encoder": "e", "books": {"y": "2"}})
+    bank = small().extended(more)
+    assert bank.findings == ("a", "b", "c", "d")
+    assert bank.vectors[:, 0, 0].tolist() == [0, 8, 16, 100]
+    assert bank.about["books"] == {"x": "1", "y": "2"}
+
+
+def test_a_finding_stands_once():
+    with pytest.raises(BankError, match="already in the bank: b"):
+        small().extended(small(["d", "b"]))
+
+
+def test_banks_of_different_encoders_do_not_mix(folder, tmp_path):
+    bank = build_bank(BOOKS, FINDINGS, TextEncoder(folder))
+    for other in (TextEncoder(folder, sep=True), TextEncoder(str(_with_other_weights(folder, tmp_path)))):
+        with pytest.raises(BankError, match="another text encoder or tokenisation"):
+            bank.extended(build_bank(BOOKS, ["covid19"], other))
+    cut = TextEncoder(folder, max_length=64, batch_size=1)
+    assert bank.extended(build_bank(BOOKS, ["covid19"], cut)).findings[-1] == "covid19"
+    narrow = replace(small(["d"]), anatomy_vectors=torch.zeros(51, 4))
+    with pytest.raises(BankError, match=r"\(9, 32\) in the model's bank and \(2, 4\) in the new one"):
+        bank.extended(narrow)
+
+
+def test_a_bank_of_the_wrong_shape_is_refused():
+    with pytest.raises(ValueError, match=r"bank of \(1, 2\) findings and aspects holds vectors \(3, 2, 4\)"):
+        replace(small(), findings=("a",))
+
+
+def test_the_cache_is_hit_by_the_same_texts_and_encoder(encoder, calls, tmp_path):
+    first = build_bank(BOOKS, FINDINGS, encoder, cache=tmp_path)
+    again = build_bank(Books(BOOKS.sentences, {"books/b.json": "b2"}), FINDINGS, encoder, cache=tmp_path)
+    assert calls == [3 * 9 + 51]
+    assert torch.equal(again.vectors, first.vectors)
+    assert torch.equal(again.anatomy_vectors, first.anatomy_vectors)
+    assert again.about["books"] == {"books/b.json": "b2"}
+
+
+def test_the_cache_is_missed_by_other_weights_under_the_same_name(folder, calls, tmp_path):
+    encoded = []
+    for seed in (0, 1, 0):
+        name = str(_with_other_weights(folder, tmp_path / "bert", seed))
+        before = len(calls)  # drawing weights encodes too
+        build_bank(BOOKS, FINDINGS, TextEncoder(name), cache=tmp_path / "cache")
+        encoded.append(len(calls) - before)
+    assert encoded == [1, 1, 0]
+
+
+def test_the_cache_is_missed_when_anything_differs(folder, encoder, calls, tmp_path):
+    changed = json.loads(json.dumps(BOOKS.sentences))
+    changed["mass"]["shape"] += " (round)"
+    cases = [
+        (BOOKS, FINDINGS, encoder),
+        (Books(changed, BOOKS.hashes), FINDINGS, encoder),
+        (BOOKS, FINDINGS[::-1], encoder),
+        (BOOKS, FINDINGS, TextEncoder(folder, sep=True)),
+        (BOOKS, FINDINGS, TextEncoder(folder, max_length=64)),
+        (BOOKS, FINDINGS, TextEncoder(folder, lower_case=False)),
+    ]
+    for books, findings, text_encoder in cases:
+        build_bank(books, findings, text_encoder, cache=tmp_path / "cache")
+    assert len(calls) == len(list((tmp_path / "cache").iterdir())) == len(cases)
+
+
+def test_without_a_cache_nothing_is_kept(encoder, calls):
+    build_bank(BOOKS, FINDINGS, encoder)
+    build_bank(BOOKS, FINDINGS, encoder)
+    assert len(calls) == 2
+
+
+def test_a_saved_bank_loads_equal_and_others_may_read_it(encoder, tmp_path):
+    bank = build_bank(BOOKS, FINDINGS, encoder)
+    bank.save(tmp_path / "new" / "bank.safetensors")
+    loaded = Bank.load(tmp_path / "new" / "bank.safetensors")
+    assert (loaded.findings, loaded.aspects, loaded.about) == (bank.findings, bank.aspects, bank.about)
+    assert torch.equal(loaded.vectors, bank.vectors)
+    assert torch.equal(loaded.anatomy_vectors, bank.anatomy_vectors)
+    (tmp_path / "plain").touch()
+    modes = [stat.S_IMODE(path.stat().st_mode) for path in (tmp_path / "new" / "bank.safetensors", tmp_path / "plain")]
+    assert modes[0] == modes[1]
+
+
+def test_a_failed_save_leaves_the_former_bank_and_no_litter(monkeypatch, tmp_path):
+    small().save(tmp_path / "bank.safetensors")
+    monkeypatch.setattr("mavl.text.embeddings.os.replace", lambda *paths: (_ for _ in ()).throw(OSError("disk full")))
+    with pytest.raises(OSError, match="disk full"):
+        small(["d"]).save(tmp_path / "bank.safetensors")
+    assert Bank.load(tmp_path / "bank.safetensors").findings == ("a", "b", "c")
+    assert [path.name for path in tmp_path.iterdir()] == ["bank.safetensors"]
+
+
+def test_a_damaged_bank_is_named(tmp_path):
+    path = tmp_path / "bank.safetensors"
+    small().save(path)
+    path.write_bytes(path.read_bytes()[:-10])
+    with pytest.raises(BankError, match=r"bank\.safetensors: damaged"):
+        Bank.load(path)
+
+
+def test_processes_that_build_the_same_bank_at_once_leave_one_good_file(folder, encoder, tmp_path):
+    context = multiprocessing.get_context("fork")  # torch and transformers are imported already
+    barrier = context.Barrier(2)
+    processes = [context.Process(target=_build, args=(folder, tmp_path, barrier)) for _ in range(2)]
+    for process in processes:
+        process.start()
+    for process in processes:
+        process.join(60)
+    assert [process.exitcode for process in processes] == [0, 0]
+    [path] = tmp_path.iterdir()
+    expected = build_bank(BOOKS, FINDINGS, encoder)
+    torch.testing.assert_close(Bank.load(path).vectors, expected.vectors, rtol=0, atol=1e-5)
+
+
+def _build(folder: str, cache: Path, barrier) -> None:
+    torch.set_num_threads(1)  # a forked process cannot use its parent's threads
+
+    class Meeting(TextEncoder):
+        def encode(self, sentences, device="cpu"):
+            barrier.wait(30)  # both processes have missed the cache
+            return super().encode(sentences, device)
+
+    build_bank(BOOKS, FINDINGS, Meeting(folder), cache=cache)
+
+
+def _with_other_weights(folder: str, target: Path, seed: int = 1) -> Path:
+    words = [line for line in (Path(folder) / "vocab.txt").read_text().split() if not line.startswith(("#", "["))]
+    return draw_bert(target, words, seed=seed, width=32, layers=1)

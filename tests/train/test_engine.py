@@ -1,0 +1,187 @@
+"""The engine on a task small enough to work out: accumulation, the log, NaN losses, sharding, the order of rows."""
+
+import json
+
+import pytest
+import torch
+from accelerate import Accelerator
+from accelerate.state import AcceleratorState, GradientState
+from torch import nn
+from torch.utils.data import DataLoader, Dataset
+
+from mavl.config.settings import TrainSettings
+from mavl.data.pretraining import EpochBatches
+from mavl.train.engine import Fit, NonFiniteLossError, build_accelerator, predict
+from mavl.train.optim import build_optimizer
+
+IMAGES = 16
+
+
+@pytest.fixture(autouse=True)
+def _fresh_accelerator():
+    yield
+    AcceleratorState._reset_state(reset_partial_state=True)
+    GradientState._reset_state()
+
+
+class Numbers(Dataset):
+    """dataset[epoch, index] -> x = index / 16, index."""
+
+    def __len__(self):
+        return IMAGES
+
+    def __getitem__(self, key):
+        return {"x": torch.tensor([key[1] / IMAGES]), "index": key[1]}
+
+
+class Line:
+    """Fit y = 3x; the loss turns NaN from a given step on."""
+
+    def __init__(self, nan_from: int | None = None):
+        torch.manual_seed(0)
+        self.model, self.nan_from, self.calls, self.saved = nn.Linear(1, 1), nan_from, 0, []
+
+    def losses(self, model, batch):
+        self.calls += 1
+        error = ((model(batch["x"]) - 3 * batch["x"]) ** 2).mean()
+        if self.nan_from is not None and self.calls >= self.nan_from:
+            error = error * float("nan")
+        return {"loss": error}
+
+    def validate(self, model, accelerator):
+        return {"valid_loss": (model.weight - 3).abs().item()}
+
+    def save(self, folder, model, state):
+        self.saved.append((folder.name, state["step"]))
+
+
+def fit(task: Line, folder, batch_size: int = 4, accumulation: int = 1, epochs: int = 2, **settings) -> Fit:
+    settings = TrainSettings(gradient_accumulation=accumulation, **settings)
+    accelerator = build_accelerator(settings, folder, settings.seed)
+    optimizer = build_optimizer(task.model, lr=0.05, weight_decay=0.0)
+    batches = EpochBatches(IMAGES, batch_size, 0, 0, 1, accumulation)
+    loader = DataLoader(Numbers(), batch_sampler=batches, generator=torch.Generator())
+    scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: 1.0)
+    folder.mkdir(exist_ok=True)
+    return Fit(accelerator, task, optimizer, scheduler, loader, batches, epochs, settings, folder)
+
+
+def test_two_accumulated_batches_are_one_of_twice_the_size(tmp_path):
+    whole, halves = Line(), Line()
+    assert fit(whole, tmp_path / "whole", batch_size=8).run(resume=False).step == 4
+    AcceleratorState._reset_state(reset_partial_state=True)
+    GradientState._reset_state()
+    assert fit(halves, tmp_path / "halves", batch_size=4, accumulation=2).run(resume=False).step == 4
+    torch.testing.assert_close(whole.model.weight, halves.model.weight, rtol=1e-6, atol=1e-7)
+
+
+def test_a_nan_stops_the_run_with_its_step_and_keeps_the_sound_checkpoint(tmp_path):
+    run = fit(Line(nan_from=7), tmp_path, log_every=20, checkpoint_every=2)
+    with pytest.raises(NonFiniteLossError, match="step 7: loss is nan"):
+        run.run(resume=False)
+    assert [path.name for path in run.checkpoints.complete()] == ["step_00000004", "step_00000006"]
+
+
+def test_log_best_and_last(tmp_path):
+    task = Line()
+    progress = fit(task, tmp_path, log_every=2, epochs=3, checkpoint_every=100).run(resume=False)
+    lines = [json.loads(line) for line in (tmp_path / "log.jsonl").read_text().splitlines()]
+    losses = [line for line in lines if "loss" in line]
+    assert [line["step"] for line in losses] == [2, 4, 6, 8, 10, 12]
+    assert [line["lr"] for line in losses] == [0.05] * 6
+    assert losses[-1]["loss"] < losses[0]["loss"]
+    assert [line["step"] for line in lines if "valid_loss" in line] == [4, 8, 12]
+    assert task.saved == [(name, step) for step in (4, 8, 12) for name in ("last", "best")]
+    assert progress.best == pytest.approx(float((task.model.weight - 3).abs()))
+
+
+class Scripted(Line):
+    """Its validations give what a list says."""
+
+    def __init__(self, figures: list[float]):
+        super().__init__()
+        self.figures = iter(figures)
+
+    def validate(self, model, accelerator):
+        return {"valid_loss": next(self.figures)}
+
+
+def test_patience_ends_a_run_after_so_many_validations_without_a_better_one(tmp_path):
+    task = Scripted([0.5, 0.4, 0.45, float("nan"), 0.3])
+    run = fit(task, tmp_path, epochs=9, patience=2)
+    progress = run.run(resume=False)
+    assert (progress.step, progress.best, progress.best_step) == (4 * 4, 0.4, 2 * 4)
+    AcceleratorState._reset_state(reset_partial_state=True)
+    GradientState._reset_state()
+    resumed = Scripted([0.1])
+    assert fit(resumed, tmp_path, epochs=9, patience=2).run(resume=True).step == 16
+    assert resumed.calls == 0
+
+
+def test_validations_every_few_epochs_and_at_the_end(tmp_path):
+    task = Scripted([0.5, 0.4, 0.3])
+    run = fit(task, tmp_path, epochs=5)
+    run.validate_every = 2
+    run.run(resume=False)
+    assert [step for name, step in task.saved if name == "last"] == [2 * 4, 4 * 4, 5 * 4]
+    assert [path.name for path in run.checkpoints.complete()] == ["step_00000016", "step_00000020"]
+
+
+def test_resuming_a_finished_run_does_nothing_and_keeps_its_log(tmp_path):
+    first = Line()
+    fit(first, tmp_path).run(resume=False)
+    log = (tmp_path / "log.jsonl").read_text()
+    AcceleratorState._reset_state(reset_partial_state=True)
+    GradientState._reset_state()
+    second = Line()
+    fit(second, tmp_path).run(resume=True)
+    assert second.calls == 0
+    assert torch.equal(first.model.weight, second.model.weight)
+    assert (tmp_path / "log.jsonl").read_text() == log
+
+
+def test_predict_returns_rows_in_the_order_of_the_keys():
+    keys = [(0, index) for index in range(IMAGES)]
+    double = {"twice": 2 * torch.arange(IMAGES)[:, None] / IMAGES}["twice"].numpy()
+    for batch_size in (1, 5, 64):
+        rows = predict(
+            Accelerator(cpu=True),
+            Numbers(),
+            keys,
+            lambda batch: {"twice": 2 * batch["x"]},
+            batch_size=batch_size,
+            workers=0,
+            description="",
+        )
+        assert (rows["twice"] == double).all()
+
+
+def test_fp16_on_a_cpu_is_refused(tmp_path):
+    with pytest.raises(ValueError, match="fp16 needs a GPU"):
+        build_accelerator(TrainSettings(mixed_precision="fp16"), tmp_path, seed=0)
+
+
+def test_epoch_batches_deal_each_image_once():
+    dealt = [EpochBatches(23, 3, seed=1, rank=rank, processes=2, accumulation=1) for rank in (0, 1)]
+    assert dealt[0].steps_per_epoch == 3
+    first = [key for batches in dealt for batch in batches for key in batch]
+    assert len(first) == len(set(first)) == 18
+    assert {epoch for epoch, _ in first} == {0}
+    for batches in dealt:
+        batches.start_at(1)
+    second = [index for batches in dealt for batch in batches for _, index in batch]
+    assert [index for _, index in first] != second
+
+
+def test_epoch_batches_begin_in_the_middle():
+    whole = EpochBatches(40, 3, seed=1, rank=0, processes=1, accumulation=2)
+    whole.start_at(5)
+    all_batches = list(whole)
+    whole.start_at(5, step=2)
+    assert list(whole) == all_batches[4:]
+    assert len(whole) == len(all_batches) - 4
+
+
+def test_too_few_images_for_one_step():
+    with pytest.raises(ValueError, match="5 training images do not fill one optimizer step of 8"):
+        EpochBatches(5, 4, seed=0, rank=0, processes=2, accumulation=1)

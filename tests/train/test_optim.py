@@ -1,0 +1,99 @@
+"""The learning rate at the steps that matter, worked by hand, and weight decay on matrices alone."""
+
+import math
+
+import pytest
+import torch
+from torch import nn
+
+from mavl.config.loader import ConfigError, load
+from mavl.config.settings import PretrainSettings
+from mavl.model.mavl import MAVL
+from mavl.train.optim import build_optimizer, build_scheduler, learning_rate, parameter_groups
+
+FULL = {
+    "lr": 1e-4,
+    "min_lr": 1e-5,
+    "warmup_lr": 1e-5,
+    "warmup_steps": 500,
+    "warmup_stair": 100,
+    "epochs": 60,
+    "steps_per_epoch": 760,
+}
+
+
+@pytest.mark.parametrize(
+    ("step", "rate"),
+    [
+        (0, 1e-5),
+        (99, 1e-5),
+        (100, 2.8e-5),  # a fifth of the way from 1e-5 to 1e-4
+        (199, 2.8e-5),
+        (499, 8.2e-5),
+        (500, 1e-4),
+        (759, 1e-4),
+        (760, 1e-5 + 9e-5 * (1 + math.cos(math.pi / 59)) / 2),
+        (1519, 1e-5 + 9e-5 * (1 + math.cos(math.pi / 59)) / 2),
+        (58 * 760, 1e-5 + 9e-5 * (1 - math.cos(math.pi / 59)) / 2),
+        (59 * 760, 1e-5),
+        (60 * 760 - 1, 1e-5),
+        (60 * 760, 1e-5),
+    ],
+)
+def test_the_full_recipe_by_hand(step, rate):
+    assert learning_rate(step, **FULL) == pytest.approx(rate, rel=1e-12)
+
+
+def test_the_middle_epoch_is_half_way():
+    rates = [learning_rate(step, **FULL | {"epochs": 3, "warmup_steps": 0}) for step in (0, 760, 1520)]
+    assert rates == pytest.approx([1e-4, 5.5e-5, 1e-5])
+
+
+def test_a_warm_up_longer_than_an_epoch_goes_on():
+    short = FULL | {"steps_per_epoch": 300, "epochs": 11}
+    assert learning_rate(499, **short) == pytest.approx(8.2e-5)
+    assert learning_rate(500, **short) == pytest.approx(1e-5 + 9e-5 * (1 + math.cos(math.pi / 10)) / 2)
+
+
+def test_a_single_epoch_stays_at_the_full_rate():
+    assert learning_rate(759, **FULL | {"epochs": 1}) == 1e-4
+
+
+def test_pre_training_refuses_a_rate_that_would_climb():
+    with pytest.raises(ConfigError, match=r"schedule\.min_lr \(1e-05\) above optimizer\.lr \(1e-06\)"):
+        load(PretrainSettings, None, ["optimizer.lr=1e-6", "schedule.warmup_steps=0"])
+    load(PretrainSettings, None, ["optimizer.lr=1e-6", "schedule.warmup_steps=0", "schedule.min_lr=1e-6"])
+
+
+def test_the_scheduler_sets_what_the_function_says():
+    schedule = FULL | {"warmup_steps": 20, "warmup_stair": 5, "epochs": 4, "steps_per_epoch": 30}
+    optimizer = build_optimizer(nn.Linear(2, 2), lr=1e-4, weight_decay=0.02)
+    scheduler = build_scheduler(optimizer, **schedule)
+    for step in range(4 * 30):
+        rates = [group["lr"] for group in optimizer.param_groups]
+        assert rates == pytest.approx([learning_rate(step, **schedule)] * 2, rel=1e-12)
+        optimizer.step()
+        scheduler.step()
+
+
+def test_every_parameter_is_in_one_group_and_only_matrices_decay():
+    model = MAVL(backbone="resnet18", image_size=64, text_width=8, width=8, layers=1, heads=2, feedforward=8)
+    model.query_projection.weight.requires_grad_(False)
+    names = {parameter: name for name, parameter in model.named_parameters()}
+    decayed, spared = ({names[p] for p in group["params"]} for group in parameter_groups(model, 0.02))
+    assert decayed | spared == set(names.values()) - {"query_projection.weight"}
+    assert not decayed & spared
+    assert {"backbone.conv1.weight", "pool.positional_embedding", "location_head.weight"} <= decayed
+    one_dimensional = {"backbone.bn1.weight", "decoder.norm.weight", "grid_projection.1.weight", "log_scale"}
+    assert one_dimensional | {"query_projection.bias", "decoder.layers.0.self_attn.in_proj_bias"} <= spared
+    assert [group["weight_decay"] for group in parameter_groups(model, 0.02)] == [0.02, 0.0]
+
+
+def test_a_step_without_gradients_shrinks_matrices_by_lr_times_decay():
+    layer = nn.Linear(3, 2)
+    before = {name: value.detach().clone() for name, value in layer.named_parameters()}
+    for parameter in layer.parameters():
+        parameter.grad = torch.zeros_like(parameter)
+    build_optimizer(layer, lr=0.1, weight_decay=0.02).step()
+    torch.testing.assert_close(layer.weight, before["weight"] * (1 - 0.1 * 0.02))
+    torch.testing.assert_close(layer.bias, before["bias"], rtol=0, atol=0)

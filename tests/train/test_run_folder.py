@@ -1,0 +1,356 @@
+"""A run folder goes on with its own run only; checkpoints are whole or absent; a record says what made a result."""
+
+import json
+import math
+import shutil
+import subprocess
+from dataclasses import asdict
+from pathlib import Path
+
+import pytest
+import torch
+import yaml
+from accelerate import Accelerator
+from accelerate.state import AcceleratorState, GradientState
+from torch import nn
+
+from mavl import provenance
+from mavl.checkpoint.transfer import InitError
+from mavl.config.finetune import FinetuneClsSettings, FinetuneSegSettings
+from mavl.config.loader import load
+from mavl.config.settings import PretrainSettings
+from mavl.train import pretrain
+from mavl.train.resume import Checkpoints, Progress, ResumeError
+from mavl.train.run_folder import MAY_CHANGE, flat, open_run_folder
+
+TORCH = torch.__version__.partition("+")[0]
+OF_FINE_TUNING = {"resamples": 5, "html": False, "gallery": 2}
+BOOKS = {"books/descriptions.json": "d1", "books/aspects.json": "a1"}
+OTHER = {  # of each key that may change, another value
+    "output_dir": "elsewhere",
+    "data.root": "/moved/images",
+    "data.workers": 3,
+    "text.cache": None,
+    "train.log_every": 7,
+    "train.checkpoint_every": 11,
+    "train.keep": 5,
+    "train.trackers": ["tensorboard"],
+}
+
+
+def settings(**changed) -> PretrainSettings:
+    """Numbers and texts that YAML 1.1 and 1.2 read differently, and {dotted key: value} on top."""
+    data = {"source": "mimic", "root": "2024-01-01"}
+    nested = {"optimizer": {"lr": 1e-5, "weight_decay": 1.0}, "data": data, "output_dir": "no"}
+    for dotted, value in changed.items():
+        *sections, key = dotted.split(".")
+        section = nested
+        for name in sections:
+            section = section.setdefault(name, {})
+        section[key] = value
+    return PretrainSettings.model_validate(nested)
+
+
+def open_again(folder: Path, books: dict = BOOKS, resume: bool = True, **changed) -> None:
+    open_run_folder(folder, settings(**changed), books, resume)
+
+
+@pytest.fixture
+def folder(tmp_path) -> Path:
+    """Of a run that has learnt something."""
+    open_run_folder(tmp_path / "run", settings(), BOOKS, resume=False)
+    (tmp_path / "run" / "log.jsonl").write_text('{"step": 1}\n')
+    return tmp_path / "run"
+
+
+class TestRunFolder:
+    def test_it_holds_the_whole_config_the_books_and_the_versions(self, folder):
+        assert load(PretrainSettings, folder / "config.yaml") == settings()
+        about = json.loads((folder / "run.json").read_text())
+        assert about["books"] == BOOKS
+        assert about["provenance"]["packages"]["torch"] == TORCH
+        assert sorted(path.name for path in folder.iterdir()) == ["config.yaml", "log.jsonl", "run.json"]
+
+    def test_a_second_start_is_refused_unless_it_resumes(self, folder):
+        with pytest.raises(ResumeError, match=r"run holds a run already; --resume goes on with it, or choose another"):
+            open_again(folder, resume=False)
+        open_again(folder)
+
+    @pytest.mark.parametrize("resume", [False, True])
+    def test_a_start_that_failed_leaves_its_folder_to_the_next(self, folder, resume):
+        (folder / "log.jsonl").write_text("")
+        (folder / "text_encoder").mkdir()
+        open_again(folder, resume=resume, **{"optimizer.lr": 1e-3, "text.seed": 4})
+        assert load(PretrainSettings, folder / "config.yaml").text.seed == 4
+        assert not (folder / "text_encoder").exists()
+        (folder / "checkpoints" / "step_00000003").mkdir(parents=True)
+        with pytest.raises(ResumeError, match="holds a run already"):
+            open_again(folder, resume=False)
+
+    def test_pre_training_from_nothing_leaves_no_folder(self, tmp_path, monkeypatch):
+        changed = {"init.checkpoint": "nope.pth", "output_dir": str(tmp_path / "run"), "optimizer.lr": 1e-3}
+        with pytest.raises(InitError, match=r"init\.checkpoint: nope\.pth: no such file; name another"):
+            pretrain.run(settings(**changed))
+        assert not (tmp_path / "run").exists()
+        AcceleratorState._reset_state(reset_partial_state=True)
+        GradientState._reset_state()
+
+    def test_resuming_where_nothing_is_begins(self, tmp_path):
+        open_again(tmp_path / "new")
+        assert load(PretrainSettings, tmp_path / "new" / "config.yaml") == settings()
+
+    def test_every_key_that_may_change_may(self, folder):
+        assert OTHER.keys() | OF_FINE_TUNING.keys() == MAY_CHANGE
+        for key, value in OTHER.items():
+            assert flat(settings().model_dump(mode="json"))[key] != value
+            open_again(folder, **{key: value})
+            assert flat(load(PretrainSettings, folder / "config.yaml").model_dump(mode="json"))[key] == value
+
+    def test_what_a_result_looks_like_may_change(self, tmp_path):
+        for schema in (FinetuneClsSettings, FinetuneSegSettings):
+            folder = tmp_path / schema.__name__
+            open_run_folder(folder, schema(data={"benchmark": "x"}), {}, resume=False)
+            (folder / "log.jsonl").write_text('{"step": 1}\n')
+            changed = {key: value for key, value in OF_FINE_TUNING.items() if key in schema.model_fields}
+            open_run_folder(folder, schema(data={"benchmark": "x"}, **changed), {}, resume=True)
+
+    def test_no_other_key_may(self, folder):
+        """Each in turn is made another one in the folder's config."""
+        written = yaml.safe_load((folder / "config.yaml").read_text())
+        fixed = flat(written).keys() - MAY_CHANGE
+        assert len(fixed) > 40
+        for dotted in fixed:
+            changed = json.loads(json.dumps(written))
+            *sections, key = dotted.split(".")
+            section = changed
+            for name in sections:
+                section = section[name]
+            section[key] = "another"
+            (folder / "config.yaml").write_text(yaml.safe_dump(changed))
+            with pytest.raises(ResumeError, match=rf"(?m)^  {dotted}: 'another' then, ") as caught:
+                open_again(folder)
+            assert str(caught.value).count(" then, ") == 1
+
+    def test_a_key_of_another_version_counts_too(self, folder):
+        with (folder / "config.yaml").open("a") as file:
+            file.write("former: 3\n")
+        with pytest.raises(ResumeError, match="former: 3 then, None now"):
+            open_again(folder)
+
+    def test_all_changes_are_told_at_once_and_the_folder_is_left_alone(self, folder):
+        before = {path.name: path.read_bytes() for path in folder.iterdir()}
+        changed = {"optimizer.lr": 1e-3, "findings": ["edema"], "data.workers": 1}
+        with pytest.raises(ResumeError) as caught:
+            open_again(folder, books=BOOKS | {"books/aspects.json": "a2"}, **changed)
+        first, *lines, last = str(caught.value).splitlines()
+        assert first == f"{folder} holds another run:"
+        assert lines[0].endswith("now") and lines[0].startswith("  findings: ['normal', 'clear', ")  # noqa: PT018
+        assert lines[1:] == ["  optimizer.lr: 1e-05 then, 0.001 now", "  book books/aspects.json has changed"]
+        assert "start a new one from its weights with --checkpoint" in last
+        assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
+
+    def test_another_kind_of_data_is_another_run(self, folder):
+        phantom = settings().model_dump(mode="json") | {"data": {"source": "phantom"}}
+        with pytest.raises(ResumeError, match=r"data\.source: 'mimic' then, 'phantom' now"):
+            open_run_folder(folder, PretrainSettings.model_validate(phantom), BOOKS, resume=True)
+
+    def test_a_kill_while_the_record_is_written_leaves_the_former_one(self, folder, monkeypatch):
+        def write_half(path: Path, text: str) -> None:
+            path.write_bytes(text.encode()[: len(text) // 2])
+            raise KeyboardInterrupt
+
+        with monkeypatch.context() as patched:
+            patched.setattr(Path, "write_text", write_half)
+            patched.setattr("mavl.train.run_folder.dump", lambda *_: None)
+            with pytest.raises(KeyboardInterrupt):
+                open_again(folder)
+        assert json.loads((folder / "run.json").read_text())["books"] == BOOKS
+        open_again(folder)
+
+    def test_a_run_killed_before_its_record_was_written_goes_on(self, folder):
+        (folder / "run.json").unlink()
+        open_again(folder)
+        assert json.loads((folder / "run.json").read_text())["books"] == BOOKS
+
+
+def test_flat_joins_the_keys():
+    assert flat({"a": {"b": 1, "c": {"d": [2, {"e": 3}]}}, "f": None}) == {"a.b": 1, "a.c.d": [2, {"e": 3}], "f": None}
+
+
+class TestProgress:
+    @pytest.mark.parametrize(
+        ("larger_is_better", "values", "better"),
+        [
+            (False, [0.5, 0.6, 0.5, 0.4], [True, False, False, True]),
+            (True, [0.5, 0.4, 0.5, 0.6], [True, False, False, True]),
+            (False, [math.nan, 0.5, math.nan, 0.4], [False, True, False, True]),
+            (True, [math.nan, 0.5, math.nan, 0.6], [False, True, False, True]),
+            (True, [math.inf, 0.5, -math.inf, 0.6], [False, True, False, True]),
+            (False, [-math.inf, 0.0, math.inf, -0.1], [False, True, False, True]),
+        ],
+    )
+    def test_the_best_so_far(self, larger_is_better, values, better):
+        progress = Progress(processes=1)
+        for step, (value, expected) in enumerate(zip(values, better, strict=True), start=1):
+            progress.step = step
+            assert progress.improve(value, larger_is_better) is expected
+            if expected:
+                assert (progress.best, progress.best_step) == (value, step)
+        assert progress.best_step == 4
+
+    def test_it_comes_back_as_it_was(self):
+        progress = Progress(processes=2, step=30, best=0.25, best_step=20)
+        fresh = Progress(processes=2)
+        fresh.load_state_dict(progress.state_dict())
+        assert fresh == progress
+
+    def test_another_number_of_processes_is_refused(self):
+        progress = Progress(processes=2)
+        with pytest.raises(ResumeError, match=r"made with 4 processes, this launch has 2; .* --checkpoint"):
+            progress.load_state_dict(asdict(Progress(processes=4, step=9)))
+        assert progress.step == 0
+
+
+class Training:
+    """A parameter that says at which step it was, an accelerator and its checkpoints."""
+
+    def __init__(self, folder: Path, keep: int = 2, processes: int = 1):
+        AcceleratorState._reset_state(reset_partial_state=True)
+        GradientState._reset_state()
+        self.accelerator = Accelerator(cpu=True)
+        self.model = self.accelerator.prepare(nn.Linear(1, 1))
+        self.progress = Progress(processes=processes)
+        self.accelerator.register_for_checkpointing(self.progress)
+        self.checkpoints = Checkpoints(folder, keep)
+
+    def save(self, *steps: int) -> None:
+        for step in steps:
+            nn.init.constant_(self.model.weight, step)
+            self.progress.step = step
+            self.checkpoints.save(self.accelerator, self.progress)
+
+    def restore(self) -> tuple[int, float]:
+        """The step it comes back with, by the record and by the weights."""
+        self.checkpoints.restore(self.accelerator, self.progress)
+        return self.progress.step, self.model.weight.item()
+
+    def names(self) -> list[str]:
+        return [path.name for path in self.checkpoints.complete()]
+
+
+class TestCheckpoints:
+    @pytest.fixture(autouse=True)
+    def _fresh_accelerator(self):
+        yield
+        AcceleratorState._reset_state(reset_partial_state=True)
+        GradientState._reset_state()
+
+    def test_the_newest_come_back_and_no_more_than_keep_stay(self, tmp_path):
+        training = Training(tmp_path, keep=2)
+        training.save(5, 10)
+        assert training.names() == ["step_00000005", "step_00000010"]
+        training.save(100, 105)
+        assert sorted(path.name for path in tmp_path.iterdir()) == ["step_00000100", "step_00000105"]
+        assert Training(tmp_path).restore() == (105, 105.0)
+        Training(tmp_path, keep=1).save(110)
+        assert training.names() == ["step_00000110"]
+
+    def test_without_one_it_starts_from_the_beginning(self, tmp_path, capsys):
+        assert Training(tmp_path / "none").restore()[0] == 0
+        assert "no complete checkpoint, starting from the beginning" in capsys.readouterr().out
+
+    def test_a_draft_or_another_name_is_no_checkpoint(self, tmp_path):
+        training = Training(tmp_path)
+        training.save(5)
+        for name in (".draft_00000009", "step_9", "step_00000009.old", "step_000000099"):
+            shutil.copytree(tmp_path / "step_00000005", tmp_path / name)
+        assert training.names() == ["step_00000005"]
+        assert Training(tmp_path).restore() == (5, 5.0)
+        training.save(7)
+        assert not (tmp_path / ".draft_00000009").exists()
+        assert training.names() == ["step_00000005", "step_00000007"]
+
+    @pytest.mark.parametrize("moment", ["while it is written", "before it is renamed"])
+    def test_a_kill_leaves_the_former_one(self, tmp_path, monkeypatch, moment):
+        training = Training(tmp_path)
+        training.save(5)
+
+        def kill(*_, **__):
+            raise KeyboardInterrupt
+
+        def write_half(draft: str) -> None:
+            (Path(draft) / "model.safetensors").write_bytes(b"half")
+            raise KeyboardInterrupt
+
+        with monkeypatch.context() as patched:
+            if moment == "before it is renamed":
+                patched.setattr("os.rename", kill)
+            else:
+                patched.setattr(training.accelerator, "save_state", write_half)
+            with pytest.raises(KeyboardInterrupt):
+                training.save(10)
+        resumed = Training(tmp_path)
+        assert resumed.restore() == (5, 5.0)
+        resumed.save(10)
+        assert [path.name for path in sorted(tmp_path.iterdir())] == ["step_00000005", "step_00000010"]
+
+    def test_a_step_that_is_saved_again_is_the_later_one(self, tmp_path):
+        training = Training(tmp_path)
+        training.save(5)
+        (tmp_path / "step_00000005" / "left").touch()
+        training.save(5)
+        assert not (tmp_path / "step_00000005" / "left").exists()
+        assert training.restore() == (5, 5.0)
+
+    def test_a_checkpoint_of_more_processes_is_refused(self, tmp_path):
+        Training(tmp_path, processes=4).save(5)
+        with pytest.raises(ResumeError, match="made with 4 processes, this launch has 1"):
+            Training(tmp_path, processes=1).restore()
+
+
+class TestProvenance:
+    @pytest.fixture
+    def repository(self, tmp_path, monkeypatch) -> Path:
+        """A repository with one commit, whose mavl/provenance.py is where the package seems to be."""
+        if shutil.which("git") is None:
+            pytest.skip("git is not installed")
+        for name in ("HOME", "XDG_CONFIG_HOME"):
+            monkeypatch.setenv(name, str(tmp_path))
+        file = tmp_path / "repository" / "mavl" / "provenance.py"
+        file.parent.mkdir(parents=True)
+        file.write_text("1\n")
+        self.git(file.parent, "init")
+        self.git(file.parent, "add", ".")
+        author = ("-c", "user.name=a", "-c", "user.email=a@b")
+        self.git(file.parent, *author, "commit", "-m", "first")
+        self.git(file.parent, *author, "tag", "-a", "v1", "-m", "which is not the revision")
+        monkeypatch.setattr(provenance, "__file__", str(file))
+        return file.parent
+
+    def git(self, folder: Path, *arguments: str) -> str:
+        return subprocess.run(["git", *arguments], cwd=folder, check=True, capture_output=True, text=True).stdout
+
+    def test_versions(self, tmp_path, monkeypatch):
+        monkeypatch.setattr(provenance, "__file__", str(tmp_path / "provenance.py"))
+        monkeypatch.setattr(provenance, "PACKAGES", ("torch", "no-such-package"))
+        record = provenance.provenance()
+        assert record["packages"] == {"torch": TORCH, "no-such-package": None}
+        assert record["git"] is None
+        assert json.loads(json.dumps(record)) == record
+
+    def test_the_revision_with_a_plus_for_changed_files(self, repository):
+        head = self.git(repository, "rev-parse", "HEAD")[:12]
+        assert provenance.provenance()["git"] == head
+        (repository / "provenance.py").write_text("2\n")
+        assert provenance.provenance()["git"] == head + "+"
+
+    def test_a_repository_that_the_package_is_merely_installed_in_tells_nothing(self, repository, monkeypatch):
+        installed = repository / ".venv" / "mavl" / "provenance.py"
+        installed.parent.mkdir(parents=True)
+        installed.touch()
+        monkeypatch.setattr(provenance, "__file__", str(installed))
+        assert provenance.provenance()["git"] is None
+
+    def test_without_git(self, repository, monkeypatch):
+        monkeypatch.setenv("PATH", "")
+        assert provenance.provenance()["git"] is None
