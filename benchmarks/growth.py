@@ -1,4 +1,4 @@
-"""How the cost of reading an image grows: with the findings in the bank, with its pixels, with the number of images.
+"""How the cost of reading an image grows: with the findings, its pixels and the number of images.
 
 python -m benchmarks.growth        some 3 minutes on two cores
 
@@ -62,15 +62,15 @@ def read(number: int) -> dict:
     from mavl.checkpoint.folder import Pretrained
     from mavl.data import phantom
     from mavl.model.mavl import MAVL
-    from mavl.predict.available_books import Wording
+    from mavl.predict.available_books import AvailableBooks
     from mavl.predict.predictor import Predictor
-    from mavl.text.embeddings import Bank
+    from mavl.text.embeddings import TextEmbeddings
     from mavl.vocab import ASPECTS, FINDINGS
 
     torch.manual_seed(0)
-    bank = Bank(FINDINGS, ASPECTS, torch.randn(75, 9, 768), torch.randn(51, 768), {"books": {}})
-    pretrained = Pretrained(MAVL(), bank, FINDINGS, {}, {"model": {}})
-    predictor = Predictor("drawn weights", pretrained, Wording(pretrained, (), ()), None, "cpu")
+    embeddings = TextEmbeddings(FINDINGS, ASPECTS, torch.randn(75, 9, 768), torch.randn(51, 768), {"books": {}})
+    pretrained = Pretrained(MAVL(), embeddings, FINDINGS, {}, {"model": {}})
+    predictor = Predictor("drawn weights", pretrained, AvailableBooks(pretrained, (), ()), None, "cpu")
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "film.png"
         Image.fromarray(phantom.draw(0, 0, 512).image).save(path)

@@ -20,7 +20,7 @@ EMULATED = 5.0
 class Case:
     """job: inference, training or matrix; way: plain or fast; precision: fp32, bf16, fp16.
 
-    findings: in the bank; every: ask for all of them, not for the five of CheXpert; size: of the images, in pixels.
+    findings: of the text embeddings; every: ask for all of them, not for the five of CheXpert; size: in pixels.
     """
 
     job: str
@@ -64,8 +64,8 @@ def _inference(case: Case) -> Callable[[], object]:
     import torch
 
     from benchmarks.plain import plain
-    from mavl.model.inference import Reader
-    from mavl.text.embeddings import Bank
+    from mavl.model.inference import InferenceModel
+    from mavl.text.embeddings import TextEmbeddings
     from mavl.vocab import ASPECTS, FINDINGS
 
     model, text = _model(case)
@@ -79,12 +79,12 @@ def _inference(case: Case) -> Callable[[], object]:
                 return model(images, text)
     else:
         more = tuple(f"finding {number}" for number in range(len(FINDINGS), case.findings))
-        bank = Bank(FINDINGS + more, ASPECTS, text, text[:51, 0], {})
-        reader = Reader(model, bank, None if case.every else TARGETS, compile=case.compile)
+        embeddings = TextEmbeddings(FINDINGS + more, ASPECTS, text, text[:51, 0], {})
+        inference_model = InferenceModel(model, embeddings, None if case.every else TARGETS, compile=case.compile)
 
         def step():
             with _autocast(case):
-                return reader(images)
+                return inference_model(images)
 
     return step
 

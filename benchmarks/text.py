@@ -1,4 +1,4 @@
-"""The text bank of 75 findings with a BERT-base: sorted by length against padded to 128, and warm from the cache.
+"""The text embeddings of 75 findings with a BERT-base: sorted by length against padded to 128, and warm from the cache.
 
 python -m benchmarks.text       some 2 minutes on two cores
 
@@ -17,7 +17,7 @@ import torch
 
 from mavl.config.settings import TextSettings
 from mavl.text.books import read_books
-from mavl.text.embeddings import build_bank
+from mavl.text.embeddings import build_embeddings
 from mavl.text.encoder import SPECIAL_TOKENS, TextEncoder
 from mavl.vocab import FINDINGS
 
@@ -65,8 +65,8 @@ def main() -> None:
         some = sentences[::SAMPLE]
         encode_padded(encoder, some[:8])
         padded = seconds(lambda: encode_padded(encoder, some)) * len(sentences) / len(some)
-        cold = seconds(lambda: build_bank(books, FINDINGS, encoder, cache=cache))
-        warm = seconds(lambda: build_bank(books, FINDINGS, TextEncoder(str(folder)), cache=cache))
+        cold = seconds(lambda: build_embeddings(books, FINDINGS, encoder, cache=cache))
+        warm = seconds(lambda: build_embeddings(books, FINDINGS, TextEncoder(str(folder)), cache=cache))
     print(f"  {len(sentences)} sentences, {sum(lengths) / len(lengths):.0f} tokens on average")
     print(f"  padded to {PADDED}, extrapolated from {len(some)}: {padded:.0f} s; cold: {cold:.0f} s, ", end="")
     print(f"{padded / cold:.1f} times faster; warm: {warm:.3f} s")

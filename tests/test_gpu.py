@@ -12,7 +12,7 @@ import torch
 import yaml
 
 from mavl.model.heatmaps import heatmaps
-from mavl.model.inference import Reader
+from mavl.model.inference import InferenceModel
 from mavl.model.losses import pretraining_losses
 from mavl.model.mavl import MAVL
 from mavl.model.scores import contrastive_probability, presence_probability
@@ -38,13 +38,13 @@ def full_precision():
 def test_forward_equals_the_released_mavl(shared, golden, names):
     expected = np.load(shared(f"goldens/{golden}.npz"))
     model, _ = build(shared(f"goldens/{names}.json"))
-    bank = goldens.bank().to("cuda")
+    embeddings = goldens.embeddings().to("cuda")
     images = goldens.images(len(expected["cosine"])).cuda()
     with torch.no_grad():
-        output = model.cuda()(images, bank.vectors, return_attention=True)
+        output = model.cuda()(images, embeddings.vectors, return_attention=True)
     close(output.presence_logits.cpu(), expected["presence_logits"], 1e-4)
     close(output.cosine.cpu(), expected["cosine"], 1e-4)
-    targets = [i * 9 + a for i in bank.index(["pneumothorax", "pneumonia"]) for a in range(9)]
+    targets = [i * 9 + a for i in embeddings.index(["pneumothorax", "pneumonia"]) for a in range(9)]
     close(torch.stack(output.attention)[:, :, targets].cpu(), expected["attention"], 1e-4)
 
 
@@ -54,9 +54,9 @@ def test_losses_and_gradients_equal_those_of_the_cpu(shared):
     labels, locations = torch.from_numpy(expected["labels"]), torch.from_numpy(expected["anatomy"])
     gradients, totals = {}, {}
     for device in ("cpu", "cuda"):
-        model, bank = build(file)[0].to(device), goldens.bank().to(device)
-        output = model(goldens.images(3).to(device), bank.vectors)
-        losses = pretraining_losses(output, labels.to(device), locations.to(device), bank.anatomy_vectors)
+        model, embeddings = build(file)[0].to(device), goldens.embeddings().to(device)
+        output = model(goldens.images(3).to(device), embeddings.vectors)
+        losses = pretraining_losses(output, labels.to(device), locations.to(device), embeddings.anatomy_vectors)
         losses.total.backward()
         totals[device] = losses.total.item()
         gradients[device] = {name: parameter.grad.cpu() for name, parameter in model.named_parameters()}
@@ -72,17 +72,17 @@ def test_half_precision_reads_what_full_precision_does(shared, dtype):
     """Of the whole presence probabilities, maps and similarities, as one vector each; single ones are further apart."""
     expected = np.load(shared("goldens/zero_shot.npz"))
     model, _ = build(shared("goldens/train.json"))
-    bank = goldens.bank().to("cuda")
-    reader, columns = Reader(model.cuda(), bank, WANTED), bank.index(WANTED)
+    embeddings = goldens.embeddings().to("cuda")
+    inference_model, columns = InferenceModel(model.cuda(), embeddings, WANTED), embeddings.index(WANTED)
     with torch.autocast("cuda", dtype):
-        output = reader(goldens.images(2).cuda(), return_attention=True)
+        output = inference_model(goldens.images(2).cuda(), return_attention=True)
     pairs = {
         "presence": (presence_probability(output.presence_logits), expected["presence_probability"][:, columns]),
         "contrastive": (
-            contrastive_probability(output.cosine, reader.bank.index(["normal", "clear"])),
+            contrastive_probability(output.cosine, inference_model.embeddings.index(["normal", "clear"])),
             expected["contrastive_probability"][:, columns],
         ),
-        "maps": (heatmaps(output, reader.bank, WANTED[:2]), expected["heatmap14"]),
+        "maps": (heatmaps(output, inference_model.embeddings, WANTED[:2]), expected["heatmap14"]),
     }
     apart = {}
     for name, (actual, wanted) in pairs.items():
@@ -96,8 +96,8 @@ def test_half_precision_reads_what_full_precision_does(shared, dtype):
 def test_a_compiled_reader_reads_the_same():
     torch.manual_seed(0)
     model = MAVL(backbone="resnet18", image_size=64, width=32, layers=2, feedforward=32, text_width=768).cuda()
-    bank, images = goldens.bank().to("cuda"), torch.randn(4, 3, 64, 64, device="cuda")
-    plain, compiled = (Reader(model, bank, WANTED, compile=compile)(images) for compile in (False, True))
+    embeddings, images = goldens.embeddings().to("cuda"), torch.randn(4, 3, 64, 64, device="cuda")
+    plain, compiled = (InferenceModel(model, embeddings, WANTED, compile=compile)(images) for compile in (False, True))
     torch.testing.assert_close(compiled.presence_logits, plain.presence_logits, rtol=0, atol=1e-4)
 
 

@@ -27,7 +27,7 @@ TIMM_PREFIX = "timm:"
 
 
 @dataclass(frozen=True)
-class Centres:
+class PatchGrid:
     """Where a grid's patches look: patch i, down or across, is centred on pixel `first` + i · `stride` of the input.
 
     size: the input's height and width in pixels.

@@ -1,4 +1,4 @@
-"""Models on disk: one folder of safetensors, JSON and the bank; released .pth files are converted on the way in.
+"""Models on disk: one folder of safetensors, JSON and the embeddings; released .pth files are converted on the way in.
 
 A folder holds `mavl.json` (how to build the model, its vocabulary, text settings, book hashes, versions),
 `model.safetensors` (weights; its metadata says of which epoch and step), `bank.safetensors` (the text vectors it was
@@ -21,13 +21,15 @@ from torch import Tensor, nn
 from mavl.checkpoint import released
 from mavl.model.mavl import MAVL
 from mavl.provenance import provenance
-from mavl.text.embeddings import Bank
+from mavl.text.embeddings import TextEmbeddings
 from mavl.text.encoder import TextEncoder
 from mavl.vocab import ANATOMIES, FINDINGS
 
 FORMAT = 1
 MAVL_KIND = "mavl"
-ABOUT, WEIGHTS, BANK, TEXT_ENCODER = "mavl.json", "model.safetensors", "bank.safetensors", "text_encoder"
+ABOUT, WEIGHTS, EMBEDDINGS, TEXT_ENCODER = "mavl.json", "model.safetensors", "bank.safetensors", "text_encoder"
+FORMER_NAMES = {"log_scale": "logit_scale"}
+"""Parameters that older model folders hold under another name: {their name: today's}."""
 LAST, BEST = "last", "best"
 """The model folders in the folder of a run."""
 RELEASED_TEXT = {"encoder": "emilyalsentzer/Bio_ClinicalBERT", "sep": False, "max_length": 128, "lower_case": True}
@@ -39,20 +41,22 @@ class CheckpointError(ValueError):
 
 @dataclass(frozen=True)
 class Pretrained:
-    """A model as it was saved. bank is None for released files, whose text vectors must be built from books.
+    """A model as it was saved. embeddings is None for released files, whose text vectors must be built from books.
 
     findings: the vocabulary it was trained with, in order; text: keyword arguments of its TextEncoder, with its name as
     "encoder"; about: all the rest.
     """
 
     model: MAVL
-    bank: Bank | None
+    embeddings: TextEmbeddings | None
     findings: tuple[str, ...]
     text: dict
     about: dict
 
 
-def save(folder: Path, model: MAVL, arguments: dict, bank: Bank, text: dict, state: dict, config: dict) -> None:
+def save(
+    folder: Path, model: MAVL, arguments: dict, embeddings: TextEmbeddings, text: dict, state: dict, config: dict
+) -> None:
     """Write a model folder. The weights go last and in one rename: a kill leaves the former weights or the new ones.
 
     arguments: what MAVL was built with; text: what its TextEncoder was built with; state: epoch, step, metrics.
@@ -64,14 +68,14 @@ def save(folder: Path, model: MAVL, arguments: dict, bank: Bank, text: dict, sta
     about = {
         "model": arguments,
         "text": text | ({"encoder": TEXT_ENCODER} if encoder.is_dir() else {}),
-        "findings": bank.findings,
-        "aspects": bank.aspects,
+        "findings": embeddings.findings,
+        "aspects": embeddings.aspects,
         "anatomies": ANATOMIES,
-        "books": bank.about["books"],
+        "books": embeddings.about["books"],
         "config": config,
     }
     write_about(folder, about)
-    bank.save(folder / BANK)
+    embeddings.save(folder / EMBEDDINGS)
     write_weights(folder, model, state)
 
 
@@ -122,7 +126,7 @@ def _load_released(path: Path) -> Pretrained:
 def _load_folder(folder: Path) -> Pretrained:
     if (kind := kind_of(folder)) != MAVL_KIND:
         raise CheckpointError(f"{folder}: a fine-tuned {kind}, where a pre-trained MAVL or MedKLIP is needed")
-    about, state = read_folder(folder, ("model", "text", "findings"), (ABOUT, WEIGHTS, BANK))
+    about, state = read_folder(folder, ("model", "text", "findings"), (ABOUT, WEIGHTS, EMBEDDINGS))
     try:
         model = MAVL(**about["model"])
     except TypeError as error:  # a keyword that is not, or no longer, one of MAVL's
@@ -132,7 +136,7 @@ def _load_folder(folder: Path) -> Pretrained:
     text = dict(about["text"])
     if (folder / text["encoder"]).is_dir():
         text["encoder"] = str(folder / text["encoder"])
-    return Pretrained(model.eval(), Bank.load(folder / BANK), tuple(about["findings"]), text, about)
+    return Pretrained(model.eval(), TextEmbeddings.load(folder / EMBEDDINGS), tuple(about["findings"]), text, about)
 
 
 def kind_of(folder: Path) -> str:
@@ -154,7 +158,7 @@ def read_folder(
     if missing := [key for key in needed if key not in about]:
         raise CheckpointError(f"{folder / ABOUT}: {', '.join(missing)} missing; copy it again")
     try:
-        weights = load_file(folder / WEIGHTS)
+        weights = {FORMER_NAMES.get(name, name): tensor for name, tensor in load_file(folder / WEIGHTS).items()}
         with safe_open(folder / WEIGHTS, framework="pt") as file:
             about["state"] = json.loads((file.metadata() or {}).get("state", "{}"))
     except SafetensorError as error:

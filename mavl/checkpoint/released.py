@@ -33,7 +33,7 @@ RENAMED = (
     (r"^(location_emb|cl_fc)\.", "location_head."),
     (r"^classifier\.", "presence_head."),
     (r"^global_l\.", "pool."),
-    (r"^temp$", "log_scale"),
+    (r"^temp$", "logit_scale"),
 )
 
 
@@ -78,9 +78,9 @@ def convert(state: Mapping[str, Tensor], config: Mapping, source: str) -> tuple[
     if converted["location_head.weight"].ndim == 2:
         converted = _linear_to_convolution(converted)
     arguments = _arguments(converted, config, source)
-    if arguments["contrastive"] and "log_scale" not in converted:
+    if arguments["contrastive"] and "logit_scale" not in converted:
         # only the training loss reads it, so a file made for testing may lack it
-        converted["log_scale"] = torch.full((len(arguments["aspects"]),), INITIAL_TEMPERATURE).log().neg()
+        converted["logit_scale"] = torch.full((len(arguments["aspects"]),), INITIAL_TEMPERATURE).log().neg()
     with torch.device("meta"):  # names and shapes alone
         expected = MAVL(**arguments).state_dict()
     check_state(converted, expected, source)
@@ -121,7 +121,7 @@ def _arguments(state: Mapping[str, Tensor], config: Mapping, source: str) -> dic
 
 
 def _is_contrastive(state: Mapping[str, Tensor]) -> bool:
-    return "log_scale" in state or any(name.startswith("pool.") for name in state)
+    return "logit_scale" in state or any(name.startswith("pool.") for name in state)
 
 
 def _backbone(state: Mapping[str, Tensor], config: Mapping, source: str) -> str:

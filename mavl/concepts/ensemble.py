@@ -23,6 +23,6 @@ def most_central(vectors: "Tensor") -> int:
 
 
 def choose(entries: Sequence[Entry], encoder: "TextEncoder") -> int:
-    """The position of the most central of the entries, whose sentences are encoded as a bank would have them."""
+    """The position of the most central of the entries, by the text embeddings of their sentences."""
     sentences = [sentence for entry in entries for sentence in (entry.description, *entry.aspects)]
     return most_central(encoder.encode(sentences).unflatten(0, (len(entries), -1)))

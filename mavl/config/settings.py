@@ -94,7 +94,7 @@ class TableData(LoaderSettings):
 
 
 class PhantomData(LoaderSettings):
-    """Drawn images: `train` new ones every epoch, `valid` always the same. `exclude`: findings never drawn."""
+    """FinetuneSplits images: `train` new ones every epoch, `valid` always the same. `exclude`: findings never drawn."""
 
     source: Literal["phantom"] = "phantom"
     seed: int = 0
@@ -161,12 +161,12 @@ class EngineSettings(Settings):
 class TrainSettings(EngineSettings):
     """Of pre-training. monitor: `valid_loss` (smallest) or `valid_auroc` (largest).
 
-    recompute: keep no activations inside the decoder's layers but compute them again on the way back, which takes less
-    memory and more time.
+    activation_checkpointing: compute the activations of the decoder's layers again in the backward pass; less memory,
+    more time.
     """
 
     seed: int = 42
-    recompute: bool = False
+    activation_checkpointing: bool = False
     contrastive_weight: NonNegativeFloat = 0.1
     monitor: Literal["valid_loss", "valid_auroc"] = "valid_loss"
 
@@ -229,7 +229,7 @@ class EvaluationSettings(Settings):
 
     @property
     def compared_with(self) -> tuple[str, ...]:
-        """Findings that the bank must hold besides the benchmark's."""
+        """Findings that the embeddings must hold besides the benchmark's."""
         return ()
 
 

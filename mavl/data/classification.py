@@ -17,7 +17,7 @@ from mavl.data.benchmarks.benchmark import Benchmark, read_split
 from mavl.data.benchmarks.splits import Split
 from mavl.data.benchmarks.tables import ColumnLabels
 from mavl.data.images.transforms import Transform
-from mavl.data.subset import Units, draw_share
+from mavl.data.subset import SamplingUnits, draw_share
 from mavl.vocab import ABSENT, PRESENT, UNKNOWN
 
 SPLITS = ("test", "valid", "train")
@@ -36,14 +36,14 @@ class FinetuneDataError(ValueError):
 
 
 @dataclass(frozen=True)
-class Drawn:
+class FinetuneSplits:
     """The splits train, valid and test of a run, and a line on each decision that made them."""
 
     splits: dict[str, Split]
     notes: list[str]
 
 
-def draw_splits(splits: Mapping[str, Split], data: FinetuneData, seed: int, root: Path | None) -> Drawn:
+def draw_splits(splits: Mapping[str, Split], data: FinetuneData, seed: int, root: Path | None) -> FinetuneSplits:
     """Make train, valid and test of those that were read: no patient in two of them, and `data_pct` of train.
 
     A patient (or, where none are named, an image) of two splits stays in test rather than valid, in valid rather than
@@ -65,7 +65,7 @@ def draw_splits(splits: Mapping[str, Split], data: FinetuneData, seed: int, root
     if "valid" not in kept:
         train, kept["valid"], told = _divide(train, data.valid_share, seed, "valid", root, unit)
         notes.append(f"no validation split: {told} drawn for it by seed {seed}")
-    units = Units.of(train.labels, unit_names(train, root))
+    units = SamplingUnits.of(train.labels, unit_names(train, root))
     drawn = draw_share(units, data.data_pct, seed, "train")
     if data.data_pct < 1:
         notes.append(
@@ -76,7 +76,7 @@ def draw_splits(splits: Mapping[str, Split], data: FinetuneData, seed: int, root
     for name, split in (("train", train), ("valid", kept["valid"]), ("test", kept["test"])):
         if not len(split):
             raise FinetuneDataError(f"the {name} split has no image left; the decisions: {'; '.join(notes)}")
-    return Drawn({"train": train, "valid": kept["valid"], "test": kept["test"]}, notes)
+    return FinetuneSplits({"train": train, "valid": kept["valid"], "test": kept["test"]}, notes)
 
 
 def unit_names(split: Split, root: Path | None) -> list[str]:
@@ -211,7 +211,7 @@ def _without_those_of(kept: Mapping[str, Split], split: Split, root: Path | None
 
 def _divide(train: Split, share: float, seed: int, name: str, root: Path | None, unit: str) -> tuple[Split, Split, str]:
     """What is left of train, the split of that name drawn from it, and how much that is."""
-    units = Units.of(train.labels, unit_names(train, root))
+    units = SamplingUnits.of(train.labels, unit_names(train, root))
     drawn = draw_share(units, share, seed, name, spare=1)
     images = units.images(drawn)
     told = f"{len(images)} images of {len(drawn)} of {len(units.names)} training {unit}"

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
-from mavl.data.images.transforms import finish
+from mavl.data.images.transforms import augment_and_normalize
 
 PRELOADED = ["mavl.data.pretraining"]
 
@@ -48,4 +48,4 @@ def to_device(batch: dict, device: torch.device) -> dict:
         name: value.to(device, non_blocking=True) if isinstance(value, Tensor) and name != "operations" else value
         for name, value in batch.items()
     }
-    return finish(moved)
+    return augment_and_normalize(moved)

@@ -85,7 +85,7 @@ class TableSamples(_Listed):
 
 @dataclass(frozen=True)
 class PhantomSamples:
-    """Drawn images. With `fresh`, every epoch draws new ones; without, every epoch has the same `number`."""
+    """FinetuneSplits images. With `fresh`, every epoch draws new ones; without, every epoch has the same `number`."""
 
     seed: int
     number: int

@@ -14,7 +14,7 @@ from mavl.vocab import PRESENT
 
 
 @dataclass(frozen=True, eq=False)
-class Units:
+class SamplingUnits:
     """What is drawn as a whole: patients where they are known, else images.
 
     names [u], sorted; of_image [n]: the position in `names` of each image's unit; positive [u, C]: whether one of its
@@ -26,7 +26,7 @@ class Units:
     positive: np.ndarray
 
     @classmethod
-    def of(cls, labels: np.ndarray, names: Sequence[str]) -> "Units":
+    def of(cls, labels: np.ndarray, names: Sequence[str]) -> "SamplingUnits":
         """labels [n, C] in {1, 0, -1}, names [n]: of each image's patient, or of the image itself."""
         known, of_image = np.unique(np.asarray(names, dtype=object).astype(str), return_inverse=True)
         positive = np.zeros((len(known), labels.shape[1]), dtype=bool)
@@ -38,7 +38,7 @@ class Units:
         return np.flatnonzero(np.isin(self.of_image, list(drawn)))
 
 
-def draw_share(units: Units, share: float, seed: int, purpose: str, spare: int = 0) -> set[int]:
+def draw_share(units: SamplingUnits, share: float, seed: int, purpose: str, spare: int = 0) -> set[int]:
     """Positions of a share of the units, stratified by label.
 
     The findings take their turns, the rarest first: each wants its share of the units that have it, rounded, but at

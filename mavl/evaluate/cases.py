@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 import torch
 
-from mavl.backbones.build import Centres
+from mavl.backbones.build import PatchGrid
 from mavl.config.settings import GroundingSettings
 from mavl.data.benchmarks.masks import resize_mask
 from mavl.data.benchmarks.splits import Split
@@ -40,7 +40,7 @@ class Grounded:
     """The cases of a split, and what the model says of their images.
 
     cases: (image, finding) pairs, by image; grids [n, C, h, w], float32, attention mass of the split's images and
-    findings; left_out: a line for each image or mask that cannot be used; centres: where the patches look (None for
+    findings; left_out: a line for each image or mask that cannot be used; patch_grid: where the patches look (None for
     corners on corners).
     """
 
@@ -48,7 +48,7 @@ class Grounded:
     cases: list[tuple[int, str]]
     grids: np.ndarray
     left_out: list[str]
-    centres: Centres | None = None
+    patch_grid: PatchGrid | None = None
 
     def compare(self, case: int, settings: GroundingSettings) -> tuple[np.ndarray, dict[str, np.ndarray]]:
         """A case's mask, bool [S, S], and its MAPS, float32 [S, S]; the noise is of a grid like the model's."""
@@ -60,7 +60,7 @@ class Grounded:
         grids = torch.from_numpy(np.stack([grid, random_map(grid.shape, seed)]))
         # A blob made on a grid would have a plateau of several patches for its maximum.
         blob = centre_map(size) * (np.prod(size) / grid.size)
-        maps = [*enlarge(grids[None], size, self.centres)[0].numpy(), blob.astype(np.float32)]
+        maps = [*enlarge(grids[None], size, self.patch_grid)[0].numpy(), blob.astype(np.float32)]
         return resize_mask(self.split.mask(image, finding), settings.map_size), dict(zip(MAPS, maps, strict=True))
 
 

@@ -22,11 +22,11 @@ from mavl.evaluate.subject import (
     Subject,
     Thresholds,
     describe,
-    no_validation,
     open_split,
     prepare,
     result_folder,
-    text_bank,
+    text_embeddings,
+    why_no_validation,
     without_bad_images,
 )
 from mavl.metrics.classification import Evaluation, best_f1, evaluate
@@ -35,7 +35,7 @@ from mavl.model.scores import scores
 from mavl.progress import progress_bar
 from mavl.report.classification import surest_images, write_classification_page
 
-__all__ = ["EvaluationError", "Result", "Scored", "run", "score_split", "text_bank"]
+__all__ = ["EvaluationError", "Result", "Scored", "run", "score_split", "text_embeddings"]
 
 
 @dataclass(frozen=True)
@@ -100,11 +100,11 @@ def score_split(settings: ZeroShotSettings, subject: Subject, name: str) -> Scor
     split = open_split(settings, subject.benchmark, name)
     split, left_out = without_bad_images(settings, split, subject.accelerator.is_main_process)
 
-    reader = subject.reader(split.findings)
+    inference_model = subject.inference_model(split.findings)
 
     def compute(batch: dict) -> dict[str, Tensor]:
-        output = reader(batch["image"])
-        return {"scores": scores(output, reader.bank, split.findings, settings.head)}
+        output = inference_model(batch["image"])
+        return {"scores": scores(output, inference_model.embeddings, split.findings, settings.head)}
 
     return Scored(split, subject.predict(settings, split, compute)["scores"], left_out)
 
@@ -129,11 +129,11 @@ def look(
     ]
     device = subject.accelerator.device
     loader = build_loader(dataset, batches, min(settings.workers, len(batches)), pin_memory=device.type == "cuda")
-    reader, aspects = subject.reader(split.findings), default_aspects(subject.bank.aspects)
+    inference_model, aspects = subject.inference_model(split.findings), default_aspects(subject.embeddings.aspects)
     maps = {}
     for batch in progress_bar(loader, description="heatmaps for the page", unit="batch"):
-        output = reader(to_device(batch, device)["image"], return_attention=True)
-        found = heatmaps(output, reader.bank, split.findings, aspects=aspects).cpu()
+        output = inference_model(to_device(batch, device)["image"], return_attention=True)
+        found = heatmaps(output, inference_model.embeddings, split.findings, aspects=aspects).cpu()
         for of_image, place in zip(found, batch["index"].tolist(), strict=True):
             image = images[place]
             maps |= {(image, finding): of_image[split.findings.index(finding)] for finding in pairs[image]}
@@ -153,8 +153,8 @@ def _write_page(
         scored.scores,
         equalize=subject.benchmark.equalize,
         heatmaps=look(settings, subject, scored.split, shown),
-        centres=subject.centres,
-        looked_at=f"the mean over all layers, of the aspects {', '.join(default_aspects(subject.bank.aspects))}",
+        patch_grid=subject.patch_grid,
+        looked_at=f"the mean over all layers, of the aspects {', '.join(default_aspects(subject.embeddings.aspects))}",
     )
 
 
@@ -162,7 +162,7 @@ def _thresholds(settings: ZeroShotSettings, subject: Subject) -> Thresholds:
     if settings.protocol == "released":
         note = "best F1 on the test images themselves, positive is score > threshold (released protocol)"
         return Thresholds(None, "test", note)
-    if reason := no_validation(settings, subject.benchmark):
+    if reason := why_no_validation(settings, subject.benchmark):
         return Thresholds(None, None, f"none: {reason}")
     valid = score_split(settings, subject, "valid")
     columns = zip(valid.split.labels.T, valid.scores.T, strict=True)

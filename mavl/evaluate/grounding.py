@@ -30,14 +30,14 @@ from mavl.evaluate.subject import (
     EvaluationError,
     Subject,
     describe,
-    no_validation,
     open_split,
     prepare,
     result_folder,
+    why_no_validation,
     without_bad_images,
 )
 from mavl.metrics.grounding import Localization
-from mavl.metrics.margins import Margins, judge, margins
+from mavl.metrics.margins import Margins, compare_to_baselines, margins
 from mavl.model.heatmaps import heatmaps, used_aspects
 from mavl.report import grounding as report
 from mavl.report.gallery import PIXELS, RANKED_BY, Shown, best_and_worst, plot_gallery, ranking_metric
@@ -63,7 +63,7 @@ class Result:
     @property
     def summary(self) -> str:
         """How the model's maps do against those that know nothing of the image, over all cases."""
-        return f"the model's maps, over all cases: {judge(self.margins[ALL]).sentence}"
+        return f"the model's maps, over all cases: {compare_to_baselines(self.margins[ALL]).sentence}"
 
 
 def run(settings: GroundingSettings) -> Result | None:
@@ -78,7 +78,7 @@ def run(settings: GroundingSettings) -> Result | None:
             f"{subject.benchmark.name}: no image of its {settings.split} split has a mask of {asked}; only positive "
             "images count. " + "; ".join(tested.left_out[:3])
         )
-    reason = no_validation(settings, subject.benchmark)
+    reason = why_no_validation(settings, subject.benchmark)
     use_validation = settings.protocol == "sound" and reason is None
     validation = ground_split(settings, subject, "valid") if use_validation else None
     if not subject.accelerator.is_main_process:
@@ -95,7 +95,7 @@ def run(settings: GroundingSettings) -> Result | None:
         subject,
         thresholds,
         tested.left_out,
-        aspects=used_aspects(subject.bank.aspects, settings.map_aspects, settings.aggregation),
+        aspects=used_aspects(subject.embeddings.aspects, settings.map_aspects, settings.aggregation),
         aggregation=settings.aggregation,
         layers=settings.layers or "all",
         map_size=settings.map_size,
@@ -119,16 +119,16 @@ def ground_split(settings: GroundingSettings, subject: Subject, name: str) -> Gr
     split, left_out = without_bad_images(settings, split, subject.accelerator.is_main_process)
     cases, unseen = _find_cases(split, settings.map_size)
 
-    reader = subject.reader(split.findings)
+    inference_model = subject.inference_model(split.findings)
 
     def compute(batch: dict) -> dict[str, Tensor]:
-        output = reader(batch["image"], return_attention=True)
+        output = inference_model(batch["image"], return_attention=True)
         chosen = {"aspects": settings.map_aspects, "aggregation": settings.aggregation, "layers": settings.layers}
-        return {"maps": heatmaps(output, reader.bank, split.findings, **chosen)}
+        return {"maps": heatmaps(output, inference_model.embeddings, split.findings, **chosen)}
 
     grids = subject.predict(settings, split, compute)["maps"] if cases else NO_GRIDS
-    centres = subject.centres if settings.aligned == "patches" else None
-    return Grounded(split, cases, grids, left_out + unseen, centres)
+    patch_grid = subject.patch_grid if settings.aligned == "patches" else None
+    return Grounded(split, cases, grids, left_out + unseen, patch_grid)
 
 
 def _present(split: Split) -> Iterator[tuple[int, str]]:
@@ -187,7 +187,7 @@ def _case_to_show(
         picture=picture,
         mask=tested.split.mask(image, finding),
         grid=tested.grids[image, tested.split.findings.index(finding)],
-        centres=tested.centres,
+        patch_grid=tested.patch_grid,
         predicted=None if np.isnan(row["threshold"]) else maps[MAPS[0]] > np.float32(row["threshold"]),
         finding=finding,
         name=tested.split.paths[image].name,

@@ -12,17 +12,17 @@ from torch import Tensor, nn
 from torch.utils.data import Dataset
 
 from mavl import checkpoint
-from mavl.backbones.build import Centres
+from mavl.backbones.build import PatchGrid
 from mavl.config.loader import load
 from mavl.config.settings import EvaluationSettings
 from mavl.data.benchmarks.benchmark import Benchmark, Split, read_split, split_file
 from mavl.data.images.sources import Files, Stored, from_store
 from mavl.data.images.transforms import EvalTransform, eval_transform
 from mavl.data.pretraining import bad_images, damaged_masks
-from mavl.model.inference import Reader
+from mavl.model.inference import InferenceModel
 from mavl.provenance import provenance
 from mavl.text.books import read_books
-from mavl.text.embeddings import Bank, build_bank
+from mavl.text.embeddings import TextEmbeddings, build_embeddings
 from mavl.text.encoder import TextEncoder
 from mavl.train.engine import check_device, predict
 from mavl.vocab import DESCRIPTION, HEALTHY
@@ -56,20 +56,20 @@ class Subject:
 
     benchmark: Benchmark
     model: nn.Module
-    bank: Bank
+    embeddings: TextEmbeddings
     image_size: int
     accelerator: Accelerator
     trained: tuple[str, ...]
 
     @property
-    def centres(self) -> Centres:
+    def patch_grid(self) -> PatchGrid:
         """Where the patches of the model's grid look in its input."""
-        return self.model.centres((self.image_size, self.image_size))
+        return self.model.patch_grid((self.image_size, self.image_size))
 
-    def reader(self, findings: Sequence[str]) -> Reader:
+    def inference_model(self, findings: Sequence[str]) -> InferenceModel:
         """What reads images for these findings, and for those that the contrastive head compares them with."""
-        compared = [name for name in HEALTHY if name in self.bank.findings]
-        return Reader(self.model, self.bank, [*findings, *compared])
+        compared = [name for name in HEALTHY if name in self.embeddings.findings]
+        return InferenceModel(self.model, self.embeddings, [*findings, *compared])
 
     def predict(
         self, settings: EvaluationSettings, split: Split, compute: Callable[[dict], dict[str, Tensor]]
@@ -115,13 +115,15 @@ def prepare(settings: EvaluationSettings, pretrained: checkpoint.Pretrained | No
     benchmark = load(Benchmark, Path(settings.benchmark))
     pretrained = pretrained or open_model(settings)
     with accelerator.main_process_first():
-        bank = text_bank(settings, pretrained, benchmark.findings)
+        embeddings = text_embeddings(settings, pretrained, benchmark.findings)
     model = accelerator.prepare_model(pretrained.model, evaluation_mode=True).eval()
     image_size = pretrained.about["model"].get("image_size", 224)
-    return Subject(benchmark, model, bank.to(accelerator.device), image_size, accelerator, pretrained.findings)
+    return Subject(benchmark, model, embeddings.to(accelerator.device), image_size, accelerator, pretrained.findings)
 
 
-def text_bank(settings: EvaluationSettings, pretrained: checkpoint.Pretrained, findings: Sequence[str]) -> Bank:
+def text_embeddings(
+    settings: EvaluationSettings, pretrained: checkpoint.Pretrained, findings: Sequence[str]
+) -> TextEmbeddings:
     """The vocabulary the model was trained with, then the other findings, then those that they are compared with.
 
     A model folder brings the vectors it was trained with; the rest, and all for a released file or under the released
@@ -129,14 +131,14 @@ def text_bank(settings: EvaluationSettings, pretrained: checkpoint.Pretrained, f
     """
     known = pretrained.findings
     new = [name for name in dict.fromkeys([*findings, *settings.compared_with]) if name not in known]
-    rebuild = pretrained.bank is None or settings.protocol == "released" or settings.max_length is not None
+    rebuild = pretrained.embeddings is None or settings.protocol == "released" or settings.max_length is not None
     if not rebuild and not new:
-        return pretrained.bank
+        return pretrained.embeddings
     aspects = pretrained.model.aspects
     books = read_books(settings.descriptions, settings.aspects if aspects != (DESCRIPTION,) else ())
     encoder, cache = text_encoder(settings, pretrained), bank_cache(settings)
-    build = partial(build_bank, books, encoder=encoder, aspects=aspects, cache=cache)
-    return build([*known, *new]) if rebuild else pretrained.bank.extended(build(new))
+    build = partial(build_embeddings, books, encoder=encoder, aspects=aspects, cache=cache)
+    return build([*known, *new]) if rebuild else pretrained.embeddings.extended(build(new))
 
 
 def text_encoder(settings: EvaluationSettings, pretrained: checkpoint.Pretrained) -> TextEncoder:
@@ -150,7 +152,7 @@ def text_encoder(settings: EvaluationSettings, pretrained: checkpoint.Pretrained
 
 
 def bank_cache(settings: EvaluationSettings) -> Path | None:
-    """The folder of banks that were built before."""
+    """The folder of text embeddings that were built before."""
     return Path(settings.bank_cache).expanduser() if settings.bank_cache else None
 
 
@@ -170,7 +172,7 @@ def without_bad_images(settings: EvaluationSettings, split: Split, show: bool) -
     return (split.without(set(bad)) if bad else split), list(bad.values())
 
 
-def no_validation(settings: EvaluationSettings, benchmark: Benchmark) -> str | None:
+def why_no_validation(settings: EvaluationSettings, benchmark: Benchmark) -> str | None:
     """Why no threshold can be chosen on a validation split; None where one can."""
     if settings.split == "valid":
         return "the validation split itself is evaluated"
@@ -194,8 +196,8 @@ def describe(
         "protocol": settings.protocol,
         **more,
         "model": str(settings.model_path),
-        "bank": subject.bank.about,
-        "findings_in_bank": len(subject.bank.findings),
+        "bank": subject.embeddings.about,
+        "findings_in_bank": len(subject.embeddings.findings),
         "new_findings": [name for name in subject.benchmark.findings if name not in subject.trained],
         "thresholds": thresholds.note,
         "left_out": {settings.split: left_out} | thresholds.left_out,

@@ -40,7 +40,7 @@ from mavl.metrics.classification import Evaluation, evaluate
 from mavl.model.inference import in_parts
 from mavl.model.scores import scores
 from mavl.text.books import Books, read_books
-from mavl.text.embeddings import SAME_ENCODER, Bank, build_bank
+from mavl.text.embeddings import SAME_ENCODER, TextEmbeddings, build_embeddings
 from mavl.text.wordings import ABLATION, OWN, REFERENCE, Variant, built_in_variants, write_books
 from mavl.vocab import ABSENT, DESCRIPTION, PRESENT, UNKNOWN
 
@@ -154,17 +154,17 @@ def run(settings: ZeroShotSettings) -> Sensitivity | None:
     varied = _varied(plan, subject)
     variants = wordings(settings, plan, pretrained, varied)
     with subject.accelerator.main_process_first():
-        banks = {variant.name: _bank(settings, pretrained, subject, variant.books) for variant in variants}
+        embeddings = {variant.name: _embeddings(settings, pretrained, subject, variant.books) for variant in variants}
     split = open_split(settings, subject.benchmark, settings.split)
     split, left_out = without_bad_images(settings, split, subject.accelerator.is_main_process)
     if not any({PRESENT, ABSENT} <= set(labels) for labels in split.labels.T.tolist()):
         raise EvaluationError(f"{subject.benchmark.name} {split.name}: no finding has both labels, nothing to compare")
-    scored = _score(settings, subject, split, banks)
+    scored = _score(settings, subject, split, embeddings)
     if not subject.accelerator.is_main_process:
         return None
     none = Thresholds(None, None, "none: a comparison of AUROCs")
     about = describe(settings, subject, none, left_out, head=settings.head, varied=list(varied))
-    about["as_trained"] = torch.allclose(banks[REFERENCE].vectors, subject.bank.vectors, atol=SAME_ENCODER)
+    about["as_trained"] = torch.allclose(embeddings[REFERENCE].vectors, subject.embeddings.vectors, atol=SAME_ENCODER)
     kind = f"{settings.head}_sensitivity" + ("_new" if plan.vary == "new" else "")
     folder = result_folder(settings, subject.benchmark, kind)
     dump(settings, folder / "config.yaml")
@@ -206,36 +206,41 @@ def wordings(
 
 def _varied(plan: SensitivitySettings, subject: Subject) -> tuple[str, ...]:
     if plan.vary == "all":
-        return subject.bank.findings
-    new = tuple(name for name in subject.bank.findings if name not in subject.trained)
+        return subject.embeddings.findings
+    new = tuple(name for name in subject.embeddings.findings if name not in subject.trained)
     if not new:
         raise EvaluationError("sensitivity.vary is new, but the model was trained with all findings; use vary: all")
     return new
 
 
-def _bank(settings: ZeroShotSettings, pretrained: Pretrained, subject: Subject, books: Books) -> Bank:
-    """The subject's bank with other text for the findings of these books."""
+def _embeddings(settings: ZeroShotSettings, pretrained: Pretrained, subject: Subject, books: Books) -> TextEmbeddings:
+    """The subject's embeddings with other text for the findings of these books."""
     encoder, aspects = text_encoder(settings, pretrained), pretrained.model.aspects
-    other = build_bank(books, tuple(books.sentences), encoder, aspects, bank_cache(settings))
+    other = build_embeddings(books, tuple(books.sentences), encoder, aspects, bank_cache(settings))
     device = subject.accelerator.device
-    kept = [name for name in subject.bank.findings if name not in books.sentences]
-    return subject.bank.to("cpu").select(kept).extended(other).select(subject.bank.findings).to(device)
+    kept = [name for name in subject.embeddings.findings if name not in books.sentences]
+    return subject.embeddings.to("cpu").select(kept).extended(other).select(subject.embeddings.findings).to(device)
 
 
-def _score(settings: ZeroShotSettings, subject: Subject, split: Split, banks: dict[str, Bank]) -> dict[str, np.ndarray]:
+def _score(
+    settings: ZeroShotSettings, subject: Subject, split: Split, embeddings: dict[str, TextEmbeddings]
+) -> dict[str, np.ndarray]:
     """{wording: scores [n, C]} of the split's images and findings."""
-    reader = subject.reader(split.findings)
-    readers = {name: reader.asking(bank) for name, bank in banks.items()}
+    inference_model = subject.inference_model(split.findings)
+    inference_models = {name: inference_model.with_embeddings(embeddings) for name, embeddings in embeddings.items()}
 
     def compute(batch: dict) -> dict[str, Tensor]:
-        images = batch["image"].contiguous(memory_format=torch.channels_last)  # as the readers take them
+        images = batch["image"].contiguous(memory_format=torch.channels_last)  # as the inference_models take them
         parts = [
-            {name: scores(asking(part), asking.bank, split.findings, settings.head) for name, asking in readers.items()}
+            {
+                name: scores(asking(part), asking.embeddings, split.findings, settings.head)
+                for name, asking in inference_models.items()
+            }
             for part in in_parts(images)
         ]
-        return {name: torch.cat([part[name] for part in parts]) for name in readers}
+        return {name: torch.cat([part[name] for part in parts]) for name in inference_models}
 
-    with _computed_once(reader.model.backbone):
+    with _computed_once(inference_model.model.backbone):
         return subject.predict(settings, split, compute)
 
 

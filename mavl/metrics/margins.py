@@ -78,7 +78,7 @@ def margins(maps: dict[str, pd.DataFrame], resamples: int, seed: int) -> Margins
     return told
 
 
-def judge(margins: Margins) -> Verdict:
+def compare_to_baselines(margins: Margins) -> Verdict:
     """What the margins say."""
     found: dict[str, list[str]] = {"above": [], "higher": [], "not_above": []}
     for metric in COMPARED:

@@ -15,7 +15,7 @@ METRICS = ("dice", "dice_positive", "dice_empty", "iou")
 
 
 @dataclass(frozen=True)
-class Overlap:
+class PixelCounts:
     """Pixel counts [n] of n images: predicted, true, and both."""
 
     predicted: np.ndarray
@@ -45,7 +45,7 @@ class Overlap:
 
 
 @dataclass(frozen=True)
-class Overlaps:
+class SegmentationResult:
     """The means of METRICS with their 95 % intervals, over `images`, `positives` of which have a mask."""
 
     means: dict[str, Interval]
@@ -56,7 +56,9 @@ class Overlaps:
     seed: int
 
 
-def summarize(overlap: Overlap, *, groups: Sequence | None = None, resamples: int = 1000, seed: int = 0) -> Overlaps:
+def summarize(
+    overlap: PixelCounts, *, groups: Sequence | None = None, resamples: int = 1000, seed: int = 0
+) -> SegmentationResult:
     """The means over the images; the bootstrap draws images, or whole groups [n] such as patients.
 
     A metric without an image to count is NaN, and a resample without one does not count for it.
@@ -72,7 +74,7 @@ def summarize(overlap: Overlap, *, groups: Sequence | None = None, resamples: in
     n = len(columns)
     units = group_index(range(n) if groups is None else groups, n)
     [intervals] = percentile_intervals(means(np.ones((1, n))), bootstrap(means, units, resamples, seed), METRICS)
-    return Overlaps(
+    return SegmentationResult(
         means=intervals,
         images=n,
         positives=int((overlap.true > 0).sum()),
@@ -82,10 +84,10 @@ def summarize(overlap: Overlap, *, groups: Sequence | None = None, resamples: in
     )
 
 
-def count(predicted: np.ndarray, masks: np.ndarray) -> Overlap:
+def count(predicted: np.ndarray, masks: np.ndarray) -> PixelCounts:
     """predicted, masks [n, ...], nonzero where it is -> their counts."""
     predicted, masks = (np.asarray(x).astype(bool).reshape(len(x), -1) for x in (predicted, masks))
-    return Overlap(predicted.sum(axis=1), masks.sum(axis=1), (predicted & masks).sum(axis=1))
+    return PixelCounts(predicted.sum(axis=1), masks.sum(axis=1), (predicted & masks).sum(axis=1))
 
 
 def best_threshold(mean_mask: np.ndarray, masks: Iterable[np.ndarray]) -> float:
@@ -103,5 +105,5 @@ def best_threshold(mean_mask: np.ndarray, masks: Iterable[np.ndarray]) -> float:
     predicted, total = above(level), np.zeros(len(candidates))
     for mask in masks:
         inside = np.asarray(mask, dtype=bool).ravel()
-        total += Overlap(predicted, np.full(len(candidates), inside.sum()), above(level[inside])).dice
+        total += PixelCounts(predicted, np.full(len(candidates), inside.sum()), above(level[inside])).dice
     return float(candidates[total.argmax()])

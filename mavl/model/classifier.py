@@ -4,7 +4,7 @@ import torch
 import torchvision
 from torch import Tensor, nn
 
-from mavl.backbones.build import RESNETS, Centres, ResNetBackbone, build_backbone
+from mavl.backbones.build import RESNETS, PatchGrid, ResNetBackbone, build_backbone
 
 
 class WholeResNet(ResNetBackbone):
@@ -67,9 +67,9 @@ class Classifier(nn.Module):
         maps = torch.einsum("ck,bkhw->bchw", self.head.weight, grid) / grid[0, 0].numel()
         return self.head(grid.mean(dim=(2, 3))), maps
 
-    def centres(self, size: tuple[int, int]) -> Centres:
+    def patch_grid(self, size: tuple[int, int]) -> PatchGrid:
         """Where the patches look in images of this height and width."""
-        return Centres(self.backbone.first, self.backbone.stride, size)
+        return PatchGrid(self.backbone.first, self.backbone.stride, size)
 
 
 def spread(patches: Tensor) -> Tensor:

@@ -1,7 +1,7 @@
 """Query decoder: every aspect of every finding looks itself up in the image.
 
 Each layer first lets the queries ask one another (`ask`), then looks into the image (`look`). What the first layer asks
-depends on no image, so it is computed for the bank, not for each image; a batch of 1 stands for all images until then.
+depends on no image, so it is computed for the embeddings, not for each image; a batch of 1 stands for all images until then.
 """
 
 import torch
@@ -136,10 +136,10 @@ class DecoderLayer(nn.Module):
 class QueryDecoder(nn.Module):
     """A stack of layers and a final LayerNorm. No position embedding on either side.
 
-    recompute: keep no activations of a layer's looks but compute them again on the way back (activation checkpointing).
+    activation_checkpointing: keep no activations of a layer's looks but compute them again on the way back (activation checkpointing).
     """
 
-    recompute = False
+    activation_checkpointing = False
 
     def __init__(self, width: int, layers: int, heads: int, feedforward: int, dropout: float, self_attention: bool):
         super().__init__()
@@ -168,7 +168,7 @@ class QueryDecoder(nn.Module):
             elif last and targets is not None:
                 queries = queries[:, targets]
             arguments = queries, patches, return_attention, None if last else targets
-            if self.recompute and torch.is_grad_enabled():
+            if self.activation_checkpointing and torch.is_grad_enabled():
                 queries, weights = checkpoint(layer.look, *arguments, use_reentrant=False)
             else:
                 queries, weights = layer.look(*arguments)

@@ -11,10 +11,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from mavl.backbones.build import Centres
+from mavl.backbones.build import PatchGrid
 from mavl.model.heatmaps import aspect_maps, default_aspects, heatmaps
 from mavl.model.mavl import MAVL, MAVLOutput
-from mavl.text.embeddings import Bank
+from mavl.text.embeddings import TextEmbeddings
 from mavl.vocab import HEALTHY
 
 
@@ -25,9 +25,9 @@ class Explanation:
     sentences: what the books say of each aspect, None where that is not at hand.
     shares [A] and bias: logits; they sum to `logit_difference`, present minus absent, above 0 in favour of presence.
     heatmap [h, w], of the grounding aspects together, and aspect_heatmaps [A, h, w]: attention mass, each map sums to 1
-    (None without attention); centres: where their patches look.
+    (None without attention); patch_grid: where their patches look.
     cosine [A]: of the image with the finding's aspects, in -1..1; healthy_cosine: the same for each healthy finding
-    (both None without a contrastive head or without healthy findings in the bank).
+    (both None without a contrastive head or without healthy findings in the embeddings).
     """
 
     finding: str
@@ -37,7 +37,7 @@ class Explanation:
     bias: float
     heatmap: Tensor | None
     aspect_heatmaps: Tensor | None
-    centres: Centres
+    patch_grid: PatchGrid
     cosine: Tensor | None
     healthy_cosine: dict[str, Tensor] | None
 
@@ -62,7 +62,7 @@ def presence_shares(head: nn.Linear, aspect_features: Tensor) -> tuple[Tensor, T
 
 def explain(
     model: MAVL,
-    bank: Bank,
+    embeddings: TextEmbeddings,
     output: MAVLOutput,
     finding: str,
     image: int = 0,
@@ -70,28 +70,28 @@ def explain(
 ) -> Explanation:
     """Explain the score of a finding in the image at this place of the batch that gave `output`.
 
-    sentences: {aspect: sentence} of the finding, from a book. KeyError for a finding that is not in the bank.
+    sentences: {aspect: sentence} of the finding, from a book. KeyError for a finding that is not in the embeddings.
     """
-    [row] = bank.index([finding])
+    [row] = embeddings.index([finding])
     shares, bias = presence_shares(model.presence_head, output.aspect_features[image : image + 1, row : row + 1])
     cosine = healthy = None
-    if output.cosine is not None and set(HEALTHY) <= set(bank.findings):
+    if output.cosine is not None and set(HEALTHY) <= set(embeddings.findings):
         cosine = output.cosine[image, :, row].float().cpu()
-        columns = zip(HEALTHY, bank.index(HEALTHY), strict=True)
+        columns = zip(HEALTHY, embeddings.index(HEALTHY), strict=True)
         healthy = {name: output.cosine[image, :, column].float().cpu() for name, column in columns}
     heatmap = each = None
     if output.attention is not None:
-        heatmap = heatmaps(output, bank, [finding], aspects=default_aspects(bank.aspects))[image, 0].cpu()
-        each = aspect_maps(output, bank, [finding], bank.aspects)[image, 0].cpu()
+        heatmap = heatmaps(output, embeddings, [finding], aspects=default_aspects(embeddings.aspects))[image, 0].cpu()
+        each = aspect_maps(output, embeddings, [finding], embeddings.aspects)[image, 0].cpu()
     return Explanation(
         finding=finding,
-        aspects=bank.aspects,
-        sentences=tuple((sentences or {}).get(aspect) for aspect in bank.aspects),
+        aspects=embeddings.aspects,
+        sentences=tuple((sentences or {}).get(aspect) for aspect in embeddings.aspects),
         shares=shares[0, 0].cpu(),
         bias=bias.item(),
         heatmap=heatmap,
         aspect_heatmaps=each,
-        centres=output.centres,
+        patch_grid=output.patch_grid,
         cosine=cosine,
         healthy_cosine=healthy,
     )

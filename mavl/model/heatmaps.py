@@ -10,9 +10,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from mavl.backbones.build import Centres
+from mavl.backbones.build import PatchGrid
 from mavl.model.mavl import MAVLOutput
-from mavl.text.embeddings import Bank
+from mavl.text.embeddings import TextEmbeddings
 from mavl.vocab import DESCRIPTION, GROUNDING_ASPECTS, unknown_name
 
 AGGREGATIONS = ("avg", "max", "global")
@@ -27,11 +27,15 @@ class HeatmapError(ValueError):
 
 
 def aspect_maps(
-    output: MAVLOutput, bank: Bank, findings: Sequence[str], aspects: Sequence[str], layers: Sequence[int] = ()
+    output: MAVLOutput,
+    embeddings: TextEmbeddings,
+    findings: Sequence[str],
+    aspects: Sequence[str],
+    layers: Sequence[int] = (),
 ) -> Tensor:
     """Attention mass [B, len(findings), len(aspects), h, w], float32, the mean over these layers (over all if empty).
 
-    KeyError for a finding that is not in the bank; HeatmapError for an aspect or a layer that the model does not have,
+    KeyError for a finding that is not in the embeddings; HeatmapError for an aspect or a layer that the model does not have,
     and for an output without attention.
     """
     if output.attention is None:
@@ -40,17 +44,19 @@ def aspect_maps(
     if missing := [layer for layer in layers if layer not in range(depth)]:
         raise HeatmapError(f"the model has no decoder layer {missing[0]}, only 0 to {depth - 1}")
     for aspect in aspects:
-        if aspect not in bank.aspects:
-            raise HeatmapError(unknown_name("aspect", aspect, bank.aspects))
-    columns = [bank.aspects.index(aspect) for aspect in aspects]
-    queries = torch.tensor([[row * len(bank.aspects) + column for column in columns] for row in bank.index(findings)])
+        if aspect not in embeddings.aspects:
+            raise HeatmapError(unknown_name("aspect", aspect, embeddings.aspects))
+    columns = [embeddings.aspects.index(aspect) for aspect in aspects]
+    queries = torch.tensor(
+        [[row * len(embeddings.aspects) + column for column in columns] for row in embeddings.index(findings)]
+    )
     mass = torch.stack([output.attention[layer][:, queries].float() for layer in layers or range(depth)]).mean(dim=0)
     return mass.unflatten(-1, output.grid.shape[-2:])
 
 
 def heatmaps(
     output: MAVLOutput,
-    bank: Bank,
+    embeddings: TextEmbeddings,
     findings: Sequence[str],
     *,
     aspects: Sequence[str] | None = None,
@@ -61,8 +67,8 @@ def heatmaps(
 
     Each map sums to 1 (with `max`, to 1 or more). Errors as in `aspect_maps` and `used_aspects`.
     """
-    used = used_aspects(bank.aspects, aspects, aggregation)
-    maps = aspect_maps(output, bank, findings, used, layers)
+    used = used_aspects(embeddings.aspects, aspects, aggregation)
+    maps = aspect_maps(output, embeddings, findings, used, layers)
     return maps.amax(dim=2) if aggregation == "max" else maps.mean(dim=2)
 
 
@@ -86,16 +92,16 @@ def default_aspects(known: Sequence[str]) -> tuple[str, ...]:
     return tuple(aspect for aspect in GROUNDING_ASPECTS if aspect in known) or tuple(known)
 
 
-def enlarge(maps: Tensor, size: tuple[int, int], centres: Centres | None = None) -> Tensor:
-    """maps [B, F, h, w] -> [B, F, H, W], bilinear between the patches' centres, which are where `centres` says.
+def enlarge(maps: Tensor, size: tuple[int, int], patch_grid: PatchGrid | None = None) -> Tensor:
+    """maps [B, F, h, w] -> [B, F, H, W], bilinear between the patches' patch_grid, which are where `patch_grid` says.
 
-    Without them the corner patches' centres are put on the corner pixels, as the release does: that draws the map out,
+    Without them the corner patches' patch_grid are put on the corner pixels, as the release does: that draws the map out,
     by up to half a patch at the borders and more at a convolution's far ones.
     """
-    if centres is None:
+    if patch_grid is None:
         return F.interpolate(maps, size, mode="bilinear", align_corners=True)
-    lengths = zip(maps.shape[-2:], size, centres.size, strict=True)
-    down, across = (_between(*length, centres.first, centres.stride).to(maps) for length in lengths)
+    lengths = zip(maps.shape[-2:], size, patch_grid.size, strict=True)
+    down, across = (_between(*length, patch_grid.first, patch_grid.stride).to(maps) for length in lengths)
     return down @ maps @ across.T
 
 

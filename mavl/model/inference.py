@@ -1,4 +1,4 @@
-"""Reading images fast: a model and a bank, and of what they compute only what was asked for.
+"""Reading images fast: a model and text embeddings, and of what they compute only what was asked for.
 
 Exact up to rounding: text and the first layer's questions are computed once, the last layer for the findings that are
 asked for, no location head, every BatchNorm folded into its convolution.
@@ -14,41 +14,43 @@ from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from mavl.model.mavl import MAVL, MAVLOutput, Queries
-from mavl.text.embeddings import Bank
+from mavl.text.embeddings import TextEmbeddings
 
 ON_A_CPU = 8
 """Images at once on a CPU, where more are no faster and take memory in proportion."""
 
 
-class Reader:
-    """reader(images [B, 3, H, W]) -> MAVLOutput of the findings of `reader.bank`, on the model's device, no gradients.
+class InferenceModel:
+    """inference_model(images [B, 3, H, W]) -> MAVLOutput of the findings of `inference_model.embeddings`, on the model's device, no gradients.
 
-    findings: names of the bank, all when None. All of the bank takes part where the queries ask one another, so the
+    findings: names of the embeddings, all when None. All of the embeddings takes part where the queries ask one another, so the
     numbers are those of the whole. It holds a copy of the model as it is now; later training does not reach it.
     compile: torch.compile the model, which takes a minute or so and pays on a GPU with many images of one size.
     """
 
-    def __init__(self, model: MAVL, bank: Bank, findings: Sequence[str] | None = None, compile: bool = False):
+    def __init__(
+        self, model: MAVL, embeddings: TextEmbeddings, findings: Sequence[str] | None = None, compile: bool = False
+    ):
         self.model = folded(model)
         self._forward = torch.compile(self.model) if compile else self.model
-        self._ask(bank, bank.findings if findings is None else findings)
+        self._ask(embeddings, embeddings.findings if findings is None else findings)
 
-    def asking(self, bank: Bank, findings: Sequence[str] | None = None) -> "Reader":
-        """This reader with the same weights, not copied again, and other text: of the same findings or of others."""
+    def with_embeddings(self, embeddings: TextEmbeddings, findings: Sequence[str] | None = None) -> "InferenceModel":
+        """This inference_model with the same weights, not copied again, and other text: of the same findings or of others."""
         other = copy(self)
-        other._ask(bank, self.bank.findings if findings is None else findings)
+        other._ask(embeddings, self.embeddings.findings if findings is None else findings)
         return other
 
-    def _ask(self, bank: Bank, findings: Sequence[str]) -> None:
+    def _ask(self, embeddings: TextEmbeddings, findings: Sequence[str]) -> None:
         wanted = tuple(dict.fromkeys(findings))
-        self.rows = None if wanted == bank.findings else bank.index(wanted)
-        self.bank = bank if self.rows is None else bank.select(wanted)
-        self._vectors = bank.vectors
+        self.rows = None if wanted == embeddings.findings else embeddings.index(wanted)
+        self.embeddings = embeddings if self.rows is None else embeddings.select(wanted)
+        self._vectors = embeddings.vectors
         self._queries: dict[torch.dtype | None, Queries] = {}
 
     @torch.inference_mode()
     def __call__(self, images: Tensor, return_attention: bool = False) -> MAVLOutput:
-        rows = range(len(self.bank.findings)) if self.rows is None else self.rows
+        rows = range(len(self.embeddings.findings)) if self.rows is None else self.rows
         queries = self._asked(images.device.type)
         return joined(
             self._forward(
@@ -69,7 +71,7 @@ class Reader:
 
 
 def in_parts(images: Tensor) -> tuple[Tensor, ...]:
-    """What a reader takes at once of a batch: parts of it on a CPU, itself where it is small enough or on a GPU."""
+    """What a inference_model takes at once of a batch: parts of it on a CPU, itself where it is small enough or on a GPU."""
     whole = images.device.type != "cpu" or len(images) <= ON_A_CPU
     return (images,) if whole else images.split(ON_A_CPU)
 

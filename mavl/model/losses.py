@@ -48,7 +48,7 @@ def pretraining_losses(
     location = location_loss(output.location_embedding, labels, locations, anatomy_vectors)
     contrastive = presence.new_zeros(())
     if output.cosine is not None:
-        contrastive = contrastive_weight * contrastive_loss(output.cosine, output.log_scale, labels)
+        contrastive = contrastive_weight * contrastive_loss(output.cosine, output.logit_scale, labels)
     return Losses(presence + location + contrastive, presence, location, contrastive)
 
 
@@ -71,13 +71,13 @@ def location_loss(location_embedding: Tensor, labels: Tensor, locations: Tensor,
     return _mean_cross_entropy(scores, targets)
 
 
-def contrastive_loss(cosine: Tensor, log_scale: Tensor, labels: Tensor) -> Tensor:
+def contrastive_loss(cosine: Tensor, logit_scale: Tensor, labels: Tensor) -> Tensor:
     """Soft-target cross-entropy image→text plus text→image, each averaged over aspects.
 
-    cosine [B, A, F], log_scale [A], labels [B, F]; targets are 1 where a finding is present, else 0, as they are: an
+    cosine [B, A, F], logit_scale [A], labels [B, F]; targets are 1 where a finding is present, else 0, as they are: an
     image with three findings has a target of mass three.
     """
-    logits = cosine.float() * log_scale.float().exp()[:, None]
+    logits = cosine.float() * logit_scale.float().exp()[:, None]
     targets = (labels == PRESENT).to(logits.dtype)[:, None]
     image_to_text = -(targets * logits.log_softmax(dim=2)).mean()
     text_to_image = -(targets * logits.log_softmax(dim=0)).mean()

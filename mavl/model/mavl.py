@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from mavl.backbones.build import Centres, build_backbone, interpolate_positions
+from mavl.backbones.build import PatchGrid, build_backbone, interpolate_positions
 from mavl.model.decoder import QueryDecoder
 from mavl.vocab import ASPECTS
 
@@ -26,9 +26,9 @@ class MAVLOutput:
 
     presence_logits [B, F, 2]: (absent, present); location_embedding [B, F, T]: to be compared with anatomy vectors
     (None where certain findings were asked for: only training compares it); aspect_features [B, F, A, D]: decoder
-    output; grid [B, D, h, w]; cosine [B, A, F] of the pooled image with each query, in -1..1, and log_scale [A], its
+    output; grid [B, D, h, w]; cosine [B, A, F] of the pooled image with each query, in -1..1, and logit_scale [A], its
     learned log inverse temperature (both None without a contrastive head); attention: one [B, Q, P] per decoder layer,
-    rows sum to 1 (None unless asked for); centres: where the patches of the grid look.
+    rows sum to 1 (None unless asked for); patch_grid: where the patches of the grid look.
     """
 
     presence_logits: Tensor
@@ -36,9 +36,9 @@ class MAVLOutput:
     aspect_features: Tensor
     grid: Tensor
     cosine: Tensor | None
-    log_scale: Tensor | None
+    logit_scale: Tensor | None
     attention: tuple[Tensor, ...] | None
-    centres: Centres
+    patch_grid: PatchGrid
 
 
 class AttentionPool(nn.Module):
@@ -73,7 +73,7 @@ class AttentionPool(nn.Module):
 
 @dataclass(frozen=True)
 class Queries:
-    """A bank's text as a model asks with it: what depends on no image, from `MAVL.queries`.
+    """A embeddings's text as a model asks with it: what depends on no image, from `MAVL.queries`.
 
     projected [Q, D]: the query projection; asked [1, Q, D], or [B, Q, D] in training with dropout: what the first
     decoder layer asks; aspects: A.
@@ -88,7 +88,7 @@ class MAVL(nn.Module):
     """Multi-aspect vision-language network; with `aspects=("description",)` and no contrastive head it is MedKLIP.
 
     image_size: the size (pixels) that learned positions are laid out for; other input sizes interpolate them.
-    text_width: T of the banks it is used with. feature_dropout: the chance that a whole (image, query) vector is zeroed
+    text_width: T of the text embeddings it is used with. feature_dropout: the chance that a whole (image, query) vector is zeroed
     before the heads in training.
     """
 
@@ -124,12 +124,12 @@ class MAVL(nn.Module):
         if contrastive:
             positions = math.ceil(image_size / self.backbone.stride) ** 2
             self.pool = _pool(self.backbone, width, positions)
-            self.log_scale = nn.Parameter(torch.full((len(aspects),), INITIAL_TEMPERATURE).log().neg())
+            self.logit_scale = nn.Parameter(torch.full((len(aspects),), INITIAL_TEMPERATURE).log().neg())
         else:
-            self.pool = self.log_scale = None
+            self.pool = self.logit_scale = None
 
     def queries(self, text: Tensor, batch: int = 1) -> Queries:
-        """text [F, A, T] (a bank's vectors) -> Queries, of use for any images as long as the weights stay."""
+        """text [F, A, T] (text embeddings's vectors) -> Queries, of use for any images as long as the weights stay."""
         if text.shape[1] != len(self.aspects):
             raise ValueError(
                 f"text has {text.shape[1]} aspects a finding, the model has {len(self.aspects)}: {self.aspects}"
@@ -145,9 +145,9 @@ class MAVL(nn.Module):
         findings: Sequence[int] | None = None,
         return_attention: bool = False,
     ) -> MAVLOutput:
-        """images [B, 3, H, W] normalised, text [F, A, T] (a bank's vectors) or its Queries -> MAVLOutput.
+        """images [B, 3, H, W] normalised, text [F, A, T] (text embeddings's vectors) or its Queries -> MAVLOutput.
 
-        findings: rows of the bank; the output is then of these alone, in this order. The numbers are the same, since
+        findings: rows of the embeddings; the output is then of these alone, in this order. The numbers are the same, since
         all findings still take part where the queries ask one another.
         """
         backbone_grid, class_token = self.backbone(images)
@@ -169,18 +169,18 @@ class MAVL(nn.Module):
             aspect_features=aspect_features,
             grid=grid,
             cosine=cosine,
-            log_scale=self.log_scale,
+            logit_scale=self.logit_scale,
             attention=attention,
-            centres=self.centres(tuple(images.shape[-2:])),
+            patch_grid=self.patch_grid(tuple(images.shape[-2:])),
         )
 
-    def centres(self, size: tuple[int, int]) -> Centres:
+    def patch_grid(self, size: tuple[int, int]) -> PatchGrid:
         """Where the patches of the grid look in images of this height and width, for mavl.model.heatmaps.enlarge."""
-        return Centres(self.backbone.first, self.backbone.stride, size)
+        return PatchGrid(self.backbone.first, self.backbone.stride, size)
 
     @classmethod
     def from_pretrained(cls, source: str) -> "MAVL":
-        """The model of a run folder, a hub id, or a released .pth; `mavl.checkpoint.load` also gives its bank."""
+        """The model of a run folder, a hub id, or a released .pth; `mavl.checkpoint.load` also gives its embeddings."""
         from mavl.checkpoint.folder import load
 
         return load(source).model
@@ -194,7 +194,7 @@ def _pool(backbone: nn.Module, width: int, positions: int) -> nn.Module:
 
 
 def query_rows(findings: Sequence[int], aspects: int, device: torch.device) -> Tensor:
-    """Rows of findings in a bank -> rows of all their queries on the device, finding by finding, without a wait."""
+    """Rows of findings in text embeddings -> rows of all their queries on the device, finding by finding, without a wait."""
     rows = [finding * aspects + aspect for finding in findings for aspect in range(aspects)]
     return torch.tensor(rows, dtype=torch.long).to(device, non_blocking=True)
 

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from mavl.model.mavl import MAVLOutput
-from mavl.text.embeddings import Bank
+from mavl.text.embeddings import TextEmbeddings
 from mavl.vocab import HEALTHY
 
 
@@ -32,16 +32,16 @@ def contrastive_probability(cosine: Tensor, healthy: Sequence[int]) -> Tensor:
     return against.sigmoid().mean(dim=(0, 2))
 
 
-def scores(output: MAVLOutput, bank: Bank, findings: Sequence[str], head: str = "supervised") -> Tensor:
-    """Probabilities [B, len(findings)] of these findings by one of HEADS; KeyError for a finding not in the bank.
+def scores(output: MAVLOutput, embeddings: TextEmbeddings, findings: Sequence[str], head: str = "supervised") -> Tensor:
+    """Probabilities [B, len(findings)] of these findings by one of HEADS; KeyError for a finding not in the embeddings.
 
     HeadError for another head, or for the contrastive one of a model without it.
     """
-    columns = bank.index(findings)
+    columns = embeddings.index(findings)
     if head == "supervised":
         return presence_probability(output.presence_logits)[:, columns]
     if head != "contrastive":
         raise HeadError(f"head is {head!r}; known: {', '.join(HEADS)}")
     if output.cosine is None:
         raise HeadError("this model has no contrastive head (MedKLIP has none); use head: supervised")
-    return contrastive_probability(output.cosine, bank.index(HEALTHY))[:, columns]
+    return contrastive_probability(output.cosine, embeddings.index(HEALTHY))[:, columns]

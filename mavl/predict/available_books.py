@@ -13,7 +13,7 @@ from mavl.vocab import DESCRIPTION
 REPOSITORY = Path(__file__).resolve().parents[2]
 
 
-class Wording:
+class AvailableBooks:
     """This project's books, where they can be found, and those given beside them, which count for more.
 
     A model folder holds the vectors of its sentences, not the sentences. They are shown from the books whose hashes the
@@ -43,11 +43,11 @@ class Wording:
     @property
     def complete(self) -> bool:
         """Whether all the books that the model's vectors were made of are at hand."""
-        return self._pretrained.bank is None or self._made_of <= set(self._trained.hashes.values())
+        return self._pretrained.embeddings is None or self._made_of <= set(self._trained.hashes.values())
 
     def sentences(self, finding: str) -> dict[str, str]:
         """{aspect: sentence} behind the vectors of a finding, as far as it is at hand."""
-        trained = self._pretrained.bank is not None and finding in self._pretrained.bank.findings
+        trained = self._pretrained.embeddings is not None and finding in self._pretrained.embeddings.findings
         return (self._trained if trained else self._books).sentences.get(finding, {})
 
     @cached_property
@@ -62,7 +62,7 @@ class Wording:
 
     @property
     def _made_of(self) -> set[str]:
-        return set(self._pretrained.bank.about["books"].values())
+        return set(self._pretrained.embeddings.about["books"].values())
 
 
 def _own(kind: str) -> list[Path]:

@@ -11,7 +11,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from mavl.backbones.build import Centres
+from mavl.backbones.build import PatchGrid
 from mavl.checkpoint import finetuned
 from mavl.checkpoint.finetuned import Finetuned
 from mavl.checkpoint.folder import CheckpointError
@@ -20,13 +20,13 @@ from mavl.data.images.transforms import Transform, eval_transform
 from mavl.model.classifier import spread
 from mavl.model.explain import Explanation
 from mavl.predict.predictor import TOP, Prediction, Predictor, Question
-from mavl.text.embeddings import Bank
+from mavl.text.embeddings import TextEmbeddings
 from mavl.text.synonyms import resolve
 
 FOR, AGAINST = "patches for it", "patches against it"
 """The shares of a classifier's decision, beside the bias."""
 
-NO_TEXT = Bank((), (), torch.empty(0, 0, 0), torch.empty(0, 0), {})
+NO_TEXT = TextEmbeddings((), (), torch.empty(0, 0, 0), torch.empty(0, 0), {})
 
 
 class ClassifierPredictor(Predictor):
@@ -61,11 +61,11 @@ class ClassifierPredictor(Predictor):
         columns = [self.vocabulary.index(name) for name in question.findings]
         logits, maps = self.model.evidence(pixels)
         logits, biases = logits[:, columns].float().cpu(), self.model.head.bias[columns].float().cpu()
-        centres, predictions = self.model.centres(tuple(pixels.shape[-2:])), []
+        patch_grid, predictions = self.model.patch_grid(tuple(pixels.shape[-2:])), []
         for row, item in enumerate(batch):
             top = logits[row].argsort(descending=True)[: question.explained].tolist() if maps is not None else []
             explained = {
-                name: explain_patches(name, logit.item(), bias.item(), maps[row, columns[i]].float().cpu(), centres)
+                name: explain_patches(name, logit.item(), bias.item(), maps[row, columns[i]].float().cpu(), patch_grid)
                 for i, name, logit, bias in ((i, question.findings[i], logits[row, i], biases[i]) for i in top)
             }
             scores = logits[row].sigmoid().numpy()
@@ -75,7 +75,7 @@ class ClassifierPredictor(Predictor):
         return predictions
 
 
-def explain_patches(finding: str, logit: float, bias: float, patches: Tensor, centres: Centres) -> Explanation:
+def explain_patches(finding: str, logit: float, bias: float, patches: Tensor, patch_grid: PatchGrid) -> Explanation:
     """patches [h, w], what each adds to the logit -> Explanation with a share, and a map, of those FOR and AGAINST it.
 
     The shares and the bias sum to the logit.
@@ -91,7 +91,7 @@ def explain_patches(finding: str, logit: float, bias: float, patches: Tensor, ce
         aspect_heatmaps=maps,
         cosine=None,
         healthy_cosine=None,
-        centres=centres,
+        patch_grid=patch_grid,
     )
 
 

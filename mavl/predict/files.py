@@ -82,7 +82,7 @@ class PredictionFiles:
             "model": predictor.source,
             "kind": predictor.kind,
             "vocabulary": len(predictor.vocabulary),
-            "bank": question.bank.about,
+            "bank": question.embeddings.about,
             "provenance": provenance(),
         }
         self.books_complete = predictor.books_complete
@@ -155,7 +155,7 @@ class PredictionFiles:
             self._stale.discard(name)
             written[finding] = f"{OVERLAYS}/{name}"
             score = f"{100 * explanation.probability:.1f} %"
-            drawn = overlay(answer.picture, explanation.heatmap, asked[finding], score, explanation.centres)
+            drawn = overlay(answer.picture, explanation.heatmap, asked[finding], score, explanation.patch_grid)
             drawn.save(self.folder / written[finding], compress_level=3)
         return written
 
@@ -213,7 +213,7 @@ def _explained(explanation: Explanation, asked: str, picture: Image.Image) -> di
                 "share": share,
                 "length": 50 * abs(share) / longest,
                 "picture": page.image_uri(
-                    blend(tiny, explanation.aspect_heatmaps[i], explanation.centres, scale), _THUMBNAIL
+                    blend(tiny, explanation.aspect_heatmaps[i], explanation.patch_grid, scale), _THUMBNAIL
                 ),
                 "cosine": None if explanation.cosine is None else explanation.cosine[i].item(),
                 "healthy": {name: each[i].item() for name, each in (explanation.healthy_cosine or {}).items()},
@@ -225,7 +225,7 @@ def _explained(explanation: Explanation, asked: str, picture: Image.Image) -> di
         "logit_difference": explanation.logit_difference,
         "bias": explanation.bias,
         "bias_length": min(50, 50 * abs(explanation.bias) / longest),
-        "picture": page.image_uri(blend(picture, explanation.heatmap, explanation.centres), _PICTURE),
+        "picture": page.image_uri(blend(picture, explanation.heatmap, explanation.patch_grid), _PICTURE),
         "scale": colour_scale(explanation.heatmap),
         "aspects": aspects,
         "healthy": list(explanation.healthy_cosine or {}),

@@ -29,12 +29,12 @@ from mavl.cpu import keep_freed_memory
 from mavl.data.images.inputs import Failure, find_images
 from mavl.data.images.read import ImageError, grey_picture, read_image
 from mavl.data.images.transforms import eval_transform
-from mavl.evaluate.subject import text_bank
+from mavl.evaluate.subject import text_embeddings
 from mavl.model.explain import Explanation, explain
-from mavl.model.inference import Reader
+from mavl.model.inference import InferenceModel
 from mavl.model.scores import contrastive_probability, presence_probability
-from mavl.predict.available_books import Wording
-from mavl.text.embeddings import Bank
+from mavl.predict.available_books import AvailableBooks
+from mavl.text.embeddings import TextEmbeddings
 from mavl.text.synonyms import resolve
 from mavl.vocab import HEALTHY, NORMALITY
 
@@ -52,7 +52,7 @@ class Prediction:
     """What the model says of one image.
 
     name: the file's, as it was given; picture: the grey image in its own size.
-    findings [n]: names of the bank; asked [n]: what they were called in the question.
+    findings [n]: names of the embeddings; asked [n]: what they were called in the question.
     supervised [n], contrastive [n]: probabilities by the two heads (contrastive is None for a model without it).
     explanations: by finding, for those that were to be explained.
     """
@@ -76,15 +76,15 @@ class Prediction:
 
 @dataclass(frozen=True)
 class Question:
-    """Findings by their names in `bank`, and as they were `asked`; the first `explained` of each image are explained.
+    """Findings by their names in `embeddings`, and as they were `asked`; the first `explained` of each image are explained.
 
-    The bank is the model's whole vocabulary and the new findings: queries look at one another in the decoder, so a
+    The embeddings is the model's whole vocabulary and the new findings: queries look at one another in the decoder, so a
     score depends on which findings stand beside it, and here it is the one that an evaluation gives.
     """
 
     asked: tuple[str, ...]
     findings: tuple[str, ...]
-    bank: Bank
+    embeddings: TextEmbeddings
     explained: int
 
 
@@ -100,13 +100,15 @@ class Predictor:
 
     kind = checkpoint.MAVL_KIND
 
-    def __init__(self, source: str, pretrained: Pretrained, wording: Wording, text_encoder: str | None, device: str):
-        self.source, self.pretrained, self.wording, self.text_encoder = source, pretrained, wording, text_encoder
+    def __init__(
+        self, source: str, pretrained: Pretrained, wording: AvailableBooks, text_encoder: str | None, device: str
+    ):
+        self.source, self.pretrained, self.books, self.text_encoder = source, pretrained, wording, text_encoder
         self.device = torch.device(device)
         self.model = pretrained.model.to(self.device).eval()
         self.transform = eval_transform(pretrained.about["model"].get("image_size", 224))
-        self._banks: dict[tuple[str, ...], Bank] = {}
-        self._readers: dict[tuple[str, ...], Reader] = {}
+        self._embeddings_of: dict[tuple[str, ...], TextEmbeddings] = {}
+        self._readers: dict[tuple[str, ...], InferenceModel] = {}
 
     @property
     def vocabulary(self) -> tuple[str, ...]:
@@ -116,7 +118,7 @@ class Predictor:
     @property
     def books_complete(self) -> bool:
         """Whether all the books that the model's vectors were made of are at hand."""
-        return self.wording.complete
+        return self.books.complete
 
     def question(self, findings: Sequence[str] | str | None = None, explained: int | None = None) -> Question:
         """What to ask: names or synonyms of findings, new ones of the books, or None for all but words of normality.
@@ -127,13 +129,13 @@ class Predictor:
         if isinstance(findings, str):
             findings = [findings]
         asked = findings or [name for name in self.vocabulary if name not in NORMALITY] or self.vocabulary
-        known = [[*self.vocabulary, *self.wording.given], self.wording.all]
+        known = [[*self.vocabulary, *self.books.given], self.books.all]
         meant: dict[str, str] = {}
         for name in asked:
             meant.setdefault(resolve(name, *known), name)
         if explained is None:
             explained = len(meant) if findings else TOP
-        return Question(tuple(meant.values()), tuple(meant), self._bank(tuple(meant)), max(0, explained))
+        return Question(tuple(meant.values()), tuple(meant), self._embeddings(tuple(meant)), max(0, explained))
 
     def stream(
         self, images: Iterable[ImageSource], question: Question, *, batch_size: int = 8, workers: int = 2
@@ -174,27 +176,31 @@ class Predictor:
             predictions.append(answer)
         return predictions
 
-    def _bank(self, findings: tuple[str, ...]) -> Bank:
+    def _embeddings(self, findings: tuple[str, ...]) -> TextEmbeddings:
         new = tuple(name for name in findings if name not in self.vocabulary)
 
-        def build() -> Bank:
+        def build() -> TextEmbeddings:
             settings = EvaluationSettings(
                 benchmark="none",
-                descriptions=tuple(map(str, self.wording.descriptions)),
-                aspects=tuple(map(str, self.wording.aspects)),
+                descriptions=tuple(map(str, self.books.descriptions)),
+                aspects=tuple(map(str, self.books.aspects)),
                 text_encoder=self.text_encoder,
             )
-            return text_bank(settings, self.pretrained, new).to(self.device)
+            return text_embeddings(settings, self.pretrained, new).to(self.device)
 
-        return _recent(self._banks, new, build)
+        return _recent(self._embeddings_of, new, build)
 
-    def _reader(self, question: Question) -> Reader:
-        """Of the model as it was when it was first asked anything: all readers share that one copy."""
+    def _reader(self, question: Question) -> InferenceModel:
+        """Of the model as it was when it was first asked anything: all inference_models share that one copy."""
 
-        def build() -> Reader:
-            wanted = [*question.findings, *(name for name in HEALTHY if name in question.bank.findings)]
+        def build() -> InferenceModel:
+            wanted = [*question.findings, *(name for name in HEALTHY if name in question.embeddings.findings)]
             other = next(iter(self._readers.values()), None)
-            return other.asking(question.bank, wanted) if other else Reader(self.model, question.bank, wanted)
+            return (
+                other.with_embeddings(question.embeddings, wanted)
+                if other
+                else InferenceModel(self.model, question.embeddings, wanted)
+            )
 
         return _recent(self._readers, question.findings, build)
 
@@ -223,19 +229,19 @@ class Predictor:
 
     @torch.no_grad()
     def _answer(self, batch: list[_Decoded], question: Question) -> list[Prediction]:
-        reader = self._reader(question)
-        bank, columns = reader.bank, reader.bank.index(question.findings)
+        inference_model = self._reader(question)
+        embeddings, columns = inference_model.embeddings, inference_model.embeddings.index(question.findings)
         pixels = torch.stack([item.pixels for item in batch]).to(self.device)
-        output = reader(pixels, return_attention=question.explained > 0)
+        output = inference_model(pixels, return_attention=question.explained > 0)
         supervised = presence_probability(output.presence_logits)[:, columns].cpu().numpy()
         contrastive = None
-        if output.cosine is not None and set(HEALTHY) <= set(bank.findings):
-            contrastive = contrastive_probability(output.cosine, bank.index(HEALTHY))[:, columns].cpu().numpy()
+        if output.cosine is not None and set(HEALTHY) <= set(embeddings.findings):
+            contrastive = contrastive_probability(output.cosine, embeddings.index(HEALTHY))[:, columns].cpu().numpy()
         predictions = []
         for row, item in enumerate(batch):
             top = np.argsort(-supervised[row], kind="stable")[: question.explained]
             explained = {
-                name: explain(self.model, bank, output, name, row, self.wording.sentences(name))
+                name: explain(self.model, embeddings, output, name, row, self.books.sentences(name))
                 for name in (question.findings[i] for i in top)
             }
             other = None if contrastive is None else contrastive[row]
@@ -294,4 +300,4 @@ def load(
             )
         return predict_finetuned.load(str(source), device)
     pretrained = checkpoint.load(str(source))
-    return Predictor(str(source), pretrained, Wording(pretrained, descriptions, aspects), text_encoder, device)
+    return Predictor(str(source), pretrained, AvailableBooks(pretrained, descriptions, aspects), text_encoder, device)

@@ -19,7 +19,7 @@ from mavl.vocab import ABSENT, PRESENT
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from mavl.backbones.build import Centres
+    from mavl.backbones.build import PatchGrid
 
 GALLERY = 4
 """Images of each kind that the page shows of a finding."""
@@ -50,7 +50,7 @@ def write_classification_page(
     *,
     equalize: bool = False,
     heatmaps: "Mapping[tuple[int, str], Tensor] | None" = None,
-    centres: "Centres | None" = None,
+    patch_grid: "PatchGrid | None" = None,
     looked_at: str = "",
     plots: Mapping[str, str] = PLOTS,
     template: str = "classification.html",
@@ -58,7 +58,7 @@ def write_classification_page(
     """The page into a result folder, with the plots and the config that lie there already.
 
     scores [n, C] of the split's images and findings; equalize as the benchmark has it; heatmaps: attention mass [h, w]
-    by (image, finding), for the gallery, with patches at these centres; looked_at: whose attention that is; plots: the
+    by (image, finding), for the gallery, with patches at these patch_grid; looked_at: whose attention that is; plots: the
     folder's, by title.
     """
     gallery = surest_images(evaluation, split, scores)
@@ -68,7 +68,7 @@ def write_classification_page(
     def shown(image: int, column: int) -> dict:
         heatmap = (heatmaps or {}).get((image, split.findings[column]))
         named = {"name": split.paths[image].name, "value": float(scores[image, column])}
-        return page.film(picture(image), heatmap, centres=centres) | named
+        return page.film(picture(image), heatmap, patch_grid=patch_grid) | named
 
     return page.write_report(
         folder,

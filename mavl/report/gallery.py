@@ -12,7 +12,7 @@ import pandas as pd
 import torch
 from PIL import Image
 
-from mavl.backbones.build import Centres
+from mavl.backbones.build import PatchGrid
 from mavl.report.overlay import blend
 from mavl.report.tables import percent
 
@@ -34,14 +34,14 @@ RANKED_BY = {"dice": "Dice", "best_dice": "largest Dice"}
 class Shown:
     """A case to show: picture (mode "L"), mask bool [H, W] in any frame, grid [h, w] of attention mass.
 
-    centres: where its patches look; predicted: where the enlarged map is above its threshold, bool [S, S], None without
+    patch_grid: where its patches look; predicted: where the enlarged map is above its threshold, bool [S, S], None without
     one; metric, value: what it is ranked by.
     """
 
     picture: Image.Image
     mask: np.ndarray
     grid: np.ndarray
-    centres: Centres | None
+    patch_grid: PatchGrid | None
     predicted: np.ndarray | None
     finding: str
     name: str
@@ -83,7 +83,7 @@ def plot_gallery(rows: dict[str, Sequence[Shown]], path: Path | str) -> None:
             panel.set_axis_off()
         for (above, below), case in zip(panels.T, cases, strict=False):
             _draw(above, case.picture, case.mask)
-            _draw(below, blend(case.picture, torch.from_numpy(case.grid), case.centres), case.mask)
+            _draw(below, blend(case.picture, torch.from_numpy(case.grid), case.patch_grid), case.mask)
             above.set_title(f"{case.finding}: {case.metric} {percent(case.value)} %\n{case.name}", fontsize=7)
     figure.savefig(path, dpi=120)
 

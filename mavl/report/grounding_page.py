@@ -9,7 +9,7 @@ import numpy as np
 import torch
 
 from mavl.evaluate.cases import ALL, MAPS, SPREADS, Measured
-from mavl.metrics.margins import COMPARED, Margins, judge
+from mavl.metrics.margins import COMPARED, Margins, compare_to_baselines
 from mavl.report import page
 from mavl.report.gallery import RANKED_BY, Shown, ranking_metric
 from mavl.report.grounding import Localizations, has_thresholds, notes, told_apart
@@ -38,7 +38,7 @@ def write_grounding_page(
         all=localizations[ALL],
         localizations=shown,
         margins=margins[ALL],
-        verdicts={finding: judge(margins[finding]) for finding in localizations},
+        verdicts={finding: compare_to_baselines(margins[finding]) for finding in localizations},
         compared=COMPARED,
         baselines=MAPS[1:],
         with_threshold=has_thresholds(shown),
@@ -91,5 +91,5 @@ def _films(gallery: dict[str, list[Shown]]) -> dict[str, list[dict]]:
 
 def _film(case: Shown) -> dict:
     masks = {"mask": case.mask} | ({} if case.predicted is None else {"predicted": case.predicted})
-    drawn = page.film(case.picture, torch.from_numpy(case.grid), masks, case.centres)
+    drawn = page.film(case.picture, torch.from_numpy(case.grid), masks, case.patch_grid)
     return drawn | {"name": case.name, "value": case.value}

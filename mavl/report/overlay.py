@@ -11,7 +11,7 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
-from mavl.backbones.build import Centres
+from mavl.backbones.build import PatchGrid
 from mavl.model.heatmaps import enlarge
 
 MIN_SCALE = 2.0
@@ -23,14 +23,14 @@ _MIN_WIDTH = 360
 
 
 def blend(
-    picture: Image.Image, heatmap: Tensor, centres: Centres | None = None, scale: float | None = None
+    picture: Image.Image, heatmap: Tensor, patch_grid: PatchGrid | None = None, scale: float | None = None
 ) -> Image.Image:
     """picture (mode "L"), heatmap [h, w] of attention mass -> the same size in colour.
 
-    The map is laid over the whole picture, its patches where `centres` says (mavl.model.heatmaps.enlarge); scale: the
+    The map is laid over the whole picture, its patches where `patch_grid` says (mavl.model.heatmaps.enlarge); scale: the
     multiple of an even spread that gets the strongest colour (`colour_scale` of the map if left out).
     """
-    relative = enlarge(_relative(heatmap)[None, None], picture.size[::-1], centres)[0, 0]
+    relative = enlarge(_relative(heatmap)[None, None], picture.size[::-1], patch_grid)[0, 0]
     level = (relative - 1).div_((scale or colour_scale(heatmap)) - 1).clamp_(0, 1).mul_(255).byte().numpy()
     colour = Image.fromarray(level, "P")
     colour.putpalette(_palette())
@@ -44,7 +44,7 @@ def colour_scale(heatmap: Tensor) -> float:
 
 
 def overlay(
-    picture: Image.Image, heatmap: Tensor, title: str, score: str, centres: Centres | None = None
+    picture: Image.Image, heatmap: Tensor, title: str, score: str, patch_grid: PatchGrid | None = None
 ) -> Image.Image:
     """The picture in its own resolution under the heatmap, with a line on top and the colour bar at its right."""
     scale = colour_scale(heatmap)
@@ -53,7 +53,7 @@ def overlay(
     head, side = round(2.2 * size), round(5 * size)
     canvas = Image.new("RGB", (width + side, height + head), _PAPER)
     corner = ((width - picture.width) // 2, head + (height - picture.height) // 2)
-    canvas.paste(blend(picture, heatmap, centres, scale), corner)
+    canvas.paste(blend(picture, heatmap, patch_grid, scale), corner)
     draw = ImageDraw.Draw(canvas)
     font = _font(size)
     room = canvas.width - draw.textlength(score, font) - 2.5 * size

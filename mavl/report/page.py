@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
     from torch import Tensor
 
-    from mavl.backbones.build import Centres
+    from mavl.backbones.build import PatchGrid
 
 REPORT = "report.html"
 """The page of an evaluation in its result folder."""
@@ -62,11 +62,11 @@ def film(
     picture: Image.Image,
     heatmap: "Tensor | None",
     masks: Mapping[str, np.ndarray] | None = None,
-    centres: "Centres | None" = None,
+    patch_grid: "PatchGrid | None" = None,
 ) -> dict[str, object]:
     """picture (mode "L"), its attention mass [h, w], masks [H, W] by name -> what the template draws of an image.
 
-    centres: where the patches of the map look.
+    patch_grid: where the patches of the map look.
     """
     picture = picture.copy()
     picture.thumbnail((THUMBNAIL, THUMBNAIL), reducing_gap=2.0)
@@ -74,7 +74,7 @@ def film(
     return {
         "size": picture.size,
         "plain": image_uri(picture, THUMBNAIL),
-        "heat": None if heatmap is None else image_uri(blend(picture, heatmap, centres), THUMBNAIL),
+        "heat": None if heatmap is None else image_uri(blend(picture, heatmap, patch_grid), THUMBNAIL),
         "outlines": {name: drawn for name, drawn in outlines.items() if drawn is not None},
     }
 

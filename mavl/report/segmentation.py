@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from PIL import Image
 
-from mavl.metrics.segmentation import Overlaps
+from mavl.metrics.segmentation import SegmentationResult
 from mavl.report import page
 from mavl.report.tables import dump_json, percent, percent_bounds, write_rows
 from mavl.train.finetune import plus_minus
@@ -33,7 +33,7 @@ class Case:
     value: float
 
 
-def table(results: Mapping[str, Overlaps], title: str, caption: Sequence[str] = ()) -> Table:
+def table(results: Mapping[str, SegmentationResult], title: str, caption: Sequence[str] = ()) -> Table:
     """A row for each prediction, the model's first, in percent, for 80 columns; below, how to read it."""
     columns = [text for heading in HEADINGS.values() for text in (heading, "95 %")]
     rows = {
@@ -64,7 +64,7 @@ def _table(columns: Sequence[str], rows: Mapping[str, Sequence[str]], title: str
     return table
 
 
-def notes(results: Mapping[str, Overlaps]) -> list[str]:
+def notes(results: Mapping[str, SegmentationResult]) -> list[str]:
     """How the numbers came about, a sentence each."""
     result = next(iter(results.values()))
     lines = [
@@ -79,7 +79,7 @@ def notes(results: Mapping[str, Overlaps]) -> list[str]:
     return lines
 
 
-def write_csv(results: Mapping[str, Overlaps], path: Path) -> None:
+def write_csv(results: Mapping[str, SegmentationResult], path: Path) -> None:
     """A row for each prediction; an interval takes three columns, and what is undefined is an empty cell."""
     write_rows(
         [
@@ -90,7 +90,7 @@ def write_csv(results: Mapping[str, Overlaps], path: Path) -> None:
     )
 
 
-def write_json(results: Mapping[str, Overlaps], path: Path, about: dict) -> None:
+def write_json(results: Mapping[str, SegmentationResult], path: Path, about: dict) -> None:
     """The results after `about`; NaN becomes null."""
     told = {
         name: vars(result) | {"means": {metric: vars(mean) for metric, mean in result.means.items()}}
@@ -101,7 +101,7 @@ def write_json(results: Mapping[str, Overlaps], path: Path, about: dict) -> None
 
 def write_page(
     folder: Path,
-    results: Mapping[str, Overlaps],
+    results: Mapping[str, SegmentationResult],
     about: dict,
     curves: Path,
     gallery: Mapping[str, Sequence[Case]],

@@ -1,6 +1,6 @@
-"""Bank: the text side of the model as data. Sentence vectors by finding and aspect, and by anatomy.
+"""TextEmbeddings: the text side of the model as data. Sentence vectors by finding and aspect, and by anatomy.
 
-The text encoder is frozen, so a bank is computed once and cached by a hash of everything that shapes it.
+The text encoder is frozen, so text embeddings is computed once and cached by a hash of everything that shapes it.
 """
 
 import hashlib
@@ -24,12 +24,12 @@ SAME_ENCODER = 1e-2
 """How far two computations of one text vector may lie apart; another encoder or tokenisation is far beyond it."""
 
 
-class BankError(ValueError):
+class EmbeddingsError(ValueError):
     """Banks that cannot be used together, or a file that holds none."""
 
 
 @dataclass(frozen=True)
-class Bank:
+class TextEmbeddings:
     """vectors [F, A, T]: row (f, a) is aspect a of finding f; anatomy_vectors [51, T]; float32.
 
     about: what it was made with (encoder, tokenisation, hashes of the books), for checkpoints and reports.
@@ -54,26 +54,26 @@ class Bank:
                 raise UnknownFindingError(unknown_name("finding", name, self.findings))
         return [position[name] for name in findings]
 
-    def select(self, findings: Sequence[str]) -> "Bank":
-        """The same bank with these findings only, in this order."""
+    def select(self, findings: Sequence[str]) -> "TextEmbeddings":
+        """The same embeddings with these findings only, in this order."""
         return replace(self, findings=tuple(findings), vectors=self.vectors[self.index(findings)])
 
-    def extended(self, more: "Bank") -> "Bank":
-        """This bank with the findings of another one behind its own.
+    def extended(self, more: "TextEmbeddings") -> "TextEmbeddings":
+        """This embeddings with the findings of another one behind its own.
 
-        BankError when a finding is in both, or when the sentences of the anatomies, which every bank holds, show that
+        EmbeddingsError when a finding is in both, or when the sentences of the anatomies, which every embeddings holds, show that
         the other one comes from another encoder or tokenisation.
         """
         if twice := [name for name in more.findings if name in self.findings]:
-            raise BankError(f"already in the bank: {', '.join(twice)}")
+            raise EmbeddingsError(f"already in the embeddings: {', '.join(twice)}")
         if more.vectors.shape[1:] != self.vectors.shape[1:]:
-            raise BankError(
-                f"text vectors [aspects, width] are {tuple(self.vectors.shape[1:])} in the model's bank and "
+            raise EmbeddingsError(
+                f"text vectors [aspects, width] are {tuple(self.vectors.shape[1:])} in the model's embeddings and "
                 f"{tuple(more.vectors.shape[1:])} in the new one: another text encoder?"
             )
         if not torch.allclose(more.anatomy_vectors, self.anatomy_vectors, rtol=0, atol=SAME_ENCODER):
-            raise BankError(
-                f"{self.about['encoder']!r}, which made the model's bank, and {more.about['encoder']!r} give the same"
+            raise EmbeddingsError(
+                f"{self.about['encoder']!r}, which made the model's embeddings, and {more.about['encoder']!r} give the same"
                 " anatomies different vectors: another text encoder or tokenisation?"
             )
         books = self.about["books"] | more.about["books"]
@@ -81,7 +81,7 @@ class Bank:
         vectors = torch.cat([self.vectors, more.vectors])
         return replace(self, findings=findings, vectors=vectors, about=self.about | {"books": books})
 
-    def to(self, device: torch.device | str) -> "Bank":
+    def to(self, device: torch.device | str) -> "TextEmbeddings":
         return replace(self, vectors=self.vectors.to(device), anatomy_vectors=self.anatomy_vectors.to(device))
 
     def save(self, path: Path) -> None:
@@ -98,25 +98,25 @@ class Bank:
             draft.unlink(missing_ok=True)
 
     @classmethod
-    def load(cls, path: Path) -> "Bank":
-        """Read what `save` wrote; BankError for a file that is damaged or something else."""
+    def load(cls, path: Path) -> "TextEmbeddings":
+        """Read what `save` wrote; EmbeddingsError for a file that is damaged or something else."""
         try:
             with safe_open(path, framework="pt") as file:
                 names = {key: json.loads(value) for key, value in file.metadata().items()}
                 vectors, anatomy_vectors = file.get_tensor("vectors"), file.get_tensor("anatomy_vectors")
             return cls(tuple(names["findings"]), tuple(names["aspects"]), vectors, anatomy_vectors, names["about"])
         except (SafetensorError, AttributeError, KeyError, ValueError) as error:
-            raise BankError(f"{path}: damaged, or no bank of text vectors ({error})") from error
+            raise EmbeddingsError(f"{path}: damaged, or no embeddings of text vectors ({error})") from error
 
 
-def build_bank(
+def build_embeddings(
     books: Books,
     findings: Sequence[str],
     encoder: TextEncoder,
     aspects: Sequence[str] = ASPECTS,
     cache: Path | None = None,
-) -> Bank:
-    """The bank of these findings, from the cache when the same texts met the same encoder before.
+) -> TextEmbeddings:
+    """The embeddings of these findings, from the cache when the same texts met the same encoder before.
 
     BookError when a finding has no sentence; every finding that is missing is named.
     """
@@ -126,13 +126,13 @@ def build_bank(
     about = {"encoder": encoder.name, "tokenisation": encoder.tokenisation, "books": books.hashes}
     path = cache and cache / f"{_key(sentences, findings, aspects, encoder)}.safetensors"
     if path and path.exists():
-        return replace(Bank.load(path), about=about)
+        return replace(TextEmbeddings.load(path), about=about)
     vectors = encoder.encode(sentences)
     rows = vectors[: -len(ANATOMIES)].unflatten(0, (len(findings), len(aspects)))
-    bank = Bank(tuple(findings), tuple(aspects), rows, vectors[-len(ANATOMIES) :], about)
+    embeddings = TextEmbeddings(tuple(findings), tuple(aspects), rows, vectors[-len(ANATOMIES) :], about)
     if path:
-        bank.save(path)
-    return bank
+        embeddings.save(path)
+    return embeddings
 
 
 def _key(sentences: list[str], findings: Sequence[str], aspects: Sequence[str], encoder: TextEncoder) -> str:

@@ -178,7 +178,7 @@ def draw_bert(folder: Path, sentences: Iterable[str], seed: int, width: int = 12
 
     For tests and the demo, where no encoder can be downloaded. It knows no medicine: sentences that share words get
     near vectors, no more. Weights are drawn wider than BERT's usual 0.02, so that attention tells words apart, and its
-    last norm centres and scales the sentences' vectors: what all of them share tells nothing, and small vectors start
+    last norm patch_grid and scales the sentences' vectors: what all of them share tells nothing, and small vectors start
     the scores of locations, dot products over the whole width, near zero.
     """
     from transformers import BertConfig, BertModel

@@ -12,7 +12,7 @@ import torch
 from accelerate import Accelerator, PartialState
 from torch import Tensor, nn
 
-from mavl.backbones.build import Centres
+from mavl.backbones.build import PatchGrid
 from mavl.checkpoint import finetuned
 from mavl.checkpoint.folder import BEST
 from mavl.checkpoint.transfer import InitError, Transfer, initialise, parts, write_transfers
@@ -224,8 +224,8 @@ def assess(
 @torch.no_grad()
 def look(
     model: Classifier, task: Classification, shown: list[tuple[int, str]]
-) -> tuple[dict[tuple[int, str], Tensor], Centres]:
-    """(test image, finding) pairs -> how what speaks for the finding is spread [h, w], which sums to 1; its centres.
+) -> tuple[dict[tuple[int, str], Tensor], PatchGrid]:
+    """(test image, finding) pairs -> how what speaks for the finding is spread [h, w], which sums to 1; its patch_grid.
 
     Empty for a model without such maps.
     """
@@ -240,7 +240,7 @@ def look(
         if evidence is not None:
             for _, finding in wanted:
                 maps[image, finding] = spread(evidence[0, findings.index(finding)].float().cpu())
-    return maps, model.centres((size, size))
+    return maps, model.patch_grid((size, size))
 
 
 def describe(task: Classification, state: Mapping, progress: Progress, transfers: list[Transfer], folder: Path) -> dict:

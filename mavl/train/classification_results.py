@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from rich.table import Table
     from torch import Tensor
 
-    from mavl.backbones.build import Centres
+    from mavl.backbones.build import PatchGrid
 
 SCORES, TABLE, CURVES = "scores.csv", "results.csv", "training.png"
 BASELINE = "prevalence"
@@ -35,8 +35,8 @@ LOOKED_AT = (
     "is a hint to the place, not an outline of a lesion."
 )
 
-Look = Callable[[list[tuple[int, str]]], tuple[dict[tuple[int, str], "Tensor"], "Centres"]]
-"""(image, finding) pairs -> the evidence [h, w] for the finding in the image, each summing to 1, and its centres"""
+Look = Callable[[list[tuple[int, str]]], tuple[dict[tuple[int, str], "Tensor"], "PatchGrid"]]
+"""(image, finding) pairs -> the evidence [h, w] for the finding in the image, each summing to 1, and its patch_grid"""
 
 
 @dataclass(frozen=True, eq=False)
@@ -200,7 +200,7 @@ def _write_page(
 
     gallery = page.surest_images(evaluation, outcome.split, outcome.scores)
     shown = [(image, finding) for finding, kinds in gallery.items() for images in kinds.values() for image in images]
-    heatmaps, centres = look(shown)
+    heatmaps, patch_grid = look(shown)
     page.write_classification_page(
         folder,
         evaluation,
@@ -209,7 +209,7 @@ def _write_page(
         outcome.scores,
         equalize=equalize,
         heatmaps=heatmaps,
-        centres=centres,
+        patch_grid=patch_grid,
         looked_at=LOOKED_AT,
         plots={"Training": CURVES, **page.PLOTS},
         template="finetuned.html",

@@ -27,7 +27,7 @@ from mavl.model.losses import pretraining_losses
 from mavl.model.mavl import MAVL
 from mavl.model.scores import presence_probability
 from mavl.text.books import Books, read_books
-from mavl.text.embeddings import Bank, build_bank
+from mavl.text.embeddings import TextEmbeddings, build_embeddings
 from mavl.text.encoder import TextEncoder, draw_bert
 from mavl.train.engine import Fit, build_accelerator, predict
 from mavl.train.optim import build_optimizer, build_scheduler
@@ -44,14 +44,14 @@ class Pretraining:
 
     model: MAVL
     arguments: dict
-    bank: Bank
+    embeddings: TextEmbeddings
     valid: PretrainingDataset
     settings: PretrainSettings
 
     def losses(self, model: nn.Module, batch: dict) -> dict[str, Tensor]:
-        output = model(batch["image"], self.bank.vectors)
+        output = model(batch["image"], self.embeddings.vectors)
         weight = self.settings.train.contrastive_weight
-        anatomy_vectors = self.bank.anatomy_vectors
+        anatomy_vectors = self.embeddings.anatomy_vectors
         return pretraining_losses(output, batch["labels"], batch["locations"], anatomy_vectors, weight).named()
 
     def validate(self, model: nn.Module, accelerator: Accelerator) -> dict[str, float]:
@@ -77,16 +77,18 @@ class Pretraining:
         return figures | {"valid_auroc": float(np.mean(areas)) if areas else float("nan")}
 
     def _validate_batch(self, model: nn.Module, batch: dict) -> dict[str, Tensor]:
-        output = model(batch["image"], self.bank.vectors)
+        output = model(batch["image"], self.embeddings.vectors)
         weight = self.settings.train.contrastive_weight
-        losses = pretraining_losses(output, batch["labels"], batch["locations"], self.bank.anatomy_vectors, weight)
+        losses = pretraining_losses(
+            output, batch["labels"], batch["locations"], self.embeddings.anatomy_vectors, weight
+        )
         each = {name: value.expand(len(batch["index"])) for name, value in losses.named().items()}
         return each | {"labels": batch["labels"], "probabilities": presence_probability(output.presence_logits)}
 
     def save(self, folder: Path, model: nn.Module, state: dict) -> None:
         text = encoder_arguments(self.settings.text, Path(self.settings.output_dir))
         config = self.settings.model_dump(mode="json")
-        checkpoint.save(folder, model, self.arguments, self.bank, text, state, config)
+        checkpoint.save(folder, model, self.arguments, self.embeddings, text, state, config)
 
 
 def run(settings: PretrainSettings, resume: bool = False) -> Progress:
@@ -98,17 +100,17 @@ def run(settings: PretrainSettings, resume: bool = False) -> Progress:
         check_sources(settings.init)
         if accelerator.is_main_process:
             open_run_folder(output_dir, settings, books.hashes, resume)
-        bank = text_bank(settings, books, output_dir)
+        embeddings = text_embeddings(settings, books, output_dir)
         data = open_data(settings, progress=accelerator.is_main_process)
     if accelerator.is_main_process:
         write_left_out(output_dir / LEFT_OUT, data.left_out)
-    arguments = settings.model.model_dump(mode="json") | {"text_width": bank.vectors.shape[-1]}
+    arguments = settings.model.model_dump(mode="json") | {"text_width": embeddings.vectors.shape[-1]}
     model = build_model(arguments, settings, accelerator)
-    task = Pretraining(model, arguments, bank.to(accelerator.device), data.valid, settings)
+    task = Pretraining(model, arguments, embeddings.to(accelerator.device), data.valid, settings)
     fit = assemble(task, data, accelerator)
     accelerator.print(
-        f"{len(data.train)} training and {len(data.valid)} validation images, {len(bank.findings)} findings × "
-        f"{len(bank.aspects)} aspects; {accelerator.num_processes} × {settings.data.batch_size} images a step, "
+        f"{len(data.train)} training and {len(data.valid)} validation images, {len(embeddings.findings)} findings × "
+        f"{len(embeddings.aspects)} aspects; {accelerator.num_processes} × {settings.data.batch_size} images a step, "
         f"{fit.batches.steps_per_epoch} steps an epoch, {fit.epochs} epochs, run folder {output_dir}"
     )
     if settings.schedule.warmup_steps > (steps := fit.epochs * fit.batches.steps_per_epoch):
@@ -144,7 +146,7 @@ def assemble(task: Pretraining, data: PretrainingData, accelerator: Accelerator)
 def build_model(arguments: dict, settings: PretrainSettings, accelerator: Accelerator) -> MAVL:
     """Initialise, then load: the backbone's pre-trained weights, or a whole checkpoint."""
     model = MAVL(**arguments)
-    model.decoder.recompute = settings.train.recompute
+    model.decoder.activation_checkpointing = settings.train.activation_checkpointing
     if settings.train.channels_last:
         model = model.to(memory_format=torch.channels_last)
     init = settings.init
@@ -167,8 +169,8 @@ def encoder_arguments(text: TextSettings, output_dir: Path) -> dict:
     return {"encoder": encoder, "sep": text.sep, "max_length": text.max_length, "lower_case": text.lower_case}
 
 
-def text_bank(settings: PretrainSettings, books: Books, output_dir: Path) -> Bank:
-    """The bank of the findings and aspects to train on, from the books, by the configured encoder."""
+def text_embeddings(settings: PretrainSettings, books: Books, output_dir: Path) -> TextEmbeddings:
+    """The embeddings of the findings and aspects to train on, from the books, by the configured encoder."""
     text = settings.text
     folder = output_dir / checkpoint.TEXT_ENCODER
     if text.encoder == DRAWN and not folder.exists():
@@ -177,4 +179,4 @@ def text_bank(settings: PretrainSettings, books: Books, output_dir: Path) -> Ban
     arguments = encoder_arguments(text, output_dir)
     encoder = TextEncoder(arguments.pop("encoder"), **arguments)
     cache = Path(text.cache).expanduser() if text.cache else None
-    return build_bank(books, settings.findings, encoder, settings.model.aspects, cache)
+    return build_embeddings(books, settings.findings, encoder, settings.model.aspects, cache)

@@ -21,7 +21,7 @@ from mavl.data.segmentation import (
     joint_train_transform,
     open_data,
 )
-from mavl.metrics.segmentation import Overlap, summarize
+from mavl.metrics.segmentation import PixelCounts, summarize
 from mavl.model.losses import dice_bce_loss
 from mavl.model.unet import UNet
 from mavl.predict import segmenter
@@ -151,7 +151,7 @@ def _sizes(data: MaskedData) -> str:
 
 def measure(
     model: nn.Module, dataset: SegmentationDataset, settings: FinetuneSegSettings, accelerator: Accelerator, said: str
-) -> tuple[np.ndarray, Overlap]:
+) -> tuple[np.ndarray, PixelCounts]:
     """The loss [n] of each image's batch, and the pixel counts of each image at the model's size; on every process."""
 
     def compute(batch: dict) -> dict[str, Tensor]:
@@ -170,4 +170,4 @@ def measure(
         workers=settings.data.workers,
         description=said,
     )
-    return rows.pop("loss"), Overlap(**rows)
+    return rows.pop("loss"), PixelCounts(**rows)

@@ -14,7 +14,7 @@ import pandas as pd
 from mavl.data.images.sources import read_picture
 from mavl.data.segmentation import SegmentationDataset, resize_nearest
 from mavl.metrics.intervals import Interval
-from mavl.metrics.segmentation import METRICS, Overlap, Overlaps, best_threshold, summarize
+from mavl.metrics.segmentation import METRICS, PixelCounts, SegmentationResult, best_threshold, summarize
 from mavl.predict.segmenter import THRESHOLD, Segmenter
 from mavl.progress import progress_bar
 from mavl.report.page import REPORT
@@ -31,7 +31,7 @@ PLOTS = {
 }
 
 
-def baselines(datasets: Mapping[str, SegmentationDataset], size: int) -> tuple[dict[str, Overlap], str]:
+def baselines(datasets: Mapping[str, SegmentationDataset], size: int) -> tuple[dict[str, PixelCounts], str]:
     """The overlaps on test of MEAN_MASK and NOTHING at size × size pixels, and a line on the first."""
     mean_mask = np.zeros((size, size))
     for mask in _masks(datasets["train"], size):
@@ -44,10 +44,10 @@ def baselines(datasets: Mapping[str, SegmentationDataset], size: int) -> tuple[d
         f"Mean mask: of the {len(datasets['train'])} training images, above {threshold:.3f}, the threshold with the "
         f"best mean Dice on the {len(datasets['valid'])} of validation."
     )
-    return {MEAN_MASK: Overlap(area, true, both), NOTHING: Overlap(0 * area, true, 0 * area)}, note
+    return {MEAN_MASK: PixelCounts(area, true, both), NOTHING: PixelCounts(0 * area, true, 0 * area)}, note
 
 
-def choose_cases(overlap: Overlap, most: int) -> dict[str, list[int]]:
+def choose_cases(overlap: PixelCounts, most: int) -> dict[str, list[int]]:
     """{heading: positions}: of the images with a mask the best, median and worst by Dice; the largest false alarms."""
     positive, alarm = np.flatnonzero(overlap.true > 0), np.flatnonzero((overlap.true == 0) & (overlap.predicted > 0))
     ranked = positive[np.argsort(-overlap.dice[positive], kind="stable")]
@@ -65,14 +65,14 @@ def choose_cases(overlap: Overlap, most: int) -> dict[str, list[int]]:
 
 def write_results(
     folder: Path,
-    overlaps: Mapping[str, Overlap],
+    overlaps: Mapping[str, PixelCounts],
     about: dict,
     dataset: SegmentationDataset,
     best: Segmenter,
     *,
     resamples: int,
     gallery: int,
-) -> dict[str, Overlaps]:
+) -> dict[str, SegmentationResult]:
     """Table, cases, curves and page into a run folder; RESULTS last, which says that the run is complete.
 
     overlaps: MODEL's and the baselines' on `dataset`, the test images; gallery: cases of each kind on the page.
@@ -94,7 +94,7 @@ def write_results(
     return results
 
 
-def read_results(folder: Path) -> tuple[dict, dict[str, Overlaps]]:
+def read_results(folder: Path) -> tuple[dict, dict[str, SegmentationResult]]:
     """What `write_results` wrote: about, and the results by prediction."""
     told = json.loads((folder / RESULTS).read_text(encoding="utf-8"))
     results = {}
@@ -103,7 +103,7 @@ def read_results(folder: Path) -> tuple[dict, dict[str, Overlaps]]:
             metric: Interval(*(np.nan if bound is None else bound for bound in mean.values()))
             for metric, mean in result.pop("means").items()
         }
-        results[name] = Overlaps(means, **result)
+        results[name] = SegmentationResult(means, **result)
     return told["about"], results
 
 
@@ -127,7 +127,7 @@ def tell(folders: Mapping[int, Path], output_dir: Path) -> None:
     print(f"summary: {output_dir / SUMMARY_TABLE}")
 
 
-def summarize_seeds(results: Sequence[Mapping[str, Overlaps]]) -> dict[str, dict[str, dict]]:
+def summarize_seeds(results: Sequence[Mapping[str, SegmentationResult]]) -> dict[str, dict[str, dict]]:
     """Those of every seed -> {prediction: {metric: mean_and_std}}."""
     return {
         name: {metric: mean_and_std([of_seed[name].means[metric].value for of_seed in results]) for metric in METRICS}
@@ -142,7 +142,7 @@ def _masks(dataset: SegmentationDataset, size: int) -> Iterator[np.ndarray]:
         yield resize_nearest(dataset.mask(index), (size, size))[0].numpy() > 0
 
 
-def _write_cases(path: Path, dataset: SegmentationDataset, overlap: Overlap) -> None:
+def _write_cases(path: Path, dataset: SegmentationDataset, overlap: PixelCounts) -> None:
     """A line an image: where it is, Dice, IoU and the pixel counts behind them."""
     split = dataset.split
     table = {"path": list(map(str, split.paths)), "row": split.rows}
@@ -154,7 +154,7 @@ def _write_cases(path: Path, dataset: SegmentationDataset, overlap: Overlap) -> 
     )
 
 
-def _case(dataset: SegmentationDataset, best: Segmenter, index: int, overlap: Overlap) -> "Case":
+def _case(dataset: SegmentationDataset, best: Segmenter, index: int, overlap: PixelCounts) -> "Case":
     from mavl.report.segmentation import Case
 
     picture, true = read_picture(dataset.pictures[index]), dataset.mask(index)[0].numpy() > 0

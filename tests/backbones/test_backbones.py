@@ -160,7 +160,7 @@ def test_positions_at_the_native_size_are_left_alone():
 
 
 def test_positions_are_laid_out_in_rows():
-    """A ramp along x stays a ramp along x on another grid, at the pixel centres; the class token stays."""
+    """A ramp along x stays a ramp along x on another grid, at the pixel patch_grid; the class token stays."""
     ramp = torch.arange(4.0).repeat(4)[:, None]
     positions = torch.cat([torch.tensor([[99.0]]), ramp])
     wider = interpolate_positions(positions, (4, 8))

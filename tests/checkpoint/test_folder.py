@@ -13,7 +13,7 @@ from mavl import checkpoint
 from mavl.checkpoint.folder import CheckpointError
 from mavl.checkpoint.released import ReleasedFileError
 from mavl.model.mavl import MAVL
-from mavl.text.embeddings import Bank, BankError
+from mavl.text.embeddings import EmbeddingsError, TextEmbeddings
 from mavl.text.encoder import TextEncoder, draw_bert
 from mavl.vocab import ANATOMIES, ASPECTS
 
@@ -40,16 +40,20 @@ def build(seed: int = 0, **changed) -> MAVL:
     return model
 
 
-def draw_bank(seed: int = 0, findings: tuple[str, ...] = FINDINGS) -> Bank:
+def draw_bank(seed: int = 0, findings: tuple[str, ...] = FINDINGS) -> TextEmbeddings:
     generator = torch.Generator().manual_seed(seed)
     vectors = torch.randn(len(findings), 9, 12, generator=generator)
     anatomies = torch.randn(len(ANATOMIES), 12, generator=generator)
-    return Bank(findings, ASPECTS, vectors, anatomies, {"encoder": "some/bert", "books": {"books/a.json": "a1"}})
+    return TextEmbeddings(
+        findings, ASPECTS, vectors, anatomies, {"encoder": "some/bert", "books": {"books/a.json": "a1"}}
+    )
 
 
-def save(folder: Path, model: MAVL, bank: Bank | None = None, text: dict = TEXT, epoch: int = 3) -> Path:
+def save(
+    folder: Path, model: MAVL, embeddings: TextEmbeddings | None = None, text: dict = TEXT, epoch: int = 3
+) -> Path:
     config = {"train": {"seed": 42}}
-    checkpoint.save(folder, model, ARGUMENTS, bank or draw_bank(), text, {"epoch": epoch, "step": 70}, config)
+    checkpoint.save(folder, model, ARGUMENTS, embeddings or draw_bank(), text, {"epoch": epoch, "step": 70}, config)
     return folder
 
 
@@ -89,8 +93,8 @@ def test_from_pretrained_takes_a_folder_by_its_name(folder):
 def test_a_folder_tells_what_its_model_is(folder):
     loaded = checkpoint.load(str(folder))
     assert (loaded.findings, loaded.text) == (FINDINGS, TEXT)
-    assert torch.equal(loaded.bank.vectors, draw_bank().vectors)
-    assert loaded.bank.findings == FINDINGS
+    assert torch.equal(loaded.embeddings.vectors, draw_bank().vectors)
+    assert loaded.embeddings.findings == FINDINGS
     assert loaded.about["state"] == {"epoch": 3, "step": 70}
     assert loaded.about["books"] == {"books/a.json": "a1"}
     assert loaded.about["config"] == {"train": {"seed": 42}}
@@ -105,7 +109,7 @@ def test_saving_again_replaces_everything(folder):
     loaded = checkpoint.load(folder)
     assert equal(loaded.model, build(seed=1))
     assert (loaded.about["state"]["epoch"], loaded.text["sep"]) == (4, False)
-    assert loaded.findings == loaded.bank.findings == ("mass", "scar")
+    assert loaded.findings == loaded.embeddings.findings == ("mass", "scar")
 
 
 @pytest.mark.parametrize("moment", ["half written", "not yet renamed"])
@@ -171,7 +175,7 @@ def test_a_missing_file_is_named(folder, name):
 
 @pytest.mark.parametrize(
     ("name", "error"),
-    [("mavl.json", CheckpointError), ("model.safetensors", CheckpointError), ("bank.safetensors", BankError)],
+    [("mavl.json", CheckpointError), ("model.safetensors", CheckpointError), ("bank.safetensors", EmbeddingsError)],
 )
 @pytest.mark.parametrize("damage", [lambda content: b"", lambda content: content[:-20], lambda content: b"<html>" * 9])
 def test_a_damaged_file_is_named(folder, name, error, damage):
@@ -229,6 +233,6 @@ def test_the_folder_of_a_run_points_to_its_best_model(folder):
 
 
 def test_the_vocabulary_of_a_folder_is_that_of_its_bank(tmp_path):
-    bank = replace(draw_bank(), findings=("covid19", "normal", "clear"))
-    loaded = checkpoint.load(save(tmp_path, build(), bank))
-    assert loaded.findings == loaded.bank.findings == ("covid19", "normal", "clear")
+    embeddings = replace(draw_bank(), findings=("covid19", "normal", "clear"))
+    loaded = checkpoint.load(save(tmp_path, build(), embeddings))
+    assert loaded.findings == loaded.embeddings.findings == ("covid19", "normal", "clear")

@@ -15,7 +15,7 @@ from mavl.vocab import ASPECTS, FINDINGS
 from tests.support.released_files import build, released
 
 NAMES = {  # released: this project's
-    "temp": "log_scale",
+    "temp": "logit_scale",
     "disease_embedding_layer.bias": "query_projection.bias",
     "backbone.0.weight": "backbone.conv1.weight",
     "backbone.1.running_var": "backbone.bn1.running_var",
@@ -70,7 +70,7 @@ def test_names_are_translated_one_for_one():
     ("golden", "backbone", "aspects", "made"),
     [
         ("train", "resnet50", ASPECTS, set()),
-        ("vit", "vit_b_16", ASPECTS, {"log_scale"}),  # its list is that of a model made for testing
+        ("vit", "vit_b_16", ASPECTS, {"logit_scale"}),  # its list is that of a model made for testing
         ("medklip", "resnet50", ("description",), {"grid_projection.1.weight"}),  # the ReLU
     ],
 )
@@ -86,7 +86,7 @@ def test_every_released_kind_loads_whole(shared, tmp_path, golden, backbone, asp
     wrong = [n for n in state if n[-7:] != "tracked" and not torch.equal(loaded[names[n]].unique(), state[n].unique())]
     assert wrong == []
     assert golden != "medklip" or loaded["grid_projection.1.weight"].item() == 0
-    assert (pretrained.bank, pretrained.findings, pretrained.text["encoder"]) == (None, FINDINGS, "some/bert")
+    assert (pretrained.embeddings, pretrained.findings, pretrained.text["encoder"]) == (None, FINDINGS, "some/bert")
     assert (pretrained.text["sep"], pretrained.text["max_length"]) == (False, 128)
     assert not pretrained.model.training
 
@@ -117,7 +117,7 @@ def test_the_config_says_what_shapes_cannot(tmp_path, resnet):
 def test_a_file_made_for_testing_may_lack_the_temperature(resnet):
     state = {name: value for name, value in resnet[1].items() if name != "temp"}
     _, converted = convert(state, {}, "file")
-    torch.testing.assert_close(converted["log_scale"], torch.full((9,), 2.65926))
+    torch.testing.assert_close(converted["logit_scale"], torch.full((9,), 2.65926))
 
 
 def test_a_vit_may_carry_the_classifier_of_its_library():

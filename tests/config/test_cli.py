@@ -12,7 +12,7 @@ from mavl.config.cli import EVALUATION_FLAGS, complain_in_one_line, override_fla
 from mavl.config.loader import ConfigError, load
 from mavl.config.settings import GroundingSettings, PretrainSettings, SensitivitySettings, Settings, ZeroShotSettings
 from mavl.data.images.grey import ImageError
-from mavl.text.embeddings import Bank
+from mavl.text.embeddings import TextEmbeddings
 from mavl.train.engine import NonFiniteLossError
 from mavl.train.run_folder import flat
 
@@ -117,12 +117,12 @@ def told(monkeypatch, capsys, error: Exception, traceback: str | None = None) ->
 
 
 def unknown_finding() -> Exception:
-    """What a bank raises."""
+    """What text embeddings raises."""
     from torch import zeros
 
-    bank = Bank(("edema",), ("description",), zeros(1, 1, 2), zeros(51, 2), {})
+    embeddings = TextEmbeddings(("edema",), ("description",), zeros(1, 1, 2), zeros(51, 2), {})
     with pytest.raises(KeyError) as caught:
-        bank.index(["edma"])
+        embeddings.index(["edma"])
     return caught.value
 
 

@@ -75,7 +75,7 @@ def test_test_images_are_resized_whole():
 
 def test_nearest_takes_the_pixel_under_the_centre():
     mask = torch.tensor([[0, 1, 0, 0, 1, 1]], dtype=torch.uint8).view(1, 1, 6)
-    assert resize_nearest(mask, (1, 2)).flatten().tolist() == [1, 1]  # centres 1.5 and 4.5, in pixels 1 and 4
+    assert resize_nearest(mask, (1, 2)).flatten().tolist() == [1, 1]  # patch_grid 1.5 and 4.5, in pixels 1 and 4
     assert resize_nearest(mask, (2, 6)).shape == (1, 2, 6)
 
 

@@ -6,17 +6,17 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mavl.data.subset import Units, draw_share, drawing_order
+from mavl.data.subset import SamplingUnits, draw_share, drawing_order
 
 
 def drawn_names(labels, names, share, seed=0, **options) -> set[str]:
-    units = Units.of(np.array(labels), names)
+    units = SamplingUnits.of(np.array(labels), names)
     return {units.names[unit] for unit in draw_share(units, share, seed, "train", **options)}
 
 
 def test_units_are_patients_who_have_what_one_of_their_images_has():
     labels = np.array([[0, 1], [1, -1], [0, 0], [-1, -1]])
-    units = Units.of(labels, ["b", "a", "b", "c"])
+    units = SamplingUnits.of(labels, ["b", "a", "b", "c"])
     assert units.names == ["a", "b", "c"]
     assert units.of_image.tolist() == [1, 0, 1, 2]
     assert units.positive.tolist() == [[True, False], [False, True], [False, False]]
@@ -34,7 +34,7 @@ def test_each_finding_gives_its_share_the_rarest_first():
     # drawn already; half of 20 is 10.
     labels = [[1, 1]] * 4 + [[0, 1]] * 16 + [[0, 0]] * 20
     names = [f"p{i:02d}" for i in range(40)]
-    units = Units.of(np.array(labels), names)
+    units = SamplingUnits.of(np.array(labels), names)
     drawn = draw_share(units, 0.5, 0, "train")
     strata = [sum(unit in range(*bounds) for unit in drawn) for bounds in ((0, 4), (4, 20), (20, 40))]
     # what the second finding adds may come from those with both
@@ -80,7 +80,7 @@ def test_a_drawing_does_not_depend_on_the_order_of_the_rows(rows, share, seed, s
 @given(rows=tables, share=st.floats(0.01, 0.99), seed=st.integers(0, 5))
 def test_every_finding_that_somebody_has_is_drawn_and_none_more_than_its_share_wants(rows, share, seed):
     labels, names = np.array([labels for _, labels in rows]), [f"p{who}" for who, _ in rows]
-    units = Units.of(labels, names)
+    units = SamplingUnits.of(labels, names)
     drawn = list(draw_share(units, share, seed, "train"))
     taken, there = units.positive[drawn].sum(axis=0), units.positive.sum(axis=0)
     assert (taken[there > 0] >= np.maximum(1, np.round(share * there[there > 0]))).all()

@@ -18,13 +18,13 @@ from mavl.data import phantom
 from mavl.data.images.read import read_image
 from mavl.data.images.transforms import eval_transform
 from mavl.data.pretraining import BadImagesError
-from mavl.evaluate.classification import EvaluationError, Result, look, run, text_bank
+from mavl.evaluate.classification import EvaluationError, Result, look, run, text_embeddings
 from mavl.evaluate.subject import open_split, prepare
 from mavl.model.mavl import MAVL, MAVLOutput
 from mavl.model.scores import HeadError
 from mavl.report import tables as report
 from mavl.text.books import BookError, read_books
-from mavl.text.embeddings import Bank, build_bank
+from mavl.text.embeddings import TextEmbeddings, build_embeddings
 from mavl.text.encoder import TextEncoder, draw_bert
 from mavl.vocab import ASPECTS, DESCRIPTION
 from tests.support.pages import check_self_contained
@@ -99,16 +99,16 @@ def build(folder: Path, books: dict, encoder: TextEncoder, images: torch.Tensor,
     torch.manual_seed(0)
     arguments = ARGUMENTS | changed | {"text_width": 32}
     model = MAVL(**arguments)
-    bank = build_bank(read_books(**books), findings, encoder, model.aspects)
+    embeddings = build_embeddings(read_books(**books), findings, encoder, model.aspects)
     with torch.no_grad():
-        model(images, bank.vectors)
+        model(images, embeddings.vectors)
         for name, parameter in model.named_parameters():
             if parameter.ndim == 2 and not name.startswith("backbone."):
                 parameter.normal_(std=0.2)
             elif parameter.ndim > 2 and not name.startswith("backbone."):
                 parameter *= 6
         model.presence_head.weight *= 0.8  # probabilities away from 0 and 1
-    checkpoint.save(folder, model, arguments, bank, {"encoder": encoder.name, **encoder.tokenisation}, {}, {})
+    checkpoint.save(folder, model, arguments, embeddings, {"encoder": encoder.name, **encoder.tokenisation}, {}, {})
     return folder
 
 
@@ -144,13 +144,13 @@ def images_of(benchmark: Path, split: str = "test") -> torch.Tensor:
     return torch.stack([eval_transform(64)(read_image(path)) for path in paths])
 
 
-def direct(model: Path, bank: Bank, images: torch.Tensor) -> MAVLOutput:
+def direct(model: Path, embeddings: TextEmbeddings, images: torch.Tensor) -> MAVLOutput:
     with torch.no_grad():
-        return checkpoint.load(model).model(images, bank.vectors)
+        return checkpoint.load(model).model(images, embeddings.vectors)
 
 
-def extended(books, encoder, names: tuple[str, ...], **changed) -> Bank:
-    return build_bank(read_books(**books), names, encoder, **changed)
+def extended(books, encoder, names: tuple[str, ...], **changed) -> TextEmbeddings:
+    return build_embeddings(read_books(**books), names, encoder, **changed)
 
 
 def scores(result: Result) -> np.ndarray:
@@ -288,16 +288,16 @@ class TestVocabulary:
     def test_new_findings_come_behind_the_trained_rows_which_stay_as_they_are(self, books, encoder, model):
         pretrained = checkpoint.load(model)
         settings = ZeroShotSettings(benchmark="", bank_cache=None, **books)
-        bank = text_bank(settings, pretrained, ["tube", "effusion", "pneumothorax"])
-        assert bank.findings == (*TRAINED, "tube", "pneumothorax")
-        assert torch.equal(bank.vectors[: len(TRAINED)], pretrained.bank.vectors)
+        embeddings = text_embeddings(settings, pretrained, ["tube", "effusion", "pneumothorax"])
+        assert embeddings.findings == (*TRAINED, "tube", "pneumothorax")
+        assert torch.equal(embeddings.vectors[: len(TRAINED)], pretrained.embeddings.vectors)
         sentence = encoder.encode(["texture: the texture of tube"])[0]
-        torch.testing.assert_close(bank.vectors[len(TRAINED), ASPECTS.index("texture")], sentence)
+        torch.testing.assert_close(embeddings.vectors[len(TRAINED), ASPECTS.index("texture")], sentence)
 
     def test_without_new_findings_no_book_is_read(self, model):
         pretrained = checkpoint.load(model)
         settings = ZeroShotSettings(benchmark="", head="contrastive", descriptions=("nowhere.json",))
-        assert text_bank(settings, pretrained, ["effusion"]) is pretrained.bank
+        assert text_embeddings(settings, pretrained, ["effusion"]) is pretrained.embeddings
 
     def test_a_finding_in_no_book_is_named(self, evaluate, own, books):
         table = pd.read_csv(own / "test.csv")
@@ -313,25 +313,25 @@ class TestVocabulary:
         assert result.about["bank"]["tokenisation"]["max_length"] == 64
         names = (*TRAINED, "pneumothorax")
         cut = TextEncoder(encoder.name, max_length=64)
-        bank = extended(books, cut, names)
-        changed = (bank.vectors - extended(books, encoder, names).vectors).abs().amax(dim=(1, 2)) > 1e-3
+        embeddings = extended(books, cut, names)
+        changed = (embeddings.vectors - extended(books, encoder, names).vectors).abs().amax(dim=(1, 2)) > 1e-3
         assert [name for name, differs in zip(names, changed, strict=True) if differs] == [LONG]
-        expected = direct(model, bank, images_of(benchmark)).presence_logits.softmax(dim=-1)[:, [1, 4, 2], 1]
+        expected = direct(model, embeddings, images_of(benchmark)).presence_logits.softmax(dim=-1)[:, [1, 4, 2], 1]
         np.testing.assert_allclose(scores(result), expected, rtol=0, atol=1e-5)
         assert np.abs(scores(evaluate()) - expected.numpy()).max() > 1e-4
 
     @pytest.mark.parametrize(("protocol", "asked", "used"), [("sound", None, 128), ("sound", 7, 7), ("released", 9, 9)])
     def test_which_length_texts_are_cut_at(self, books, model, protocol, asked, used):
         settings = ZeroShotSettings(benchmark="", bank_cache=None, protocol=protocol, max_length=asked, **books)
-        bank = text_bank(settings, checkpoint.load(model), ["tube"])
-        assert bank.about["tokenisation"]["max_length"] == used
-        assert bank.findings == (*TRAINED, "tube")
+        embeddings = text_embeddings(settings, checkpoint.load(model), ["tube"])
+        assert embeddings.about["tokenisation"]["max_length"] == used
+        assert embeddings.findings == (*TRAINED, "tube")
 
     def test_another_text_encoder_cannot_extend_the_models_bank(self, books, model, tmp_path):
         other = draw_bert(tmp_path / "bert", ["tube"], seed=5, width=32, layers=1)
         settings = ZeroShotSettings(benchmark="", bank_cache=None, text_encoder=str(other), **books)
         with pytest.raises(ValueError, match="another text encoder or tokenisation"):
-            text_bank(settings, checkpoint.load(model), ["tube"])
+            text_embeddings(settings, checkpoint.load(model), ["tube"])
 
 
 class TestTrouble:
@@ -403,12 +403,12 @@ class TestPage:
         shown = [(7, "effusion"), (2, "cardiomegaly"), (7, "pneumothorax"), (11, "effusion")]
         maps = look(settings, subject, split, shown)
         assert set(maps) == set(shown)
-        bank, loaded = subject.bank, checkpoint.load(model).model
+        embeddings, loaded = subject.embeddings, checkpoint.load(model).model
         with torch.no_grad():
-            attention = loaded(images_of(benchmark), bank.vectors, return_attention=True).attention
+            attention = loaded(images_of(benchmark), embeddings.vectors, return_attention=True).attention
         aspects = [0] if one_aspect else [0, 6, 7, 8]  # description; patterns, shape, texture
         for image, finding in shown:
-            queries = [bank.findings.index(finding) * len(bank.aspects) + aspect for aspect in aspects]
+            queries = [embeddings.findings.index(finding) * len(embeddings.aspects) + aspect for aspect in aspects]
             expected = torch.stack([layer[image, queries].mean(dim=0) for layer in attention]).mean(dim=0)
             torch.testing.assert_close(maps[image, finding].flatten(), expected, rtol=1e-3, atol=1e-4)
 

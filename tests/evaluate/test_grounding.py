@@ -18,7 +18,7 @@ from PIL import Image
 from rich.console import Console
 
 from mavl import checkpoint
-from mavl.backbones.build import Centres
+from mavl.backbones.build import PatchGrid
 from mavl.config.loader import ConfigError, load
 from mavl.config.settings import GroundingSettings
 from mavl.data import phantom
@@ -31,12 +31,12 @@ from mavl.evaluate.cases import ALL, MAPS
 from mavl.evaluate.grounding import Result, run
 from mavl.evaluate.subject import EvaluationError
 from mavl.metrics.grounding import METRICS, THRESHOLD_METRICS, best_threshold, measure, released_thresholds
-from mavl.metrics.margins import judge
+from mavl.metrics.margins import compare_to_baselines
 from mavl.model.heatmaps import HeatmapError, enlarge
 from mavl.model.mavl import MAVL
 from mavl.report import grounding as grounding_report
 from mavl.text.books import read_books
-from mavl.text.embeddings import build_bank
+from mavl.text.embeddings import build_embeddings
 from mavl.text.encoder import TextEncoder, draw_bert
 from mavl.vocab import DESCRIPTION
 from tests.support.pages import Reader, check_self_contained, in_browser
@@ -72,8 +72,8 @@ def build(folder: Path, encoder: TextEncoder, **changed) -> Path:
         model.query_projection.weight *= 20
         for layer in model.decoder.layers:
             layer.cross_attn.in_proj_weight *= 20
-    bank = build_bank(read_books(**BOOKS), TRAINED, encoder, model.aspects)
-    checkpoint.save(folder, model, arguments, bank, {"encoder": encoder.name, **encoder.tokenisation}, {}, {})
+    embeddings = build_embeddings(read_books(**BOOKS), TRAINED, encoder, model.aspects)
+    checkpoint.save(folder, model, arguments, embeddings, {"encoder": encoder.name, **encoder.tokenisation}, {}, {})
     return folder
 
 
@@ -132,19 +132,19 @@ def expected_cases(model: Path, encoder: TextEncoder, folder: Path, split: str, 
     table = pd.read_csv(folder / f"{split}.csv")
     names = (*TRAINED, "pneumothorax")
     loaded = checkpoint.load(model).model
-    bank = build_bank(read_books(**BOOKS), names, encoder, loaded.aspects)
+    embeddings = build_embeddings(read_books(**BOOKS), names, encoder, loaded.aspects)
     found = []
     for image, *labels in table[["image", *ASKED]].itertuples(index=False):
         pixels = eval_transform(SIZE)(read_image(folder / f"images/{image}.png"))[None]
         with torch.no_grad():
-            attention = loaded(pixels, bank.vectors, return_attention=True).attention
+            attention = loaded(pixels, embeddings.vectors, return_attention=True).attention
         for finding in (name for name, label in zip(ASKED, labels, strict=True) if label):
             queries = [names.index(finding) * 9 + aspect for aspect in (0, 6, 7, 8)]
             mean = sum(layer[0, query] for layer in attention for query in queries) / (2 * 4)
             with Image.open(folder / f"masks/{finding}/{image}.png") as file:
                 mask = resize_mask(np.asarray(file) > 0, size)
-            centres = Centres(0.0, 16, (SIZE, SIZE)) if protocol == "sound" else None
-            heatmap = enlarge(mean.view(1, 1, GRID, GRID), (size, size), centres)[0, 0].numpy()
+            patch_grid = PatchGrid(0.0, 16, (SIZE, SIZE)) if protocol == "sound" else None
+            heatmap = enlarge(mean.view(1, 1, GRID, GRID), (size, size), patch_grid)[0, 0].numpy()
             found.append((str(folder / f"images/{image}.png"), finding, heatmap, mask))
     return found
 
@@ -261,7 +261,7 @@ class TestPage:
             for metric, interval in told[finding][baseline].items():
                 difference = (model[metric] - other[metric])[chosen].mean()
                 assert interval["value"] == pytest.approx(difference, abs=1e-7)
-        sentence = judge(result.margins[ALL]).sentence
+        sentence = compare_to_baselines(result.margins[ALL]).sentence
         assert f"cases the model’s maps are {sentence}." in " ".join(page.text.split())
         assert result.summary.endswith(sentence)
         [row] = (row for row in page.rows if row[0] == "pointing game")
@@ -450,7 +450,7 @@ def test_a_mask_that_falls_between_the_pixels_is_listed(ground, tmp_path):
     write_images(tmp_path)
     benchmark = boxes(tmp_path)
     (tmp_path / "test.csv").write_text("image,effusion,boxes\n0,1,16;32;32;32\n1,1,3;0;1;64\n2,1,\n")
-    result = ground(benchmark, map_size=8)  # their centres fall on 4, 12, 20, …
+    result = ground(benchmark, map_size=8)  # their patch_grid fall on 4, 12, 20, …
     assert len(cases_of(result)) == 1
     assert result.about["left_out"]["test"] == [
         "test.csv:3: the mask of effusion is between the pixels of 8 × 8: raise map_size",

@@ -6,7 +6,7 @@ import pytest
 
 from mavl.metrics.grounding import METRICS
 from mavl.metrics.intervals import Interval
-from mavl.metrics.margins import COMPARED, judge, margins
+from mavl.metrics.margins import COMPARED, compare_to_baselines, margins
 
 ABOVE, UNSURE, BELOW = Interval(0.2, 0.1, 0.3), Interval(0.2, -0.1, 0.3), Interval(-0.1, -0.2, 0.1)
 UNDEFINED = Interval(np.nan, np.nan, np.nan)
@@ -38,11 +38,11 @@ def test_cases_of_one_patient_give_no_interval():
     found = margins({"model": cases([0.9, 0.5], "aa"), "random": cases([0.1, 0.2], "aa")}, resamples=200, seed=0)
     assert found["random"]["dice"].value == pytest.approx(0.55)
     assert np.isnan(found["random"]["dice"].low)
-    assert judge(found).higher == list(COMPARED)
+    assert compare_to_baselines(found).higher == list(COMPARED)
 
 
 def verdict_of(random: list[Interval], centre: list[Interval]):
-    return judge(
+    return compare_to_baselines(
         {"random": dict(zip(COMPARED, random, strict=True)), "centre": dict(zip(COMPARED, centre, strict=True))}
     )
 

@@ -1,9 +1,9 @@
-"""Overlap of masks, worked by hand."""
+"""PixelCounts of masks, worked by hand."""
 
 import numpy as np
 import pytest
 
-from mavl.metrics.segmentation import METRICS, Overlap, best_threshold, count, summarize
+from mavl.metrics.segmentation import METRICS, PixelCounts, best_threshold, count, summarize
 
 PREDICTED = np.array(
     [
@@ -42,7 +42,7 @@ def test_without_an_empty_mask_its_mean_is_undefined():
 
 def test_images_of_a_patient_are_drawn_together():
     # two patients, all of one at 1 and all of the other at 0: a resample has a mean of 0, 1/2 or 1
-    overlap = Overlap(np.array([1] * 6), np.ones(6), np.array([1, 1, 1, 0, 0, 0]))
+    overlap = PixelCounts(np.array([1] * 6), np.ones(6), np.array([1, 1, 1, 0, 0, 0]))
     means = summarize(overlap, groups=list("aaabbb"), resamples=500).means
     assert (means["dice"].low, means["dice"].value, means["dice"].high) == (0, 0.5, 1)
     alone = summarize(overlap, resamples=500).means["dice"]

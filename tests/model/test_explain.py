@@ -15,12 +15,12 @@ from tests.support import tiny
 
 @pytest.fixture(scope="module")
 def asked(tmp_path_factory):
-    """A model, its bank, and its output for three images of noise."""
+    """A model, its embeddings, and its output for three images of noise."""
     pretrained = checkpoint.load(tiny.write_model(tmp_path_factory.mktemp("tiny")))
     images = torch.randn(3, 3, 64, 64, generator=torch.Generator().manual_seed(0))
     with torch.no_grad():
-        output = pretrained.model(images, pretrained.bank.vectors, return_attention=True)
-    return pretrained.model, pretrained.bank, output
+        output = pretrained.model(images, pretrained.embeddings.vectors, return_attention=True)
+    return pretrained.model, pretrained.embeddings, output
 
 
 def test_a_share_is_the_dot_product_of_its_block_of_the_head():
@@ -38,27 +38,27 @@ def test_a_share_is_the_dot_product_of_its_block_of_the_head():
 
 
 def test_shares_and_bias_sum_to_the_logit_difference(asked):
-    model, bank, output = asked
+    model, embeddings, output = asked
     shares, bias = presence_shares(model.presence_head, output.aspect_features)
     difference = output.presence_logits[..., 1] - output.presence_logits[..., 0]
     assert difference.std() > 0.1  # else there is nothing to explain
     torch.testing.assert_close(shares.sum(-1) + bias, difference, rtol=0, atol=1e-5)
     for image in range(3):
-        for row, finding in enumerate(bank.findings):
-            explanation = explain(model, bank, output, finding, image)
+        for row, finding in enumerate(embeddings.findings):
+            explanation = explain(model, embeddings, output, finding, image)
             assert explanation.logit_difference == pytest.approx(difference[image, row].item(), abs=1e-5)
             probability = presence_probability(output.presence_logits)[image, row].item()
             assert explanation.probability == pytest.approx(probability, abs=1e-5)
 
 
 def test_an_explanation_is_of_its_own_image_and_finding(asked):
-    model, bank, output = asked
+    model, embeddings, output = asked
     sentences = {"border": "border: blurred", "shape": "shape: round"}
-    explanation = explain(model, bank, output, "effusion", image=2, sentences=sentences)
+    explanation = explain(model, embeddings, output, "effusion", image=2, sentences=sentences)
     assert explanation.aspects == ASPECTS
     assert explanation.sentences == tuple(sentences.get(aspect) for aspect in ASPECTS)
-    assert torch.equal(explanation.heatmap, heatmaps(output, bank, ["effusion"])[2, 0])
-    row = bank.findings.index("effusion")
+    assert torch.equal(explanation.heatmap, heatmaps(output, embeddings, ["effusion"])[2, 0])
+    row = embeddings.findings.index("effusion")
     queries = torch.stack([layer[2, 9 * row : 9 * row + 9] for layer in output.attention]).mean(0)
     torch.testing.assert_close(explanation.aspect_heatmaps.flatten(1), queries)
     torch.testing.assert_close(explanation.aspect_heatmaps.sum((1, 2)), torch.ones(9))
@@ -70,8 +70,8 @@ def test_an_explanation_is_of_its_own_image_and_finding(asked):
 
 
 def test_what_was_not_computed_is_left_out(asked):
-    model, bank, _ = asked
-    ill = bank.select(["effusion", "pneumonia"])
+    model, embeddings, _ = asked
+    ill = embeddings.select(["effusion", "pneumonia"])
     with torch.no_grad():
         output = model(torch.zeros(1, 3, 64, 64), ill.vectors)
     explanation = explain(model, ill, output, "pneumonia")
@@ -85,14 +85,14 @@ def test_what_was_not_computed_is_left_out(asked):
 def test_a_model_of_one_aspect_is_explained_by_that(tmp_path):
     pretrained = checkpoint.load(tiny.write_model(tmp_path, aspects=("description",), contrastive=False))
     with torch.no_grad():
-        output = pretrained.model(torch.ones(1, 3, 64, 64), pretrained.bank.vectors, return_attention=True)
-    explanation = explain(pretrained.model, pretrained.bank, output, "pneumonia")
+        output = pretrained.model(torch.ones(1, 3, 64, 64), pretrained.embeddings.vectors, return_attention=True)
+    explanation = explain(pretrained.model, pretrained.embeddings, output, "pneumonia")
     difference = output.presence_logits[0, 3, 1] - output.presence_logits[0, 3, 0]
     assert explanation.shares.item() + explanation.bias == pytest.approx(difference.item(), abs=1e-5)
     assert torch.equal(explanation.heatmap, explanation.aspect_heatmaps[0])
 
 
 def test_a_finding_that_is_not_in_the_bank_is_named(asked):
-    model, bank, output = asked
+    model, embeddings, output = asked
     with pytest.raises(UnknownFindingError, match="did you mean 'effusion'"):
-        explain(model, bank, output, "efusion")
+        explain(model, embeddings, output, "efusion")

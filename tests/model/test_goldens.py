@@ -21,15 +21,18 @@ def test_forward_equals_the_released_mavl(shared, golden, names, backbone):
     expected = np.load(shared(f"goldens/{golden}.npz"))
     model, arguments = build(shared(f"goldens/{names}.json"))
     assert arguments["backbone"] == backbone
-    bank = goldens.bank()
+    embeddings = goldens.embeddings()
     with torch.no_grad():
-        output = model(goldens.images(len(expected["cosine"])), bank.vectors, return_attention=True)
+        output = model(goldens.images(len(expected["cosine"])), embeddings.vectors, return_attention=True)
     close(output.presence_logits, expected["presence_logits"])
     close(presence_probability(output.presence_logits), expected["presence_probability"])
-    close(output.location_embedding @ bank.anatomy_vectors.T, expected["location_scores"])
+    close(output.location_embedding @ embeddings.anatomy_vectors.T, expected["location_scores"])
     close(output.cosine, expected["cosine"])
-    close(contrastive_probability(output.cosine, bank.index(["normal", "clear"])), expected["contrastive_probability"])
-    targets = [i * 9 + a for i in bank.index(["pneumothorax", "pneumonia"]) for a in range(9)]
+    close(
+        contrastive_probability(output.cosine, embeddings.index(["normal", "clear"])),
+        expected["contrastive_probability"],
+    )
+    targets = [i * 9 + a for i in embeddings.index(["pneumothorax", "pneumonia"]) for a in range(9)]
     close(torch.stack(output.attention)[:, :, targets], expected["attention"])
 
 
@@ -38,7 +41,7 @@ def test_forward_equals_the_released_medklip(shared):
     model, arguments = build(shared("goldens/medklip.json"))
     assert (arguments["aspects"], arguments["contrastive"]) == (["description"], False)
     with torch.no_grad():
-        output = model(goldens.images(2), goldens.bank(aspects=1).vectors)
+        output = model(goldens.images(2), goldens.embeddings(aspects=1).vectors)
     close(output.presence_logits, expected["presence_logits"])
     assert output.cosine is None
 
@@ -47,10 +50,10 @@ def test_losses_and_gradients_equal_the_release(shared):
     expected = np.load(shared("goldens/train.npz"))
     file = shared("goldens/train.json")
     model, _ = build(file)
-    bank = goldens.bank()
-    output = model(goldens.images(3), bank.vectors)
+    embeddings = goldens.embeddings()
+    output = model(goldens.images(3), embeddings.vectors)
     labels, locations = torch.from_numpy(expected["labels"]), torch.from_numpy(expected["anatomy"])
-    losses = pretraining_losses(output, labels, locations, bank.anatomy_vectors).named()
+    losses = pretraining_losses(output, labels, locations, embeddings.anatomy_vectors).named()
     for name, value in losses.items():
         assert value.item() == pytest.approx(expected[name].item(), rel=1e-5), name
     losses["loss"].backward()

@@ -4,17 +4,17 @@ import numpy as np
 import pytest
 import torch
 
-from mavl.backbones.build import Centres, build_backbone
+from mavl.backbones.build import PatchGrid, build_backbone
 from mavl.checkpoint import released
 from mavl.model.heatmaps import HeatmapError, aspect_maps, centre_map, enlarge, heatmaps, random_map
 from mavl.model.mavl import MAVL, MAVLOutput
-from mavl.text.embeddings import Bank
+from mavl.text.embeddings import TextEmbeddings
 from tests.support import goldens
 
-CENTRES = Centres(0.0, 16, (16, 32))
+CENTRES = PatchGrid(0.0, 16, (16, 32))
 ASPECTS = ("description", "border", "shape")
 ABOUT = {"encoder": "e", "books": {}}
-BANK = Bank(("edema", "mass"), ASPECTS, torch.zeros(2, 3, 4), torch.zeros(51, 4), ABOUT)
+EMBEDDINGS = TextEmbeddings(("edema", "mass"), ASPECTS, torch.zeros(2, 3, 4), torch.zeros(51, 4), ABOUT)
 
 # Two layers, one image, the queries edema/description … mass/shape, and a grid of 1 × 2 patches.
 FIRST = [[0.1, 0.9], [0.2, 0.8], [0.3, 0.7], [0.4, 0.6], [0.5, 0.5], [0.6, 0.4]]
@@ -36,38 +36,43 @@ def close(actual: torch.Tensor, expected) -> None:
 def test_layers_are_averaged_first_then_the_aspects():
     """mass: description (0.2, 0.8), shape (0.8, 0.2); edema: description (0.3, 0.7), shape (0.2, 0.8)."""
     asked = {"aspects": ("description", "shape")}
-    close(heatmaps(TWO_LAYERS, BANK, ["mass", "edema"], **asked), [[[[0.5, 0.5]], [[0.25, 0.75]]]])
-    close(heatmaps(TWO_LAYERS, BANK, ["mass", "edema"], aggregation="max", **asked), [[[[0.8, 0.8]], [[0.3, 0.8]]]])
-    close(heatmaps(TWO_LAYERS, BANK, ["mass", "edema"], aggregation="global", **asked), [[[[0.2, 0.8]], [[0.3, 0.7]]]])
+    close(heatmaps(TWO_LAYERS, EMBEDDINGS, ["mass", "edema"], **asked), [[[[0.5, 0.5]], [[0.25, 0.75]]]])
+    close(
+        heatmaps(TWO_LAYERS, EMBEDDINGS, ["mass", "edema"], aggregation="max", **asked), [[[[0.8, 0.8]], [[0.3, 0.8]]]]
+    )
+    close(
+        heatmaps(TWO_LAYERS, EMBEDDINGS, ["mass", "edema"], aggregation="global", **asked),
+        [[[[0.2, 0.8]], [[0.3, 0.7]]]],
+    )
 
 
 def test_one_layer_alone():
-    close(heatmaps(TWO_LAYERS, BANK, ["edema"], aspects=("shape",), layers=(1,)), [[[[0.1, 0.9]]]])
+    close(heatmaps(TWO_LAYERS, EMBEDDINGS, ["edema"], aspects=("shape",), layers=(1,)), [[[[0.1, 0.9]]]])
 
 
 def test_aspect_maps_come_in_the_order_asked():
-    close(aspect_maps(TWO_LAYERS, BANK, ["edema"], ("shape", "border")), [[[[[0.2, 0.8]], [[0.2, 0.8]]]]])
-    close(aspect_maps(TWO_LAYERS, BANK, ["mass"], ("shape", "border")), [[[[[0.8, 0.2]], [[0.6, 0.4]]]]])
+    close(aspect_maps(TWO_LAYERS, EMBEDDINGS, ["edema"], ("shape", "border")), [[[[[0.2, 0.8]], [[0.2, 0.8]]]]])
+    close(aspect_maps(TWO_LAYERS, EMBEDDINGS, ["mass"], ("shape", "border")), [[[[[0.8, 0.2]], [[0.6, 0.4]]]]])
 
 
 @pytest.mark.parametrize("aggregation", ["avg", "max", "global"])
 def test_a_model_of_one_aspect_has_one_map(aggregation):
-    bank = Bank(("edema", "mass"), ("description",), torch.zeros(2, 1, 4), torch.zeros(51, 4), ABOUT)
+    embeddings = TextEmbeddings(("edema", "mass"), ("description",), torch.zeros(2, 1, 4), torch.zeros(51, 4), ABOUT)
     one = output((torch.tensor([[[0.1, 0.9], [0.3, 0.7]]]),))
-    close(heatmaps(one, bank, ["mass"], aggregation=aggregation), [[[[0.3, 0.7]]]])
+    close(heatmaps(one, embeddings, ["mass"], aggregation=aggregation), [[[[0.3, 0.7]]]])
 
 
 def test_patches_are_laid_out_row_by_row():
     attention = torch.tensor([[[0.0, 0.1, 0.2, 0.3, 0.15, 0.25]] * 6])
     close(
-        heatmaps(output((attention,), (2, 3)), BANK, ["mass"], aggregation="global")[0, 0],
+        heatmaps(output((attention,), (2, 3)), EMBEDDINGS, ["mass"], aggregation="global")[0, 0],
         [[0.0, 0.1, 0.2], [0.3, 0.15, 0.25]],
     )
 
 
 def test_half_precision_is_averaged_in_full():
     half = output(tuple(torch.tensor([layer], dtype=torch.float16) for layer in (FIRST, SECOND)))
-    assert heatmaps(half, BANK, ["mass"], aggregation="max", aspects=("shape",)).dtype == torch.float32
+    assert heatmaps(half, EMBEDDINGS, ["mass"], aggregation="max", aspects=("shape",)).dtype == torch.float32
 
 
 @pytest.mark.parametrize(
@@ -81,17 +86,17 @@ def test_half_precision_is_averaged_in_full():
 )
 def test_maps_that_there_are_not(chosen, asked, message):
     with pytest.raises(HeatmapError, match=message):
-        heatmaps(chosen, BANK, ["edema"], **asked)
+        heatmaps(chosen, EMBEDDINGS, ["edema"], **asked)
 
 
 def test_by_default_a_model_without_some_grounding_aspects_uses_the_others():
-    used = heatmaps(TWO_LAYERS, BANK, ["edema"], aspects=("description", "shape"))
-    close(heatmaps(TWO_LAYERS, BANK, ["edema"]), used)
+    used = heatmaps(TWO_LAYERS, EMBEDDINGS, ["edema"], aspects=("description", "shape"))
+    close(heatmaps(TWO_LAYERS, EMBEDDINGS, ["edema"]), used)
 
 
 def test_a_finding_that_is_not_in_the_bank():
     with pytest.raises(KeyError, match="unknown finding 'masss'; did you mean 'mass'"):
-        heatmaps(TWO_LAYERS, BANK, ["masss"], aspects=("shape",))
+        heatmaps(TWO_LAYERS, EMBEDDINGS, ["masss"], aspects=("shape",))
 
 
 def test_corners_stay_where_they_are():
@@ -100,18 +105,18 @@ def test_corners_stay_where_they_are():
 
 
 @pytest.mark.parametrize(
-    ("centres", "expected"),
+    ("patch_grid", "expected"),
     [
         # patches on pixels 0 and 4: pixel p takes p/4 of the second, and beyond its centre all of it
-        (Centres(0.0, 4, (1, 8)), [0, 0.25, 0.5, 0.75, 1, 1, 1, 1]),
+        (PatchGrid(0.0, 4, (1, 8)), [0, 0.25, 0.5, 0.75, 1, 1, 1, 1]),
         # patches of 4 pixels with their middles on 1.5 and 5.5
-        (Centres(1.5, 4, (1, 8)), [0, 0, 0.125, 0.375, 0.625, 0.875, 1, 1]),
+        (PatchGrid(1.5, 4, (1, 8)), [0, 0, 0.125, 0.375, 0.625, 0.875, 1, 1]),
         # the picture shows an input of 16 pixels: its pixel p is the input's 2p + 0.5, patches are on 0 and 8
-        (Centres(0.0, 8, (1, 16)), [0.0625, 0.3125, 0.5625, 0.8125, 1, 1, 1, 1]),
+        (PatchGrid(0.0, 8, (1, 16)), [0.0625, 0.3125, 0.5625, 0.8125, 1, 1, 1, 1]),
     ],
 )
-def test_patches_stay_where_they_look(centres, expected):
-    close(enlarge(torch.tensor([[[[0.0, 1.0]]]]), (1, 8), centres)[0, 0], [expected])
+def test_patches_stay_where_they_look(patch_grid, expected):
+    close(enlarge(torch.tensor([[[[0.0, 1.0]]]]), (1, 8), patch_grid)[0, 0], [expected])
 
 
 @pytest.mark.parametrize("name", ["resnet18", "resnet18@layer2", "timm:test_vit"])
@@ -137,10 +142,10 @@ def test_maps_equal_the_released_ones(shared):
     arguments, state = released.convert(goldens.state(file), {}, file.name)
     model = MAVL(**arguments).eval()
     model.load_state_dict(state)
-    bank = goldens.bank()
+    embeddings = goldens.embeddings()
     with torch.no_grad():
-        computed = model(goldens.images(2), bank.vectors, return_attention=True)
-    maps = heatmaps(computed, bank, ["pneumothorax", "pneumonia"])
+        computed = model(goldens.images(2), embeddings.vectors, return_attention=True)
+    maps = heatmaps(computed, embeddings, ["pneumothorax", "pneumonia"])
     sample = enlarge(maps, (224, 224))[..., ::16, ::16]
     for actual, name in ((maps, "heatmap14"), (sample, "heatmap_sample")):
         released_maps = torch.from_numpy(expected[name])

@@ -10,11 +10,11 @@ from benchmarks.plain import plain
 from mavl.checkpoint import released
 from mavl.model import inference
 from mavl.model.heatmaps import heatmaps
-from mavl.model.inference import Reader, folded
+from mavl.model.inference import InferenceModel, folded
 from mavl.model.losses import pretraining_losses
 from mavl.model.mavl import MAVL
 from mavl.model.scores import scores
-from mavl.text.embeddings import Bank
+from mavl.text.embeddings import TextEmbeddings
 from mavl.vocab import ASPECTS
 from tests.support import goldens
 
@@ -40,8 +40,8 @@ def model() -> MAVL:
 
 
 @pytest.fixture(scope="module")
-def bank() -> Bank:
-    return Bank(FINDINGS, ASPECTS, torch.randn(5, 9, 12), torch.randn(51, 12), {})
+def embeddings() -> TextEmbeddings:
+    return TextEmbeddings(FINDINGS, ASPECTS, torch.randn(5, 9, 12), torch.randn(51, 12), {})
 
 
 def test_it_reads_what_the_release_computes(shared):
@@ -50,16 +50,18 @@ def test_it_reads_what_the_release_computes(shared):
     arguments, state = released.convert(goldens.state(file), {}, file.name)
     model = MAVL(**arguments)
     model.load_state_dict(state)
-    bank = goldens.bank()
+    embeddings = goldens.embeddings()
     wanted = ["pneumothorax", "pneumonia", "normal", "clear"]
-    reader, images = Reader(model, bank, wanted), goldens.images(2)
-    output = reader(images, return_attention=True)
-    columns = bank.index(wanted)
+    inference_model, images = InferenceModel(model, embeddings, wanted), goldens.images(2)
+    output = inference_model(images, return_attention=True)
+    columns = embeddings.index(wanted)
     for head, name in (("supervised", "presence_probability"), ("contrastive", "contrastive_probability")):
-        actual = scores(output, reader.bank, wanted, head)
+        actual = scores(output, inference_model.embeddings, wanted, head)
         torch.testing.assert_close(actual, torch.from_numpy(expected[name][:, columns]), rtol=0, atol=1e-5)
-        torch.testing.assert_close(scores(reader(images), reader.bank, wanted, head), actual, rtol=0, atol=1e-6)
-    maps = heatmaps(output, reader.bank, wanted[:2])
+        torch.testing.assert_close(
+            scores(inference_model(images), inference_model.embeddings, wanted, head), actual, rtol=0, atol=1e-6
+        )
+    maps = heatmaps(output, inference_model.embeddings, wanted[:2])
     torch.testing.assert_close(maps, torch.from_numpy(expected["heatmap14"]), rtol=0, atol=1e-5 * maps.max().item())
 
 
@@ -72,83 +74,86 @@ def test_folding_leaves_no_batch_norm_and_the_numbers(model):
     assert any(isinstance(module, nn.BatchNorm2d) for module in model.modules())
 
 
-def test_a_reader_holds_the_findings_asked_for_in_their_order(model, bank):
-    reader, images = Reader(model, bank, ["mass", "edema", "mass"]), torch.randn(2, 3, 64, 64)
-    assert reader.bank.findings == ("mass", "edema")
+def test_a_reader_holds_the_findings_asked_for_in_their_order(model, embeddings):
+    inference_model, images = InferenceModel(model, embeddings, ["mass", "edema", "mass"]), torch.randn(2, 3, 64, 64)
+    assert inference_model.embeddings.findings == ("mass", "edema")
     with torch.no_grad():
-        expected = model(images, bank.vectors).presence_logits[:, [3, 2]]
-    torch.testing.assert_close(reader(images).presence_logits, expected, rtol=0, atol=1e-5)
-    assert Reader(model, bank).bank is bank
+        expected = model(images, embeddings.vectors).presence_logits[:, [3, 2]]
+    torch.testing.assert_close(inference_model(images).presence_logits, expected, rtol=0, atol=1e-5)
+    assert InferenceModel(model, embeddings).embeddings is embeddings
 
 
-def test_a_reader_for_other_findings_shares_the_weights(model, bank):
-    reader, images = Reader(model, bank, ["mass"]), torch.randn(2, 3, 64, 64)
-    other = reader.asking(bank, ["nodule", "edema"])
-    assert other.model is reader.model
-    assert (reader.bank.findings, other.bank.findings) == (("mass",), ("nodule", "edema"))
-    expected = Reader(model, bank, ["nodule", "edema"])(images).presence_logits
+def test_a_reader_for_other_findings_shares_the_weights(model, embeddings):
+    inference_model, images = InferenceModel(model, embeddings, ["mass"]), torch.randn(2, 3, 64, 64)
+    other = inference_model.with_embeddings(embeddings, ["nodule", "edema"])
+    assert other.model is inference_model.model
+    assert (inference_model.embeddings.findings, other.embeddings.findings) == (("mass",), ("nodule", "edema"))
+    expected = InferenceModel(model, embeddings, ["nodule", "edema"])(images).presence_logits
     torch.testing.assert_close(other(images).presence_logits, expected)
-    turned = bank.select(FINDINGS[::-1])
+    turned = embeddings.select(FINDINGS[::-1])
     torch.testing.assert_close(
-        Reader(model, bank).asking(turned)(images).presence_logits, Reader(model, bank)(images).presence_logits
+        InferenceModel(model, embeddings).with_embeddings(turned)(images).presence_logits,
+        InferenceModel(model, embeddings)(images).presence_logits,
     )
 
 
-def test_on_a_cpu_a_batch_is_read_in_parts(model, bank, monkeypatch):
-    reader, images = Reader(model, bank, ["mass", "edema"]), torch.randn(5, 3, 64, 64)
-    whole = reader(images, return_attention=True)
+def test_on_a_cpu_a_batch_is_read_in_parts(model, embeddings, monkeypatch):
+    inference_model, images = InferenceModel(model, embeddings, ["mass", "edema"]), torch.randn(5, 3, 64, 64)
+    whole = inference_model(images, return_attention=True)
     monkeypatch.setattr(inference, "ON_A_CPU", 2)
-    parts = reader(images, return_attention=True)
+    parts = inference_model(images, return_attention=True)
     for name in ("presence_logits", "aspect_features", "grid", "cosine"):
         torch.testing.assert_close(getattr(parts, name), getattr(whole, name), rtol=0, atol=1e-5)
     for layer, same in zip(parts.attention, whole.attention, strict=True):
         torch.testing.assert_close(layer, same, rtol=0, atol=1e-6)
     assert parts.location_embedding is None
-    assert parts.centres == whole.centres
-    assert reader(images).attention is None
+    assert parts.patch_grid == whole.patch_grid
+    assert inference_model(images).attention is None
 
 
-def test_it_computes_less(model, bank):
+def test_it_computes_less(model, embeddings):
     def flops(call) -> int:
         with torch.enable_grad(), FlopCounterMode(display=False) as counter:
             call(torch.randn(1, 3, 64, 64))
         return counter.get_total_flops()
 
-    some, every = Reader(model, bank, ["mass"]), Reader(model, bank)
-    some(torch.randn(1, 3, 64, 64))  # the bank's queries are computed once
+    some, every = InferenceModel(model, embeddings, ["mass"]), InferenceModel(model, embeddings)
+    some(torch.randn(1, 3, 64, 64))  # the embeddings's queries are computed once
     every(torch.randn(1, 3, 64, 64))
-    assert flops(some) < flops(every) < flops(lambda images: model(images, bank.vectors))
+    assert flops(some) < flops(every) < flops(lambda images: model(images, embeddings.vectors))
 
 
-def test_plain_and_fast_have_the_same_losses_and_gradients(model, bank):
+def test_plain_and_fast_have_the_same_losses_and_gradients(model, embeddings):
     model = MAVL(**SMALL, dropout=0.0, feature_dropout=0.0)
     labels, locations = torch.randint(-1, 2, (3, 5)), torch.randint(0, 51, (3, 5, 8))
     images, gradients = torch.randn(3, 3, 64, 64), []
     slow = plain(model)
     for way in (model, slow):
-        loss = pretraining_losses(way.train()(images, bank.vectors), labels, locations, bank.anatomy_vectors).total
+        loss = pretraining_losses(
+            way.train()(images, embeddings.vectors), labels, locations, embeddings.anatomy_vectors
+        ).total
         loss.backward()
         gradients.append((loss.detach(), way.query_projection.weight.grad, way.backbone.conv1.weight.grad))
     for fast, stock in zip(*gradients, strict=True):
         torch.testing.assert_close(fast, stock, rtol=0, atol=1e-5 * max(1.0, stock.abs().max().item()))
 
 
-def test_recomputing_changes_no_gradient(model, bank):
+def test_recomputing_changes_no_gradient(model, embeddings):
     gradients = []
-    for recompute in (False, True):
+    for activation_checkpointing in (False, True):
         again = MAVL(**SMALL, dropout=0.1)
         again.load_state_dict(model.state_dict())
-        again.decoder.recompute = recompute
+        again.decoder.activation_checkpointing = activation_checkpointing
         torch.manual_seed(1)  # the same dropout
-        again.train()(torch.ones(2, 3, 64, 64), bank.vectors).presence_logits.square().sum().backward()
+        again.train()(torch.ones(2, 3, 64, 64), embeddings.vectors).presence_logits.square().sum().backward()
         gradients.append([parameter.grad for parameter in again.decoder.parameters()])
     for kept, computed in zip(*gradients, strict=True):
         torch.testing.assert_close(computed, kept)
 
 
-def test_bf16_stays_near(model, bank):
-    reader, images = Reader(model, bank), torch.randn(4, 3, 64, 64)
-    full = scores(reader(images), bank, FINDINGS)
+def test_bf16_stays_near(model, embeddings):
+    inference_model, images = InferenceModel(model, embeddings), torch.randn(4, 3, 64, 64)
+    full = scores(inference_model(images), embeddings, FINDINGS)
     with torch.autocast("cpu", torch.bfloat16):
-        half = scores(reader(images), bank, FINDINGS)
+        half = scores(inference_model(images), embeddings, FINDINGS)
     assert 0 < (half - full).abs().max() < 0.02

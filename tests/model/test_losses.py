@@ -5,11 +5,11 @@ import math
 import pytest
 import torch
 
-from mavl.backbones.build import Centres
+from mavl.backbones.build import PatchGrid
 from mavl.model.losses import contrastive_loss, location_loss, presence_loss, pretraining_losses
 from mavl.model.mavl import MAVLOutput
 
-CENTRES = Centres(0.0, 16, (16, 32))
+CENTRES = PatchGrid(0.0, 16, (16, 32))
 LN3 = math.log(3)  # a softmax over (0, ln 3) is (1/4, 3/4)
 EYE = torch.eye(2)
 
@@ -29,9 +29,9 @@ def anatomies(**values: float) -> torch.Tensor:
 
 
 def output(present: torch.Tensor, located: torch.Tensor, cosine: torch.Tensor | None) -> MAVLOutput:
-    log_scale = None if cosine is None else torch.full(cosine.shape[1:2], math.log(LN3), requires_grad=True)
+    logit_scale = None if cosine is None else torch.full(cosine.shape[1:2], math.log(LN3), requires_grad=True)
     nothing = torch.empty(0)
-    return MAVLOutput(present, located, nothing, nothing, cosine, log_scale, None, CENTRES)
+    return MAVLOutput(present, located, nothing, nothing, cosine, logit_scale, None, CENTRES)
 
 
 def test_presence_is_cross_entropy_averaged_over_known_labels():
@@ -90,8 +90,8 @@ def test_contrastive_is_soft_target_cross_entropy_both_ways(cosine, labels, imag
 
 def test_contrastive_is_averaged_over_aspects_each_with_its_temperature():
     cosine = EYE[:, None].repeat(1, 2, 1)
-    log_scale = torch.tensor([math.log(LN3), math.log(math.log(7))])  # right with 3/4, and with 7/8
-    loss = contrastive_loss(cosine, log_scale, torch.eye(2, dtype=torch.int8))
+    logit_scale = torch.tensor([math.log(LN3), math.log(math.log(7))])  # right with 3/4, and with 7/8
+    loss = contrastive_loss(cosine, logit_scale, torch.eye(2, dtype=torch.int8))
     assert loss.item() == pytest.approx((math.log(4 / 3) + math.log(8 / 7)) / 2, rel=1e-6)
 
 
@@ -124,7 +124,7 @@ def test_a_batch_without_known_labels_is_exactly_zero(label):
     losses = pretraining_losses(made, torch.full((2, 2), label), torch.full((2, 2, 8), -1), anatomies(a3=1.0))
     assert {name: value.item() for name, value in losses.named().items()} == dict.fromkeys(losses.named(), 0.0)
     losses.total.backward()
-    for tensor in (present, located, cosine, made.log_scale):
+    for tensor in (present, located, cosine, made.logit_scale):
         assert torch.equal(tensor.grad, torch.zeros_like(tensor))
 
 

@@ -136,14 +136,14 @@ def test_medklip_is_one_aspect_without_a_contrastive_head():
     model = build("medklip")
     with torch.no_grad():
         output = model(draw(2, 3, 64, 64), draw(4, 1, 12))
-    assert (output.cosine, output.log_scale) == (None, None)
+    assert (output.cosine, output.logit_scale) == (None, None)
     assert output.aspect_features.shape == (2, 4, 1, 16)
     assert model.location_head.kernel_size == (1,)
-    assert not [name for name in model.state_dict() if name.startswith(("pool", "log_scale"))]
+    assert not [name for name in model.state_dict() if name.startswith(("pool", "logit_scale"))]
 
 
 def test_temperature_starts_at_the_published_value(model):
-    torch.testing.assert_close(model.log_scale, torch.full((9,), 2.65926), rtol=0, atol=1e-5)
+    torch.testing.assert_close(model.logit_scale, torch.full((9,), 2.65926), rtol=0, atol=1e-5)
 
 
 def test_linear_and_attention_weights_start_as_xavier_says_and_biases_at_zero():

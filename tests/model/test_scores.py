@@ -5,14 +5,14 @@ import math
 import pytest
 import torch
 
-from mavl.backbones.build import Centres
+from mavl.backbones.build import PatchGrid
 from mavl.model.mavl import MAVLOutput
 from mavl.model.scores import HeadError, contrastive_probability, presence_probability, scores
-from mavl.text.embeddings import Bank
+from mavl.text.embeddings import TextEmbeddings
 
-CENTRES = Centres(0.0, 16, (16, 32))
+CENTRES = PatchGrid(0.0, 16, (16, 32))
 FINDINGS = ("clear", "edema", "normal", "mass")
-BANK = Bank(
+EMBEDDINGS = TextEmbeddings(
     FINDINGS, ("description", "border"), torch.zeros(4, 2, 3), torch.zeros(51, 3), {"encoder": "e", "books": {}}
 )
 COSINE = torch.tensor([[[0.1, 0.9, 0.3, 0.3], [0.0, 0.4, 0.4, -0.6]]])  # [B=1, A=2, F=4]
@@ -50,33 +50,33 @@ def test_a_healthy_finding_against_itself_is_even():
 
 @pytest.mark.parametrize("head", ["supervised", "contrastive"])
 def test_scores_come_in_the_order_of_the_names_asked_for(head):
-    both = scores(output(), BANK, ["mass", "edema"], head)
+    both = scores(output(), EMBEDDINGS, ["mass", "edema"], head)
     assert both.shape == (1, 2)
-    assert torch.equal(both[:, [1]], scores(output(), BANK, ["edema"], head))
+    assert torch.equal(both[:, [1]], scores(output(), EMBEDDINGS, ["edema"], head))
     if head == "supervised":
         torch.testing.assert_close(both, torch.tensor([[0.9, 0.5]]))
 
 
 def test_the_contrastive_head_finds_the_healthy_ones_by_name():
     expected = contrastive_probability(COSINE, [2, 0])[:, [3]]
-    assert torch.equal(scores(output(), BANK, ["mass"], "contrastive"), expected)
+    assert torch.equal(scores(output(), EMBEDDINGS, ["mass"], "contrastive"), expected)
 
 
 def test_a_finding_that_is_not_in_the_bank_suggests_near_ones():
     with pytest.raises(KeyError, match="unknown finding 'edemma'; did you mean 'edema'"):
-        scores(output(), BANK, ["edemma"])
+        scores(output(), EMBEDDINGS, ["edemma"])
 
 
 def test_a_bank_without_healthy_findings_has_no_contrastive_score():
     with pytest.raises(KeyError, match="unknown finding 'normal'"):
-        scores(output(COSINE[:, :, [1, 3]]), BANK.select(["edema", "mass"]), ["mass"], "contrastive")
+        scores(output(COSINE[:, :, [1, 3]]), EMBEDDINGS.select(["edema", "mass"]), ["mass"], "contrastive")
 
 
 def test_a_model_without_a_contrastive_head_says_so():
     with pytest.raises(HeadError, match=r"no contrastive head .* use head: supervised"):
-        scores(output(cosine=None), BANK, ["mass"], "contrastive")
+        scores(output(cosine=None), EMBEDDINGS, ["mass"], "contrastive")
 
 
 def test_an_unknown_head_is_named():
     with pytest.raises(HeadError, match="head is 'text'; known: supervised, contrastive"):
-        scores(output(), BANK, ["mass"], "text")
+        scores(output(), EMBEDDINGS, ["mass"], "text")

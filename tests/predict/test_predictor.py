@@ -57,11 +57,11 @@ def test_scores_are_those_of_the_heads_with_the_whole_vocabulary(predictor, film
     assert prediction.findings == MEANT
     assert prediction.asked == tuple(ASKED)
     pixels = eval_transform(64)(read_image(films / "grey.png"))[None]
-    bank = predictor.pretrained.bank
+    embeddings = predictor.pretrained.embeddings
     with torch.no_grad():
-        output = predictor.model(pixels, bank.vectors)
+        output = predictor.model(pixels, embeddings.vectors)
     for head, values in (("supervised", prediction.supervised), ("contrastive", prediction.contrastive)):
-        np.testing.assert_allclose(values, scores(output, bank, MEANT, head)[0], atol=1e-6)
+        np.testing.assert_allclose(values, scores(output, embeddings, MEANT, head)[0], atol=1e-6)
     assert set(prediction.explanations) == set(MEANT)
     for row, finding in enumerate(MEANT):
         assert prediction.explanations[finding].probability == pytest.approx(prediction.supervised[row], abs=1e-5)
@@ -94,11 +94,11 @@ def test_questions_share_one_copy_of_the_model_and_few_are_kept(model, films):
     first, second = (predictor._reader(predictor.question(name)) for name in ("pneumonia", "effusion"))
     for one, two in zip(first.model.parameters(), second.model.parameters(), strict=True):
         assert one.data_ptr() == two.data_ptr()
-    new = list(predictor.wording.all)[: KEPT + 3]
+    new = list(predictor.books.all)[: KEPT + 3]
     for name in new:
         predictor._reader(predictor.question(name))
     assert len(predictor._readers) == KEPT
-    assert len(predictor._banks) <= KEPT
+    assert len(predictor._embeddings_of) <= KEPT
     again = predictor._reader(predictor.question("pneumonia"))
     assert again is not first
     assert again.model is first.model
@@ -118,10 +118,10 @@ def test_explanations_have_the_sentences_behind_the_vectors(predictor, films):
 
 
 def test_sentences_of_other_books_than_the_models_are_not_shown(model, predictor, films):
-    assert predictor.wording.complete
+    assert predictor.books.complete
     other = mavl.load(model, device="cpu")
-    other.pretrained.bank.about["books"]["books/aspects.json"] = "of another time"
-    assert not other.wording.complete
+    other.pretrained.embeddings.about["books"]["books/aspects.json"] = "of another time"
+    assert not other.books.complete
     explanation = other.explain(films / "grey.png", "effusion")
     assert explanation.sentences[0]
     assert explanation.sentences[1:] == (None,) * 8
@@ -187,7 +187,7 @@ def test_a_new_finding_is_described_in_a_book(model, films, books):
 
 def test_findings_of_this_projects_books_need_no_other(predictor):
     assert predictor.question(["COVID-19", "Rib fracture"]).findings == ("covid19", "rib fracture")
-    assert predictor.question("covid19").bank.findings == (*tiny.FINDINGS, "covid19")
+    assert predictor.question("covid19").embeddings.findings == (*tiny.FINDINGS, "covid19")
 
 
 def test_findings_that_cannot_be_asked_are_named(model, predictor, books):

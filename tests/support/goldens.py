@@ -10,7 +10,7 @@ import torch
 
 from mavl.checkpoint import released
 from mavl.model import MAVL
-from mavl.text.embeddings import Bank
+from mavl.text.embeddings import TextEmbeddings
 from mavl.vocab import ANATOMIES, ASPECTS, FINDINGS
 
 
@@ -47,11 +47,13 @@ def state(file: Path) -> dict[str, torch.Tensor]:
     return {key: parameter(key, tuple(shape)) for key, shape in shapes.items()}
 
 
-def bank(aspects: int = len(ASPECTS)) -> Bank:
+def embeddings(aspects: int = len(ASPECTS)) -> TextEmbeddings:
     vectors = [[normal(f"text/{finding}/{a}", (768,)) for a in range(aspects)] for finding in FINDINGS]
     anatomies = [normal(f"text/{anatomy}", (768,)) for anatomy in ANATOMIES]
     about = {"encoder": "drawn", "books": {}}
-    return Bank(FINDINGS, ASPECTS[:aspects], torch.tensor(np.array(vectors)), torch.tensor(np.array(anatomies)), about)
+    return TextEmbeddings(
+        FINDINGS, ASPECTS[:aspects], torch.tensor(np.array(vectors)), torch.tensor(np.array(anatomies)), about
+    )
 
 
 def images(batch: int, size: int = 224) -> torch.Tensor:

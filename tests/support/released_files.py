@@ -24,7 +24,7 @@ TO_RELEASED = (
     (".cross_attn.", ".multihead_attn."),
     ("location_head.", "location_emb."),
     ("presence_head.", "classifier."),
-    ("log_scale", "temp"),
+    ("logit_scale", "temp"),
 )
 
 

@@ -10,7 +10,7 @@ from mavl import checkpoint
 from mavl.config.settings import EvaluationSettings
 from mavl.model.mavl import MAVL
 from mavl.text.books import read_books
-from mavl.text.embeddings import build_bank
+from mavl.text.embeddings import build_embeddings
 from mavl.text.encoder import TextEncoder, draw_bert
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -32,8 +32,8 @@ def write_model(folder: Path, seed: int = 0, findings: tuple[str, ...] = FINDING
         model.query_projection.weight.mul_(20)
         model.grid_projection[-1].weight.mul_(5)
         model.presence_head.bias.copy_(torch.tensor([-2.0, 2.5]))
-    bank = build_bank(books, findings, TextEncoder(str(bert)), model.aspects)
-    checkpoint.save(folder / "model", model, arguments, bank, text, {"epoch": 1}, {})
+    embeddings = build_embeddings(books, findings, TextEncoder(str(bert)), model.aspects)
+    checkpoint.save(folder / "model", model, arguments, embeddings, text, {"epoch": 1}, {})
     return folder / "model"
 
 

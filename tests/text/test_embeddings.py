@@ -1,4 +1,4 @@
-"""Bank: rows by name, a cache that is hit only by the same texts and encoder, and files that are whole or absent."""
+"""TextEmbeddings: rows by name, a cache that is hit only by the same texts and encoder, and files that are whole or absent."""
 
 import json
 import multiprocessing
@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from mavl.text.books import BookError, Books
-from mavl.text.embeddings import Bank, BankError, build_bank
+from mavl.text.embeddings import EmbeddingsError, TextEmbeddings, build_embeddings
 from mavl.text.encoder import TextEncoder, draw_bert
 from mavl.vocab import ANATOMIES, ASPECTS, anatomy_sentence
 
@@ -41,73 +41,73 @@ def calls(monkeypatch) -> list[int]:
     return numbers
 
 
-def small(findings=("a", "b", "c"), offset: float = 0.0) -> Bank:
+def small(findings=("a", "b", "c"), offset: float = 0.0) -> TextEmbeddings:
     """vectors [F, 2, 4] whose entries say where they stand."""
     vectors = torch.arange(len(findings) * 8.0).view(-1, 2, 4) + offset
     anatomy_vectors = torch.arange(len(ANATOMIES) * 4.0).view(-1, 4)
-    return Bank(tuple(findings), ASPECTS[:2], vectors, anatomy_vectors, {"encoder": "e", "books": {"x": "1"}})
+    return TextEmbeddings(tuple(findings), ASPECTS[:2], vectors, anatomy_vectors, {"encoder": "e", "books": {"x": "1"}})
 
 
 def test_rows_are_finding_major_with_the_description_first(encoder):
-    bank = build_bank(BOOKS, FINDINGS, encoder)
-    assert (bank.vectors.shape, bank.anatomy_vectors.shape) == ((3, 9, 32), (51, 32))
+    embeddings = build_embeddings(BOOKS, FINDINGS, encoder)
+    assert (embeddings.vectors.shape, embeddings.anatomy_vectors.shape) == ((3, 9, 32), (51, 32))
     for f, finding in enumerate(FINDINGS):
         for a, aspect in enumerate(["description", *sorted(ASPECTS[1:])]):
             expected = encoder.encode([f"{aspect}: the {aspect} of {finding}"])[0]
-            torch.testing.assert_close(bank.vectors[f, a], expected, rtol=0, atol=1e-5)
+            torch.testing.assert_close(embeddings.vectors[f, a], expected, rtol=0, atol=1e-5)
     expected = encoder.encode(["It is located at right_atrium"])[0]
-    torch.testing.assert_close(bank.anatomy_vectors[ANATOMIES.index("right_atrium")], expected, rtol=0, atol=1e-5)
+    torch.testing.assert_close(embeddings.anatomy_vectors[ANATOMIES.index("right_atrium")], expected, rtol=0, atol=1e-5)
 
 
 def test_one_aspect_makes_the_bank_of_medklip(encoder):
     books = Books({"edema": {"description": "Fluid."}}, {})
-    assert build_bank(books, ["edema"], encoder, ["description"]).vectors.shape == (1, 1, 32)
+    assert build_embeddings(books, ["edema"], encoder, ["description"]).vectors.shape == (1, 1, 32)
 
 
 def test_every_finding_without_a_sentence_is_named(encoder, calls):
     with pytest.raises(BookError, match=r"unknown finding 'masses'.*unknown finding 'hernia'"):
-        build_bank(BOOKS, ["edema", "masses", "hernia"], encoder)
+        build_embeddings(BOOKS, ["edema", "masses", "hernia"], encoder)
     assert calls == []
 
 
 def test_findings_are_found_by_name():
-    bank = small()
-    assert bank.index(["c", "a"]) == [2, 0]
-    chosen = bank.select(["c", "a"])
+    embeddings = small()
+    assert embeddings.index(["c", "a"]) == [2, 0]
+    chosen = embeddings.select(["c", "a"])
     assert chosen.findings == ("c", "a")
     assert chosen.vectors[:, 0, 0].tolist() == [16, 0]
-    assert torch.equal(chosen.anatomy_vectors, bank.anatomy_vectors)
+    assert torch.equal(chosen.anatomy_vectors, embeddings.anatomy_vectors)
 
 
 def test_an_unknown_name_suggests_near_ones(encoder):
-    bank = build_bank(BOOKS, FINDINGS, encoder)
+    embeddings = build_embeddings(BOOKS, FINDINGS, encoder)
     with pytest.raises(KeyError, match="unknown finding 'edma'; did you mean 'edema'"):
-        bank.select(["normal", "edma"])
+        embeddings.select(["normal", "edma"])
 
 
 def test_new_findings_come_behind_the_old():
     more = replace(small(["d"], offset=100.0), about={"encoder": "e", "books": {"y": "2"}})
-    bank = small().extended(more)
-    assert bank.findings == ("a", "b", "c", "d")
-    assert bank.vectors[:, 0, 0].tolist() == [0, 8, 16, 100]
-    assert bank.about["books"] == {"x": "1", "y": "2"}
+    embeddings = small().extended(more)
+    assert embeddings.findings == ("a", "b", "c", "d")
+    assert embeddings.vectors[:, 0, 0].tolist() == [0, 8, 16, 100]
+    assert embeddings.about["books"] == {"x": "1", "y": "2"}
 
 
 def test_a_finding_stands_once():
-    with pytest.raises(BankError, match="already in the bank: b"):
+    with pytest.raises(EmbeddingsError, match="already in the embeddings: b"):
         small().extended(small(["d", "b"]))
 
 
 def test_banks_of_different_encoders_do_not_mix(folder, tmp_path):
-    bank = build_bank(BOOKS, FINDINGS, TextEncoder(folder))
+    embeddings = build_embeddings(BOOKS, FINDINGS, TextEncoder(folder))
     for other in (TextEncoder(folder, sep=True), TextEncoder(str(_with_other_weights(folder, tmp_path)))):
-        with pytest.raises(BankError, match="another text encoder or tokenisation"):
-            bank.extended(build_bank(BOOKS, ["covid19"], other))
+        with pytest.raises(EmbeddingsError, match="another text encoder or tokenisation"):
+            embeddings.extended(build_embeddings(BOOKS, ["covid19"], other))
     cut = TextEncoder(folder, max_length=64, batch_size=1)
-    assert bank.extended(build_bank(BOOKS, ["covid19"], cut)).findings[-1] == "covid19"
+    assert embeddings.extended(build_embeddings(BOOKS, ["covid19"], cut)).findings[-1] == "covid19"
     narrow = replace(small(["d"]), anatomy_vectors=torch.zeros(51, 4))
-    with pytest.raises(BankError, match=r"\(9, 32\) in the model's bank and \(2, 4\) in the new one"):
-        bank.extended(narrow)
+    with pytest.raises(EmbeddingsError, match=r"\(9, 32\) in the model's embeddings and \(2, 4\) in the new one"):
+        embeddings.extended(narrow)
 
 
 def test_a_bank_of_the_wrong_shape_is_refused():
@@ -116,8 +116,8 @@ def test_a_bank_of_the_wrong_shape_is_refused():
 
 
 def test_the_cache_is_hit_by_the_same_texts_and_encoder(encoder, calls, tmp_path):
-    first = build_bank(BOOKS, FINDINGS, encoder, cache=tmp_path)
-    again = build_bank(Books(BOOKS.sentences, {"books/b.json": "b2"}), FINDINGS, encoder, cache=tmp_path)
+    first = build_embeddings(BOOKS, FINDINGS, encoder, cache=tmp_path)
+    again = build_embeddings(Books(BOOKS.sentences, {"books/b.json": "b2"}), FINDINGS, encoder, cache=tmp_path)
     assert calls == [3 * 9 + 51]
     assert torch.equal(again.vectors, first.vectors)
     assert torch.equal(again.anatomy_vectors, first.anatomy_vectors)
@@ -129,7 +129,7 @@ def test_the_cache_is_missed_by_other_weights_under_the_same_name(folder, calls,
     for seed in (0, 1, 0):
         name = str(_with_other_weights(folder, tmp_path / "bert", seed))
         before = len(calls)  # drawing weights encodes too
-        build_bank(BOOKS, FINDINGS, TextEncoder(name), cache=tmp_path / "cache")
+        build_embeddings(BOOKS, FINDINGS, TextEncoder(name), cache=tmp_path / "cache")
         encoded.append(len(calls) - before)
     assert encoded == [1, 1, 0]
 
@@ -146,23 +146,27 @@ def test_the_cache_is_missed_when_anything_differs(folder, encoder, calls, tmp_p
         (BOOKS, FINDINGS, TextEncoder(folder, lower_case=False)),
     ]
     for books, findings, text_encoder in cases:
-        build_bank(books, findings, text_encoder, cache=tmp_path / "cache")
+        build_embeddings(books, findings, text_encoder, cache=tmp_path / "cache")
     assert len(calls) == len(list((tmp_path / "cache").iterdir())) == len(cases)
 
 
 def test_without_a_cache_nothing_is_kept(encoder, calls):
-    build_bank(BOOKS, FINDINGS, encoder)
-    build_bank(BOOKS, FINDINGS, encoder)
+    build_embeddings(BOOKS, FINDINGS, encoder)
+    build_embeddings(BOOKS, FINDINGS, encoder)
     assert len(calls) == 2
 
 
 def test_a_saved_bank_loads_equal_and_others_may_read_it(encoder, tmp_path):
-    bank = build_bank(BOOKS, FINDINGS, encoder)
-    bank.save(tmp_path / "new" / "bank.safetensors")
-    loaded = Bank.load(tmp_path / "new" / "bank.safetensors")
-    assert (loaded.findings, loaded.aspects, loaded.about) == (bank.findings, bank.aspects, bank.about)
-    assert torch.equal(loaded.vectors, bank.vectors)
-    assert torch.equal(loaded.anatomy_vectors, bank.anatomy_vectors)
+    embeddings = build_embeddings(BOOKS, FINDINGS, encoder)
+    embeddings.save(tmp_path / "new" / "bank.safetensors")
+    loaded = TextEmbeddings.load(tmp_path / "new" / "bank.safetensors")
+    assert (loaded.findings, loaded.aspects, loaded.about) == (
+        embeddings.findings,
+        embeddings.aspects,
+        embeddings.about,
+    )
+    assert torch.equal(loaded.vectors, embeddings.vectors)
+    assert torch.equal(loaded.anatomy_vectors, embeddings.anatomy_vectors)
     (tmp_path / "plain").touch()
     modes = [stat.S_IMODE(path.stat().st_mode) for path in (tmp_path / "new" / "bank.safetensors", tmp_path / "plain")]
     assert modes[0] == modes[1]
@@ -173,7 +177,7 @@ def test_a_failed_save_leaves_the_former_bank_and_no_litter(monkeypatch, tmp_pat
     monkeypatch.setattr("mavl.text.embeddings.os.replace", lambda *paths: (_ for _ in ()).throw(OSError("disk full")))
     with pytest.raises(OSError, match="disk full"):
         small(["d"]).save(tmp_path / "bank.safetensors")
-    assert Bank.load(tmp_path / "bank.safetensors").findings == ("a", "b", "c")
+    assert TextEmbeddings.load(tmp_path / "bank.safetensors").findings == ("a", "b", "c")
     assert [path.name for path in tmp_path.iterdir()] == ["bank.safetensors"]
 
 
@@ -181,8 +185,8 @@ def test_a_damaged_bank_is_named(tmp_path):
     path = tmp_path / "bank.safetensors"
     small().save(path)
     path.write_bytes(path.read_bytes()[:-10])
-    with pytest.raises(BankError, match=r"bank\.safetensors: damaged"):
-        Bank.load(path)
+    with pytest.raises(EmbeddingsError, match=r"bank\.safetensors: damaged"):
+        TextEmbeddings.load(path)
 
 
 def test_processes_that_build_the_same_bank_at_once_leave_one_good_file(folder, encoder, tmp_path):
@@ -195,8 +199,8 @@ def test_processes_that_build_the_same_bank_at_once_leave_one_good_file(folder, 
         process.join(60)
     assert [process.exitcode for process in processes] == [0, 0]
     [path] = tmp_path.iterdir()
-    expected = build_bank(BOOKS, FINDINGS, encoder)
-    torch.testing.assert_close(Bank.load(path).vectors, expected.vectors, rtol=0, atol=1e-5)
+    expected = build_embeddings(BOOKS, FINDINGS, encoder)
+    torch.testing.assert_close(TextEmbeddings.load(path).vectors, expected.vectors, rtol=0, atol=1e-5)
 
 
 def _build(folder: str, cache: Path, barrier) -> None:
@@ -207,7 +211,7 @@ def _build(folder: str, cache: Path, barrier) -> None:
             barrier.wait(30)  # both processes have missed the cache
             return super().encode(sentences, device)
 
-    build_bank(BOOKS, FINDINGS, Meeting(folder), cache=cache)
+    build_embeddings(BOOKS, FINDINGS, Meeting(folder), cache=cache)
 
 
 def _with_other_weights(folder: str, target: Path, seed: int = 1) -> Path:

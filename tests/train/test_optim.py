@@ -84,7 +84,7 @@ def test_every_parameter_is_in_one_group_and_only_matrices_decay():
     assert decayed | spared == set(names.values()) - {"query_projection.weight"}
     assert not decayed & spared
     assert {"backbone.conv1.weight", "pool.positional_embedding", "location_head.weight"} <= decayed
-    one_dimensional = {"backbone.bn1.weight", "decoder.norm.weight", "grid_projection.1.weight", "log_scale"}
+    one_dimensional = {"backbone.bn1.weight", "decoder.norm.weight", "grid_projection.1.weight", "logit_scale"}
     assert one_dimensional | {"query_projection.bias", "decoder.layers.0.self_attn.in_proj_bias"} <= spared
     assert [group["weight_decay"] for group in parameter_groups(model, 0.02)] == [0.02, 0.0]
 

@@ -18,7 +18,7 @@ from mavl.data.benchmarks.splits import Split
 from mavl.data.images.inputs import Failure, NoImageError
 from mavl.data.images.sources import Files
 from mavl.data.segmentation import SegmentationDataset, joint_eval_transform, open_data
-from mavl.metrics.segmentation import Overlap
+from mavl.metrics.segmentation import PixelCounts
 from mavl.model.unet import UNet
 from mavl.predict.mask_files import write_masks
 from mavl.predict.segmenter import Segmenter, load
@@ -70,13 +70,13 @@ def test_baselines_by_hand(tmp_path):
 def test_which_images_are_shown():
     dice = np.linspace(0.1, 0.9, 9)
     # true and predicted of ten pixels each: a Dice of d needs 10 d in both; then two empty masks, one false alarm
-    overlap = Overlap(np.r_[np.full(9, 10), 0, 7], np.r_[np.full(9, 10), 0, 0], np.r_[10 * dice, 0, 0])
+    overlap = PixelCounts(np.r_[np.full(9, 10), 0, 7], np.r_[np.full(9, 10), 0, 0], np.r_[10 * dice, 0, 0])
     chosen = choose_cases(overlap, 2)
     assert chosen["Best"] == [8, 7]
     assert chosen["Median"] == [5, 4]
     assert chosen["Worst"] == [1, 0]
     assert [*chosen.values()][3] == [10]
-    few = choose_cases(Overlap(np.full(4, 10), np.full(4, 10), np.array([9, 1, 5, 3])), 2)
+    few = choose_cases(PixelCounts(np.full(4, 10), np.full(4, 10), np.array([9, 1, 5, 3])), 2)
     assert (few["Best"], few["Median"], few["Worst"]) == ([0, 2], [3], [1])
 
 
@@ -87,8 +87,8 @@ def write(folder, segmenter, seed: int):
     (folder / "config.yaml").write_text("seeds: [0]\n")
     data = dataset(folder, "test", [(0, 0, 4, 8), (2, 2, 6, 6), None], 32)
     overlaps = {
-        "U-Net": Overlap(np.array([512, 0, 3]), np.array([512, 256, 0]), np.array([256 * seed, 0, 0])),
-        "nothing": Overlap(np.zeros(3), np.array([512, 256, 0]), np.zeros(3)),
+        "U-Net": PixelCounts(np.array([512, 0, 3]), np.array([512, 256, 0]), np.array([256 * seed, 0, 0])),
+        "nothing": PixelCounts(np.zeros(3), np.array([512, 256, 0]), np.zeros(3)),
     }
     about = {
         "title": "Noise <b>",

@@ -89,7 +89,7 @@ class MaskLabels(Settings):
 class Benchmark(Settings):
     """A data set to be tested on: its split files under `root`, the findings it asks, and how to show its images.
 
-    `findings` are names of the bank, in the order of the label columns; they may lie outside the pre-training
+    `findings` are names of the embeddings, in the order of the label columns; they may lie outside the pre-training
     vocabulary.
     """
 
@@ -148,7 +148,7 @@ def read_split(benchmark: Benchmark, split: str, root: Path | None = None) -> Sp
     # The first row of each image, and for each row the first one of its image.
     first = np.flatnonzero(~names.duplicated())
     origin = first[pd.factorize(names)[0]]
-    labels = told_labels(benchmark, table, names)
+    labels = labels_from_table(benchmark, table, names)
     if labels is not None:
         for row in np.flatnonzero((labels != labels[origin]).any(axis=1)):
             table.report(row, f"{names[row]} has other labels than in {table.place(origin[row])}: keep one of the rows")
@@ -230,7 +230,7 @@ def row_masks(
     return {finding: region_masks(table, settings)}
 
 
-def told_labels(benchmark: Benchmark, table: Table, names: pd.Series) -> np.ndarray | None:
+def labels_from_table(benchmark: Benchmark, table: Table, names: pd.Series) -> np.ndarray | None:
     """Labels int8 [n, C] of the rows; None where the masks tell them."""
     settings = benchmark.labels
     if isinstance(settings, ColumnLabels):

@@ -39,7 +39,7 @@ def equalize_histogram(grey: np.ndarray) -> np.ndarray:
     """Grey [H, W] uint8 -> uint8 with an even histogram, as the released RSNA protocol has it.
 
     It is scikit-image's `exposure.equalize_hist` on pixels / 255: 256 bins from the least to the greatest value, and
-    the cumulative distribution interpolated between their centres; then times 255, cut to an integer.
+    the cumulative distribution interpolated between their patch_grid; then times 255, cut to an integer.
     """
     values = grey / 255
     counts, edges = np.histogram(values, bins=256)

@@ -39,7 +39,7 @@ class Transform(Protocol):
     """What makes a model's input of an image; called, all at once: image -> float [3, S, S]."""
 
     def item(self, image: Image.Image | Picture, generator: np.random.Generator) -> dict[str, Tensor]:
-        """{"image": uint8 [1, S, S]}, and "operations" int8 [2] where they are left to the device (`finish`)."""
+        """{"image": uint8 [1, S, S]}, and "operations" int8 [2] where the device applies them."""
 
     def __call__(self, image: Image.Image | Picture) -> Tensor: ...
 
@@ -57,7 +57,7 @@ def _statistics(device: torch.device) -> tuple[Tensor, Tensor]:
     return mean, std
 
 
-def finish(batch: dict[str, Tensor]) -> dict[str, Tensor]:
+def augment_and_normalize(batch: dict[str, Tensor]) -> dict[str, Tensor]:
     """A batch on its device: operations that were left to it are applied, and bytes normalised."""
     operations, image = batch.pop("operations", None), batch.get("image")
     if image is None or image.dtype != torch.uint8:
@@ -89,7 +89,7 @@ class TrainTransform:
     """Random crop of (min_scale, 1) of the area, bicubic, flip, two random operations.
 
     The crop is drawn in the original's pixels before anything is decoded, so originals, reduced originals and a store
-    show the same part. on_device: the operations are drawn here, and left to `finish`.
+    show the same part. on_device: the operations are drawn here, and left to `augment_and_normalize`.
     """
 
     def __init__(self, size: int, min_scale: float, augment: bool, on_device: bool):
@@ -111,7 +111,9 @@ class TrainTransform:
     def __call__(self, image: Image.Image | Picture) -> Tensor:
         """float [3, S, S]; uses torch's RNG."""
         generator = np.random.default_rng(torch.randint(2**62, ()).item())
-        return finish({name: value[None] for name, value in self.item(image, generator).items()})["image"][0]
+        return augment_and_normalize({name: value[None] for name, value in self.item(image, generator).items()})[
+            "image"
+        ][0]
 
 
 def train_transform(

@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from mavl.data.benchmarks.benchmark import Benchmark, name_groups, name_images, row_masks, split_file, told_labels
+from mavl.data.benchmarks.benchmark import Benchmark, labels_from_table, name_groups, name_images, row_masks, split_file
 from mavl.data.benchmarks.masks import BoxRows, Mask, RegionMasks, unite
 from mavl.data.benchmarks.splits import MissingSplitError, Split
 from mavl.data.benchmarks.tables import BenchmarkError, Table, read_table
@@ -107,7 +107,7 @@ def _listed(
     labels = groups = masks = None
     by_mask = benchmark.labels.kind == "mask"
     with _noting(table, found, "label_value" if benchmark.labels.kind == "columns" else "bad_row", needed=False):
-        labels = told_labels(benchmark, table, names)
+        labels = labels_from_table(benchmark, table, names)
     if labels is None:
         labels = np.full((len(table), len(benchmark.findings)), UNKNOWN, dtype=np.int8)
     with _noting(table, found, "bad_row", needed=False):

@@ -140,7 +140,7 @@ def test_mask_files_of_several_findings(tmp_path):
 def test_masks_are_shrunk_to_the_pixels_that_centres_fall_on():
     mask = np.zeros((4, 9), bool)
     mask[1, 4] = mask[3, 0] = True
-    # 4 rows to 2: the centres lie on rows 1 and 3; 9 columns to 2: on 2.25 and 6.75; to 3: on 1.5, 4.5, 7.5.
+    # 4 rows to 2: the patch_grid lie on rows 1 and 3; 9 columns to 2: on 2.25 and 6.75; to 3: on 1.5, 4.5, 7.5.
     assert not resize_mask(mask, 2).any()
     assert resize_mask(mask[:3], 3).astype(int).tolist() == [[0, 0, 0], [0, 1, 0], [0, 0, 0]]
     assert resize_mask(np.eye(2, dtype=bool), 4).astype(int).tolist() == [[1, 1, 0, 0]] * 2 + [[0, 0, 1, 1]] * 2

@@ -41,7 +41,7 @@ def place(picture: np.ndarray) -> tuple[float, float]:
 
 @pytest.fixture(scope="module")
 def films() -> list[np.ndarray]:
-    """Drawn radiographs, not square, one of them dark, and noise."""
+    """FinetuneSplits radiographs, not square, one of them dark, and noise."""
     drawn = [phantom.draw(0, number, 96).image[:70] for number in range(3)]
     return [*drawn, drawn[0] // 3 + 20, np.random.default_rng(0).integers(0, 256, (70, 96))]
 

@@ -16,10 +16,10 @@ from mavl.data.images.transforms import (
     IMAGENET_MEAN,
     IMAGENET_STD,
     Box,
+    augment_and_normalize,
     crop,
     draw_crop,
     eval_transform,
-    finish,
     normalise,
     train_transform,
 )
@@ -212,7 +212,7 @@ class TestOnDevice:
         ]
         batch = {name: torch.stack([item[name] for item in items[1]]) for name in ("image", "operations")}
         assert not torch.equal(batch["image"], torch.stack([item["image"] for item in items[0]]))
-        finished = finish(batch)
+        finished = augment_and_normalize(batch)
         assert finished.keys() == {"image"}
         assert torch.equal(finished["image"], normalise(torch.stack([item["image"] for item in items[0]])))
 
@@ -222,7 +222,7 @@ class TestOnDevice:
 
     def test_a_batch_of_finished_images_stays_as_it_is(self):
         batch = {"image": torch.rand(2, 3, 8, 8), "labels": torch.ones(2)}
-        assert finish(dict(batch))["image"] is batch["image"]
+        assert augment_and_normalize(dict(batch))["image"] is batch["image"]
 
 
 def test_augmentation_is_crop_and_flip_and_then_the_drawn_operations():
