@@ -55,8 +55,8 @@ def main() -> None:
 
 def score(arguments: argparse.Namespace, images: list, failures: list) -> tuple:
     """Ask a pre-trained model or a fine-tuned classifier; what was written, and the name of its page."""
+    from mavl.predict import load
     from mavl.predict.files import PAGE, write_predictions
-    from mavl.predict.predictor import load
 
     predictor = load(
         arguments.model,
@@ -64,9 +64,9 @@ def score(arguments: argparse.Namespace, images: list, failures: list) -> tuple:
         aspects=[*arguments.books, *arguments.aspects],
         text_encoder=arguments.text_encoder,
     )
-    question, loading = predictor.question(arguments.findings, arguments.top), arguments.num_workers
+    request, loading = predictor.request(arguments.findings, arguments.top), arguments.num_workers
     return write_predictions(
-        predictor, question, images, arguments.out, failures=failures, batch_size=arguments.bs, workers=loading
+        predictor, request, images, arguments.out, failures=failures, batch_size=arguments.bs, workers=loading
     ), PAGE
 
 

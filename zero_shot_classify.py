@@ -16,16 +16,16 @@ import sys
 
 from mavl.config.cli import complain_in_one_line, evaluation_settings
 from mavl.config.settings import ZeroShotSettings
-from mavl.text.wordings import BUILT_IN
+from mavl.vocab import WORDINGS
 
 
 def wordings(text: str) -> list[str]:
-    return list(BUILT_IN) if text == "all" else text.split(",")
+    return list(WORDINGS) if text == "all" else text.split(",")
 
 
 OWN_FLAGS = {
     "head": ("head", str, "supervised or contrastive"),
-    "wordings": ("sensitivity.built_in", wordings, "all, or some of " + ",".join(BUILT_IN)),
+    "wordings": ("sensitivity.built_in", wordings, "all, or some of " + ",".join(WORDINGS)),
 }
 
 

@@ -10,9 +10,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from mavl.backbones.build import interpolate_positions
+from mavl.backbones.protocol import interpolate_positions
 from mavl.model.decoder import DecoderLayer
-from mavl.model.mavl import MAVL, POOLING_HEADS, Queries
+from mavl.model.mavl import MAVL, POOLING_HEADS, TextQueries
 
 
 class PlainLayer(nn.Module):
@@ -36,8 +36,10 @@ class PlainDecoder(nn.Module):
         super().__init__()
         self.layers, self.norm = nn.ModuleList(PlainLayer(layer) for layer in decoder.layers), decoder.norm
 
-    def forward(self, asked: Tensor, patches: Tensor, rows: None, return_attention: bool) -> tuple[Tensor, None]:
-        queries = asked.expand(len(patches), -1, -1)
+    def forward(
+        self, decoder_input: Tensor, patches: Tensor, rows: None, return_attention: bool
+    ) -> tuple[Tensor, None]:
+        queries = decoder_input.expand(len(patches), -1, -1)
         for layer in self.layers:
             queries = layer(queries, patches)
         return self.norm(queries), None
@@ -61,11 +63,11 @@ class PlainPool(nn.Module):
 
 
 class PlainMAVL(MAVL):
-    """Queries are projected anew for every batch and nothing of the first layer is kept."""
+    """The text is projected for every batch, and nothing of the first layer is computed in advance."""
 
-    def queries(self, text: Tensor, batch: int = 1) -> Queries:
+    def encode_text(self, text: Tensor, batch: int = 1) -> TextQueries:
         projected = self.query_projection(text.flatten(0, 1))
-        return Queries(projected, projected[None], text.shape[1])
+        return TextQueries(projected, projected[None], text.shape[1])
 
 
 def plain(model: MAVL) -> MAVL:

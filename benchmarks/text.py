@@ -16,9 +16,10 @@ from pathlib import Path
 import torch
 
 from mavl.config.settings import TextSettings
+from mavl.text.bert import BertEncoder
 from mavl.text.books import read_books
 from mavl.text.embeddings import build_embeddings
-from mavl.text.encoder import SPECIAL_TOKENS, TextEncoder
+from mavl.text.random_bert import SPECIAL_TOKENS
 from mavl.vocab import FINDINGS
 
 PADDED, SAMPLE = 128, 8
@@ -43,7 +44,7 @@ def write_bert(folder: Path, sentences: Iterable[str]) -> None:
 
 
 @torch.no_grad()
-def encode_padded(encoder: TextEncoder, sentences: list[str]) -> None:
+def encode_padded(encoder: BertEncoder, sentences: list[str]) -> None:
     """As the release does: batches in the order of the book, each sentence padded to PADDED tokens."""
     for start in range(0, len(sentences), encoder.batch_size):
         ids = encoder.token_ids(sentences[start : start + encoder.batch_size])
@@ -60,13 +61,13 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as name:
         folder, cache = Path(name) / "bert", Path(name) / "cache"
         write_bert(folder, sentences)
-        encoder = TextEncoder(str(folder))
+        encoder = BertEncoder(str(folder))
         lengths = [len(ids) for ids in encoder.token_ids(sentences)]
         some = sentences[::SAMPLE]
         encode_padded(encoder, some[:8])
         padded = seconds(lambda: encode_padded(encoder, some)) * len(sentences) / len(some)
         cold = seconds(lambda: build_embeddings(books, FINDINGS, encoder, cache=cache))
-        warm = seconds(lambda: build_embeddings(books, FINDINGS, TextEncoder(str(folder)), cache=cache))
+        warm = seconds(lambda: build_embeddings(books, FINDINGS, BertEncoder(str(folder)), cache=cache))
     print(f"  {len(sentences)} sentences, {sum(lengths) / len(lengths):.0f} tokens on average")
     print(f"  padded to {PADDED}, extrapolated from {len(some)}: {padded:.0f} s; cold: {cold:.0f} s, ", end="")
     print(f"{padded / cold:.1f} times faster; warm: {warm:.3f} s")

@@ -1,28 +1,45 @@
-"""Two settings without which training on a CPU loses most of its time. Neither changes a number."""
+"""Settings of the processor and its precision. On a CPU training without them loses most of its time."""
 
 import ctypes
 import os
+
+
+class PrecisionError(ValueError):
+    """A precision that the device does not have."""
+
 
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3
 KEEP = 2**31 - 1
 
 
 def sleep_while_waiting() -> None:
-    """Have OpenMP's threads sleep, not spin, while they wait for one another. Call it before torch is imported.
+    """Make OpenMP's threads sleep, not spin, while they wait for one another. Call it before torch is imported.
 
-    Spinning threads take the core from the one they wait for as soon as anything else runs, a loader worker say; a
-    training step on two cores was seen to take five times as long.
+    Spinning threads occupy the core of the thread they wait for as soon as another process runs, such as a loader
+    worker; a training step on two cores took five times as long.
     """
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 
 def keep_freed_memory() -> bool:
-    """Have glibc keep freed blocks, not return them; whether the C library took it (glibc does).
+    """Make glibc keep freed blocks instead of returning them; False where the C library has no such setting.
 
-    By default it maps every large block anew, so that each step touches the same gigabytes for the first time again.
+    By default glibc maps every large block anew, so that each step pays the page faults of gigabytes again.
     """
     try:
         mallopt = ctypes.CDLL(None).mallopt
     except (AttributeError, OSError):
         return False
     return bool(mallopt(M_MMAP_THRESHOLD, KEEP) and mallopt(M_TRIM_THRESHOLD, KEEP))
+
+
+def prepare_device(device_type: str, mixed_precision: str) -> None:
+    """On a CPU keep freed memory; PrecisionError for fp16 there, which torch would compute as fp32 without a warning.
+
+    device_type: as of torch.device, "cpu" or "cuda". mixed_precision: accelerate's "no", "fp16" or "bf16".
+    """
+    if device_type != "cpu":
+        return
+    keep_freed_memory()
+    if mixed_precision == "fp16":
+        raise PrecisionError("fp16 needs a GPU (a CPU would compute in fp32); use mixed_precision bf16 or no")

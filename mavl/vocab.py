@@ -51,6 +51,14 @@ NORMALITY: tuple[str, ...] = FINDINGS[: FINDINGS.index("effusion")]
 HEALTHY: tuple[str, ...] = ("normal", "clear")
 """The findings that the contrastive head compares a finding with."""
 
+WORDINGS: tuple[str, ...] = ("names", "descriptions", "without", "reversed", "templates")
+"""Wordings of a finding that are made from its books (mavl.text.wordings).
+
+names: the finding's name in place of every sentence. descriptions: the description in place of every aspect's words.
+without: the name in place of the words of one aspect, each aspect in turn. reversed: the phrases of an aspect line,
+which commas separate, in reverse order. templates: a template around every sentence.
+"""
+
 PRESENT, ABSENT, UNKNOWN = 1, 0, -1
 """The label alphabet. The released files also hold a 2, which the losses ignore like UNKNOWN."""
 

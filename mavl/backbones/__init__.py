@@ -1,5 +1,26 @@
-"""Image encoders, one file for each library that they come from."""
+"""Image encoders, one file for each library that they come from, and the weights of those libraries.
 
-from mavl.backbones.build import build_backbone
+`build_backbone(name)` builds any of them; `mavl.backbones.protocol.Backbone` says what each one offers.
+"""
 
-__all__ = ["build_backbone"]
+from mavl.backbones import timm, torchvision
+from mavl.backbones.preprocessing import Preprocessing
+from mavl.backbones.protocol import Backbone, BackboneError, PatchGrid
+from mavl.vocab import unknown_name
+
+__all__ = ["Backbone", "BackboneError", "PatchGrid", "Preprocessing", "build_backbone"]
+
+
+def build_backbone(name: str, image_size: int = 224) -> Backbone:
+    """The image encoder of this name, with the random weights of its library.
+
+    name: resnet18 or resnet50, also with @layer2; vit_b_16, vit_l_16; timm:NAME[@BLOCK]. image_size: side in pixels to
+    which its preprocessing resizes. BackboneError for an unknown name.
+    """
+    if name in torchvision.RESNETS:
+        return torchvision.ResNetBackbone(name, image_size)
+    if name in torchvision.VITS:
+        return torchvision.ViTBackbone(name, image_size)
+    if name.startswith(timm.PREFIX):
+        return timm.TimmBackbone(name, image_size)
+    raise BackboneError(unknown_name("backbone", name, [*torchvision.RESNETS, *torchvision.VITS, timm.PREFIX + "NAME"]))

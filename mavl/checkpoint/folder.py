@@ -1,4 +1,4 @@
-"""Models on disk: one folder of safetensors, JSON and the embeddings; released .pth files are converted on the way in.
+"""Models on disk: one folder of safetensors, JSON and text embeddings; released .pth files are converted.
 
 A folder holds `mavl.json` (how to build the model, its vocabulary, text settings, book hashes, versions),
 `model.safetensors` (weights; its metadata says of which epoch and step), `bank.safetensors` (the text vectors it was
@@ -18,11 +18,12 @@ from safetensors.torch import load_file
 from safetensors.torch import save as serialize
 from torch import Tensor, nn
 
+from mavl.backbones import Preprocessing
 from mavl.checkpoint import released
 from mavl.model.mavl import MAVL
 from mavl.provenance import provenance
+from mavl.text.bert import BertEncoder
 from mavl.text.embeddings import TextEmbeddings
-from mavl.text.encoder import TextEncoder
 from mavl.vocab import ANATOMIES, FINDINGS
 
 FORMAT = 1
@@ -59,7 +60,7 @@ def save(
 ) -> None:
     """Write a model folder. The weights go last and in one rename: a kill leaves the former weights or the new ones.
 
-    arguments: what MAVL was built with; text: what its TextEncoder was built with; state: epoch, step, metrics.
+    arguments: keyword arguments of MAVL; text: those of its text encoder; state: epoch, step, metrics.
     """
     folder.mkdir(parents=True, exist_ok=True)
     encoder = Path(text["encoder"])
@@ -67,6 +68,7 @@ def save(
         _copy_text_encoder(encoder, folder / TEXT_ENCODER)
     about = {
         "model": arguments,
+        "preprocessing": model.preprocessing.to_dict(),
         "text": text | ({"encoder": TEXT_ENCODER} if encoder.is_dir() else {}),
         "findings": embeddings.findings,
         "aspects": embeddings.aspects,
@@ -120,6 +122,7 @@ def _load_released(path: Path) -> Pretrained:
     model.load_state_dict(state)
     text = RELEASED_TEXT | ({"encoder": config["text_encoder"]} if "text_encoder" in config else {})
     about = {"model": arguments, "released_file": path.name, "config": config}
+    model.backbone.preprocessing = Preprocessing()
     return Pretrained(model.eval(), None, FINDINGS, text, about)
 
 
@@ -133,10 +136,20 @@ def _load_folder(folder: Path) -> Pretrained:
         raise CheckpointError(f"{folder / ABOUT}: {error}") from error
     released.check_state(state, model.state_dict(), str(folder / WEIGHTS))
     model.load_state_dict(state)
+    former = {"image_size": about["model"].get("image_size", 224)}  # before preprocessing was stored, it was ImageNet's
+    model.backbone.preprocessing = stored_preprocessing(about.get("preprocessing", former), folder)
     text = dict(about["text"])
     if (folder / text["encoder"]).is_dir():
         text["encoder"] = str(folder / text["encoder"])
     return Pretrained(model.eval(), TextEmbeddings.load(folder / EMBEDDINGS), tuple(about["findings"]), text, about)
+
+
+def stored_preprocessing(stored: dict, source: Path) -> Preprocessing:
+    """The preprocessing that a model folder states; CheckpointError for one that cannot be."""
+    try:
+        return Preprocessing.from_dict(stored)
+    except (TypeError, ValueError) as error:
+        raise CheckpointError(f"{source}: preprocessing: {error}") from error
 
 
 def kind_of(folder: Path) -> str:
@@ -202,7 +215,7 @@ def _replace(path: Path, write) -> None:
 
 def _copy_text_encoder(source: Path, target: Path) -> None:
     """Whole or not at all, and not again where the same encoder lies already."""
-    if target.exists() and TextEncoder(str(target)).fingerprint == TextEncoder(str(source)).fingerprint:
+    if target.exists() and BertEncoder(str(target)).fingerprint == BertEncoder(str(source)).fingerprint:
         return
     draft = target.with_name(f".{target.name}.{os.getpid()}")
     shutil.copytree(source, draft, dirs_exist_ok=True)

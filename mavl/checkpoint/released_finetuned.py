@@ -2,7 +2,7 @@
 
 The release's classifier is `nn.Sequential` of torchvision's ResNet without its last layer (`backbone`; MedKLIP's is
 `res_features`) and a linear layer `out` (MedKLIP: `res_out`); torchvision's own names, with `fc` or `classifier`, are
-understood too. The names of a U-Net are in mavl.model.unet.
+understood too. A U-Net has the release's names but for its backbone.
 """
 
 import re
@@ -12,8 +12,9 @@ import torch
 from torch import Tensor
 
 from mavl.checkpoint.folder import MAVL_KIND
-from mavl.checkpoint.released import ReleasedFileError, check_state
+from mavl.checkpoint.released import ReleasedFileError, check_state, convert_names
 from mavl.model.classifier import Classifier
+from mavl.model.unet import UNet
 
 TRUNK = "|".join(("conv1", "bn1", "layer1", "layer2", "layer3", "layer4"))
 RENAMED = (
@@ -51,6 +52,20 @@ def convert_classifier(state: Mapping[str, Tensor], source: str) -> tuple[dict, 
     }
     with torch.device("meta"):  # names and shapes alone
         expected = Classifier(**arguments).state_dict()
+    check_state(converted, expected, source)
+    return arguments, converted
+
+
+def convert_segmenter(state: Mapping[str, Tensor], source: str) -> tuple[dict, dict[str, Tensor]]:
+    """The parameters of a released fine-tuned U-Net -> (keyword arguments of UNet, its state dict).
+
+    ReleasedFileError that names what is missing, unexpected or misshapen.
+    """
+    converted = dict(zip(convert_names(state), state.values(), strict=True))
+    deep = "backbone.layer1.0.conv3.weight" in converted
+    arguments = {"backbone": "resnet50" if deep else "resnet18"}
+    with torch.device("meta"):  # names and shapes alone
+        expected = UNet(**arguments).state_dict()
     check_state(converted, expected, source)
     return arguments, converted
 

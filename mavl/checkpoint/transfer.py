@@ -11,7 +11,7 @@ from pathlib import Path
 from accelerate import Accelerator
 from torch import nn
 
-from mavl.backbones.build import load_pretrained
+from mavl.backbones.weights import load_pretrained
 from mavl.checkpoint.folder import CheckpointError, find, load
 from mavl.config.settings import InitSettings
 
@@ -26,7 +26,7 @@ class InitError(ValueError):
 class Transfer:
     """What one source gave. Names of tensors: `taken` and `kept` (not in the source) of the network, `left` of it.
 
-    backbone: the source's, by its name in mavl.backbones.build.
+    backbone: the name of the source's backbone.
     """
 
     source: str

@@ -36,7 +36,7 @@ class FinetuneData(LoaderSettings):
 
 
 class FinetuneModel(Settings):
-    """backbone: a name of mavl.backbones.build; image_size: side of the input in pixels."""
+    """backbone: a name for mavl.backbones.build_backbone; image_size: side of the input in pixels."""
 
     backbone: str = "resnet50"
     image_size: Annotated[int, Field(ge=32)] = 224

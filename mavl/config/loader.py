@@ -10,6 +10,7 @@ booleans), keys are text, a key stands once, and there are no tags, so a file ca
 
 import json
 import os
+import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TypeVar
@@ -17,6 +18,7 @@ from typing import TypeVar
 import yaml
 from pydantic import BaseModel, ConfigDict, ValidationError
 
+from mavl.config import former
 from mavl.config.document import Document, Dumper, yaml_reason
 from mavl.config.errors import Override, complaints, show, where
 
@@ -77,6 +79,8 @@ def load(
         else:
             applied.append(override)
 
+    for note in former.translate(raw):
+        print(f"note: {source}: {note}", file=sys.stderr)
     try:
         # By way of JSON, since in its strict mode pydantic takes lists for tuples and text for paths, as YAML needs.
         settings = schema.model_validate_json(json.dumps(raw), strict=True)

@@ -5,8 +5,7 @@ from typing import Annotated, Literal, Self
 from pydantic import Field, PositiveFloat, PositiveInt, field_validator, model_validator
 
 from mavl.config.loader import Settings
-from mavl.text.wordings import BUILT_IN
-from mavl.vocab import ASPECTS, FINDINGS, HEALTHY, unknown_name
+from mavl.vocab import ASPECTS, FINDINGS, WORDINGS, unknown_name
 
 Share = Annotated[float, Field(ge=0, le=1)]
 NonNegativeFloat = Annotated[float, Field(ge=0)]
@@ -15,7 +14,15 @@ NonNegativeInt = Annotated[int, Field(ge=0)]
 Precision = Literal["no", "fp16", "bf16"] | None
 """None leaves it to `accelerate launch --mixed_precision`."""
 
-DRAWN = "drawn"
+RANDOM = "random"
+"""The text encoder of random weights. Former configs call it "drawn"."""
+
+DESCRIPTION_BOOKS = ("concept_gen/books/descriptions.json",)
+ASPECT_BOOKS = ("concept_gen/books/aspects.json",)
+"""This project's books, below the repository's root."""
+
+TEXT_CACHE = "~/.cache/mavl/banks"
+"""Folder of text embeddings that were computed before."""
 
 
 class ModelSettings(Settings):
@@ -37,7 +44,7 @@ class ModelSettings(Settings):
 class TextSettings(Settings):
     """Books and text encoder.
 
-    encoder: a hub id, a folder, or "drawn" (a small BERT from `seed`, for tests and the demo).
+    encoder: a hub id, a folder, or "random" (a small BERT with random weights from `seed`, for tests and the demo).
     """
 
     encoder: str = "emilyalsentzer/Bio_ClinicalBERT"
@@ -45,9 +52,9 @@ class TextSettings(Settings):
     sep: bool = False
     max_length: PositiveInt = 128
     lower_case: bool = True
-    descriptions: tuple[str, ...] = ("concept_gen/books/descriptions.json",)
-    aspects: tuple[str, ...] = ("concept_gen/books/aspects.json",)
-    cache: str | None = "~/.cache/mavl/banks"
+    descriptions: tuple[str, ...] = DESCRIPTION_BOOKS
+    aspects: tuple[str, ...] = ASPECT_BOOKS
+    cache: str | None = TEXT_CACHE
 
 
 class LoaderSettings(Settings):
@@ -94,7 +101,7 @@ class TableData(LoaderSettings):
 
 
 class PhantomData(LoaderSettings):
-    """FinetuneSplits images: `train` new ones every epoch, `valid` always the same. `exclude`: findings never drawn."""
+    """Phantoms: `train` new ones every epoch, `valid` always the same. `exclude`: findings never drawn."""
 
     source: Literal["phantom"] = "phantom"
     seed: int = 0
@@ -204,6 +211,8 @@ class EvaluationSettings(Settings):
     """What all evaluations of a benchmark share. protocol: "sound" or "released" (docs/protocols.md).
 
     findings: those to report (all of the benchmark's when empty); text_encoder, max_length: if not the model's.
+    map_aspects, aggregation: how the attention of a finding's aspects becomes its map (mavl.model.heatmaps.MapOptions);
+    layers: decoder layers of the map, counted from 0 (all when empty).
     store: a folder that `prepare_data.py store` made, to take images from instead of their files.
     """
 
@@ -214,23 +223,21 @@ class EvaluationSettings(Settings):
     split: Literal["train", "valid", "test"] = "test"
     protocol: Literal["sound", "released"] = "sound"
     findings: tuple[str, ...] = ()
-    descriptions: tuple[str, ...] = ("concept_gen/books/descriptions.json",)
-    aspects: tuple[str, ...] = ("concept_gen/books/aspects.json",)
+    descriptions: tuple[str, ...] = DESCRIPTION_BOOKS
+    aspects: tuple[str, ...] = ASPECT_BOOKS
     max_length: PositiveInt | None = None
     text_encoder: str | None = None
-    bank_cache: str | None = "~/.cache/mavl/banks"
+    text_cache: str | None = TEXT_CACHE
     batch_size: PositiveInt = 64
     workers: NonNegativeInt = 8
     mixed_precision: Precision = None
     check_images: Literal["exists", "header", "decode"] = "header"
     max_bad_share: Share = 0.0
+    map_aspects: Annotated[tuple[Literal[ASPECTS], ...], Field(min_length=1)] | None = None
+    aggregation: Literal["avg", "max", "global"] = "avg"
+    layers: tuple[NonNegativeInt, ...] = ()
     resamples: NonNegativeInt = 1000
     seed: int = 0
-
-    @property
-    def compared_with(self) -> tuple[str, ...]:
-        """Findings that the embeddings must hold besides the benchmark's."""
-        return ()
 
 
 class BookFiles(Settings):
@@ -243,12 +250,12 @@ class BookFiles(Settings):
 class SensitivitySettings(Settings):
     """Which wordings a benchmark is scored under, besides the books themselves.
 
-    built_in: made of the books; variants: books of one's own, by name; vary: the text of all findings,
+    built_in: made from the books; wordings: other books, by name; vary: the text of all findings,
     or of those alone that the model was not trained with.
     """
 
-    built_in: tuple[Literal[BUILT_IN], ...] = BUILT_IN
-    variants: dict[str, BookFiles] = Field(default_factory=dict)
+    built_in: tuple[Literal[WORDINGS], ...] = WORDINGS
+    wordings: dict[str, BookFiles] = Field(default_factory=dict)
     vary: Literal["all", "new"] = "all"
 
 
@@ -264,24 +271,15 @@ class ZeroShotSettings(EvaluationSettings):
     sensitivity: SensitivitySettings | None = None
     output_dir: str = "runs/zero_shot"
 
-    @property
-    def compared_with(self) -> tuple[str, ...]:
-        return HEALTHY if self.head == "contrastive" else ()
-
 
 class GroundingSettings(EvaluationSettings):
     """zero_shot_ground.py.
 
-    map_aspects, aggregation: how the attention of a finding's aspects becomes its map (mavl.model.heatmaps; without
-    map_aspects its `default_aspects`); layers: those of the decoder to take it from, counted from 0 (all when empty);
-    map_size: side in pixels at which map and mask are compared; alignment: "patches" puts each patch where it looks,
-    "corners" stretches the grid over the image as the release does (by default each as the protocol has it); gallery:
-    how many of the best and of the worst cases are shown; html: whether the result folder gets a page to look at.
+    map_size: side in pixels at which map and mask are compared; alignment: "patches" puts each patch at its position,
+    "corners" stretches the grid over the image as the release does (by default as the protocol has it); gallery: how
+    many of the best and of the worst cases are shown; html: whether the result folder gets a page.
     """
 
-    map_aspects: Annotated[tuple[Literal[ASPECTS], ...], Field(min_length=1)] | None = None
-    aggregation: Literal["avg", "max", "global"] = "avg"
-    layers: tuple[NonNegativeInt, ...] = ()
     map_size: PositiveInt = 224
     alignment: Literal["patches", "corners"] | None = None
     gallery: NonNegativeInt = 4

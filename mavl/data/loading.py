@@ -1,13 +1,18 @@
-"""Loader workers that may be started at any time, beside CUDA, gloo or OpenMP threads."""
+"""Loaders whose workers may start at any time, beside CUDA, gloo or OpenMP threads; outputs over a whole dataset."""
 
 import multiprocessing
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
+import numpy as np
 import torch
+from accelerate import Accelerator
+from accelerate.utils import gather_object
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
+from mavl.backbones import Preprocessing
 from mavl.data.images.transforms import augment_and_normalize
+from mavl.progress import progress_bar
 
 PRELOADED = ["mavl.data.pretraining"]
 
@@ -42,10 +47,40 @@ def build_loader(
     )
 
 
-def to_device(batch: dict, device: torch.device) -> dict:
-    """A batch of a loader as the model takes it; what the loader left to the device is done there."""
+def to_device(batch: dict, device: torch.device, preprocessing: Preprocessing) -> dict:
+    """A loader's batch as input of a model: moved to the device, augmented and normalized there."""
     moved = {
         name: value.to(device, non_blocking=True) if isinstance(value, Tensor) and name != "operations" else value
         for name, value in batch.items()
     }
-    return augment_and_normalize(moved)
+    return augment_and_normalize(moved, preprocessing)
+
+
+@torch.no_grad()
+def compute_all(
+    accelerator: Accelerator,
+    dataset: Dataset,
+    keys: Sequence,
+    compute: Callable[[dict], dict[str, Tensor]],
+    preprocessing: Preprocessing,
+    *,
+    batch_size: int,
+    workers: int,
+    description: str,
+) -> dict[str, np.ndarray]:
+    """compute(batch) -> {name: tensor [b, …]} over dataset[key] for every key; rows in the order of the keys.
+
+    The items carry their position as "index". Whole batches are distributed over the processes in turn, so the content
+    of a batch, and with it every number, does not depend on the number of processes. Every process gets every row.
+    """
+    batches = [list(keys[start : start + batch_size]) for start in range(0, len(keys), batch_size)]
+    mine = batches[accelerator.process_index :: accelerator.num_processes]
+    workers, pin_memory = min(workers, len(mine)), accelerator.device.type == "cuda"
+    loader = build_loader(dataset, mine, workers, pin_memory)
+    rows: list[tuple[list[int], dict[str, np.ndarray]]] = []
+    for batch in progress_bar(loader, description=description, unit="batch", show=accelerator.is_main_process):
+        results = compute(to_device(batch, accelerator.device, preprocessing))
+        rows.append((batch["index"].tolist(), {name: value.float().cpu().numpy() for name, value in results.items()}))
+    rows = gather_object(rows)
+    order = np.argsort([index for indices, _ in rows for index in indices])
+    return {name: np.concatenate([results[name] for _, results in rows])[order] for name in rows[0][1]}

@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from torch.utils.data import Dataset, Sampler
 
+from mavl.backbones.preprocessing import Interpolation, Preprocessing
 from mavl.config.loader import load
 from mavl.config.settings import LoaderSettings, MimicData, PretrainSettings, TableData
 from mavl.data.benchmarks.benchmark import Benchmark, read_split
@@ -103,19 +104,19 @@ class PretrainingData:
     left_out: dict[str, list[str]]
 
 
-def open_data(settings: PretrainSettings, progress: bool = True) -> PretrainingData:
+def open_data(settings: PretrainSettings, preprocessing: Preprocessing, progress: bool = True) -> PretrainingData:
     """Open both splits of the configured source; every image file is checked before anything is trained.
 
     ManifestError for files of labels that do not fit, BadImagesError when more than `data.max_bad_share` of a split's
     images are missing or unreadable; fewer are left out. StoreError for a `data.store` that is none.
     """
-    data, size, seed = settings.data, settings.model.image_size, settings.train.seed
-    plain = eval_transform(size, _interpolation(data))
-    augmented = train_transform(size, data.min_crop, data.augment == "full", data.augment_on == "device")
+    data, seed = settings.data, settings.train.seed
+    plain = eval_transform(preprocessing, _interpolation(data))
+    augmented = train_transform(preprocessing, data.min_crop, data.augment == "full", data.augment_on == "device")
     transforms = (plain if data.augment == "none" else augmented, plain)
     datasets, left_out = {}, {}
     for name, transform in zip(("train", "valid"), transforms, strict=True):
-        samples, damaged = _open_split(name, data, settings.findings, size)
+        samples, damaged = _open_split(name, data, settings.findings, preprocessing.image_size)
         samples, bad = _without_bad(samples, name, data, progress)
         left_out[name] = [*damaged, *bad]
         datasets[name] = PretrainingDataset(samples, transform, seed)
@@ -154,8 +155,9 @@ def _check_disjoint(train, valid) -> None:
         raise ManifestError(f"{len(shared)} images are in the train and the valid split, {min(shared)} among them")
 
 
-def _interpolation(data: LoaderSettings) -> str:
-    return load(Benchmark, Path(data.benchmark)).interpolation if isinstance(data, TableData) else "bilinear"
+def _interpolation(data: LoaderSettings) -> Interpolation | None:
+    """That of the benchmark, if the data are one and it prescribes one."""
+    return load(Benchmark, Path(data.benchmark)).interpolation if isinstance(data, TableData) else None
 
 
 def _without_bad(samples, split: str, data: LoaderSettings, progress: bool):

@@ -13,6 +13,7 @@ from torchvision import tv_tensors
 from torchvision.transforms import InterpolationMode, v2
 from torchvision.transforms.v2 import functional as F
 
+from mavl.backbones.preprocessing import Interpolation, Preprocessing
 from mavl.config.finetune import SegmentationData
 from mavl.config.loader import load
 from mavl.config.settings import LoaderSettings
@@ -49,28 +50,29 @@ class JointCrop(v2.RandomResizedCrop):
 class JointTransform:
     """(grey image, mask [1, H, W] in any frame over it) -> (image, mask), both uint8 [1, S, S].
 
-    geometry: what moves both before they are resized. The image is normalised on the device.
+    geometry: applied to both before they are resized. The image is normalized on the device.
     """
 
-    def __init__(self, size: int, interpolation: str, geometry: v2.Transform | None = None):
-        self.size, self.geometry = size, geometry
-        self.plain = eval_transform(size, interpolation)
+    def __init__(self, preprocessing: Preprocessing, geometry: v2.Transform | None = None):
+        self.preprocessing, self.geometry = preprocessing, geometry
+        self.plain = eval_transform(preprocessing)
 
     def __call__(self, image: Image.Image, mask: Tensor) -> tuple[Tensor, Tensor]:
         if self.geometry is not None:
             image, mask = self.geometry(image, tv_tensors.Mask(resize_nearest(mask, (image.height, image.width))))
-        return self.plain.pixels(image), resize_nearest(mask, (self.size, self.size))
+        return self.plain.pixels(image), resize_nearest(mask, (self.preprocessing.image_size,) * 2)
 
 
-def joint_train_transform(size: int, min_scale: float = 0.2, interpolation: str = "bilinear") -> JointTransform:
+def joint_train_transform(preprocessing: Preprocessing, min_scale: float = 0.2) -> JointTransform:
     """Random crop of (min_scale, 1) of the area and flip, the same for both. Uses torch's RNG."""
-    crop = JointCrop(size, scale=(min_scale, 1.0), interpolation=InterpolationMode(interpolation))
-    return JointTransform(size, interpolation, v2.Compose([crop, v2.RandomHorizontalFlip()]))
+    interpolation = InterpolationMode(preprocessing.interpolation)
+    crop = JointCrop(preprocessing.image_size, scale=(min_scale, 1.0), interpolation=interpolation)
+    return JointTransform(preprocessing, v2.Compose([crop, v2.RandomHorizontalFlip()]))
 
 
-def joint_eval_transform(size: int, interpolation: str = "bilinear") -> JointTransform:
-    """Resize both to size × size without cropping."""
-    return JointTransform(size, interpolation)
+def joint_eval_transform(preprocessing: Preprocessing) -> JointTransform:
+    """Resize both to S × S without cropping."""
+    return JointTransform(preprocessing)
 
 
 class SegmentationDataset(Dataset):
@@ -115,7 +117,7 @@ class MaskedData:
     splits: dict[str, Split]
     pictures: dict[str, Files | Stored]
     root: Path | None
-    interpolation: str
+    interpolation: Interpolation | None
     equalize: bool
     notes: list[str]
     left_out: dict[str, list[str]]
@@ -134,7 +136,7 @@ def open_data(data: SegmentationData, seed: int, progress: bool) -> MaskedData:
     Errors: BenchmarkError, FolderError, SplitError, FinetuneDataError, BadImagesError, StoreError.
     """
     if data.folder is not None:
-        root, title, interpolation, equalize = Path(data.folder.images), data.folder.images, "bilinear", False
+        root, title, interpolation, equalize = Path(data.folder.images), data.folder.images, None, False
         found = read_folder(data.folder, *(data.findings or (UNNAMED,)))
         read = {"train": replace(found[WHOLE], name="train")} if WHOLE in found else found
     else:

@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 import torch
 
-from mavl.backbones.build import PatchGrid
+from mavl.backbones import PatchGrid
 from mavl.config.settings import GroundingSettings
 from mavl.data.benchmarks.masks import resize_mask
 from mavl.data.benchmarks.splits import Split

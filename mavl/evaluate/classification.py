@@ -13,34 +13,26 @@ from torch import Tensor
 from mavl.config.loader import dump
 from mavl.config.settings import ZeroShotSettings
 from mavl.data.benchmarks.benchmark import Split
-from mavl.data.images.transforms import eval_transform
 from mavl.data.loading import build_loader, to_device
 from mavl.data.pretraining import write_left_out
 from mavl.evaluate.subject import (
-    EvaluationError,
-    EvaluationImages,
     Subject,
     Thresholds,
     describe,
     open_split,
     prepare,
     result_folder,
-    text_embeddings,
     why_no_validation,
     without_bad_images,
 )
 from mavl.metrics.classification import Evaluation, best_f1, evaluate
-from mavl.model.heatmaps import default_aspects, heatmaps
-from mavl.model.scores import scores
 from mavl.progress import progress_bar
 from mavl.report.classification import surest_images, write_classification_page
-
-__all__ = ["EvaluationError", "Result", "Scored", "run", "score_split", "text_embeddings"]
 
 
 @dataclass(frozen=True)
 class Scored:
-    """A split and what the model says of it: scores [n, C] in the order of `split.findings`; left_out: bad images."""
+    """A split and the model's scores [n, C] in the order of `split.findings`; left_out: a line for each bad image."""
 
     split: Split
     scores: np.ndarray
@@ -49,7 +41,7 @@ class Scored:
 
 @dataclass(frozen=True)
 class Result:
-    """What a run wrote into `folder`."""
+    """The result that a run wrote into `folder`."""
 
     evaluation: Evaluation
     about: dict
@@ -99,42 +91,35 @@ def score_split(settings: ZeroShotSettings, subject: Subject, name: str) -> Scor
     """Scores of every image of a split; bad images are an error, or left out and listed (`max_bad_share`)."""
     split = open_split(settings, subject.benchmark, name)
     split, left_out = without_bad_images(settings, split, subject.accelerator.is_main_process)
-
-    inference_model = subject.inference_model(split.findings)
-
-    def compute(batch: dict) -> dict[str, Tensor]:
-        output = inference_model(batch["image"])
-        return {"scores": scores(output, inference_model.embeddings, split.findings, settings.head)}
-
-    return Scored(split, subject.predict(settings, split, compute)["scores"], left_out)
+    computed = subject.compute(
+        settings, split, lambda images: {"scores": subject.scorer.scores(images, split.findings)}
+    )
+    return Scored(split, computed["scores"], left_out)
 
 
 @torch.no_grad()
-def look(
+def attention_maps(
     settings: ZeroShotSettings, subject: Subject, split: Split, shown: Iterable[tuple[int, str]]
 ) -> dict[tuple[int, str], Tensor]:
-    """(image, finding) pairs -> attention mass [h, w] of the finding's `default_aspects` in that image.
+    """(image, finding) pairs -> heatmap [h, w] of the finding in that image; empty for a model without heatmaps.
 
-    Of these images alone, and of the process that calls it alone.
+    Only these images are computed, by the calling process alone.
     """
     pairs = defaultdict(list)
     for image, finding in shown:
         pairs[image].append(finding)
-    images, benchmark = list(pairs), subject.benchmark
-    transform = eval_transform(subject.image_size, benchmark.interpolation)
-    dataset = EvaluationImages(split.pictures(benchmark.equalize).take(images), transform)
-    batches = [
-        range(start, min(start + settings.batch_size, len(images)))
-        for start in range(0, len(images), settings.batch_size)
-    ]
-    device = subject.accelerator.device
+    images, maps = list(pairs), {}
+    dataset = subject.images(split, images)
+    size = settings.batch_size
+    batches = [range(start, min(start + size, len(images))) for start in range(0, len(images), size)]
+    device, preprocessing = subject.accelerator.device, subject.scorer.preprocessing
     loader = build_loader(dataset, batches, min(settings.workers, len(batches)), pin_memory=device.type == "cuda")
-    inference_model, aspects = subject.inference_model(split.findings), default_aspects(subject.embeddings.aspects)
-    maps = {}
     for batch in progress_bar(loader, description="heatmaps for the page", unit="batch"):
-        output = inference_model(to_device(batch, device)["image"], return_attention=True)
-        found = heatmaps(output, inference_model.embeddings, split.findings, aspects=aspects).cpu()
-        for of_image, place in zip(found, batch["index"].tolist(), strict=True):
+        with subject.accelerator.autocast():
+            computed = subject.scorer.heatmaps(to_device(batch, device, preprocessing)["image"], split.findings)
+        if computed is None:
+            return {}
+        for of_image, place in zip(computed.cpu(), batch["index"].tolist(), strict=True):
             image = images[place]
             maps |= {(image, finding): of_image[split.findings.index(finding)] for finding in pairs[image]}
     return maps
@@ -152,9 +137,9 @@ def _write_page(
         scored.split,
         scored.scores,
         equalize=subject.benchmark.equalize,
-        heatmaps=look(settings, subject, scored.split, shown),
-        patch_grid=subject.patch_grid,
-        looked_at=f"the mean over all layers, of the aspects {', '.join(default_aspects(subject.embeddings.aspects))}",
+        heatmaps=attention_maps(settings, subject, scored.split, shown),
+        patch_grid=subject.scorer.patch_grid,
+        looked_at=about.get("map", ""),
     )
 
 

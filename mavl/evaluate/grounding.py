@@ -38,7 +38,6 @@ from mavl.evaluate.subject import (
 )
 from mavl.metrics.grounding import Localization
 from mavl.metrics.margins import Margins, compare_to_baselines, margins
-from mavl.model.heatmaps import heatmaps, used_aspects
 from mavl.report import grounding as report
 from mavl.report.gallery import PIXELS, RANKED_BY, Shown, best_and_worst, plot_gallery, ranking_metric
 from mavl.report.grounding_page import write_grounding_page
@@ -73,9 +72,9 @@ def run(settings: GroundingSettings) -> Result | None:
         raise EvaluationError(f"{settings.benchmark}: names no masks, so there is nothing to compare heatmaps with")
     tested = ground_split(settings, subject, settings.split)
     if not tested.cases:
-        asked = ", ".join(tested.split.findings)
+        findings = ", ".join(tested.split.findings)
         raise EvaluationError(
-            f"{subject.benchmark.name}: no image of its {settings.split} split has a mask of {asked}; only positive "
+            f"{subject.benchmark.name}: no image of its {settings.split} split has a mask of {findings}; only positive "
             "images count. " + "; ".join(tested.left_out[:3])
         )
     reason = why_no_validation(settings, subject.benchmark)
@@ -95,9 +94,6 @@ def run(settings: GroundingSettings) -> Result | None:
         subject,
         thresholds,
         tested.left_out,
-        aspects=used_aspects(subject.embeddings.aspects, settings.map_aspects, settings.aggregation),
-        aggregation=settings.aggregation,
-        layers=settings.layers or "all",
         map_size=settings.map_size,
         alignment=settings.aligned,
         grid=tested.grids.shape[-2:],
@@ -119,15 +115,14 @@ def ground_split(settings: GroundingSettings, subject: Subject, name: str) -> Gr
     split, left_out = without_bad_images(settings, split, subject.accelerator.is_main_process)
     cases, unseen = _find_cases(split, settings.map_size)
 
-    inference_model = subject.inference_model(split.findings)
+    def compute(images: Tensor) -> dict[str, Tensor]:
+        maps = subject.scorer.heatmaps(images, split.findings)
+        if maps is None:
+            raise EvaluationError(f"{settings.model_path}: this model has no heatmaps, so it cannot be grounded")
+        return {"maps": maps}
 
-    def compute(batch: dict) -> dict[str, Tensor]:
-        output = inference_model(batch["image"], return_attention=True)
-        chosen = {"aspects": settings.map_aspects, "aggregation": settings.aggregation, "layers": settings.layers}
-        return {"maps": heatmaps(output, inference_model.embeddings, split.findings, **chosen)}
-
-    grids = subject.predict(settings, split, compute)["maps"] if cases else NO_GRIDS
-    patch_grid = subject.patch_grid if settings.aligned == "patches" else None
+    grids = subject.compute(settings, split, compute)["maps"] if cases else NO_GRIDS
+    patch_grid = subject.scorer.patch_grid if settings.aligned == "patches" else None
     return Grounded(split, cases, grids, left_out + unseen, patch_grid)
 
 

@@ -1,7 +1,7 @@
-"""Query decoder: every aspect of every finding looks itself up in the image.
+"""Query decoder: the queries, one for every aspect of every finding, attend to one another and to the image.
 
-Each layer first lets the queries ask one another (`ask`), then looks into the image (`look`). What the first layer asks
-depends on no image, so it is computed for the embeddings, not for each image; a batch of 1 stands for all images until then.
+The input of the first layer's cross-attention depends on no image, so it is computed once for a text, not for every
+image; a batch of 1 stands for all images until then.
 """
 
 import torch
@@ -13,14 +13,14 @@ from mavl.model.cpu_attention import attention_by_image, dropout_attention, has_
 from mavl.model.dropout import Dropout, left_to_torch, relu_dropout
 
 CROSS_ATTENTION_GAIN = 2.0
-"""Looks that start nearly uniform stay so for long: with the usual narrow start, 20,000 phantoms sharpened nothing."""
+"""Attention that starts nearly uniform stays so: with the usual narrow start, it was so after 20,000 phantoms."""
 
 
 class Attention(nn.Module):
-    """Multi-head attention with the parameters of nn.MultiheadAttention, its projections apart.
+    """Multi-head attention with the parameters of nn.MultiheadAttention, and a method for each projection.
 
-    So that each can be computed once where several attend with it, and for a part of the queries alone. gain: how much
-    wider than Xavier's the projections of query and key start.
+    A projection can so be computed once for several calls, or for a part of the queries. gain: factor on the Xavier
+    initialisation of the query and key projections.
     """
 
     def __init__(self, width: int, heads: int, dropout: float, gain: float = 1.0):
@@ -46,13 +46,13 @@ class Attention(nn.Module):
         return self._split(F.linear(tokens, self.in_proj_weight[width:], self.in_proj_bias[width:]), 2)
 
     def query_key_value(self, tokens: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """All three of the same tokens, in one product."""
+        """Query, key and value of the same tokens, in one product."""
         return self._split(F.linear(tokens, self.in_proj_weight, self.in_proj_bias), 3)
 
     def attend(self, query: Tensor, key: Tensor, value: Tensor, batch: int | None = None) -> Tensor:
-        """Fused: query [B, heads, n, d], key and value [B, heads, m, d] -> [B, n, D].
+        """query [B, heads, n, d], key and value [B, heads, m, d] -> [B, n, D].
 
-        All three may be [1, ...], for a batch of equal ones: where dropout tells these apart, [batch, n, D] comes back.
+        All three may be [1, ...] for a batch of equal ones; with dropout the result is then [batch, n, D].
         """
         dropout = self.dropout * self.training
         if dropout and not left_to_torch(query):  # torch has no fused kernel with dropout for a CPU
@@ -64,12 +64,12 @@ class Attention(nn.Module):
         return self._join(F.scaled_dot_product_attention(query, key, value, dropout_p=dropout))
 
     def attend_by(self, weights: Tensor, value: Tensor) -> Tensor:
-        """The same by weights [B, heads, n, m] that `weigh` gave."""
+        """`attend` with given attention weights [B, heads, n, m]."""
         return self._join(F.dropout(weights, self.dropout, self.training) @ value)
 
     @staticmethod
-    def weigh(query: Tensor, key: Tensor) -> Tensor:
-        """query [B, heads, n, d], key [B, heads, m, d] -> [B, heads, n, m], each row a share of 1."""
+    def weights(query: Tensor, key: Tensor) -> Tensor:
+        """query [B, heads, n, d], key [B, heads, m, d] -> attention weights [B, heads, n, m], rows sum to 1."""
         return (query * query.shape[-1] ** -0.5 @ key.mT).softmax(dim=-1)
 
     def _split(self, projected: Tensor, parts: int) -> tuple[Tensor, ...]:
@@ -96,47 +96,48 @@ class DecoderLayer(nn.Module):
         self.linear2 = nn.Linear(feedforward, width)
         self.dropout = Dropout(dropout)
 
-    def ask(self, queries: Tensor, batch: int, targets: Tensor | None = None) -> Tensor:
-        """queries [B, Q, D] or [1, Q, D] for a batch of equal ones -> the same, or those of the targets alone.
+    def self_attend(self, queries: Tensor, batch: int, targets: Tensor | None = None) -> Tensor:
+        """Self-attention with its residual: queries [B or 1, Q, D] -> [B or 1, Q, D], or [.., targets, D].
 
-        Equal queries are only told apart where dropout does: then [batch, Q, D] comes back.
+        Queries [1, Q, D] stand for a batch of equal ones; only dropout makes them differ: then [batch, Q, D] results.
         """
-        asking = queries if targets is None else queries[:, targets]
+        updated = queries if targets is None else queries[:, targets]
         if self.self_attn is None:
-            return asking
+            return updated
         if targets is None:
             projected = self.self_attn.query_key_value(self.norm1(queries))
         else:
             normed = self.norm1(queries)
             projected = (self.self_attn.query(normed[:, targets]), *self.self_attn.key_value(normed))
-        return asking + self.dropout(self.self_attn.attend(*projected, batch))
+        return updated + self.dropout(self.self_attn.attend(*projected, batch))
 
-    def look(
+    def cross_attend(
         self, queries: Tensor, patches: Tensor, return_attention: bool, targets: Tensor | None = None
     ) -> tuple[Tensor, Tensor | None]:
-        """queries [B or 1, Q, D], patches [B, P, D] -> queries [B, Q, D]; attention (mean over heads) or None.
+        """Cross-attention, feed-forward: queries [B or 1, Q, D], patches [B, P, D] -> (queries [B, Q, D], attention).
 
-        The attention is that of the targets among these queries, [B, targets, P], or of all.
+        The attention, a mean over heads, is that of the targets among these queries, [B, targets, P], or of all; None
+        without return_attention.
         """
         query = self.cross_attn.query(self.norm2(queries)).expand(len(patches), -1, -1, -1)
         key, value = self.cross_attn.key_value(patches)
         attention = None
         if return_attention:
-            weights = self.cross_attn.weigh(query if targets is None else query[:, :, targets], key)
+            weights = self.cross_attn.weights(query if targets is None else query[:, :, targets], key)
             attention = weights.mean(dim=1)
         if return_attention and targets is None:
-            looked_up = self.cross_attn.attend_by(weights, value)
+            attended = self.cross_attn.attend_by(weights, value)
         else:
-            looked_up = self.cross_attn.attend(query, key, value)
-        queries = queries + self.dropout(looked_up)
+            attended = self.cross_attn.attend(query, key, value)
+        queries = queries + self.dropout(attended)
         hidden = relu_dropout(self.linear1(self.norm3(queries)), self.dropout.p * self.training)
         return queries + self.dropout(self.linear2(hidden)), attention
 
 
 class QueryDecoder(nn.Module):
-    """A stack of layers and a final LayerNorm. No position embedding on either side.
+    """A stack of layers and a final LayerNorm, without position embeddings.
 
-    activation_checkpointing: keep no activations of a layer's looks but compute them again on the way back (activation checkpointing).
+    activation_checkpointing: compute the activations of cross-attention and feed-forward again in the backward pass.
     """
 
     activation_checkpointing = False
@@ -148,29 +149,29 @@ class QueryDecoder(nn.Module):
         )
         self.norm = nn.LayerNorm(width)
 
-    def ask(self, queries: Tensor, batch: int) -> Tensor:
-        """What the first layer asks: queries [1, Q, D] -> [1, Q, D], or [batch, Q, D] in training with dropout."""
-        return self.layers[0].ask(queries, batch)
+    def decoder_input(self, queries: Tensor, batch: int) -> Tensor:
+        """The first layer's self-attention, which depends on no image: queries [1, Q, D] -> [1 or batch, Q, D]."""
+        return self.layers[0].self_attend(queries, batch)
 
     def forward(
-        self, asked: Tensor, patches: Tensor, targets: Tensor | None = None, return_attention: bool = False
+        self, decoder_input: Tensor, patches: Tensor, targets: Tensor | None = None, return_attention: bool = False
     ) -> tuple[Tensor, tuple[Tensor, ...] | None]:
-        """asked [1 or B, Q, D] from `ask`, patches [B, P, D] -> features [B, Q, D]; attention, one [B, Q, P] a layer.
+        """decoder_input [1 or B, Q, D], patches [B, P, D] -> (features [B, Q, D], attention).
 
-        With targets, rows among the Q, both are of these alone, and the last layer is computed for them alone. The
-        attention is None unless asked for.
+        attention: one [B, Q, P] for each layer, None without return_attention. With targets, rows among the Q, both
+        results hold these alone, and the last layer is computed for them alone.
         """
-        queries, attention = asked, []
+        queries, attention = decoder_input, []
         for number, layer in enumerate(self.layers):
             last = number == len(self.layers) - 1
             if number > 0:
-                queries = layer.ask(queries, len(patches), targets if last else None)
+                queries = layer.self_attend(queries, len(patches), targets if last else None)
             elif last and targets is not None:
                 queries = queries[:, targets]
             arguments = queries, patches, return_attention, None if last else targets
             if self.activation_checkpointing and torch.is_grad_enabled():
-                queries, weights = checkpoint(layer.look, *arguments, use_reentrant=False)
+                queries, weights = checkpoint(layer.cross_attend, *arguments, use_reentrant=False)
             else:
-                queries, weights = layer.look(*arguments)
+                queries, weights = layer.cross_attend(*arguments)
             attention.append(weights)
         return self.norm(queries), tuple(attention) if return_attention else None

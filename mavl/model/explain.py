@@ -1,4 +1,4 @@
-"""Output -> what each aspect added to a decision.
+"""Output -> the contribution of each aspect to a decision.
 
 The presence head is one linear layer over the aspect features side by side, so its logit difference (present minus
 absent) is a sum of one dot product per aspect and a bias: the shares are exact, not an approximation. The contrastive
@@ -11,8 +11,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from mavl.backbones.build import PatchGrid
-from mavl.model.heatmaps import aspect_maps, default_aspects, heatmaps
+from mavl.backbones import PatchGrid
+from mavl.model.heatmaps import DEFAULT_MAP, MapOptions, aspect_maps, heatmaps
 from mavl.model.mavl import MAVL, MAVLOutput
 from mavl.text.embeddings import TextEmbeddings
 from mavl.vocab import HEALTHY
@@ -22,10 +22,10 @@ from mavl.vocab import HEALTHY
 class Explanation:
     """Why one finding got its score in one image.
 
-    sentences: what the books say of each aspect, None where that is not at hand.
+    sentences: the text of each aspect, None where no book with it was found.
     shares [A] and bias: logits; they sum to `logit_difference`, present minus absent, above 0 in favour of presence.
     heatmap [h, w], of the grounding aspects together, and aspect_heatmaps [A, h, w]: attention mass, each map sums to 1
-    (None without attention); patch_grid: where their patches look.
+    (None without attention); patch_grid: positions of their patches.
     cosine [A]: of the image with the finding's aspects, in -1..1; healthy_cosine: the same for each healthy finding
     (both None without a contrastive head or without healthy findings in the embeddings).
     """
@@ -67,10 +67,16 @@ def explain(
     finding: str,
     image: int = 0,
     sentences: Mapping[str, str] | None = None,
+    options: MapOptions = DEFAULT_MAP,
 ) -> Explanation:
-    """Explain the score of a finding in the image at this place of the batch that gave `output`.
+    """The explanation of a finding's score in one image of the batch that gave `output`.
 
-    sentences: {aspect: sentence} of the finding, from a book. KeyError for a finding that is not in the embeddings.
+    Args:
+        image: position in the batch.
+        sentences: {aspect: sentence} of the finding, from a book.
+        options: of the heatmap.
+
+    Raises UnknownFindingError for a finding that the embeddings lack.
     """
     [row] = embeddings.index([finding])
     shares, bias = presence_shares(model.presence_head, output.aspect_features[image : image + 1, row : row + 1])
@@ -81,7 +87,7 @@ def explain(
         healthy = {name: output.cosine[image, :, column].float().cpu() for name, column in columns}
     heatmap = each = None
     if output.attention is not None:
-        heatmap = heatmaps(output, embeddings, [finding], aspects=default_aspects(embeddings.aspects))[image, 0].cpu()
+        heatmap = heatmaps(output, embeddings, [finding], options)[image, 0].cpu()
         each = aspect_maps(output, embeddings, [finding], embeddings.aspects)[image, 0].cpu()
     return Explanation(
         finding=finding,

@@ -1,22 +1,23 @@
 """Output -> heatmaps by finding name, and the maps without a model that they are compared with. Pure functions.
 
-A query's cross-attention is the share of its look that goes to each patch, so a map of the grid sums to 1. SPEC §11.
+A query's cross-attention is a distribution over the patches, so a map of the grid sums to 1. SPEC §11.
 """
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from mavl.backbones.build import PatchGrid
+from mavl.backbones import PatchGrid
 from mavl.model.mavl import MAVLOutput
 from mavl.text.embeddings import TextEmbeddings
 from mavl.vocab import DESCRIPTION, GROUNDING_ASPECTS, unknown_name
 
 AGGREGATIONS = ("avg", "max", "global")
-"""How a finding's aspects become one map: their mean, their largest value in each patch, the description alone."""
+"""How the maps of a finding's aspects become one: mean, largest value of each patch, the description's map alone."""
 
 BLOB_SIGMA = 0.25
 """Standard deviation of `centre_map`, in sides of the map."""
@@ -26,6 +27,35 @@ class HeatmapError(ValueError):
     """A map that this model does not have; the message says which ones it has."""
 
 
+@dataclass(frozen=True)
+class MapOptions:
+    """How attention becomes a finding's map; the same options serve grounding, pages and explanations.
+
+    aspects: those that are averaged, by default `default_aspects`. aggregation: one of AGGREGATIONS. layers: decoder
+    layers that are averaged, counted from 0, all when empty.
+    """
+
+    aspects: tuple[str, ...] | None = None
+    aggregation: str = "avg"
+    layers: tuple[int, ...] = ()
+
+    def used_aspects(self, known: Sequence[str]) -> tuple[str, ...]:
+        """The aspects of a map, of those that a model knows; of a model with one aspect always that one.
+
+        HeatmapError for an aggregation other than AGGREGATIONS.
+        """
+        if self.aggregation not in AGGREGATIONS:
+            raise HeatmapError(unknown_name("aggregation", self.aggregation, AGGREGATIONS))
+        if len(known) == 1:
+            return tuple(known)
+        if self.aggregation == "global":
+            return (DESCRIPTION,)
+        return default_aspects(known) if self.aspects is None else self.aspects
+
+
+DEFAULT_MAP = MapOptions()
+
+
 def aspect_maps(
     output: MAVLOutput,
     embeddings: TextEmbeddings,
@@ -33,10 +63,10 @@ def aspect_maps(
     aspects: Sequence[str],
     layers: Sequence[int] = (),
 ) -> Tensor:
-    """Attention mass [B, len(findings), len(aspects), h, w], float32, the mean over these layers (over all if empty).
+    """Attention [B, len(findings), len(aspects), h, w], float32, the mean over these layers (over all if empty).
 
-    KeyError for a finding that is not in the embeddings; HeatmapError for an aspect or a layer that the model does not have,
-    and for an output without attention.
+    UnknownFindingError for a finding that the embeddings lack; HeatmapError for an aspect or a layer that the model
+    does not have, and for an output without attention.
     """
     if output.attention is None:
         raise HeatmapError("the output holds no attention: call the model with return_attention=True")
@@ -47,79 +77,57 @@ def aspect_maps(
         if aspect not in embeddings.aspects:
             raise HeatmapError(unknown_name("aspect", aspect, embeddings.aspects))
     columns = [embeddings.aspects.index(aspect) for aspect in aspects]
-    queries = torch.tensor(
-        [[row * len(embeddings.aspects) + column for column in columns] for row in embeddings.index(findings)]
-    )
-    mass = torch.stack([output.attention[layer][:, queries].float() for layer in layers or range(depth)]).mean(dim=0)
-    return mass.unflatten(-1, output.grid.shape[-2:])
+    rows = embeddings.index(findings)
+    queries = torch.tensor([[row * len(embeddings.aspects) + column for column in columns] for row in rows])
+    attention = [output.attention[layer][:, queries].float() for layer in layers or range(depth)]
+    return torch.stack(attention).mean(dim=0).unflatten(-1, output.grid.shape[-2:])
 
 
 def heatmaps(
-    output: MAVLOutput,
-    embeddings: TextEmbeddings,
-    findings: Sequence[str],
-    *,
-    aspects: Sequence[str] | None = None,
-    aggregation: str = "avg",
-    layers: Sequence[int] = (),
+    output: MAVLOutput, embeddings: TextEmbeddings, findings: Sequence[str], options: MapOptions = DEFAULT_MAP
 ) -> Tensor:
-    """Where each finding is looked for: attention mass [B, len(findings), h, w], float32, from its `used_aspects`.
+    """The map of each finding: attention [B, len(findings), h, w], float32.
 
-    Each map sums to 1 (with `max`, to 1 or more). Errors as in `aspect_maps` and `used_aspects`.
+    Each map sums to 1 (with the aggregation `max`, to 1 or more). Errors as of `aspect_maps` and `used_aspects`.
     """
-    used = used_aspects(embeddings.aspects, aspects, aggregation)
-    maps = aspect_maps(output, embeddings, findings, used, layers)
-    return maps.amax(dim=2) if aggregation == "max" else maps.mean(dim=2)
-
-
-def used_aspects(known: Sequence[str], aspects: Sequence[str] | None, aggregation: str) -> tuple[str, ...]:
-    """Those of the known aspects that make a map: of a model with one aspect that one, whatever is asked.
-
-    Where none are asked for they are its `default_aspects`.
-    HeatmapError for an aggregation other than AGGREGATIONS.
-    """
-    if aggregation not in AGGREGATIONS:
-        raise HeatmapError(unknown_name("aggregation", aggregation, AGGREGATIONS))
-    if len(known) == 1:
-        return tuple(known)
-    if aggregation == "global":
-        return (DESCRIPTION,)
-    return default_aspects(known) if aspects is None else tuple(aspects)
+    used = options.used_aspects(embeddings.aspects)
+    maps = aspect_maps(output, embeddings, findings, used, options.layers)
+    return maps.amax(dim=2) if options.aggregation == "max" else maps.mean(dim=2)
 
 
 def default_aspects(known: Sequence[str]) -> tuple[str, ...]:
-    """The grounding aspects among those that a model knows, or all that it knows where it has none of them."""
+    """The grounding aspects among the known ones, or all known ones where there is none of them."""
     return tuple(aspect for aspect in GROUNDING_ASPECTS if aspect in known) or tuple(known)
 
 
 def enlarge(maps: Tensor, size: tuple[int, int], patch_grid: PatchGrid | None = None) -> Tensor:
-    """maps [B, F, h, w] -> [B, F, H, W], bilinear between the patches' patch_grid, which are where `patch_grid` says.
+    """maps [B, F, h, w] -> [B, F, H, W], bilinear between the centres of the patches, which `patch_grid` gives.
 
-    Without them the corner patches' patch_grid are put on the corner pixels, as the release does: that draws the map out,
-    by up to half a patch at the borders and more at a convolution's far ones.
+    Without it the centres of the corner patches lie on the corner pixels, as in the release. That stretches the map,
+    by up to half a patch at the borders and by more at the far borders of a convolution.
     """
     if patch_grid is None:
         return F.interpolate(maps, size, mode="bilinear", align_corners=True)
     lengths = zip(maps.shape[-2:], size, patch_grid.size, strict=True)
-    down, across = (_between(*length, patch_grid.first, patch_grid.stride).to(maps) for length in lengths)
+    down, across = (_weights(*length, patch_grid.offset, patch_grid.stride).to(maps) for length in lengths)
     return down @ maps @ across.T
 
 
-def _between(patches: int, pixels: int, shown: int, first: float, stride: int) -> Tensor:
-    """The share [pixels, patches] of each patch in each pixel of a picture of an input `shown` pixels long."""
-    place = (torch.arange(pixels, dtype=torch.float64) + 0.5) * shown / pixels - 0.5
-    place = ((place - first) / stride).clamp(0, patches - 1)
+def _weights(patches: int, pixels: int, input_pixels: int, offset: float, stride: int) -> Tensor:
+    """Weight [pixels, patches] of each patch in each pixel of a picture of an input of so many pixels."""
+    place = (torch.arange(pixels, dtype=torch.float64) + 0.5) * input_pixels / pixels - 0.5
+    place = ((place - offset) / stride).clamp(0, patches - 1)
     return (1 - (place[:, None] - torch.arange(patches)).abs()).clamp(min=0)
 
 
 def random_map(shape: tuple[int, int], seed: int | Sequence[int]) -> np.ndarray:
-    """Uniform noise [h, w], float32, that sums to 1: what a map without any knowledge scores."""
+    """Uniform noise [h, w], float32, that sums to 1: the baseline of a map that does not depend on the image."""
     noise = np.random.default_rng(seed).random(shape)
     return (noise / noise.sum()).astype(np.float32)
 
 
 def centre_map(shape: tuple[int, int]) -> np.ndarray:
-    """A Gaussian [h, w], float32, that sums to 1: what knowing where images tend to have something scores."""
+    """A centred Gaussian [h, w], float32, that sums to 1: the baseline of where findings usually lie."""
     vertical, horizontal = (
         np.exp(-((((np.arange(length) + 0.5) / length - 0.5) / BLOB_SIGMA) ** 2) / 2) for length in shape
     )

@@ -1,7 +1,7 @@
-"""Reading images fast: a model and text embeddings, and of what they compute only what was asked for.
+"""Fast inference: a model with fixed text embeddings, of which only the requested findings are computed.
 
-Exact up to rounding: text and the first layer's questions are computed once, the last layer for the findings that are
-asked for, no location head, every BatchNorm folded into its convolution.
+Exact up to rounding: the text and the first layer's self-attention are computed once, the last layer for the requested
+findings alone, no location head, every BatchNorm folded into its convolution.
 """
 
 from collections.abc import Iterable, Sequence
@@ -13,70 +13,76 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
-from mavl.model.mavl import MAVL, MAVLOutput, Queries
+from mavl.model.mavl import MAVL, ImageFeatures, MAVLOutput, TextQueries
 from mavl.text.embeddings import TextEmbeddings
 
-ON_A_CPU = 8
+CPU_BATCH = 8
 """Images at once on a CPU, where more are no faster and take memory in proportion."""
 
 
 class InferenceModel:
-    """inference_model(images [B, 3, H, W]) -> MAVLOutput of the findings of `inference_model.embeddings`, on the model's device, no gradients.
+    """model(images [B, 3, H, W]) -> MAVLOutput of the findings of `model.embeddings`, without gradients.
 
-    findings: names of the embeddings, all when None. All of the embeddings takes part where the queries ask one another, so the
-    numbers are those of the whole. It holds a copy of the model as it is now; later training does not reach it.
-    compile: torch.compile the model, which takes a minute or so and pays on a GPU with many images of one size.
+    The output is on the model's device. Queries of all given embeddings take part in the self-attention, so the numbers
+    are those of the whole. The weights are copied: later training of the model has no effect here.
+
+    Args:
+        findings: names that the output holds, all of the embeddings when None.
+        compile: torch.compile the model; it takes a minute or so and pays on a GPU with many images of one size.
     """
 
     def __init__(
         self, model: MAVL, embeddings: TextEmbeddings, findings: Sequence[str] | None = None, compile: bool = False
     ):
         self.model = folded(model)
-        self._forward = torch.compile(self.model) if compile else self.model
-        self._ask(embeddings, embeddings.findings if findings is None else findings)
+        self._encode, self._decode = self.model.encode_image, self.model.decode
+        if compile:
+            self._encode, self._decode = torch.compile(self._encode), torch.compile(self._decode)
+        self._set_text(embeddings, embeddings.findings if findings is None else findings)
 
     def with_embeddings(self, embeddings: TextEmbeddings, findings: Sequence[str] | None = None) -> "InferenceModel":
-        """This inference_model with the same weights, not copied again, and other text: of the same findings or of others."""
+        """The same weights, not copied again, with another text, of the same findings or of others."""
         other = copy(self)
-        other._ask(embeddings, self.embeddings.findings if findings is None else findings)
+        other._set_text(embeddings, self.embeddings.findings if findings is None else findings)
         return other
 
-    def _ask(self, embeddings: TextEmbeddings, findings: Sequence[str]) -> None:
+    def _set_text(self, embeddings: TextEmbeddings, findings: Sequence[str]) -> None:
         wanted = tuple(dict.fromkeys(findings))
-        self.rows = None if wanted == embeddings.findings else embeddings.index(wanted)
-        self.embeddings = embeddings if self.rows is None else embeddings.select(wanted)
+        self.rows = embeddings.index(wanted)
+        self.embeddings = embeddings if wanted == embeddings.findings else embeddings.select(wanted)
         self._vectors = embeddings.vectors
-        self._queries: dict[torch.dtype | None, Queries] = {}
+        self._queries: dict[torch.dtype | None, TextQueries] = {}
+
+    def __call__(self, images: Tensor, return_attention: bool = False) -> MAVLOutput:
+        parts = (self.decode(self.encode_image(part), return_attention) for part in in_parts(images))
+        return concatenate(parts)
 
     @torch.inference_mode()
-    def __call__(self, images: Tensor, return_attention: bool = False) -> MAVLOutput:
-        rows = range(len(self.embeddings.findings)) if self.rows is None else self.rows
-        queries = self._asked(images.device.type)
-        return joined(
-            self._forward(
-                part.contiguous(memory_format=torch.channels_last),
-                queries,
-                findings=rows,
-                return_attention=return_attention,
-            )
-            for part in in_parts(images)
-        )
+    def encode_image(self, images: Tensor) -> ImageFeatures:
+        """images [B, 3, H, W] -> ImageFeatures, of use with any text; all at once, whatever the device."""
+        return self._encode(images.contiguous(memory_format=torch.channels_last))
 
-    def _asked(self, device: str) -> Queries:
-        """The queries in the precision that autocast asks for."""
+    @torch.inference_mode()
+    def decode(self, image: ImageFeatures, return_attention: bool = False) -> MAVLOutput:
+        """ImageFeatures of this model's weights -> MAVLOutput."""
+        queries = self._text_queries(image.grid.device.type)
+        return self._decode(image, queries, findings=self.rows, return_attention=return_attention)
+
+    def _text_queries(self, device: str) -> TextQueries:
+        """The text in the precision of the surrounding autocast, computed once for each precision."""
         dtype = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else None
         if dtype not in self._queries:
-            self._queries[dtype] = self.model.queries(self._vectors)
+            self._queries[dtype] = self.model.encode_text(self._vectors)
         return self._queries[dtype]
 
 
 def in_parts(images: Tensor) -> tuple[Tensor, ...]:
-    """What a inference_model takes at once of a batch: parts of it on a CPU, itself where it is small enough or on a GPU."""
-    whole = images.device.type != "cpu" or len(images) <= ON_A_CPU
-    return (images,) if whole else images.split(ON_A_CPU)
+    """A batch as it is computed at once: parts of CPU_BATCH on a CPU, the whole elsewhere."""
+    whole = images.device.type != "cpu" or len(images) <= CPU_BATCH
+    return (images,) if whole else images.split(CPU_BATCH)
 
 
-def joined(parts: Iterable[MAVLOutput]) -> MAVLOutput:
+def concatenate(parts: Iterable[MAVLOutput]) -> MAVLOutput:
     """Outputs of parts of a batch -> the output of the batch."""
     first, *others = parts
     if not others:

@@ -1,4 +1,4 @@
-"""MAVL: image and text vectors in, one output for training, diagnosis, grounding and explanation.
+"""MAVL: images and text embeddings in, one output for training, diagnosis, grounding and explanation.
 
 Letters in shapes, here and everywhere: B images in a batch, F findings, A aspects, Q = F·A queries (query f·A + a),
 D width, T text width, C backbone channels, h × w the grid, P = h·w patches, L decoder layers.
@@ -12,7 +12,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from mavl.backbones.build import PatchGrid, build_backbone, interpolate_positions
+from mavl.backbones import PatchGrid, Preprocessing, build_backbone
+from mavl.backbones.protocol import Backbone, interpolate_positions, patch_grid
 from mavl.model.decoder import QueryDecoder
 from mavl.vocab import ASPECTS
 
@@ -22,13 +23,17 @@ POOLING_HEADS = 8
 
 @dataclass(frozen=True)
 class MAVLOutput:
-    """All that a forward pass computes, of all findings or of those it was asked for.
+    """The result of a forward pass, for all findings or for the requested ones.
 
-    presence_logits [B, F, 2]: (absent, present); location_embedding [B, F, T]: to be compared with anatomy vectors
-    (None where certain findings were asked for: only training compares it); aspect_features [B, F, A, D]: decoder
-    output; grid [B, D, h, w]; cosine [B, A, F] of the pooled image with each query, in -1..1, and logit_scale [A], its
-    learned log inverse temperature (both None without a contrastive head); attention: one [B, Q, P] per decoder layer,
-    rows sum to 1 (None unless asked for); patch_grid: where the patches of the grid look.
+    presence_logits [B, F, 2]: (absent, present).
+    location_embedding [B, F, T]: to be compared with the anatomies' embeddings by a dot product. None where certain
+        findings were requested, since only training uses it.
+    aspect_features [B, F, A, D]: decoder output.
+    grid [B, D, h, w]: projected patch features.
+    cosine [B, A, F]: of the pooled image with each query, in -1..1. logit_scale [A]: its learned log inverse
+        temperature. Both None without a contrastive head.
+    attention: one [B, Q, P] for each decoder layer, rows sum to 1. None unless requested.
+    patch_grid: positions of the patches in the input.
     """
 
     presence_logits: Tensor
@@ -41,8 +46,34 @@ class MAVLOutput:
     patch_grid: PatchGrid
 
 
+@dataclass(frozen=True)
+class ImageFeatures:
+    """The part of the computation that depends on the images alone, from `MAVL.encode_image`.
+
+    grid [B, D, h, w]: projected patch features. pooled [B, D]: the image as one vector, None without a contrastive
+    head. patch_grid: positions of the patches in the input.
+    """
+
+    grid: Tensor
+    pooled: Tensor | None
+    patch_grid: PatchGrid
+
+
+@dataclass(frozen=True)
+class TextQueries:
+    """The part of the computation that depends on the text alone, from `MAVL.encode_text`.
+
+    projected [Q, D]: output of the query projection. decoder_input [1, Q, D], or [B, Q, D] in training with dropout:
+    input of the first cross-attention. aspects: A.
+    """
+
+    projected: Tensor
+    decoder_input: Tensor
+    aspects: int
+
+
 class AttentionPool(nn.Module):
-    """CLIP's attention pooling (Radford et al. 2021): the mean token asks, all tokens answer."""
+    """CLIP's attention pooling (Radford et al. 2021): the mean token attends to itself and all patches."""
 
     def __init__(self, channels: int, width: int, positions: int):
         super().__init__()
@@ -56,7 +87,7 @@ class AttentionPool(nn.Module):
         """grid [B, C, h, w] -> pooled [B, D].
 
         There is one query, so the key projection is applied to it, not to every token, (W_k x)·q = x·(W_k' q), and the
-        value projection to what was pooled.
+        value projection to the pooled tokens.
         """
         patches = grid.flatten(2).mT
         tokens = torch.cat([patches.mean(dim=1, keepdim=True), patches], dim=1)
@@ -71,25 +102,15 @@ class AttentionPool(nn.Module):
         return self.c_proj(torch.einsum("bhc,hdc->bhd", pooled, value).flatten(1) + self.v_proj.bias)
 
 
-@dataclass(frozen=True)
-class Queries:
-    """A embeddings's text as a model asks with it: what depends on no image, from `MAVL.queries`.
-
-    projected [Q, D]: the query projection; asked [1, Q, D], or [B, Q, D] in training with dropout: what the first
-    decoder layer asks; aspects: A.
-    """
-
-    projected: Tensor
-    asked: Tensor
-    aspects: int
-
-
 class MAVL(nn.Module):
     """Multi-aspect vision-language network; with `aspects=("description",)` and no contrastive head it is MedKLIP.
 
-    image_size: the size (pixels) that learned positions are laid out for; other input sizes interpolate them.
-    text_width: T of the text embeddings it is used with. feature_dropout: the chance that a whole (image, query) vector is zeroed
-    before the heads in training.
+    Args:
+        backbone: a name for mavl.backbones.build_backbone.
+        image_size: input side in pixels for which learned positions are laid out; other sizes interpolate them.
+        aspects: names of the A aspects, in the order of the text embeddings.
+        text_width: T of the text embeddings.
+        feature_dropout: probability that a whole (image, query) feature vector is zeroed before the heads in training.
     """
 
     def __init__(
@@ -110,10 +131,9 @@ class MAVL(nn.Module):
     ):
         super().__init__()
         self.aspects = tuple(aspects)
-        self.backbone = build_backbone(backbone)
-        channels = self.backbone.channels
+        encoder = build_backbone(backbone, image_size)
         self.grid_projection = nn.Sequential(
-            nn.Conv2d(channels, channels, 1), nn.PReLU(), nn.Conv2d(channels, width, 1)
+            nn.Conv2d(encoder.channels, encoder.channels, 1), nn.PReLU(), nn.Conv2d(encoder.channels, width, 1)
         )
         self.query_projection = nn.Linear(text_width, width)
         self.decoder = QueryDecoder(width, layers, heads, feedforward, dropout, self_attention)
@@ -121,80 +141,106 @@ class MAVL(nn.Module):
         self.presence_head = nn.Linear(len(aspects) * width, 2)
         self.location_head = nn.Conv1d(width, text_width, kernel_size=len(aspects), stride=len(aspects))
         self.apply(_initialise)
+        self.backbone = encoder  # attached after the initialisation, which must not touch weights that it holds
         if contrastive:
-            positions = math.ceil(image_size / self.backbone.stride) ** 2
-            self.pool = _pool(self.backbone, width, positions)
+            self.pool = _pool(encoder, width, math.ceil(image_size / encoder.stride) ** 2)
             self.logit_scale = nn.Parameter(torch.full((len(aspects),), INITIAL_TEMPERATURE).log().neg())
         else:
             self.pool = self.logit_scale = None
 
-    def queries(self, text: Tensor, batch: int = 1) -> Queries:
-        """text [F, A, T] (text embeddings's vectors) -> Queries, of use for any images as long as the weights stay."""
+    @property
+    def preprocessing(self) -> Preprocessing:
+        """How an image becomes this model's input."""
+        return self.backbone.preprocessing
+
+    def encode_image(self, images: Tensor) -> ImageFeatures:
+        """images [B, 3, H, W], normalized -> ImageFeatures."""
+        backbone_grid, class_token = self.backbone(images)
+        pooled = None
+        if self.pool is not None:
+            pooled = self.pool(backbone_grid if class_token is None else class_token)
+        return ImageFeatures(self.grid_projection(backbone_grid), pooled, self.patch_grid(tuple(images.shape[-2:])))
+
+    def encode_text(self, text: Tensor, batch: int = 1) -> TextQueries:
+        """text [F, A, T] (vectors of text embeddings) -> TextQueries, valid for any images while the weights stay.
+
+        batch: images that it will be decoded with; it only matters in training, where dropout differs by image.
+        ValueError where A is not the model's.
+        """
         if text.shape[1] != len(self.aspects):
             raise ValueError(
                 f"text has {text.shape[1]} aspects a finding, the model has {len(self.aspects)}: {self.aspects}"
             )
         projected = self.query_projection(text.flatten(0, 1))
-        return Queries(projected, self.decoder.ask(projected[None], batch), text.shape[1])
+        return TextQueries(projected, self.decoder.decoder_input(projected[None], batch), text.shape[1])
 
-    def forward(
+    def decode(
         self,
-        images: Tensor,
-        text: Tensor | Queries,
+        image: ImageFeatures,
+        queries: TextQueries,
         *,
         findings: Sequence[int] | None = None,
         return_attention: bool = False,
     ) -> MAVLOutput:
-        """images [B, 3, H, W] normalised, text [F, A, T] (text embeddings's vectors) or its Queries -> MAVLOutput.
+        """Image and text -> MAVLOutput.
 
-        findings: rows of the embeddings; the output is then of these alone, in this order. The numbers are the same, since
-        all findings still take part where the queries ask one another.
+        findings: rows of the text embeddings; the output then holds these alone, in this order. The numbers are the
+        same, since all findings take part in the self-attention.
         """
-        backbone_grid, class_token = self.backbone(images)
-        grid = self.grid_projection(backbone_grid)
-        queries = text if isinstance(text, Queries) else self.queries(text, len(images))
-        rows = None if findings is None else query_rows(findings, queries.aspects, images.device)
-        features, attention = self.decoder(queries.asked, grid.flatten(2).mT, rows, return_attention)
+        rows = None if findings is None else query_rows(findings, queries.aspects, image.grid.device)
+        patches = image.grid.flatten(2).mT
+        features, attention = self.decoder(queries.decoder_input, patches, rows, return_attention)
         features = self.feature_dropout(features)
         aspect_features = features.unflatten(1, (-1, queries.aspects))
         cosine = None
-        if self.pool is not None:
-            pooled = self.pool(backbone_grid if class_token is None else class_token)
+        if image.pooled is not None:
             projected = queries.projected if rows is None else queries.projected[rows]
-            similarity = F.normalize(pooled, dim=-1) @ F.normalize(projected, dim=-1).T
+            similarity = F.normalize(image.pooled, dim=-1) @ F.normalize(projected, dim=-1).T
             cosine = similarity.unflatten(-1, (-1, queries.aspects)).mT
         return MAVLOutput(
             presence_logits=self.presence_head(aspect_features.flatten(2)),
             location_embedding=self.location_head(features.mT).mT if findings is None else None,
             aspect_features=aspect_features,
-            grid=grid,
+            grid=image.grid,
             cosine=cosine,
             logit_scale=self.logit_scale,
             attention=attention,
-            patch_grid=self.patch_grid(tuple(images.shape[-2:])),
+            patch_grid=image.patch_grid,
         )
 
+    def forward(
+        self,
+        images: Tensor,
+        text: Tensor,
+        *,
+        findings: Sequence[int] | None = None,
+        return_attention: bool = False,
+    ) -> MAVLOutput:
+        """images [B, 3, H, W], normalized, and text [F, A, T] -> MAVLOutput by the three methods above."""
+        image, queries = self.encode_image(images), self.encode_text(text, images.shape[0])
+        return self.decode(image, queries, findings=findings, return_attention=return_attention)
+
     def patch_grid(self, size: tuple[int, int]) -> PatchGrid:
-        """Where the patches of the grid look in images of this height and width, for mavl.model.heatmaps.enlarge."""
-        return PatchGrid(self.backbone.first, self.backbone.stride, size)
+        """Positions of the grid's patches in images of this height and width."""
+        return patch_grid(self.backbone, size)
 
     @classmethod
     def from_pretrained(cls, source: str) -> "MAVL":
-        """The model of a run folder, a hub id, or a released .pth; `mavl.checkpoint.load` also gives its embeddings."""
-        from mavl.checkpoint.folder import load
+        """The model of a run folder, a hub id, or a released .pth; `mavl.checkpoint.load` also returns its text."""
+        from mavl.checkpoint import load  # the one import that goes up
 
         return load(source).model
 
 
-def _pool(backbone: nn.Module, width: int, positions: int) -> nn.Module:
-    """What makes one D-vector of the image: attention pooling, or the class token (projected when it is not D wide)."""
+def _pool(backbone: Backbone, width: int, positions: int) -> nn.Module:
+    """The module that makes one D-vector of the image: attention pooling, or of the class token a projection to D."""
     if not backbone.has_class_token:
         return AttentionPool(backbone.channels, width, positions)
     return nn.Linear(backbone.channels, width) if backbone.channels != width else nn.Identity()
 
 
 def query_rows(findings: Sequence[int], aspects: int, device: torch.device) -> Tensor:
-    """Rows of findings in text embeddings -> rows of all their queries on the device, finding by finding, without a wait."""
+    """Rows of findings -> rows of all their queries, finding by finding, on the device without a host wait."""
     rows = [finding * aspects + aspect for finding in findings for aspect in range(aspects)]
     return torch.tensor(rows, dtype=torch.long).to(device, non_blocking=True)
 

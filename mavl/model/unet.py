@@ -10,17 +10,17 @@ image's own is reached, each with the encoder's features of that side beside it:
       └──────────────────────────────────────────────────────────────────────────────┘
 """
 
-from collections.abc import Mapping
-
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from mavl.backbones.build import build_backbone
-from mavl.checkpoint.released import check_state, convert_names
+from mavl.backbones import Preprocessing, build_backbone
 from mavl.vocab import unknown_name
 
 BACKBONES = ("resnet18", "resnet50")
+THRESHOLD = 0.5
+"""A pixel with a greater probability belongs to the mask. SPEC §12."""
 DROPOUT = 0.2
 STEM_CHANNELS, IMAGE_CHANNELS = 64, 3
 
@@ -72,11 +72,11 @@ class UNet(nn.Module):
     With C the channels of the backbone's grid (ResNet-50 1024, ResNet-18 256) the up blocks have C/2, C/4, C/8, C/16.
     """
 
-    def __init__(self, backbone: str = "resnet50"):
+    def __init__(self, backbone: str = "resnet50", image_size: int = 224):
         super().__init__()
         if backbone not in BACKBONES:
             raise UNetError(f"a U-Net needs a ResNet up to layer3: {unknown_name('backbone', backbone, BACKBONES)}")
-        self.backbone = build_backbone(backbone)
+        self.backbone = build_backbone(backbone, image_size)
         channels = self.backbone.channels
         self.bridge = Bridge(channels)
         skipped = (channels // 2, channels // 4, STEM_CHANNELS, IMAGE_CHANNELS)
@@ -85,6 +85,11 @@ class UNet(nn.Module):
         )
         self.dropout = nn.Dropout(DROPOUT)
         self.seg_classifier = nn.Conv1d(channels >> len(skipped), 1, kernel_size=1)
+
+    @property
+    def preprocessing(self) -> Preprocessing:
+        """How an image becomes this model's input."""
+        return self.backbone.preprocessing
 
     def forward(self, images: Tensor) -> Tensor:
         """A side that is no multiple of the stride is padded with its last pixels, and the logits cut to it again."""
@@ -102,15 +107,9 @@ class UNet(nn.Module):
         return logits.unflatten(2, images.shape[-2:])[..., :height, :width]
 
 
-def from_released(state: Mapping[str, Tensor], source: str) -> tuple[dict, dict[str, Tensor]]:
-    """The parameters of a released fine-tuned U-Net -> (keyword arguments of UNet, its state dict).
-
-    ReleasedFileError (mavl.checkpoint.released) that names what is missing, unexpected or misshapen.
-    """
-    converted = dict(zip(convert_names(state), state.values(), strict=True))
-    deep = "backbone.layer1.0.conv3.weight" in converted
-    arguments = {"backbone": "resnet50" if deep else "resnet18"}
-    with torch.device("meta"):  # names and shapes alone
-        expected = UNet(**arguments).state_dict()
-    check_state(converted, expected, source)
-    return arguments, converted
+@torch.no_grad()
+def mask_probability(unet: UNet, pixels: Tensor, size: tuple[int, int]) -> np.ndarray:
+    """pixels [3, S, S], normalized -> probability float32 [H, W] that a pixel belongs to the mask, in this size."""
+    device = next(unet.parameters()).device
+    probability = unet(pixels[None].to(device)).float().sigmoid()
+    return F.interpolate(probability, size, mode="bilinear", align_corners=False)[0, 0].cpu().numpy()

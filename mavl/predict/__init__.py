@@ -1,8 +1,48 @@
-"""Prediction for single images.
+"""Prediction for single images. Public: `load`, also as `mavl.load`."""
 
-Public: `load`.
-"""
+import os
+from collections.abc import Sequence
+from pathlib import Path
 
-from mavl.predict.predictor import load
+import torch
+
+from mavl import checkpoint
+from mavl.checkpoint import CheckpointError, finetuned
+from mavl.cpu import keep_freed_memory
+from mavl.model.heatmaps import DEFAULT_MAP, MapOptions
+from mavl.predict import classifier
+from mavl.predict.available_books import AvailableBooks
+from mavl.predict.predictor import Predictor
 
 __all__ = ["load"]
+
+
+def load(
+    source: str | os.PathLike,
+    *,
+    descriptions: Sequence[str | Path] = (),
+    aspects: Sequence[str | Path] = (),
+    text_encoder: str | None = None,
+    device: str | None = None,
+    map_options: MapOptions = DEFAULT_MAP,
+) -> Predictor:
+    """A model folder, a released .pth or a hub id, pre-trained or fine-tuned -> Predictor, on the GPU if there is one.
+
+    descriptions, aspects: books with findings of one's own, beside this project's. The findings that a model folder was
+    trained with keep their vectors, whatever the books say. text_encoder: a folder or hub id, if not the model's
+    own; it is only needed for new findings, and for released files, which hold no vectors. map_options: how attention
+    becomes heatmaps. A fine-tuned model has findings of its own, without books. On a CPU the process keeps freed memory
+    from then on (mavl.cpu).
+    """
+    device = device or ("cuda" if torch.cuda.is_available() else "cpu")
+    if torch.device(device).type == "cpu":
+        keep_freed_memory()
+    if finetuned.source_kind(source) in finetuned.KINDS:
+        if descriptions or aspects or text_encoder:
+            raise CheckpointError(
+                f"{source}: a fine-tuned model has findings of its own and takes no books and no text encoder"
+            )
+        return classifier.load(str(source), device)
+    pretrained = checkpoint.load(str(source))
+    books = AvailableBooks(pretrained, descriptions, aspects)
+    return Predictor(str(source), pretrained, books, text_encoder, device, map_options)

@@ -1,4 +1,4 @@
-"""The books at hand for a model: what new findings may be made of, and the sentences behind the vectors it has."""
+"""The books available to a model: text for new findings, and the sentences of the vectors that it holds."""
 
 import hashlib
 from collections.abc import Sequence
@@ -6,7 +6,7 @@ from functools import cached_property
 from pathlib import Path
 
 from mavl.checkpoint.folder import Pretrained
-from mavl.config.settings import EvaluationSettings
+from mavl.config.settings import ASPECT_BOOKS, DESCRIPTION_BOOKS
 from mavl.text.books import Books, read_books
 from mavl.vocab import DESCRIPTION
 
@@ -14,20 +14,20 @@ REPOSITORY = Path(__file__).resolve().parents[2]
 
 
 class AvailableBooks:
-    """This project's books, where they can be found, and those given beside them, which count for more.
+    """This project's books, where they are found, and the given ones, which take precedence.
 
-    A model folder holds the vectors of its sentences, not the sentences. They are shown from the books whose hashes the
-    folder names; where those are not at hand there are none, rather than others.
+    A model folder holds the vectors of its sentences, not the sentences. They are read from the books whose hashes the
+    folder states; where those are not found there are none, rather than others.
     """
 
     def __init__(self, pretrained: Pretrained, descriptions: Sequence[str | Path], aspects: Sequence[str | Path]):
         if pretrained.model.aspects == (DESCRIPTION,):
             aspects = own_aspects = ()
         else:
-            own_aspects = _own("aspects")
+            own_aspects = _own(ASPECT_BOOKS)
         self._pretrained = pretrained
         self._given = read_books(descriptions, aspects)
-        self.descriptions = [*_own("descriptions"), *map(Path, descriptions)]
+        self.descriptions = [*_own(DESCRIPTION_BOOKS), *map(Path, descriptions)]
         self.aspects = [*own_aspects, *map(Path, aspects)]
 
     @property
@@ -37,16 +37,16 @@ class AvailableBooks:
 
     @property
     def all(self) -> list[str]:
-        """Findings of all books at hand."""
+        """Findings of all books."""
         return list(self._books.sentences)
 
     @property
     def complete(self) -> bool:
-        """Whether all the books that the model's vectors were made of are at hand."""
+        """Whether all the books of which the model's vectors were made were found."""
         return self._pretrained.embeddings is None or self._made_of <= set(self._trained.hashes.values())
 
     def sentences(self, finding: str) -> dict[str, str]:
-        """{aspect: sentence} behind the vectors of a finding, as far as it is at hand."""
+        """{aspect: sentence} of the vectors of a finding, as far as the books were found."""
         trained = self._pretrained.embeddings is not None and finding in self._pretrained.embeddings.findings
         return (self._trained if trained else self._books).sentences.get(finding, {})
 
@@ -65,10 +65,10 @@ class AvailableBooks:
         return set(self._pretrained.embeddings.about["books"].values())
 
 
-def _own(kind: str) -> list[Path]:
-    """This project's books, from the working folder or else from beside the package; none where it has neither."""
+def _own(names: Sequence[str]) -> list[Path]:
+    """This project's books, from the working folder or else from beside the package; none where neither has them."""
     found = []
-    for name in EvaluationSettings.model_fields[kind].default:
+    for name in names:
         found += [path for path in (Path(name), REPOSITORY / name) if path.is_file()][:1]
     return found
 

@@ -1,7 +1,7 @@
-"""Fine-tuned classifiers asked like a pre-trained model: images -> scores, and where each score comes from.
+"""Fine-tuned classifiers behind the interface of a pre-trained model: images -> scores and their explanation.
 
-A classifier averages the patches of its last grid, so a logit is the sum of what each patch adds and a bias: its class
-activation map, exact, is drawn as the patches that speak for the finding and those that speak against it.
+A classifier averages the patches of its last grid, so a logit is the sum of the patches' contributions and a bias: its
+class activation map, exact, is shown as the patches in favour of the finding and those against it.
 """
 
 from collections.abc import Sequence
@@ -11,15 +11,15 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from mavl.backbones.build import PatchGrid
+from mavl.backbones import PatchGrid
 from mavl.checkpoint import finetuned
 from mavl.checkpoint.finetuned import Finetuned
 from mavl.checkpoint.folder import CheckpointError
 from mavl.data.images.grey import equalize_histogram
 from mavl.data.images.transforms import Transform, eval_transform
-from mavl.model.classifier import spread
+from mavl.model.classifier import normalize_positive
 from mavl.model.explain import Explanation
-from mavl.predict.predictor import TOP, Prediction, Predictor, Question
+from mavl.predict.predictor import TOP, Prediction, Predictor, Request
 from mavl.text.embeddings import TextEmbeddings
 from mavl.text.synonyms import resolve
 
@@ -30,7 +30,7 @@ NO_TEXT = TextEmbeddings((), (), torch.empty(0, 0, 0), torch.empty(0, 0), {})
 
 
 class ClassifierPredictor(Predictor):
-    """A classifier ready to be asked about its own findings; scores are `supervised`, there is no contrastive head."""
+    """A classifier with its own findings; the scores are `supervised`, there is no contrastive head."""
 
     books_complete = True
 
@@ -44,7 +44,7 @@ class ClassifierPredictor(Predictor):
         """The findings that it was trained on."""
         return self.findings
 
-    def question(self, findings: Sequence[str] | str | None = None, explained: int | None = None) -> Question:
+    def request(self, findings: Sequence[str] | str | None = None, explained: int | None = None) -> Request:
         """As of a pre-trained model, but of the vocabulary only."""
         if isinstance(findings, str):
             findings = [findings]
@@ -53,34 +53,37 @@ class ClassifierPredictor(Predictor):
             meant.setdefault(resolve(name, self.vocabulary), name)
         if explained is None:
             explained = len(meant) if findings else TOP
-        return Question(tuple(meant.values()), tuple(meant), NO_TEXT, max(0, explained))
+        return Request(tuple(meant.values()), tuple(meant), NO_TEXT, max(0, explained))
 
     @torch.no_grad()
-    def _answer(self, batch: list, question: Question) -> list[Prediction]:
+    def _answer(self, batch: list, request: Request) -> list[Prediction]:
         pixels = torch.stack([item.pixels for item in batch]).to(self.device)
-        columns = [self.vocabulary.index(name) for name in question.findings]
+        columns = [self.vocabulary.index(name) for name in request.findings]
         logits, maps = self.model.evidence(pixels)
         logits, biases = logits[:, columns].float().cpu(), self.model.head.bias[columns].float().cpu()
         patch_grid, predictions = self.model.patch_grid(tuple(pixels.shape[-2:])), []
         for row, item in enumerate(batch):
-            top = logits[row].argsort(descending=True)[: question.explained].tolist() if maps is not None else []
+            top = logits[row].argsort(descending=True)[: request.explained].tolist() if maps is not None else []
             explained = {
                 name: explain_patches(name, logit.item(), bias.item(), maps[row, columns[i]].float().cpu(), patch_grid)
-                for i, name, logit, bias in ((i, question.findings[i], logits[row, i], biases[i]) for i in top)
+                for i, name, logit, bias in ((i, request.findings[i], logits[row, i], biases[i]) for i in top)
             }
             scores = logits[row].sigmoid().numpy()
             predictions.append(
-                Prediction(item.name, item.picture, question.findings, question.asked, scores, None, explained)
+                Prediction(item.name, item.picture, request.findings, request.asked, scores, None, explained)
             )
         return predictions
 
 
 def explain_patches(finding: str, logit: float, bias: float, patches: Tensor, patch_grid: PatchGrid) -> Explanation:
-    """patches [h, w], what each adds to the logit -> Explanation with a share, and a map, of those FOR and AGAINST it.
+    """Contributions [h, w] of the patches to the logit -> Explanation with share and map of those FOR and AGAINST it.
 
     The shares and the bias sum to the logit.
     """
-    maps, in_favour = torch.stack([spread(patches), spread(-patches)]), patches.clamp(min=0).sum()
+    maps, in_favour = (
+        torch.stack([normalize_positive(patches), normalize_positive(-patches)]),
+        patches.clamp(min=0).sum(),
+    )
     return Explanation(
         finding=finding,
         aspects=(FOR, AGAINST),
@@ -96,7 +99,7 @@ def explain_patches(finding: str, logit: float, bias: float, patches: Tensor, pa
 
 
 PREDICTORS: dict[str, type[Predictor]] = {"classifier": ClassifierPredictor}
-"""What serves a fine-tuned model, by the kinds of mavl.checkpoint.finetuned.KINDS."""
+"""Predictors by the kinds of mavl.checkpoint.finetuned.KINDS."""
 
 
 def load(source: str, device: str) -> Predictor:
@@ -110,8 +113,8 @@ def load(source: str, device: str) -> Predictor:
 
 
 def _transform(model: Finetuned) -> Transform:
-    """How images are shown to it."""
-    plain = eval_transform(model.image_size, model.interpolation)
+    """How an image becomes its input."""
+    plain = eval_transform(model.model.preprocessing)
     if not model.equalize:
         return plain
     return lambda picture: plain(Image.fromarray(equalize_histogram(np.asarray(picture))))

@@ -14,7 +14,7 @@ from tqdm import tqdm
 
 from mavl.data.images.inputs import OVERLAYS, Failure, NoImageError
 from mavl.model.explain import Explanation
-from mavl.predict.predictor import TOP, Prediction, Predictor, Question
+from mavl.predict.predictor import TOP, Prediction, Predictor, Request
 from mavl.progress import progress_bar
 from mavl.provenance import provenance
 from mavl.report import page
@@ -40,7 +40,7 @@ class PredictionFilesError(ValueError):
 
 def write_predictions(
     predictor: Predictor,
-    question: Question,
+    request: Request,
     images: Sequence[Path],
     folder: Path,
     *,
@@ -53,11 +53,11 @@ def write_predictions(
     failures: names that already proved to mean no image. NoImageError when no image could be read.
     """
     many = len(images) > MANY
-    with PredictionFiles(folder, predictor, question) as files:
+    with PredictionFiles(folder, predictor, request) as files:
         for failure in failures:
             files.add(failure)
             tqdm.write(f"left out {failure}", file=sys.stderr)
-        answers = predictor.stream(images, question, batch_size=batch_size, workers=workers)
+        answers = predictor.stream(images, request, batch_size=batch_size, workers=workers)
         for answer in progress_bar(answers, description="predicting", unit="image", total=len(images), show=many):
             files.add(answer)
             if isinstance(answer, Failure):
@@ -75,14 +75,14 @@ class PredictionFiles:
     A run that breaks off leaves files whose names end in .part.
     """
 
-    def __init__(self, folder: Path, predictor: Predictor, question: Question):
-        self.folder, self.question = folder, question
+    def __init__(self, folder: Path, predictor: Predictor, request: Request):
+        self.folder, self.request = folder, request
         self.about = {
             "notice": "Research software. Not a medical device; not for diagnosis.",
             "model": predictor.source,
             "kind": predictor.kind,
             "vocabulary": len(predictor.vocabulary),
-            "bank": question.embeddings.about,
+            "bank": request.embeddings.about,
             "provenance": provenance(),
         }
         self.books_complete = predictor.books_complete
@@ -91,7 +91,7 @@ class PredictionFiles:
         self._cases: list[dict] = []
         self._names: Counter[str] = Counter()
         numbered: Counter[str] = Counter()
-        self._slugs = {finding: apart(finding, numbered) for finding in question.findings}
+        self._slugs = {finding: apart(finding, numbered) for finding in request.findings}
         self._stale: set[str] = set()
 
     def __enter__(self) -> "PredictionFiles":
@@ -174,8 +174,8 @@ class PredictionFiles:
 
     def _compared(self) -> dict[str, str]:
         """{finding: as it was asked} of the table that sets images side by side, where there are several, not many."""
-        few = len(self._cases) > 1 and len(self.question.findings) <= ROWS_ON_PAGE
-        return dict(zip(self.question.findings, self.question.asked, strict=True)) if few else {}
+        few = len(self._cases) > 1 and len(self.request.findings) <= ROWS_ON_PAGE
+        return dict(zip(self.request.findings, self.request.asked, strict=True)) if few else {}
 
 
 def _case(answer: Prediction, findings: list[dict], number: int) -> dict:

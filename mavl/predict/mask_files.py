@@ -12,8 +12,9 @@ from PIL import Image
 from mavl.data.images.grey import ImageError
 from mavl.data.images.inputs import MASKS, Failure, NoImageError
 from mavl.data.images.read import read_image
+from mavl.model.unet import THRESHOLD
 from mavl.predict.files import apart
-from mavl.predict.segmenter import THRESHOLD, Segmenter
+from mavl.predict.segmenter import Segmenter
 from mavl.progress import progress_bar
 from mavl.provenance import provenance
 from mavl.report import page

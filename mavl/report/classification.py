@@ -19,7 +19,7 @@ from mavl.vocab import ABSENT, PRESENT
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from mavl.backbones.build import PatchGrid
+    from mavl.backbones import PatchGrid
 
 GALLERY = 4
 """Images of each kind that the page shows of a finding."""

@@ -12,7 +12,7 @@ import pandas as pd
 import torch
 from PIL import Image
 
-from mavl.backbones.build import PatchGrid
+from mavl.backbones import PatchGrid
 from mavl.report.overlay import blend
 from mavl.report.tables import percent
 

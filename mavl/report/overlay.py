@@ -11,7 +11,7 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
-from mavl.backbones.build import PatchGrid
+from mavl.backbones import PatchGrid
 from mavl.model.heatmaps import enlarge
 
 MIN_SCALE = 2.0

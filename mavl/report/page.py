@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
     from torch import Tensor
 
-    from mavl.backbones.build import PatchGrid
+    from mavl.backbones import PatchGrid
 
 REPORT = "report.html"
 """The page of an evaluation in its result folder."""

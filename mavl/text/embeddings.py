@@ -1,12 +1,10 @@
-"""TextEmbeddings: the text side of the model as data. Sentence vectors by finding and aspect, and by anatomy.
+"""Text embeddings: sentence vectors by finding and aspect, and by anatomy.
 
-The text encoder is frozen, so text embeddings is computed once and cached by a hash of everything that shapes it.
+The text encoder is frozen, so they are computed once and cached by a hash of everything that shapes them.
 """
 
 import hashlib
 import json
-import os
-import uuid
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -16,23 +14,24 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save as serialize
 from torch import Tensor
 
+from mavl.files import whole_file
 from mavl.text.books import Books
 from mavl.text.encoder import TextEncoder
 from mavl.vocab import ANATOMIES, ASPECTS, UnknownFindingError, anatomy_sentence, unknown_name
 
 SAME_ENCODER = 1e-2
-"""How far two computations of one text vector may lie apart; another encoder or tokenisation is far beyond it."""
+"""Largest difference of two computations of one text vector; another encoder or tokenisation differs by far more."""
 
 
 class EmbeddingsError(ValueError):
-    """Banks that cannot be used together, or a file that holds none."""
+    """Text embeddings that cannot be used together, or a file that holds none."""
 
 
 @dataclass(frozen=True)
 class TextEmbeddings:
     """vectors [F, A, T]: row (f, a) is aspect a of finding f; anatomy_vectors [51, T]; float32.
 
-    about: what it was made with (encoder, tokenisation, hashes of the books), for checkpoints and reports.
+    about: their origin (encoder, tokenisation, hashes of the books), for checkpoints and reports.
     """
 
     findings: tuple[str, ...]
@@ -44,7 +43,9 @@ class TextEmbeddings:
     def __post_init__(self):
         expected = (len(self.findings), len(self.aspects))
         if self.vectors.shape[:2] != expected:
-            raise ValueError(f"bank of {expected} findings and aspects holds vectors {tuple(self.vectors.shape)}")
+            raise ValueError(
+                f"text embeddings of {expected} findings and aspects hold vectors {tuple(self.vectors.shape)}"
+            )
 
     def index(self, findings: Sequence[str]) -> list[int]:
         """Positions of findings by name; UnknownFindingError with the nearest names for one that is not here."""
@@ -59,22 +60,22 @@ class TextEmbeddings:
         return replace(self, findings=tuple(findings), vectors=self.vectors[self.index(findings)])
 
     def extended(self, more: "TextEmbeddings") -> "TextEmbeddings":
-        """This embeddings with the findings of another one behind its own.
+        """These embeddings followed by those of other findings.
 
-        EmbeddingsError when a finding is in both, or when the sentences of the anatomies, which every embeddings holds, show that
-        the other one comes from another encoder or tokenisation.
+        EmbeddingsError when a finding is in both, or when the vectors of the anatomies, which all embeddings hold, show
+        that the others come from another encoder or tokenisation.
         """
         if twice := [name for name in more.findings if name in self.findings]:
-            raise EmbeddingsError(f"already in the embeddings: {', '.join(twice)}")
+            raise EmbeddingsError(f"in both text embeddings: {', '.join(twice)}")
         if more.vectors.shape[1:] != self.vectors.shape[1:]:
             raise EmbeddingsError(
-                f"text vectors [aspects, width] are {tuple(self.vectors.shape[1:])} in the model's embeddings and "
-                f"{tuple(more.vectors.shape[1:])} in the new one: another text encoder?"
+                f"text vectors [aspects, width] are {tuple(self.vectors.shape[1:])} in the model and "
+                f"{tuple(more.vectors.shape[1:])} in the new text: another text encoder?"
             )
         if not torch.allclose(more.anatomy_vectors, self.anatomy_vectors, rtol=0, atol=SAME_ENCODER):
             raise EmbeddingsError(
-                f"{self.about['encoder']!r}, which made the model's embeddings, and {more.about['encoder']!r} give the same"
-                " anatomies different vectors: another text encoder or tokenisation?"
+                f"{self.about['encoder']!r}, the model's text encoder, and {more.about['encoder']!r} give the same "
+                "anatomies different vectors: another text encoder or tokenisation?"
             )
         books = self.about["books"] | more.about["books"]
         findings = self.findings + more.findings
@@ -89,13 +90,8 @@ class TextEmbeddings:
         names = {"findings": self.findings, "aspects": self.aspects, "about": self.about}
         tensors = {"vectors": self.vectors.cpu().contiguous(), "anatomy_vectors": self.anatomy_vectors.cpu()}
         path.parent.mkdir(parents=True, exist_ok=True)
-        draft = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
-        try:
-            # not save_file, whose files none but their owner may read
-            draft.write_bytes(serialize(tensors, {key: json.dumps(value) for key, value in names.items()}))
-            os.replace(draft, path)
-        finally:
-            draft.unlink(missing_ok=True)
+        with whole_file(path, "wb") as file:  # not by save_file, whose files only their owner may read
+            file.write(serialize(tensors, {key: json.dumps(value) for key, value in names.items()}))
 
     @classmethod
     def load(cls, path: Path) -> "TextEmbeddings":
@@ -106,7 +102,7 @@ class TextEmbeddings:
                 vectors, anatomy_vectors = file.get_tensor("vectors"), file.get_tensor("anatomy_vectors")
             return cls(tuple(names["findings"]), tuple(names["aspects"]), vectors, anatomy_vectors, names["about"])
         except (SafetensorError, AttributeError, KeyError, ValueError) as error:
-            raise EmbeddingsError(f"{path}: damaged, or no embeddings of text vectors ({error})") from error
+            raise EmbeddingsError(f"{path}: damaged, or no text embeddings ({error})") from error
 
 
 def build_embeddings(
@@ -116,9 +112,9 @@ def build_embeddings(
     aspects: Sequence[str] = ASPECTS,
     cache: Path | None = None,
 ) -> TextEmbeddings:
-    """The embeddings of these findings, from the cache when the same texts met the same encoder before.
+    """The embeddings of these findings, from the cache if the same encoder has encoded the same texts before.
 
-    BookError when a finding has no sentence; every finding that is missing is named.
+    BookError when a finding has no sentence; it names every missing finding.
     """
     books.require(findings, aspects)
     sentences = [books.sentence(finding, aspect) for finding in findings for aspect in aspects]

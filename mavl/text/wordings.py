@@ -1,21 +1,16 @@
-"""The same findings in other words: what the books could as well have said, and what is left with less of it.
+"""Wordings: the same findings with other text, of equal content or of less.
 
-Every line keeps its aspect's word in front, as the format of the books has it: "border: distinct edge, ...".
+Every line keeps the name of its aspect in front, as the format of the books has it: "border: distinct edge, ...".
 """
 
 import json
-import os
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from mavl.files import whole_file
 from mavl.text.books import Books
-from mavl.vocab import DESCRIPTION
-
-BUILT_IN = ("names", "descriptions", "without", "reversed", "templates")
-"""names: the finding's name in place of every sentence. descriptions: the description in place of every aspect's words.
-without: of one aspect after the other, the name in place of its words. reversed: the phrases of an aspect line,
-which commas part, in reverse order. templates: each of TEMPLATES put around every sentence."""
+from mavl.vocab import DESCRIPTION, WORDINGS
 
 TEMPLATES = {
     "prefixed": "on a chest X-ray: {words}",
@@ -26,42 +21,42 @@ TEMPLATES = {
 REFERENCE = "books"
 
 ABLATION, REWORDING, OWN = "ablation", "rewording", "own"
-"""Kinds of variants: with less said than the books say, with the same said otherwise, with books of the user's own."""
+"""Kinds of wordings: with less content than the books, with equal content, the user's own books."""
 
 Change = Callable[[str, str, str], str]
-"""(finding, aspect, words without the aspect's own in front) -> other words."""
+"""(finding, aspect, words without the name of the aspect) -> other words."""
 
 
 @dataclass(frozen=True)
-class Variant:
-    """Books in other words; `books` holds the findings in question and the aspects of the model, no more."""
+class Wording:
+    """A text of certain findings; `books` holds these findings and the aspects of the model alone."""
 
     name: str
     kind: str
     books: Books
 
 
-def built_in_variants(
-    books: Books, findings: Sequence[str], aspects: Sequence[str], which: Sequence[str] = BUILT_IN
-) -> list[Variant]:
-    """The variants of these findings and aspects, without those whose sentences are the books' or a former variant's.
+def built_in_wordings(
+    books: Books, findings: Sequence[str], aspects: Sequence[str], which: Sequence[str] = WORDINGS
+) -> list[Wording]:
+    """The built-in wordings of these findings and aspects, without those equal to the books or to an earlier one.
 
     BookError when a book lacks one of the findings or aspects.
     """
     books.require(findings, aspects)
-    variants: list[Variant] = []
-    said = [_reworded(books, findings, aspects, lambda finding, aspect, words: words).sentences]
+    wordings: list[Wording] = []
+    known = [_reworded(books, findings, aspects, lambda finding, aspect, words: words).sentences]
     for kind in dict.fromkeys(which):
         for name, of_kind, change in _changes(kind, books, aspects):
             reworded = _reworded(books, findings, aspects, change)
-            if reworded.sentences not in said:
-                variants.append(Variant(name, of_kind, reworded))
-                said.append(reworded.sentences)
-    return variants
+            if reworded.sentences not in known:
+                wordings.append(Wording(name, of_kind, reworded))
+                known.append(reworded.sentences)
+    return wordings
 
 
 def phrases_reversed(books: Books, findings: Sequence[str], aspects: Sequence[str]) -> Books:
-    """The books with the phrases of every aspect line in reverse order: other text that says the same."""
+    """The books with the phrases of every aspect line in reverse order: another text of equal content."""
     return _reworded(books, findings, aspects, _reverse)
 
 
@@ -81,15 +76,14 @@ def write_books(folder: Path, books: Books) -> dict[str, tuple[str, ...]]:
         if not content:
             continue
         path = folder / f"{name}.json"
-        draft = path.with_name(f".{path.name}.{os.getpid()}")
-        draft.write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
-        os.replace(draft, path)
+        with whole_file(path) as file:
+            file.write(json.dumps(content, indent=2, ensure_ascii=False) + "\n")
         files[name] = (str(path),)
     return files
 
 
 def _changes(which: str, books: Books, aspects: Sequence[str]) -> Iterator[tuple[str, str, Change]]:
-    """(name of the variant, its kind, how it changes a sentence)."""
+    """(name of the wording, its kind, its change of a sentence)."""
     if which == "names":
         yield which, ABLATION, lambda finding, aspect, words: finding
     elif which == "descriptions":
@@ -120,7 +114,7 @@ def _leave_out(left_out: str) -> Change:
 
 
 def _reverse(finding: str, aspect: str, words: str) -> str:
-    """A description stays: it is one sentence, whose clauses lean on each other."""
+    """A description stays as it is: the clauses of a sentence depend on their order."""
     return words if aspect == DESCRIPTION else ", ".join(reversed(words.split(", ")))
 
 

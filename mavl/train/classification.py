@@ -12,7 +12,7 @@ import torch
 from accelerate import Accelerator, PartialState
 from torch import Tensor, nn
 
-from mavl.backbones.build import PatchGrid
+from mavl.backbones import PatchGrid, Preprocessing
 from mavl.checkpoint import finetuned
 from mavl.checkpoint.folder import BEST
 from mavl.checkpoint.transfer import InitError, Transfer, initialise, parts, write_transfers
@@ -30,16 +30,15 @@ from mavl.data.classification import (
     write_images,
 )
 from mavl.data.images.sources import from_store
-from mavl.data.images.transforms import Transform, eval_transform, train_transform
-from mavl.data.loading import to_device
+from mavl.data.images.transforms import Transform, eval_transform, train_transform, with_interpolation
+from mavl.data.loading import compute_all, to_device
 from mavl.data.pretraining import bad_images, damaged_masks, write_left_out
 from mavl.metrics.classification import best_f1, evaluate
-from mavl.model.classifier import Classifier, spread
+from mavl.model.classifier import Classifier, normalize_positive
 from mavl.model.losses import masked_bce_loss
 from mavl.progress import progress_bar
 from mavl.provenance import provenance
 from mavl.train.classification_results import Outcome, write_results
-from mavl.train.engine import predict
 from mavl.train.finetune import FinetuneError, assemble, run_seeds
 from mavl.train.resume import Progress
 from mavl.train.run_folder import scalars
@@ -70,11 +69,8 @@ class Classification:
     settings: FinetuneClsSettings
 
     @property
-    def shown(self) -> dict:
-        """How images are shown to the model."""
-        benchmark = self.data.benchmark
-        size = self.settings.model.image_size
-        return {"image_size": size, "equalize": benchmark.equalize, "interpolation": benchmark.interpolation}
+    def preprocessing(self) -> Preprocessing:
+        return self.model.preprocessing
 
     def images(self, split: str, transform: Transform) -> LabelledImages:
         return LabelledImages(self.data.splits[split], transform, self.data.benchmark.equalize, self.settings.seed)
@@ -84,12 +80,13 @@ class Classification:
 
     def logits(self, model: nn.Module, split: str, accelerator: Accelerator) -> np.ndarray:
         """[n, C] of every image of a split, on every process."""
-        data, shown = self.settings.data, self.shown
-        rows = predict(
+        data, preprocessing = self.settings.data, self.model.preprocessing
+        rows = compute_all(
             accelerator,
-            self.images(split, eval_transform(shown["image_size"], shown["interpolation"])),
+            self.images(split, eval_transform(preprocessing)),
             [(0, index) for index in range(len(self.data.splits[split]))],
             lambda batch: {"logits": model(batch["image"])},
+            preprocessing,
             batch_size=data.eval_batch_size,
             workers=data.workers,
             description=f"{self.data.benchmark.name} {split}",
@@ -106,7 +103,8 @@ class Classification:
     def save(self, folder: Path, model: nn.Module, state: dict) -> None:
         findings = self.data.splits["train"].findings
         config = self.settings.model_dump(mode="json")
-        finetuned.save(folder, KIND, model, self.arguments, findings, self.shown, state, config)
+        equalize = self.data.benchmark.equalize
+        finetuned.save(folder, KIND, model, self.arguments, findings, equalize, state, config)
 
 
 def run(settings: FinetuneClsSettings, resume: bool = False) -> dict[int, Path] | None:
@@ -117,7 +115,7 @@ def run(settings: FinetuneClsSettings, resume: bool = False) -> dict[int, Path] 
 
 def _run_seed(settings: FinetuneClsSettings, accelerator: Accelerator, folder: Path, resume: bool) -> None:
     findings = settings.data.findings or load(Benchmark, Path(settings.data.benchmark)).findings
-    # before the data are read, since a checkpoint that does not fit should not take minutes to be told
+    # before the data are read: a checkpoint that does not fit should fail at once, not after minutes
     model, arguments, transfers = build_model(settings, len(findings), accelerator)
     data = open_data(settings, accelerator.is_main_process)
     if accelerator.is_main_process:
@@ -126,10 +124,11 @@ def _run_seed(settings: FinetuneClsSettings, accelerator: Accelerator, folder: P
         write_transfers(folder, transfers)
     for note in data.notes:
         accelerator.print(note)
+    model.backbone.preprocessing = with_interpolation(model.preprocessing, data.benchmark.interpolation)
     task = Classification(model, arguments, data, settings)
-    size, augment = settings.model.image_size, settings.data.augment
-    plain = eval_transform(size, data.benchmark.interpolation)
-    augmented = train_transform(size, settings.data.min_crop, augment == "full", settings.data.augment_on == "device")
+    augment, on_device = settings.data.augment, settings.data.augment_on == "device"
+    plain = eval_transform(model.preprocessing)
+    augmented = train_transform(model.preprocessing, settings.data.min_crop, augment == "full", on_device)
     train = task.images("train", plain if augment == "none" else augmented)
     fit = assemble(task, train, settings, accelerator, folder)
     accelerator.init_trackers("mavl", config=scalars(settings))
@@ -166,30 +165,30 @@ def build_model(
     settings: FinetuneClsSettings, classes: int, accelerator: Accelerator
 ) -> tuple[Classifier, dict, list[Transfer]]:
     """The classifier, filled as `init` says, with its keyword arguments and what came from where."""
-    arguments = settings.model.model_dump(mode="json", exclude={"image_size"})
+    arguments = settings.model.model_dump(mode="json")
     arguments |= {"layer4": settings.layer4, "classes": classes}
     model = Classifier(**arguments)
     transfers = initialise(model.backbone, settings.model.backbone, settings.init, accelerator)
     if settings.model.linear_probe and transfers and transfers[-1].kept:
-        _judge_probe(settings, transfers, accelerator)
+        _check_probe(settings, transfers, accelerator)
     if settings.train.channels_last:
         model = model.to(memory_format=torch.channels_last)
     return model, arguments, transfers
 
 
-def _judge_probe(settings: FinetuneClsSettings, transfers: list[Transfer], accelerator: Accelerator) -> None:
+def _check_probe(settings: FinetuneClsSettings, transfers: list[Transfer], accelerator: Accelerator) -> None:
     """Of a probe whose checkpoint ends before its network does: InitError where the rest is random, else a sentence."""
     last = transfers[-1]
     same = last.backbone == settings.model.backbone
     fix = "set model.layer4 to false" if same else f"set model.backbone to the checkpoint's, {last.backbone}"
     if len(transfers) == 1:
         raise InitError(
-            f"model.linear_probe would see {last.source} only through what is drawn at random (the backbone's "
+            f"model.linear_probe would use {last.source} only through random weights (the backbone's "
             f"{parts(last.kept)}): {fix}"
         )
     accelerator.print(
-        f"linear probe: {parts(last.kept)} of {transfers[0].source} stay frozen on top of {last.source}, a mixture "
-        f"that nobody trained; {fix} to probe the checkpoint alone"
+        f"linear probe: {parts(last.kept)} of {transfers[0].source} stay frozen on top of {last.source}, not trained "
+        f"together; {fix} to probe the checkpoint alone"
     )
 
 
@@ -212,7 +211,7 @@ def assess(
     prevalence = (labels == PRESENT).sum(axis=0) / np.maximum(1, (labels != UNKNOWN).sum(axis=0))
     about = describe(task, best.about["state"], progress, transfers, folder)
     outcome = Outcome(splits["test"], scores["test"], thresholds, prevalence)
-    evidence = partial(look, best.model, task) if settings.html else None
+    evidence = partial(evidence_maps, best.model, task) if settings.html else None
     evaluation = write_results(folder, outcome, about, settings.resamples, evidence, task.data.benchmark.equalize)
     area = evaluation.means["auroc"]
     accelerator.print(
@@ -222,25 +221,25 @@ def assess(
 
 
 @torch.no_grad()
-def look(
+def evidence_maps(
     model: Classifier, task: Classification, shown: list[tuple[int, str]]
 ) -> tuple[dict[tuple[int, str], Tensor], PatchGrid]:
-    """(test image, finding) pairs -> how what speaks for the finding is spread [h, w], which sums to 1; its patch_grid.
+    """(test image, finding) pairs -> ({pair: positive evidence [h, w], sums to 1}, positions of its patches).
 
-    Empty for a model without such maps.
+    No maps for a model without them.
     """
-    size = task.settings.model.image_size
-    images = task.images("test", eval_transform(size, task.data.benchmark.interpolation))
+    preprocessing = model.preprocessing
+    images = task.images("test", eval_transform(preprocessing))
     findings, device = task.data.splits["test"].findings, next(model.parameters()).device
     maps: dict[tuple[int, str], Tensor] = {}
     by_image = groupby(sorted(shown), key=itemgetter(0))
     for image, wanted in progress_bar(by_image, description="evidence for the page", unit="image"):
-        pixels = to_device({"image": images[0, image]["image"][None]}, device)["image"]
+        pixels = to_device({"image": images[0, image]["image"][None]}, device, preprocessing)["image"]
         _, evidence = model.evidence(pixels)
         if evidence is not None:
             for _, finding in wanted:
-                maps[image, finding] = spread(evidence[0, findings.index(finding)].float().cpu())
-    return maps, model.patch_grid((size, size))
+                maps[image, finding] = normalize_positive(evidence[0, findings.index(finding)].float().cpu())
+    return maps, model.patch_grid((preprocessing.image_size,) * 2)
 
 
 def describe(task: Classification, state: Mapping, progress: Progress, transfers: list[Transfer], folder: Path) -> dict:
@@ -254,8 +253,8 @@ def describe(task: Classification, state: Mapping, progress: Progress, transfers
         "seed": settings.seed,
         "data_pct": settings.data.data_pct,
         "model": str(folder / BEST),
-        "network": {"image_size": settings.model.image_size, **task.arguments},
-        "started_from": list(map(str, transfers)) or ["nothing: drawn at random"],
+        "network": task.arguments,
+        "started_from": list(map(str, transfers)) or ["nothing: random weights"],
         "train": counts(data.splits["train"]),
         "valid": counts(data.splits["valid"]),
         "notes": data.notes,

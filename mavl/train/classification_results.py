@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from rich.table import Table
     from torch import Tensor
 
-    from mavl.backbones.build import PatchGrid
+    from mavl.backbones import PatchGrid
 
 SCORES, TABLE, CURVES = "scores.csv", "results.csv", "training.png"
 BASELINE = "prevalence"

@@ -1,13 +1,12 @@
-"""Engine: fit and predict on accelerate, for any task and any number of processes.
+"""Engine: training on accelerate, for any task and any number of processes.
 
-A task says how a batch becomes losses, how the model is validated and how it is saved; the engine does the rest: mixed
-precision, accumulation, the log, resumable checkpoints, the best model.
+A task defines how a batch becomes losses, how the model is validated and how it is saved; the engine does the rest:
+mixed precision, accumulation, the log, resumable checkpoints, the best model.
 """
 
 import json
 import math
 import time
-from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
@@ -16,15 +15,16 @@ from typing import Protocol
 import numpy as np
 import torch
 from accelerate import Accelerator
-from accelerate.utils import GradientAccumulationPlugin, broadcast, gather_object, set_seed
+from accelerate.utils import GradientAccumulationPlugin, broadcast, set_seed
 from torch import Tensor, nn
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import DataLoader
 from tqdm import tqdm
 
+from mavl.backbones import Preprocessing
 from mavl.checkpoint.folder import BEST, LAST
 from mavl.config.settings import EngineSettings
-from mavl.cpu import keep_freed_memory
-from mavl.data.loading import build_loader, to_device
+from mavl.cpu import prepare_device
+from mavl.data.loading import to_device
 from mavl.progress import progress_bar
 from mavl.train.resume import Checkpoints, Progress
 from mavl.train.run_folder import CHECKPOINTS, LOG
@@ -41,9 +41,12 @@ class NonFiniteLossError(RuntimeError):
 
 
 class Task(Protocol):
-    """What the engine needs to know about a task."""
+    """What the engine needs of a task. preprocessing: by which batches are normalized."""
 
     model: nn.Module
+
+    @property
+    def preprocessing(self) -> Preprocessing: ...
 
     def losses(self, model: nn.Module, batch: dict) -> dict[str, Tensor]:
         """Scalars by name; "loss" is minimised, the others are logged."""
@@ -113,7 +116,7 @@ class Fit:
             initial=self.progress.step % steps,
         )
         for batch in self.loader:
-            if not self._micro_step(to_device(batch, self.accelerator.device)):
+            if not self._micro_step(to_device(batch, self.accelerator.device, self.task.preprocessing)):
                 continue
             self.progress.step += 1
             step, last = self.progress.step, self.progress.step % steps == 0
@@ -215,47 +218,9 @@ def build_accelerator(settings: EngineSettings, output_dir: Path, seed: int) -> 
         log_with=list(settings.trackers) or None,
         project_dir=str(output_dir),
     )
-    check_device(accelerator)
+    prepare_device(accelerator.device.type, accelerator.mixed_precision)
     set_seed(seed, device_specific=True)
     return accelerator
-
-
-def check_device(accelerator: Accelerator) -> None:
-    """On a CPU: refuse fp16, which would silently be fp32, and keep freed memory."""
-    if accelerator.device.type != "cpu":
-        return
-    keep_freed_memory()
-    if accelerator.mixed_precision == "fp16":
-        raise SetupError("fp16 needs a GPU (on a CPU it would silently be fp32); use mixed_precision bf16 or no")
-
-
-@torch.no_grad()
-def predict(
-    accelerator: Accelerator,
-    dataset: Dataset,
-    keys: Sequence,
-    compute: Callable[[dict], dict[str, Tensor]],
-    *,
-    batch_size: int,
-    workers: int,
-    description: str,
-) -> dict[str, np.ndarray]:
-    """compute(batch) -> {name: tensor [b, …]} over dataset[key] for every key; rows come back in the keys' order.
-
-    The items carry their position as "index". Whole batches are dealt to the processes in turn, so what is in a
-    batch, and with it every number, does not depend on how many processes there are. Every process gets every row.
-    """
-    batches = [list(keys[start : start + batch_size]) for start in range(0, len(keys), batch_size)]
-    mine = batches[accelerator.process_index :: accelerator.num_processes]
-    workers, pin_memory = min(workers, len(mine)), accelerator.device.type == "cuda"
-    loader = build_loader(dataset, mine, workers, pin_memory)
-    rows: list[tuple[list[int], dict[str, np.ndarray]]] = []
-    for batch in progress_bar(loader, description=description, unit="batch", show=accelerator.is_main_process):
-        results = compute(to_device(batch, accelerator.device))
-        rows.append((batch["index"].tolist(), {name: value.float().cpu().numpy() for name, value in results.items()}))
-    rows = gather_object(rows)
-    order = np.argsort([index for indices, _ in rows for index in indices])
-    return {name: np.concatenate([results[name] for _, results in rows])[order] for name in rows[0][1]}
 
 
 def show(figures: dict[str, float]) -> str:

@@ -10,11 +10,12 @@ from accelerate import Accelerator
 from torch import Tensor, nn
 
 from mavl import checkpoint
-from mavl.backbones.build import load_pretrained
+from mavl.backbones import Preprocessing
+from mavl.backbones.weights import load_pretrained
 from mavl.checkpoint.released import check_state
 from mavl.checkpoint.transfer import check_sources
-from mavl.config.settings import DRAWN, PretrainSettings, TextSettings
-from mavl.data.loading import build_loader
+from mavl.config.settings import RANDOM, PretrainSettings, TextSettings
+from mavl.data.loading import build_loader, compute_all
 from mavl.data.pretraining import (
     EpochBatches,
     PretrainingData,
@@ -28,8 +29,9 @@ from mavl.model.mavl import MAVL
 from mavl.model.scores import presence_probability
 from mavl.text.books import Books, read_books
 from mavl.text.embeddings import TextEmbeddings, build_embeddings
-from mavl.text.encoder import TextEncoder, draw_bert
-from mavl.train.engine import Fit, build_accelerator, predict
+from mavl.text.encoder import load_text_encoder
+from mavl.text.random_bert import write_random_bert
+from mavl.train.engine import Fit, build_accelerator
 from mavl.train.optim import build_optimizer, build_scheduler
 from mavl.train.resume import Progress
 from mavl.train.run_folder import open_run_folder, scalars
@@ -48,6 +50,10 @@ class Pretraining:
     valid: PretrainingDataset
     settings: PretrainSettings
 
+    @property
+    def preprocessing(self) -> Preprocessing:
+        return self.model.preprocessing
+
     def losses(self, model: nn.Module, batch: dict) -> dict[str, Tensor]:
         output = model(batch["image"], self.embeddings.vectors)
         weight = self.settings.train.contrastive_weight
@@ -57,11 +63,12 @@ class Pretraining:
     def validate(self, model: nn.Module, accelerator: Accelerator) -> dict[str, float]:
         """Losses (means over images, each batch by its size) and the mean AUROC over findings with both labels."""
         data = self.settings.data
-        rows = predict(
+        rows = compute_all(
             accelerator,
             self.valid,
             [(0, index) for index in range(len(self.valid))],
             partial(self._validate_batch, model),
+            self.model.preprocessing,
             batch_size=data.eval_batch_size,
             workers=data.workers,
             description="validating",
@@ -101,11 +108,12 @@ def run(settings: PretrainSettings, resume: bool = False) -> Progress:
         if accelerator.is_main_process:
             open_run_folder(output_dir, settings, books.hashes, resume)
         embeddings = text_embeddings(settings, books, output_dir)
-        data = open_data(settings, progress=accelerator.is_main_process)
-    if accelerator.is_main_process:
-        write_left_out(output_dir / LEFT_OUT, data.left_out)
     arguments = settings.model.model_dump(mode="json") | {"text_width": embeddings.vectors.shape[-1]}
     model = build_model(arguments, settings, accelerator)
+    with accelerator.main_process_first():
+        data = open_data(settings, model.preprocessing, progress=accelerator.is_main_process)
+    if accelerator.is_main_process:
+        write_left_out(output_dir / LEFT_OUT, data.left_out)
     task = Pretraining(model, arguments, embeddings.to(accelerator.device), data.valid, settings)
     fit = assemble(task, data, accelerator)
     accelerator.print(
@@ -163,9 +171,9 @@ def build_model(arguments: dict, settings: PretrainSettings, accelerator: Accele
 
 
 def encoder_arguments(text: TextSettings, output_dir: Path) -> dict:
-    """Keyword arguments of the configured TextEncoder; a drawn one lies in the run folder."""
+    """Keyword arguments of the configured text encoder; a random one lies in the run folder."""
     folder = str(output_dir / checkpoint.TEXT_ENCODER)
-    encoder = folder if text.encoder == DRAWN else text.encoder
+    encoder = folder if text.encoder == RANDOM else text.encoder
     return {"encoder": encoder, "sep": text.sep, "max_length": text.max_length, "lower_case": text.lower_case}
 
 
@@ -173,10 +181,10 @@ def text_embeddings(settings: PretrainSettings, books: Books, output_dir: Path) 
     """The embeddings of the findings and aspects to train on, from the books, by the configured encoder."""
     text = settings.text
     folder = output_dir / checkpoint.TEXT_ENCODER
-    if text.encoder == DRAWN and not folder.exists():
+    if text.encoder == RANDOM and not folder.exists():
         sentences = [sentence for aspects in books.sentences.values() for sentence in aspects.values()]
-        draw_bert(folder, [*sentences, *map(anatomy_sentence, ANATOMIES)], text.seed)
+        write_random_bert(folder, [*sentences, *map(anatomy_sentence, ANATOMIES)], text.seed)
     arguments = encoder_arguments(text, output_dir)
-    encoder = TextEncoder(arguments.pop("encoder"), **arguments)
+    encoder = load_text_encoder(arguments.pop("encoder"), **arguments)
     cache = Path(text.cache).expanduser() if text.cache else None
     return build_embeddings(books, settings.findings, encoder, settings.model.aspects, cache)

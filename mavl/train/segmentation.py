@@ -8,11 +8,14 @@ import torch
 from accelerate import Accelerator, PartialState
 from torch import Tensor, nn
 
+from mavl.backbones import Preprocessing
 from mavl.checkpoint import finetuned
 from mavl.checkpoint.folder import BEST
 from mavl.checkpoint.transfer import initialise, write_transfers
 from mavl.config.finetune import FinetuneSegSettings
 from mavl.data.classification import counts, write_images
+from mavl.data.images.transforms import with_interpolation
+from mavl.data.loading import compute_all
 from mavl.data.pretraining import write_left_out
 from mavl.data.segmentation import (
     MaskedData,
@@ -23,29 +26,31 @@ from mavl.data.segmentation import (
 )
 from mavl.metrics.segmentation import PixelCounts, summarize
 from mavl.model.losses import dice_bce_loss
-from mavl.model.unet import UNet
-from mavl.predict import segmenter
-from mavl.predict.segmenter import KIND, THRESHOLD
+from mavl.model.unet import THRESHOLD, UNet
 from mavl.provenance import provenance
-from mavl.train.engine import predict
 from mavl.train.finetune import FinetuneError, assemble, run_seeds
 from mavl.train.resume import Progress
 from mavl.train.run_folder import scalars
 from mavl.train.segmentation_results import MODEL, baselines, write_results
 from mavl.vocab import PRESENT
 
+KIND = "segmenter"
 IMAGES, LEFT_OUT = "images.csv", "left_out.json"
 
 
 @dataclass
 class Segmentation:
-    """The task for the engine. arguments: of UNet; shown: how images are shown to it, for the model folder."""
+    """The task for the engine. arguments: of UNet; equalize: whether the images' histograms are equalized."""
 
     model: UNet
     arguments: dict
-    shown: dict
+    equalize: bool
     valid: SegmentationDataset
     settings: FinetuneSegSettings
+
+    @property
+    def preprocessing(self) -> Preprocessing:
+        return self.model.preprocessing
 
     def losses(self, model: nn.Module, batch: dict) -> dict[str, Tensor]:
         return {"loss": dice_bce_loss(model(batch["image"]), batch["mask"])}
@@ -59,7 +64,7 @@ class Segmentation:
 
     def save(self, folder: Path, model: nn.Module, state: dict) -> None:
         config = self.settings.model_dump(mode="json")
-        finetuned.save(folder, KIND, model, self.arguments, self.valid.split.findings, self.shown, state, config)
+        finetuned.save(folder, KIND, model, self.arguments, self.valid.split.findings, self.equalize, state, config)
 
 
 def run(settings: FinetuneSegSettings, resume: bool = False) -> dict[int, Path] | None:
@@ -72,7 +77,8 @@ def run(settings: FinetuneSegSettings, resume: bool = False) -> dict[int, Path] 
 
 
 def _run_seed(settings: FinetuneSegSettings, accelerator: Accelerator, folder: Path, resume: bool) -> None:
-    unet = UNet(settings.model.backbone)
+    arguments = {"backbone": settings.model.backbone, "image_size": settings.model.image_size}
+    unet = UNet(**arguments)
     transfers = initialise(unet.backbone, settings.model.backbone, settings.init, accelerator)  # before data are read
     data = open_data(settings.data, settings.seed, accelerator.is_main_process)
     if accelerator.is_main_process:
@@ -80,21 +86,20 @@ def _run_seed(settings: FinetuneSegSettings, accelerator: Accelerator, folder: P
         write_images(folder / IMAGES, data.splits, data.root)
         write_left_out(folder / LEFT_OUT, data.left_out)
     accelerator.print("\n".join([f"{data.title}, {data.finding}, {_sizes(data)}", *data.notes]))
-    size = settings.model.image_size
-    plain = joint_eval_transform(size, data.interpolation)
+    unet.backbone.preprocessing = with_interpolation(unet.preprocessing, data.interpolation)
+    plain = joint_eval_transform(unet.preprocessing)
     datasets = {name: data.dataset(name, plain) for name in data.splits}
     if settings.train.channels_last:
         unet = unet.to(memory_format=torch.channels_last)
-    shown = {"image_size": size, "interpolation": data.interpolation, "equalize": data.equalize}
-    task = Segmentation(unet, {"backbone": settings.model.backbone}, shown, datasets["valid"], settings)
-    augmented = joint_train_transform(size, settings.data.min_crop, data.interpolation)
+    task = Segmentation(unet, arguments, data.equalize, datasets["valid"], settings)
+    augmented = joint_train_transform(unet.preprocessing, settings.data.min_crop)
     train = data.dataset("train", plain if settings.data.augment == "none" else augmented, settings.seed)
     fit = assemble(task, train, settings, accelerator, folder)
     accelerator.init_trackers("mavl", config=scalars(settings))
     progress = fit.run(resume)
     if progress.best is None:
         raise FinetuneError(f"{folder}: {settings.train.monitor} was never a number; see its log.jsonl")
-    about = _describe(settings, data, progress) | {"started_from": list(map(str, transfers)) or ["drawn at random"]}
+    about = _describe(settings, data, progress) | {"started_from": list(map(str, transfers)) or ["random weights"]}
     _test(settings, accelerator, folder, datasets, about)
 
 
@@ -105,9 +110,9 @@ def _test(
     datasets: dict[str, SegmentationDataset],
     about: dict,
 ) -> None:
-    """Measure the best model on test, and write what there is to tell."""
-    best = segmenter.load(folder / BEST, accelerator.device)
-    model = accelerator.prepare_model(best.source.model, evaluation_mode=True).eval()
+    """Measure the best model on test, and write the results."""
+    best = finetuned.load(folder / BEST)
+    model = accelerator.prepare_model(best.model, evaluation_mode=True).eval()
     _, overlap = measure(model, datasets["test"], settings, accelerator, "testing")
     if accelerator.is_main_process:
         simple, note = baselines(datasets, settings.model.image_size)
@@ -161,11 +166,12 @@ def measure(
         sums = {name: mask.flatten(1).sum(dim=1) for name, mask in pixels.items()}
         return {"loss": dice_bce_loss(logits, batch["mask"]).expand(len(logits)), **sums}
 
-    rows = predict(
+    rows = compute_all(
         accelerator,
         dataset,
         [(0, index) for index in range(len(dataset))],
         compute,
+        dataset.transform.preprocessing,
         batch_size=settings.data.eval_batch_size,
         workers=settings.data.workers,
         description=said,

@@ -11,11 +11,13 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
+from mavl.checkpoint.finetuned import Finetuned
 from mavl.data.images.sources import read_picture
+from mavl.data.images.transforms import eval_transform
 from mavl.data.segmentation import SegmentationDataset, resize_nearest
 from mavl.metrics.intervals import Interval
 from mavl.metrics.segmentation import METRICS, PixelCounts, SegmentationResult, best_threshold, summarize
-from mavl.predict.segmenter import THRESHOLD, Segmenter
+from mavl.model.unet import THRESHOLD, mask_probability
 from mavl.progress import progress_bar
 from mavl.report.page import REPORT
 from mavl.train.finetune import RESULTS, SUMMARY_TABLE, mean_and_std, write_summary
@@ -68,7 +70,7 @@ def write_results(
     overlaps: Mapping[str, PixelCounts],
     about: dict,
     dataset: SegmentationDataset,
-    best: Segmenter,
+    best: Finetuned,
     *,
     resamples: int,
     gallery: int,
@@ -154,10 +156,11 @@ def _write_cases(path: Path, dataset: SegmentationDataset, overlap: PixelCounts)
     )
 
 
-def _case(dataset: SegmentationDataset, best: Segmenter, index: int, overlap: PixelCounts) -> "Case":
+def _case(dataset: SegmentationDataset, best: Finetuned, index: int, overlap: PixelCounts) -> "Case":
     from mavl.report.segmentation import Case
 
     picture, true = read_picture(dataset.pictures[index]), dataset.mask(index)[0].numpy() > 0
-    predicted = best.probability_shown(picture) > THRESHOLD
+    pixels = eval_transform(best.model.preprocessing)(picture)
+    predicted = mask_probability(best.model, pixels, (picture.height, picture.width)) > THRESHOLD
     value = overlap.dice[index] if overlap.true[index] else predicted.mean()
     return Case(dataset.split.paths[index].name, picture, true, predicted, float(value))

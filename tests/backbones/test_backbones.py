@@ -8,8 +8,9 @@ import torch
 import torchvision
 from safetensors.torch import save_file
 
-from mavl.backbones import build as backbones
-from mavl.backbones.build import BackboneError, build_backbone, interpolate_positions, load_pretrained
+from mavl.backbones import BackboneError, build_backbone
+from mavl.backbones.protocol import interpolate_positions
+from mavl.backbones.weights import load_pretrained
 from mavl.model.mavl import MAVL
 
 SIZES = [(224, 224), (96, 96), (64, 96)]
@@ -49,9 +50,7 @@ def small_vit(monkeypatch):
     """torchvision's ViT, but 2 layers of width 24 for 64-pixel images, under the name vit_b_16."""
     options = {"num_layers": 2, "num_heads": 2, "hidden_dim": 24, "mlp_dim": 32, "num_classes": 5}
     build = torchvision.models.VisionTransformer
-    monkeypatch.setattr(
-        backbones.torchvision.models, "get_model", lambda name, weights: build(64, patch_size=16, **options)
-    )
+    monkeypatch.setattr(torchvision.models, "get_model", lambda name, weights: build(64, patch_size=16, **options))
     return lambda: build(64, patch_size=16, **options)
 
 

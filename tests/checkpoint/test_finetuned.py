@@ -9,6 +9,7 @@ import torchvision
 from PIL import Image
 
 import mavl
+from mavl.backbones import Preprocessing
 from mavl.checkpoint import finetuned
 from mavl.checkpoint.folder import CheckpointError
 from mavl.checkpoint.released import ReleasedFileError
@@ -21,22 +22,21 @@ from mavl.predict.files import write_predictions
 from tests.support import tiny
 
 FINDINGS = ("pneumonia", "effusion", "cardiomegaly")
-SHOWN = {"image_size": 64, "equalize": False, "interpolation": "bilinear"}
 
 
 @pytest.fixture(scope="module")
 def classifier():
     torch.manual_seed(0)
-    model = Classifier(backbone="resnet18", classes=3, layer4=False)
+    model = Classifier(backbone="resnet18", image_size=64, classes=3, layer4=False)
     with torch.no_grad():
         model.head.weight.mul_(20)
         model.head.bias.copy_(torch.tensor([0.5, -1.0, 0.0]))
     return model.eval()
 
 
-def write(folder, model, **changed):
+def write(folder, model, equalize=False):
     arguments = {"backbone": "resnet18", "classes": 3, "layer4": False}
-    finetuned.save(folder, "classifier", model, arguments, FINDINGS, SHOWN | changed, {"epoch": 3}, {"seeds": [0]})
+    finetuned.save(folder, "classifier", model, arguments, FINDINGS, equalize, {"epoch": 3}, {"seeds": [0]})
     return folder
 
 
@@ -56,7 +56,8 @@ def films(tmp_path_factory):
 def test_a_folder_gives_the_model_back(folder, classifier):
     loaded = finetuned.load(folder)
     assert finetuned.source_kind(folder) == loaded.kind == "classifier"
-    assert (loaded.findings, loaded.image_size, loaded.equalize) == (FINDINGS, 64, False)
+    assert (loaded.findings, loaded.equalize) == (FINDINGS, False)
+    assert loaded.model.preprocessing == Preprocessing(64)
     assert loaded.about["state"] == {"epoch": 3}
     assert loaded.about["provenance"]["packages"]["torch"]
     assert not loaded.model.training
@@ -112,7 +113,7 @@ def test_released_names(tmp_path, backbone, head, numbered):
     content = {"model": released(reference, backbone, head, numbered), "config": {"image_res": 224}, "epoch": 7}
     torch.save(content, tmp_path / "best_valid.pth")
     loaded = finetuned.load(tmp_path / "best_valid.pth")
-    assert (loaded.kind, loaded.image_size) == ("classifier", 224)
+    assert (loaded.kind, loaded.model.preprocessing) == ("classifier", Preprocessing())
     assert loaded.findings == ("class 1", "class 2", "class 3", "class 4", "class 5")
     images = torch.randn(2, 3, 64, 64)
     with torch.no_grad():
@@ -135,7 +136,7 @@ def test_scores_and_shares_are_the_models(folder, films, classifier):
     assert predictor.vocabulary == FINDINGS
     [prediction] = predictor.predict(films / "grey.png", ["enlarged heart", "pneumonia"])
     assert prediction.findings == ("cardiomegaly", "pneumonia")
-    pixels = eval_transform(64)(read_image(films / "grey.png"))[None]
+    pixels = eval_transform(Preprocessing(64))(read_image(films / "grey.png"))[None]
     with torch.no_grad():
         logits = classifier(pixels)[0]
     np.testing.assert_allclose(prediction.supervised, logits[[2, 0]].sigmoid(), atol=1e-6)
@@ -153,14 +154,14 @@ def test_images_are_shown_as_in_training(tmp_path, films, classifier):
     [prediction] = predictor.predict(films / "deep.png")
     equalized = Image.fromarray(equalize_histogram(np.asarray(read_image(films / "deep.png"))))
     with torch.no_grad():
-        scores = classifier(eval_transform(64)(equalized)[None])[0].sigmoid()
+        scores = classifier(eval_transform(Preprocessing(64))(equalized)[None])[0].sigmoid()
     np.testing.assert_allclose(prediction.supervised, scores, atol=1e-6)
 
 
 def test_findings_it_was_not_trained_on_and_books_are_refused(folder):
     predictor = mavl.load(folder, device="cpu")
     with pytest.raises(KeyError, match="'hernia'"):
-        predictor.question("hernia")
+        predictor.request("hernia")
     with pytest.raises(CheckpointError, match="has findings of its own and takes no books"):
         mavl.load(folder, descriptions=["books.json"])
     with pytest.raises(CheckpointError, match="and no text encoder"):
@@ -169,7 +170,7 @@ def test_findings_it_was_not_trained_on_and_books_are_refused(folder):
 
 def test_files_of_a_prediction(folder, films, tmp_path):
     predictor = mavl.load(folder, device="cpu")
-    written = write_predictions(predictor, predictor.question(), [films / "grey.png"], tmp_path)
+    written = write_predictions(predictor, predictor.request(), [films / "grey.png"], tmp_path)
     assert written.images == 1
     assert {path.name for path in (tmp_path / "overlays").iterdir()} == {f"grey__{name}.png" for name in FINDINGS}
     told = json.loads((tmp_path / "predictions.json").read_text())

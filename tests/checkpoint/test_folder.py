@@ -13,8 +13,9 @@ from mavl import checkpoint
 from mavl.checkpoint.folder import CheckpointError
 from mavl.checkpoint.released import ReleasedFileError
 from mavl.model.mavl import MAVL
+from mavl.text.bert import BertEncoder
 from mavl.text.embeddings import EmbeddingsError, TextEmbeddings
-from mavl.text.encoder import TextEncoder, draw_bert
+from mavl.text.random_bert import write_random_bert
 from mavl.vocab import ANATOMIES, ASPECTS
 
 FINDINGS = ("edema", "normal", "mass")
@@ -141,24 +142,24 @@ def test_a_kill_while_the_weights_are_saved_leaves_the_former_ones(monkeypatch, 
 
 
 def test_a_text_encoder_of_ones_own_travels_with_the_folder(tmp_path):
-    encoder = draw_bert(tmp_path / "run" / "drawn", ["edema in the lung"], seed=0, width=32, layers=1)
-    expected = TextEncoder(str(encoder)).encode(["the lung"])
+    encoder = write_random_bert(tmp_path / "run" / "drawn", ["edema in the lung"], seed=0, width=32, layers=1)
+    expected = BertEncoder(str(encoder)).encode(["the lung"])
     save(tmp_path / "run" / "best", build(), text=TEXT | {"encoder": str(encoder)})
     shutil.move(tmp_path / "run" / "best", tmp_path / "elsewhere")
     shutil.rmtree(tmp_path / "run")
     text = checkpoint.load(tmp_path / "elsewhere").text
     assert text == TEXT | {"encoder": str(tmp_path / "elsewhere" / "text_encoder")}
-    vectors = TextEncoder(text.pop("encoder"), **text | {"sep": False}).encode(["the lung"])
+    vectors = BertEncoder(text.pop("encoder"), **text | {"sep": False}).encode(["the lung"])
     assert torch.equal(vectors, expected)
     assert "run" not in json.loads((tmp_path / "elsewhere" / "mavl.json").read_text())["text"]["encoder"]
 
 
 def test_another_text_encoder_takes_the_place_of_the_former(tmp_path):
     for seed in (0, 0, 1):
-        encoder = draw_bert(tmp_path / f"drawn{seed}", ["edema"], seed=seed, width=32, layers=1)
+        encoder = write_random_bert(tmp_path / f"drawn{seed}", ["edema"], seed=seed, width=32, layers=1)
         save(tmp_path / "best", build(), text=TEXT | {"encoder": str(encoder)})
-        kept = TextEncoder(checkpoint.load(tmp_path / "best").text["encoder"])
-        assert kept.fingerprint == TextEncoder(str(encoder)).fingerprint
+        kept = BertEncoder(checkpoint.load(tmp_path / "best").text["encoder"])
+        assert kept.fingerprint == BertEncoder(str(encoder)).fingerprint
     again = checkpoint.load(tmp_path / "best")
     save(tmp_path / "best", again.model, text=again.text)  # from its own folder into it
     assert (tmp_path / "best" / "text_encoder" / "vocab.txt").exists()

@@ -8,7 +8,7 @@ import torchvision
 from accelerate import Accelerator
 from safetensors.torch import load_file, save_file
 
-from mavl.backbones.build import build_backbone
+from mavl.backbones import build_backbone
 from mavl.checkpoint.folder import CheckpointError
 from mavl.checkpoint.transfer import InitError, initialise, transfer_backbone
 from mavl.config.settings import InitSettings

@@ -7,7 +7,7 @@ import pytest
 
 from mavl.concepts.book import read_whole_book
 from mavl.concepts.inspection import inspect, read_entries, read_justified
-from mavl.predict.predictor import load
+from mavl.predict import load
 from tests.support import tiny
 
 PAGE = tiny.ROOT / "docs" / "any_disease.md"

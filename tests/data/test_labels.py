@@ -10,7 +10,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from mavl.data.images.transforms import IMAGENET_MEAN, IMAGENET_STD
 from mavl.data.labels import LabelStore, draw_locations, finding_labels, unlocated
 from mavl.vocab import ANATOMIES, ASPECTS, FINDINGS
 
@@ -178,11 +177,3 @@ def test_each_list_of_the_vocabulary_has_one_home(names, length):
         if any(tuple(words[start : start + length]) in runs for start in range(len(words))):
             homes.append(path.relative_to(ROOT).as_posix())
     assert homes == ["mavl/vocab.py"]
-
-
-def test_mean_and_standard_deviation_have_one_home():
-    """Any of the means, and the three standard deviations in a row: a lone 0.224 may stand for something else."""
-    means = [rf"\b{mean}\b" for mean in IMAGENET_MEAN]
-    pattern = "|".join([*means, r",\s*".join(map(str, IMAGENET_STD))])
-    homes = [path.relative_to(ROOT).as_posix() for path in sources() if re.search(pattern, path.read_text("utf-8"))]
-    assert homes == ["mavl/data/images/transforms.py"]

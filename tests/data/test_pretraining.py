@@ -13,6 +13,7 @@ import yaml
 from PIL import Image
 from torch.utils.data import Dataset
 
+from mavl.backbones import Preprocessing
 from mavl.config.settings import PretrainSettings
 from mavl.data.images.read import read_image
 from mavl.data.images.sources import read_picture
@@ -112,7 +113,8 @@ PHANTOM = {"source": "phantom", "train": 4, "valid": 3}
 
 
 def opened(data: dict, **changed) -> PretrainingData:
-    return open_data(settings(data, **changed), progress=False)
+    chosen = settings(data, **changed)
+    return open_data(chosen, Preprocessing(chosen.model.image_size), progress=False)
 
 
 def items(dataset: PretrainingDataset, epoch: int = 0) -> list[dict]:
@@ -265,8 +267,8 @@ class TestTable:
         data = opened(table)
         image = shown(data.valid, 0)
         assert np.array_equal(image, read_image(tmp_path / "png" / "4.png", equalize=True))
-        assert torch.equal(data.valid[0, 0]["image"], eval_transform(32, "bicubic").pixels(image))
-        assert not torch.equal(data.valid[0, 0]["image"], eval_transform(32).pixels(image))
+        assert torch.equal(data.valid[0, 0]["image"], eval_transform(Preprocessing(32), "bicubic").pixels(image))
+        assert not torch.equal(data.valid[0, 0]["image"], eval_transform(Preprocessing(32)).pixels(image))
 
 
 class TestPhantoms:
@@ -354,13 +356,13 @@ class TestItems:
 
     def test_which_images_are_augmented(self, dataset, mimic):
         """Validation never; training as the setting says: with all operations, cropped and flipped, or not at all."""
-        whole = eval_transform(32).pixels(shown(dataset, 1))
+        whole = eval_transform(Preprocessing(32)).pixels(shown(dataset, 1))
         images = {}
         for augment in ("full", "crop", "none"):
             data = opened(mimic | {"augment": augment})
             images[augment] = [data.train[epoch, 1]["image"] for epoch in range(6)]
             for index in range(VALID):
-                expected = eval_transform(32).pixels(shown(data.valid, index))
+                expected = eval_transform(Preprocessing(32)).pixels(shown(data.valid, index))
                 assert torch.equal(data.valid[0, index]["image"], expected)
                 assert torch.equal(data.valid[7, index]["image"], expected)
         assert all(torch.equal(image, whole) for image in images["none"])
@@ -528,7 +530,7 @@ class TestDevice:
             data = opened(mimic | {"augment": "full", "augment_on": where})
             keys = [[(epoch, index) for epoch in range(3) for index in range(TRAIN)]]
             (batch,) = build_loader(data.train, keys, workers, pin_memory=False)
-            batches[where] = to_device(batch, torch.device("cpu"))
+            batches[where] = to_device(batch, torch.device("cpu"), Preprocessing())
             assert "operations" not in data.valid[0, 0]
         assert batches["loader"].keys() == batches["device"].keys() == {"image", "labels", "locations", "index"}
         for name, value in batches["loader"].items():

@@ -8,6 +8,7 @@ import pytest
 import torch
 from PIL import Image
 
+from mavl.backbones import Preprocessing
 from mavl.config.finetune import MaskFolder, SegmentationData
 from mavl.config.settings import EvaluationSettings, LoaderSettings
 from mavl.data.benchmarks.benchmark import Benchmark, read_split
@@ -45,7 +46,7 @@ def is_white(image: torch.Tensor) -> torch.Tensor:
 def test_crop_and_flip_move_image_and_mask_alike(seed, frame):
     image, mask = square(160, 200, frame)
     torch.manual_seed(seed)
-    pixels, moved = joint_train_transform(64, 0.2)(image, mask)
+    pixels, moved = joint_train_transform(Preprocessing(64), 0.2)(image, mask)
     assert (pixels.shape, moved.shape, moved.dtype) == ((1, 64, 64), (1, 64, 64), torch.uint8)
     assert type(moved) is torch.Tensor
     moved = moved[0].bool()
@@ -61,14 +62,14 @@ def test_crops_differ_and_some_are_flipped():
     rising = []
     for seed in range(12):
         torch.manual_seed(seed)
-        pixels, _ = joint_train_transform(32)(image, mask)
+        pixels, _ = joint_train_transform(Preprocessing(32))(image, mask)
         rising.append(bool(pixels[0, 0, -1] > pixels[0, 0, 0]))
     assert set(rising) == {True, False}
 
 
 def test_test_images_are_resized_whole():
     image, mask = square(80, 100, 2)
-    pixels, resized = joint_eval_transform(40)(image, mask)
+    pixels, resized = joint_eval_transform(Preprocessing(40))(image, mask)
     assert (is_white(pixels) == resized[0].bool()).float().mean() > 0.97
     assert resized.sum() == pytest.approx(40 * 40 * mask.float().mean().item(), rel=0.1)
 
@@ -94,14 +95,14 @@ def split_of(folder: Path, masks: list, labels: list[int]) -> Split:
 
 def test_an_item_depends_on_seed_epoch_and_index_alone(tmp_path):
     split = split_of(tmp_path, [BoxMask((50, 40), np.array([[5, 5, 30, 40]])), None], [1, 0])
-    dataset = SegmentationDataset(split, Files(split.paths), joint_train_transform(32), seed=3)
+    dataset = SegmentationDataset(split, Files(split.paths), joint_train_transform(Preprocessing(32)), seed=3)
     first = dataset[0, 0]
     torch.rand(7)
     again = pickle.loads(pickle.dumps(dataset))[0, 0]  # as a loader's worker gets it
     assert torch.equal(first["image"], again["image"])
     assert torch.equal(first["mask"], again["mask"])
     assert not torch.equal(first["image"], dataset[1, 0]["image"])
-    other = SegmentationDataset(split, Files(split.paths), joint_train_transform(32), seed=4)
+    other = SegmentationDataset(split, Files(split.paths), joint_train_transform(Preprocessing(32)), seed=4)
     assert not torch.equal(first["image"], other[0, 0]["image"])
     assert dataset[0, 1]["mask"].shape == (1, 32, 32)
     assert dataset[0, 1]["mask"].sum() == 0

@@ -13,19 +13,24 @@ import yaml
 from accelerate.state import AcceleratorState, GradientState
 
 from mavl import checkpoint
+from mavl.backbones import Preprocessing
+from mavl.config.loader import load
 from mavl.config.settings import ZeroShotSettings
 from mavl.data import phantom
+from mavl.data.benchmarks.benchmark import Benchmark
 from mavl.data.images.read import read_image
 from mavl.data.images.transforms import eval_transform
 from mavl.data.pretraining import BadImagesError
-from mavl.evaluate.classification import EvaluationError, Result, look, run, text_embeddings
-from mavl.evaluate.subject import open_split, prepare
+from mavl.evaluate.classification import Result, attention_maps, run
+from mavl.evaluate.subject import EvaluationError, open_split, prepare, scorer_options
 from mavl.model.mavl import MAVL, MAVLOutput
 from mavl.model.scores import HeadError
 from mavl.report import tables as report
+from mavl.scorers.mavl import model_embeddings
+from mavl.text.bert import BertEncoder
 from mavl.text.books import BookError, read_books
 from mavl.text.embeddings import TextEmbeddings, build_embeddings
-from mavl.text.encoder import TextEncoder, draw_bert
+from mavl.text.random_bert import write_random_bert
 from mavl.vocab import ASPECTS, DESCRIPTION
 from tests.support.pages import check_self_contained
 
@@ -58,9 +63,9 @@ def books(tmp_path_factory) -> dict[str, tuple[str]]:
 
 
 @pytest.fixture(scope="module")
-def encoder(books, tmp_path_factory) -> TextEncoder:
+def encoder(books, tmp_path_factory) -> BertEncoder:
     sentences = [text for aspects in read_books(**books).sentences.values() for text in aspects.values()]
-    return TextEncoder(str(draw_bert(tmp_path_factory.mktemp("bert"), sentences, seed=0, width=32, layers=1)))
+    return BertEncoder(str(write_random_bert(tmp_path_factory.mktemp("bert"), sentences, seed=0, width=32, layers=1)))
 
 
 @pytest.fixture(scope="module")
@@ -94,7 +99,7 @@ def write_benchmark(
     return path
 
 
-def build(folder: Path, books: dict, encoder: TextEncoder, images: torch.Tensor, findings=TRAINED, **changed) -> Path:
+def build(folder: Path, books: dict, encoder: BertEncoder, images: torch.Tensor, findings=TRAINED, **changed) -> Path:
     """A model folder: drawn weights, wide enough to tell one image from the next, BatchNorm at home in the images."""
     torch.manual_seed(0)
     arguments = ARGUMENTS | changed | {"text_width": 32}
@@ -125,7 +130,7 @@ def evaluate(tmp_path, benchmark, books, model):
 
     def run_with(**changed) -> Result:
         settings = {"benchmark": str(benchmark), "model_path": str(model), "output_dir": next(folders)}
-        settings |= {"batch_size": 5, "workers": 0, "bank_cache": None, "resamples": 0, "html": False, **books}
+        settings |= {"batch_size": 5, "workers": 0, "text_cache": None, "resamples": 0, "html": False, **books}
         return run(ZeroShotSettings(**settings | changed))
 
     return run_with
@@ -141,7 +146,7 @@ def images_of(benchmark: Path, split: str = "test") -> torch.Tensor:
     """[n, 3, 64, 64], in the order of the table."""
     names = pd.read_csv(benchmark.parent / f"{split}.csv")["image"]
     paths = [benchmark.parent / "images" / f"{name}.png" for name in names]
-    return torch.stack([eval_transform(64)(read_image(path)) for path in paths])
+    return torch.stack([eval_transform(Preprocessing(64))(read_image(path)) for path in paths])
 
 
 def direct(model: Path, embeddings: TextEmbeddings, images: torch.Tensor) -> MAVLOutput:
@@ -287,8 +292,7 @@ class TestThresholds:
 class TestVocabulary:
     def test_new_findings_come_behind_the_trained_rows_which_stay_as_they_are(self, books, encoder, model):
         pretrained = checkpoint.load(model)
-        settings = ZeroShotSettings(benchmark="", bank_cache=None, **books)
-        embeddings = text_embeddings(settings, pretrained, ["tube", "effusion", "pneumothorax"])
+        embeddings = model_embeddings(pretrained, ["tube", "effusion", "pneumothorax"], **books)
         assert embeddings.findings == (*TRAINED, "tube", "pneumothorax")
         assert torch.equal(embeddings.vectors[: len(TRAINED)], pretrained.embeddings.vectors)
         sentence = encoder.encode(["texture: the texture of tube"])[0]
@@ -296,8 +300,8 @@ class TestVocabulary:
 
     def test_without_new_findings_no_book_is_read(self, model):
         pretrained = checkpoint.load(model)
-        settings = ZeroShotSettings(benchmark="", head="contrastive", descriptions=("nowhere.json",))
-        assert text_embeddings(settings, pretrained, ["effusion"]) is pretrained.embeddings
+        nowhere = {"descriptions": ["nowhere.json"], "aspects": []}
+        assert model_embeddings(pretrained, ["effusion"], **nowhere) is pretrained.embeddings
 
     def test_a_finding_in_no_book_is_named(self, evaluate, own, books):
         table = pd.read_csv(own / "test.csv")
@@ -312,7 +316,7 @@ class TestVocabulary:
         result = evaluate(protocol="released")
         assert result.about["bank"]["tokenisation"]["max_length"] == 64
         names = (*TRAINED, "pneumothorax")
-        cut = TextEncoder(encoder.name, max_length=64)
+        cut = BertEncoder(encoder.name, max_length=64)
         embeddings = extended(books, cut, names)
         changed = (embeddings.vectors - extended(books, encoder, names).vectors).abs().amax(dim=(1, 2)) > 1e-3
         assert [name for name, differs in zip(names, changed, strict=True) if differs] == [LONG]
@@ -321,17 +325,18 @@ class TestVocabulary:
         assert np.abs(scores(evaluate()) - expected.numpy()).max() > 1e-4
 
     @pytest.mark.parametrize(("protocol", "asked", "used"), [("sound", None, 128), ("sound", 7, 7), ("released", 9, 9)])
-    def test_which_length_texts_are_cut_at(self, books, model, protocol, asked, used):
-        settings = ZeroShotSettings(benchmark="", bank_cache=None, protocol=protocol, max_length=asked, **books)
-        embeddings = text_embeddings(settings, checkpoint.load(model), ["tube"])
+    def test_which_length_texts_are_cut_at(self, books, model, benchmark, protocol, asked, used):
+        settings = ZeroShotSettings(benchmark="", text_cache=None, protocol=protocol, max_length=asked, **books)
+        options = scorer_options(settings, load(Benchmark, benchmark))
+        lengths = {"max_length": options.max_length, "rebuild": options.rebuild_text}
+        embeddings = model_embeddings(checkpoint.load(model), ["tube"], **books, **lengths)
         assert embeddings.about["tokenisation"]["max_length"] == used
         assert embeddings.findings == (*TRAINED, "tube")
 
     def test_another_text_encoder_cannot_extend_the_models_bank(self, books, model, tmp_path):
-        other = draw_bert(tmp_path / "bert", ["tube"], seed=5, width=32, layers=1)
-        settings = ZeroShotSettings(benchmark="", bank_cache=None, text_encoder=str(other), **books)
+        other = write_random_bert(tmp_path / "bert", ["tube"], seed=5, width=32, layers=1)
         with pytest.raises(ValueError, match="another text encoder or tokenisation"):
-            text_embeddings(settings, checkpoint.load(model), ["tube"])
+            model_embeddings(checkpoint.load(model), ["tube"], text_encoder=str(other), **books)
 
 
 class TestTrouble:
@@ -397,13 +402,13 @@ class TestPage:
         if one_aspect:
             model = build(tmp_path / "medklip", books, encoder, images_of(benchmark), **ONE_ASPECT)
         settings = {"benchmark": str(benchmark), "model_path": str(model), "batch_size": 2, "workers": 0, **books}
-        settings = ZeroShotSettings(**settings, bank_cache=None)
+        settings = ZeroShotSettings(**settings, text_cache=None)
         subject = prepare(settings)
         split = open_split(settings, subject.benchmark, "test")
         shown = [(7, "effusion"), (2, "cardiomegaly"), (7, "pneumothorax"), (11, "effusion")]
-        maps = look(settings, subject, split, shown)
+        maps = attention_maps(settings, subject, split, shown)
         assert set(maps) == set(shown)
-        embeddings, loaded = subject.embeddings, checkpoint.load(model).model
+        embeddings, loaded = subject.scorer.embeddings, checkpoint.load(model).model
         with torch.no_grad():
             attention = loaded(images_of(benchmark), embeddings.vectors, return_attention=True).attention
         aspects = [0] if one_aspect else [0, 6, 7, 8]  # description; patterns, shape, texture

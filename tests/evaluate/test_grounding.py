@@ -18,7 +18,7 @@ from PIL import Image
 from rich.console import Console
 
 from mavl import checkpoint
-from mavl.backbones.build import PatchGrid
+from mavl.backbones import PatchGrid, Preprocessing
 from mavl.config.loader import ConfigError, load
 from mavl.config.settings import GroundingSettings
 from mavl.data import phantom
@@ -35,9 +35,10 @@ from mavl.metrics.margins import compare_to_baselines
 from mavl.model.heatmaps import HeatmapError, enlarge
 from mavl.model.mavl import MAVL
 from mavl.report import grounding as grounding_report
+from mavl.text.bert import BertEncoder
 from mavl.text.books import read_books
 from mavl.text.embeddings import build_embeddings
-from mavl.text.encoder import TextEncoder, draw_bert
+from mavl.text.random_bert import write_random_bert
 from mavl.vocab import DESCRIPTION
 from tests.support.pages import Reader, check_self_contained, in_browser
 
@@ -46,7 +47,7 @@ BOOKS = {name: (str(ROOT / f"concept_gen/books/{name}.json"),) for name in ("des
 TRAINED, ASKED = ("normal", "effusion", "cardiomegaly"), ("cardiomegaly", "pneumothorax", "effusion")
 ARGUMENTS = {"backbone": "resnet18", "image_size": 64, "width": 16, "layers": 2, "heads": 2, "feedforward": 16}
 SIZE, GRID = 64, 4
-QUICK = {"batch_size": 5, "workers": 0, "bank_cache": None, "resamples": 0, "map_size": 56, "gallery": 0, "html": False}
+QUICK = {"batch_size": 5, "workers": 0, "text_cache": None, "resamples": 0, "map_size": 56, "gallery": 0, "html": False}
 QUICK |= BOOKS
 
 
@@ -58,12 +59,12 @@ def _accelerator_of_its_own():
 
 
 @pytest.fixture(scope="module")
-def encoder(tmp_path_factory) -> TextEncoder:
+def encoder(tmp_path_factory) -> BertEncoder:
     sentences = [text for aspects in read_books(**BOOKS).sentences.values() for text in aspects.values()]
-    return TextEncoder(str(draw_bert(tmp_path_factory.mktemp("bert"), sentences, seed=0, width=32, layers=1)))
+    return BertEncoder(str(write_random_bert(tmp_path_factory.mktemp("bert"), sentences, seed=0, width=32, layers=1)))
 
 
-def build(folder: Path, encoder: TextEncoder, **changed) -> Path:
+def build(folder: Path, encoder: BertEncoder, **changed) -> Path:
     """A model folder with drawn weights, whose queries look at some patches more than at others."""
     torch.manual_seed(0)
     arguments = ARGUMENTS | changed | {"text_width": 32}
@@ -126,7 +127,7 @@ def cases_of(result: Result, of: str = "model") -> pd.DataFrame:
     return table[table["map"] == of].reset_index(drop=True)
 
 
-def expected_cases(model: Path, encoder: TextEncoder, folder: Path, split: str, protocol: str) -> list[tuple]:
+def expected_cases(model: Path, encoder: BertEncoder, folder: Path, split: str, protocol: str) -> list[tuple]:
     """(image, finding, map, mask) of every case of the phantoms, in the table's order, from the attention itself."""
     size = 56
     table = pd.read_csv(folder / f"{split}.csv")
@@ -135,7 +136,7 @@ def expected_cases(model: Path, encoder: TextEncoder, folder: Path, split: str, 
     embeddings = build_embeddings(read_books(**BOOKS), names, encoder, loaded.aspects)
     found = []
     for image, *labels in table[["image", *ASKED]].itertuples(index=False):
-        pixels = eval_transform(SIZE)(read_image(folder / f"images/{image}.png"))[None]
+        pixels = eval_transform(Preprocessing(SIZE))(read_image(folder / f"images/{image}.png"))[None]
         with torch.no_grad():
             attention = loaded(pixels, embeddings.vectors, return_attention=True).attention
         for finding in (name for name, label in zip(ASKED, labels, strict=True) if label):

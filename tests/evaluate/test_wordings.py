@@ -14,7 +14,7 @@ import pytest
 import yaml
 from accelerate.state import AcceleratorState, GradientState
 
-from mavl.backbones.build import ResNetBackbone
+from mavl.backbones.torchvision import ResNetBackbone
 from mavl.config.settings import BookFiles, SensitivitySettings, ZeroShotSettings
 from mavl.data import phantom
 from mavl.evaluate import classification as plain
@@ -81,7 +81,7 @@ def settings(model, benchmark, tmp_path):
             "model_path": str(model),
             "descriptions": (str(BOOKS / "descriptions.json"),),
             "aspects": (str(BOOKS / "aspects.json"),),
-            "bank_cache": None,
+            "text_cache": None,
             "batch_size": 5,
             "workers": 0,
             "resamples": 20,
@@ -184,7 +184,7 @@ def test_spread_over_wordings_that_say_as_much_and_loss_over_those_that_say_less
 @pytest.mark.parametrize(("at_once", "expected"), [(16, [5, 5, 2]), (2, [2, 2, 1, 2, 2, 1, 2])])
 def test_every_image_goes_through_the_backbone_once(settings, monkeypatch, at_once, expected):
     calls = []
-    monkeypatch.setattr(inference, "ON_A_CPU", at_once)
+    monkeypatch.setattr(inference, "CPU_BATCH", at_once)
     forward = ResNetBackbone.forward
     monkeypatch.setattr(ResNetBackbone, "forward", lambda self, x: calls.append(len(x)) or forward(self, x))
     run(settings({"built_in": ("names", "templates")}))
@@ -194,7 +194,7 @@ def test_every_image_goes_through_the_backbone_once(settings, monkeypatch, at_on
 def test_books_of_ones_own_are_laid_over_the_others(settings, tmp_path):
     own = tmp_path / "own.json"
     own.write_text(json.dumps({"effusion": "Water beside the lung."}))
-    plan = {"built_in": (), "variants": {"plain words": BookFiles(descriptions=(str(own),))}}
+    plan = {"built_in": (), "wordings": {"plain words": BookFiles(descriptions=(str(own),))}}
     result = run(settings(plan))
     assert [(wording.name, wording.kind, wording.changed) for wording in result.wordings] == [
         ("books", "books", 0),
@@ -238,7 +238,7 @@ def test_what_cannot_be_asked(settings, benchmark):
     with pytest.raises(EvaluationError, match="the model was trained with all findings; use vary: all"):
         run(settings({"vary": "new"}, benchmark=str(known)))
     with pytest.raises(EvaluationError, match="'names' is a built-in wording"):
-        run(settings({"variants": {"names": BookFiles()}}))
+        run(settings({"wordings": {"names": BookFiles()}}))
     with pytest.raises(EvaluationError, match="no model"):
         run(settings({}, model_path=None))
 

@@ -6,7 +6,7 @@ import pytest
 import torch
 import torchvision
 
-from mavl.model.classifier import Classifier, WholeResNet, spread
+from mavl.model.classifier import Classifier, WholeResNet, normalize_positive
 from mavl.model.losses import masked_bce_loss
 from mavl.train.optim import build_optimizer
 
@@ -70,8 +70,8 @@ def test_the_map_of_a_grid_worked_by_hand():
     # (2·4 - 1·0) / 2 patches = 4 and (2·0 - 1·2) / 2 = -1
     assert maps.tolist() == [[[[4.0, -1.0]]]]
     assert logits.tolist() == [[4.0 - 1.0 + 0.5]]
-    assert spread(maps[0, 0]).tolist() == [[1.0, 0.0]]
-    assert spread(-maps[0, 0] - 5).tolist() == [[0.5, 0.5]]  # nothing speaks for it: even
+    assert normalize_positive(maps[0, 0]).tolist() == [[1.0, 0.0]]
+    assert normalize_positive(-maps[0, 0] - 5).tolist() == [[0.5, 0.5]]  # none positive: uniform
 
 
 def test_a_vit_decides_by_its_class_token_and_has_no_map():

@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 import torch
 
-from mavl.backbones.build import PatchGrid, build_backbone
+from mavl.backbones import PatchGrid, build_backbone
 from mavl.checkpoint import released
-from mavl.model.heatmaps import HeatmapError, aspect_maps, centre_map, enlarge, heatmaps, random_map
+from mavl.model.heatmaps import HeatmapError, MapOptions, aspect_maps, centre_map, enlarge, heatmaps, random_map
 from mavl.model.mavl import MAVL, MAVLOutput
 from mavl.text.embeddings import TextEmbeddings
 from tests.support import goldens
@@ -36,18 +36,19 @@ def close(actual: torch.Tensor, expected) -> None:
 def test_layers_are_averaged_first_then_the_aspects():
     """mass: description (0.2, 0.8), shape (0.8, 0.2); edema: description (0.3, 0.7), shape (0.2, 0.8)."""
     asked = {"aspects": ("description", "shape")}
-    close(heatmaps(TWO_LAYERS, EMBEDDINGS, ["mass", "edema"], **asked), [[[[0.5, 0.5]], [[0.25, 0.75]]]])
+    close(heatmaps(TWO_LAYERS, EMBEDDINGS, ["mass", "edema"], MapOptions(**asked)), [[[[0.5, 0.5]], [[0.25, 0.75]]]])
     close(
-        heatmaps(TWO_LAYERS, EMBEDDINGS, ["mass", "edema"], aggregation="max", **asked), [[[[0.8, 0.8]], [[0.3, 0.8]]]]
+        heatmaps(TWO_LAYERS, EMBEDDINGS, ["mass", "edema"], MapOptions(aggregation="max", **asked)),
+        [[[[0.8, 0.8]], [[0.3, 0.8]]]],
     )
     close(
-        heatmaps(TWO_LAYERS, EMBEDDINGS, ["mass", "edema"], aggregation="global", **asked),
+        heatmaps(TWO_LAYERS, EMBEDDINGS, ["mass", "edema"], MapOptions(aggregation="global", **asked)),
         [[[[0.2, 0.8]], [[0.3, 0.7]]]],
     )
 
 
 def test_one_layer_alone():
-    close(heatmaps(TWO_LAYERS, EMBEDDINGS, ["edema"], aspects=("shape",), layers=(1,)), [[[[0.1, 0.9]]]])
+    close(heatmaps(TWO_LAYERS, EMBEDDINGS, ["edema"], MapOptions(aspects=("shape",), layers=(1,))), [[[[0.1, 0.9]]]])
 
 
 def test_aspect_maps_come_in_the_order_asked():
@@ -59,20 +60,22 @@ def test_aspect_maps_come_in_the_order_asked():
 def test_a_model_of_one_aspect_has_one_map(aggregation):
     embeddings = TextEmbeddings(("edema", "mass"), ("description",), torch.zeros(2, 1, 4), torch.zeros(51, 4), ABOUT)
     one = output((torch.tensor([[[0.1, 0.9], [0.3, 0.7]]]),))
-    close(heatmaps(one, embeddings, ["mass"], aggregation=aggregation), [[[[0.3, 0.7]]]])
+    close(heatmaps(one, embeddings, ["mass"], MapOptions(aggregation=aggregation)), [[[[0.3, 0.7]]]])
 
 
 def test_patches_are_laid_out_row_by_row():
     attention = torch.tensor([[[0.0, 0.1, 0.2, 0.3, 0.15, 0.25]] * 6])
     close(
-        heatmaps(output((attention,), (2, 3)), EMBEDDINGS, ["mass"], aggregation="global")[0, 0],
+        heatmaps(output((attention,), (2, 3)), EMBEDDINGS, ["mass"], MapOptions(aggregation="global"))[0, 0],
         [[0.0, 0.1, 0.2], [0.3, 0.15, 0.25]],
     )
 
 
 def test_half_precision_is_averaged_in_full():
     half = output(tuple(torch.tensor([layer], dtype=torch.float16) for layer in (FIRST, SECOND)))
-    assert heatmaps(half, EMBEDDINGS, ["mass"], aggregation="max", aspects=("shape",)).dtype == torch.float32
+    assert (
+        heatmaps(half, EMBEDDINGS, ["mass"], MapOptions(aggregation="max", aspects=("shape",))).dtype == torch.float32
+    )
 
 
 @pytest.mark.parametrize(
@@ -86,17 +89,17 @@ def test_half_precision_is_averaged_in_full():
 )
 def test_maps_that_there_are_not(chosen, asked, message):
     with pytest.raises(HeatmapError, match=message):
-        heatmaps(chosen, EMBEDDINGS, ["edema"], **asked)
+        heatmaps(chosen, EMBEDDINGS, ["edema"], MapOptions(**asked))
 
 
 def test_by_default_a_model_without_some_grounding_aspects_uses_the_others():
-    used = heatmaps(TWO_LAYERS, EMBEDDINGS, ["edema"], aspects=("description", "shape"))
+    used = heatmaps(TWO_LAYERS, EMBEDDINGS, ["edema"], MapOptions(aspects=("description", "shape")))
     close(heatmaps(TWO_LAYERS, EMBEDDINGS, ["edema"]), used)
 
 
 def test_a_finding_that_is_not_in_the_bank():
     with pytest.raises(KeyError, match="unknown finding 'masss'; did you mean 'mass'"):
-        heatmaps(TWO_LAYERS, EMBEDDINGS, ["masss"], aspects=("shape",))
+        heatmaps(TWO_LAYERS, EMBEDDINGS, ["masss"], MapOptions(aspects=("shape",)))
 
 
 def test_corners_stay_where_they_are():
@@ -133,7 +136,7 @@ def test_a_patch_answers_most_to_the_pixels_around_its_centre(name):
     (grid[:, :, patch, patch] * torch.randn(8, grid.shape[1])).sum().backward()
     weight = images.grad.pow(2).sum(dim=(0, 1, 2))
     centre = (weight * torch.arange(320)).sum() / weight.sum()
-    assert centre.item() == pytest.approx(backbone.first + patch * backbone.stride, abs=0.2 * backbone.stride)
+    assert centre.item() == pytest.approx(backbone.offset + patch * backbone.stride, abs=0.2 * backbone.stride)
 
 
 def test_maps_equal_the_released_ones(shared):

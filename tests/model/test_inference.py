@@ -74,7 +74,7 @@ def test_folding_leaves_no_batch_norm_and_the_numbers(model):
     assert any(isinstance(module, nn.BatchNorm2d) for module in model.modules())
 
 
-def test_a_reader_holds_the_findings_asked_for_in_their_order(model, embeddings):
+def test_the_output_holds_the_requested_findings_in_their_order(model, embeddings):
     inference_model, images = InferenceModel(model, embeddings, ["mass", "edema", "mass"]), torch.randn(2, 3, 64, 64)
     assert inference_model.embeddings.findings == ("mass", "edema")
     with torch.no_grad():
@@ -83,7 +83,7 @@ def test_a_reader_holds_the_findings_asked_for_in_their_order(model, embeddings)
     assert InferenceModel(model, embeddings).embeddings is embeddings
 
 
-def test_a_reader_for_other_findings_shares_the_weights(model, embeddings):
+def test_a_model_for_other_findings_shares_the_weights(model, embeddings):
     inference_model, images = InferenceModel(model, embeddings, ["mass"]), torch.randn(2, 3, 64, 64)
     other = inference_model.with_embeddings(embeddings, ["nodule", "edema"])
     assert other.model is inference_model.model
@@ -97,10 +97,10 @@ def test_a_reader_for_other_findings_shares_the_weights(model, embeddings):
     )
 
 
-def test_on_a_cpu_a_batch_is_read_in_parts(model, embeddings, monkeypatch):
+def test_on_a_cpu_a_batch_is_computed_in_parts(model, embeddings, monkeypatch):
     inference_model, images = InferenceModel(model, embeddings, ["mass", "edema"]), torch.randn(5, 3, 64, 64)
     whole = inference_model(images, return_attention=True)
-    monkeypatch.setattr(inference, "ON_A_CPU", 2)
+    monkeypatch.setattr(inference, "CPU_BATCH", 2)
     parts = inference_model(images, return_attention=True)
     for name in ("presence_logits", "aspect_features", "grid", "cosine"):
         torch.testing.assert_close(getattr(parts, name), getattr(whole, name), rtol=0, atol=1e-5)
@@ -118,7 +118,7 @@ def test_it_computes_less(model, embeddings):
         return counter.get_total_flops()
 
     some, every = InferenceModel(model, embeddings, ["mass"]), InferenceModel(model, embeddings)
-    some(torch.randn(1, 3, 64, 64))  # the embeddings's queries are computed once
+    some(torch.randn(1, 3, 64, 64))  # the text is encoded once
     every(torch.randn(1, 3, 64, 64))
     assert flops(some) < flops(every) < flops(lambda images: model(images, embeddings.vectors))
 

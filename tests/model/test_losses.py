@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from mavl.backbones.build import PatchGrid
+from mavl.backbones import PatchGrid
 from mavl.model.losses import contrastive_loss, location_loss, presence_loss, pretraining_losses
 from mavl.model.mavl import MAVLOutput
 

@@ -164,7 +164,7 @@ def test_certain_findings_give_the_numbers_that_they_have_among_all(model):
     queries = [finding * 9 + aspect for finding in chosen for aspect in range(9)]
     with torch.no_grad():
         whole = model(images, text, return_attention=True)
-        part = model(images, model.queries(text), findings=chosen, return_attention=True)
+        part = model.decode(model.encode_image(images), model.encode_text(text), findings=chosen, return_attention=True)
         fused = model(images, text, findings=chosen)
     for output in (part, fused):
         torch.testing.assert_close(output.presence_logits, whole.presence_logits[:, chosen])

@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from mavl.backbones.build import PatchGrid
+from mavl.backbones import PatchGrid
 from mavl.model.mavl import MAVLOutput
 from mavl.model.scores import HeadError, contrastive_probability, presence_probability, scores
 from mavl.text.embeddings import TextEmbeddings

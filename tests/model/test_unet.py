@@ -6,9 +6,10 @@ import torch
 from PIL import Image
 
 from mavl.checkpoint.released import ReleasedFileError
+from mavl.checkpoint.released_finetuned import convert_segmenter
 from mavl.metrics.segmentation import count
 from mavl.model.losses import dice_bce_loss
-from mavl.model.unet import UNet, UNetError, from_released
+from mavl.model.unet import UNet, UNetError
 from mavl.predict.segmenter import load
 from tests.support import goldens
 
@@ -20,7 +21,7 @@ def state(shared):
 
 def test_logits_equal_the_release(shared, state):
     expected = np.load(shared("goldens/segmentation.npz"))["logits"]
-    arguments, converted = from_released(state, "golden")
+    arguments, converted = convert_segmenter(state, "golden")
     unet = UNet(**arguments).eval()
     unet.load_state_dict(converted)
     images = torch.from_numpy(goldens.normal("noise/images", (3, 3, 64, 96)))
@@ -51,7 +52,7 @@ def test_a_released_file_loads_strictly(state, tmp_path):
     assert segmenter.predict_mask(Image.new("L", (50, 40), 90)).shape == (40, 50)
     changed = {name: value for name, value in state.items() if name != "seg_classifier.bias"}
     with pytest.raises(ReleasedFileError, match=r"missing seg_classifier.bias \(1\); unexpected more.weight \(1\)"):
-        from_released(changed | {"more.weight": torch.zeros(2)}, "changed.pth")
+        convert_segmenter(changed | {"more.weight": torch.zeros(2)}, "changed.pth")
 
 
 @pytest.mark.parametrize("size", [(32, 48), (33, 47)])

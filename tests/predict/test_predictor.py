@@ -13,13 +13,15 @@ import pytest
 import torch
 
 import mavl
+from mavl.backbones import Preprocessing
 from mavl.data.images.inputs import Failure, NoImageError
 from mavl.data.images.read import ImageError, read_image
 from mavl.data.images.transforms import eval_transform
 from mavl.model.explain import presence_shares
 from mavl.model.mavl import MAVL
 from mavl.model.scores import scores
-from mavl.predict.predictor import KEPT, TOP, load
+from mavl.predict import load
+from mavl.predict.predictor import KEPT, TOP
 from mavl.text.books import BookError
 from mavl.text.embeddings import UnknownFindingError
 from mavl.vocab import ASPECTS
@@ -56,7 +58,7 @@ def test_scores_are_those_of_the_heads_with_the_whole_vocabulary(predictor, film
     [prediction] = predictor.predict(films / "grey.png", ASKED)
     assert prediction.findings == MEANT
     assert prediction.asked == tuple(ASKED)
-    pixels = eval_transform(64)(read_image(films / "grey.png"))[None]
+    pixels = eval_transform(Preprocessing(64))(read_image(films / "grey.png"))[None]
     embeddings = predictor.pretrained.embeddings
     with torch.no_grad():
         output = predictor.model(pixels, embeddings.vectors)
@@ -69,8 +71,8 @@ def test_scores_are_those_of_the_heads_with_the_whole_vocabulary(predictor, film
 
 def test_scores_do_not_depend_on_the_batch(predictor, films):
     paths = sorted(films.iterdir())
-    question = predictor.question(ASKED, explained=1)
-    batches = [list(predictor.stream(paths, question, batch_size=size, workers=size)) for size in (1, 3, 100)]
+    request = predictor.request(ASKED, explained=1)
+    batches = [list(predictor.stream(paths, request, batch_size=size, workers=size)) for size in (1, 3, 100)]
     for other in batches[1:]:
         assert [answer.name for answer in other] == [str(path) for path in paths]
         for one, two in zip(batches[0], other, strict=True):
@@ -82,31 +84,29 @@ def test_scores_do_not_depend_on_the_batch(predictor, films):
 
 
 def test_without_findings_all_but_words_of_normality_are_asked(predictor, films):
-    question = predictor.question()
-    assert question.findings == ("pneumonia", "effusion", "thicken", "cardiomegaly")
-    assert question.explained == TOP
-    [answer] = predictor.stream([films / "grey.png"], predictor.question(explained=2))
+    request = predictor.request()
+    assert request.findings == ("pneumonia", "effusion", "thicken", "cardiomegaly")
+    assert request.explained == TOP
+    [answer] = predictor.stream([films / "grey.png"], predictor.request(explained=2))
     assert list(answer.explanations) == list(answer.scores())[:2]
 
 
 def test_questions_share_one_copy_of_the_model_and_few_are_kept(model, films):
     predictor = mavl.load(model, device="cpu")
-    first, second = (predictor._reader(predictor.question(name)) for name in ("pneumonia", "effusion"))
+    first, second = (predictor._inference_model(predictor.request(name)) for name in ("pneumonia", "effusion"))
     for one, two in zip(first.model.parameters(), second.model.parameters(), strict=True):
         assert one.data_ptr() == two.data_ptr()
     new = list(predictor.books.all)[: KEPT + 3]
     for name in new:
-        predictor._reader(predictor.question(name))
-    assert len(predictor._readers) == KEPT
-    assert len(predictor._embeddings_of) <= KEPT
-    again = predictor._reader(predictor.question("pneumonia"))
+        predictor._inference_model(predictor.request(name))
+    again = predictor._inference_model(predictor.request("pneumonia"))
     assert again is not first
     assert again.model is first.model
 
 
 def test_two_names_of_one_finding_are_asked_once(predictor):
-    question = predictor.question(["pleural effusion", "effusion"])
-    assert (question.findings, question.asked) == (("effusion",), ("pleural effusion",))
+    request = predictor.request(["pleural effusion", "effusion"])
+    assert (request.findings, request.asked) == (("effusion",), ("pleural effusion",))
 
 
 def test_explanations_have_the_sentences_behind_the_vectors(predictor, films):
@@ -158,7 +158,7 @@ def test_no_more_images_are_opened_than_the_next_batch_needs(predictor, films):
             opened.append(number)
             yield films / "grey.png"
 
-    answers = predictor.stream(endless(), predictor.question("pneumonia", explained=0), batch_size=4)
+    answers = predictor.stream(endless(), predictor.request("pneumonia", explained=0), batch_size=4)
     for number in range(12):
         assert next(answers).explanations == {}
         assert len(opened) <= number + 2 * 4 + 1
@@ -186,16 +186,16 @@ def test_a_new_finding_is_described_in_a_book(model, films, books):
 
 
 def test_findings_of_this_projects_books_need_no_other(predictor):
-    assert predictor.question(["COVID-19", "Rib fracture"]).findings == ("covid19", "rib fracture")
-    assert predictor.question("covid19").embeddings.findings == (*tiny.FINDINGS, "covid19")
+    assert predictor.request(["COVID-19", "Rib fracture"]).findings == ("covid19", "rib fracture")
+    assert predictor.request("covid19").embeddings.findings == (*tiny.FINDINGS, "covid19")
 
 
 def test_findings_that_cannot_be_asked_are_named(model, predictor, books):
     with pytest.raises(UnknownFindingError, match="unknown finding 'pneumona'; did you mean 'pneumonia'"):
-        predictor.question(["pneumona"])
+        predictor.request(["pneumona"])
     incomplete = mavl.load(model, descriptions=books["descriptions"], device="cpu")
     with pytest.raises(BookError, match="'Simon foci' has no border, fluid"):
-        incomplete.question("Simon foci")
+        incomplete.request("Simon foci")
 
 
 def test_a_model_without_a_contrastive_head_has_one_score(tmp_path, films):
@@ -228,6 +228,6 @@ def test_the_package_has_no_other_attributes():
 
 def test_failures_stand_where_their_images_stood(predictor, films, broken):
     images = [films / "grey.png", broken / "text.png", films / "rgba.png", broken / "empty.png"]
-    answers = list(predictor.stream(images, predictor.question("pneumonia"), batch_size=3))
+    answers = list(predictor.stream(images, predictor.request("pneumonia"), batch_size=3))
     assert [isinstance(answer, Failure) for answer in answers] == [False, True, False, True]
     assert [answer.name for answer in answers] == list(map(str, images))

@@ -95,9 +95,9 @@ def predictor(tmp_path_factory):
 
 def predictions_page(predictor, folder, number: int, findings, failures=()) -> str:
     pictures = [Image.new("L", (80, 60), 9 * i % 255) for i in range(number)]
-    question = predictor.question(findings)
-    with PredictionFiles(folder, predictor, question) as files:
-        for answer in (*predictor.stream(pictures, question), *failures):
+    request = predictor.request(findings)
+    with PredictionFiles(folder, predictor, request) as files:
+        for answer in (*predictor.stream(pictures, request), *failures):
             files.add(answer)
     return (folder / PAGE).read_text()
 

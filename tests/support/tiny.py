@@ -9,9 +9,10 @@ from PIL import Image
 from mavl import checkpoint
 from mavl.config.settings import EvaluationSettings
 from mavl.model.mavl import MAVL
+from mavl.text.bert import BertEncoder
 from mavl.text.books import read_books
 from mavl.text.embeddings import build_embeddings
-from mavl.text.encoder import TextEncoder, draw_bert
+from mavl.text.random_bert import write_random_bert
 
 ROOT = Path(__file__).resolve().parents[2]
 FINDINGS = ("normal", "clear", "stable", "pneumonia", "effusion", "thicken", "cardiomegaly")
@@ -22,7 +23,7 @@ def write_model(folder: Path, seed: int = 0, findings: tuple[str, ...] = FINDING
     defaults = EvaluationSettings(benchmark="none")
     books = read_books([ROOT / path for path in defaults.descriptions], [ROOT / path for path in defaults.aspects])
     sentences = [sentence for finding in findings for sentence in books.sentences[finding].values()]
-    bert = draw_bert(folder / "bert", sentences, seed, width=32, layers=1)
+    bert = write_random_bert(folder / "bert", sentences, seed, width=32, layers=1)
     text = {"encoder": str(bert), "sep": False, "max_length": 128, "lower_case": True}
     sizes = {"image_size": 64, "width": 32, "layers": 2, "heads": 2, "feedforward": 32, "text_width": 32}
     arguments = {"backbone": "resnet18", **sizes} | changed
@@ -32,7 +33,7 @@ def write_model(folder: Path, seed: int = 0, findings: tuple[str, ...] = FINDING
         model.query_projection.weight.mul_(20)
         model.grid_projection[-1].weight.mul_(5)
         model.presence_head.bias.copy_(torch.tensor([-2.0, 2.5]))
-    embeddings = build_embeddings(books, findings, TextEncoder(str(bert)), model.aspects)
+    embeddings = build_embeddings(books, findings, BertEncoder(str(bert)), model.aspects)
     checkpoint.save(folder / "model", model, arguments, embeddings, text, {"epoch": 1}, {})
     return folder / "model"
 

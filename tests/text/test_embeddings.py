@@ -1,4 +1,4 @@
-"""TextEmbeddings: rows by name, a cache that is hit only by the same texts and encoder, and files that are whole or absent."""
+"""Text embeddings: rows by name, a cache for the same texts and encoder alone, files that are whole or absent."""
 
 import json
 import multiprocessing
@@ -9,9 +9,10 @@ from pathlib import Path
 import pytest
 import torch
 
+from mavl.text.bert import BertEncoder
 from mavl.text.books import BookError, Books
 from mavl.text.embeddings import EmbeddingsError, TextEmbeddings, build_embeddings
-from mavl.text.encoder import TextEncoder, draw_bert
+from mavl.text.random_bert import write_random_bert
 from mavl.vocab import ANATOMIES, ASPECTS, anatomy_sentence
 
 FINDINGS = ("edema", "mass", "normal")
@@ -25,19 +26,19 @@ BOOKS = Books(
 def folder(tmp_path_factory) -> str:
     sentences = [text for aspects in BOOKS.sentences.values() for text in aspects.values()]
     sentences += map(anatomy_sentence, ANATOMIES)
-    return str(draw_bert(tmp_path_factory.mktemp("bert"), sentences, seed=0, width=32, layers=1))
+    return str(write_random_bert(tmp_path_factory.mktemp("bert"), sentences, seed=0, width=32, layers=1))
 
 
 @pytest.fixture
-def encoder(folder) -> TextEncoder:
-    return TextEncoder(folder)
+def encoder(folder) -> BertEncoder:
+    return BertEncoder(folder)
 
 
 @pytest.fixture
 def calls(monkeypatch) -> list[int]:
     """How many sentences each call of an encoder was given."""
-    numbers, encode = [], TextEncoder.encode
-    monkeypatch.setattr(TextEncoder, "encode", lambda self, texts: numbers.append(len(texts)) or encode(self, texts))
+    numbers, encode = [], BertEncoder.encode
+    monkeypatch.setattr(BertEncoder, "encode", lambda self, texts: numbers.append(len(texts)) or encode(self, texts))
     return numbers
 
 
@@ -94,24 +95,24 @@ def test_new_findings_come_behind_the_old():
 
 
 def test_a_finding_stands_once():
-    with pytest.raises(EmbeddingsError, match="already in the embeddings: b"):
+    with pytest.raises(EmbeddingsError, match="in both text embeddings: b"):
         small().extended(small(["d", "b"]))
 
 
 def test_banks_of_different_encoders_do_not_mix(folder, tmp_path):
-    embeddings = build_embeddings(BOOKS, FINDINGS, TextEncoder(folder))
-    for other in (TextEncoder(folder, sep=True), TextEncoder(str(_with_other_weights(folder, tmp_path)))):
+    embeddings = build_embeddings(BOOKS, FINDINGS, BertEncoder(folder))
+    for other in (BertEncoder(folder, sep=True), BertEncoder(str(_with_other_weights(folder, tmp_path)))):
         with pytest.raises(EmbeddingsError, match="another text encoder or tokenisation"):
             embeddings.extended(build_embeddings(BOOKS, ["covid19"], other))
-    cut = TextEncoder(folder, max_length=64, batch_size=1)
+    cut = BertEncoder(folder, max_length=64, batch_size=1)
     assert embeddings.extended(build_embeddings(BOOKS, ["covid19"], cut)).findings[-1] == "covid19"
     narrow = replace(small(["d"]), anatomy_vectors=torch.zeros(51, 4))
-    with pytest.raises(EmbeddingsError, match=r"\(9, 32\) in the model's embeddings and \(2, 4\) in the new one"):
+    with pytest.raises(EmbeddingsError, match=r"\(9, 32\) in the model and \(2, 4\) in the new text"):
         embeddings.extended(narrow)
 
 
 def test_a_bank_of_the_wrong_shape_is_refused():
-    with pytest.raises(ValueError, match=r"bank of \(1, 2\) findings and aspects holds vectors \(3, 2, 4\)"):
+    with pytest.raises(ValueError, match=r"text embeddings of \(1, 2\) findings and aspects hold vectors \(3, 2, 4\)"):
         replace(small(), findings=("a",))
 
 
@@ -129,7 +130,7 @@ def test_the_cache_is_missed_by_other_weights_under_the_same_name(folder, calls,
     for seed in (0, 1, 0):
         name = str(_with_other_weights(folder, tmp_path / "bert", seed))
         before = len(calls)  # drawing weights encodes too
-        build_embeddings(BOOKS, FINDINGS, TextEncoder(name), cache=tmp_path / "cache")
+        build_embeddings(BOOKS, FINDINGS, BertEncoder(name), cache=tmp_path / "cache")
         encoded.append(len(calls) - before)
     assert encoded == [1, 1, 0]
 
@@ -141,9 +142,9 @@ def test_the_cache_is_missed_when_anything_differs(folder, encoder, calls, tmp_p
         (BOOKS, FINDINGS, encoder),
         (Books(changed, BOOKS.hashes), FINDINGS, encoder),
         (BOOKS, FINDINGS[::-1], encoder),
-        (BOOKS, FINDINGS, TextEncoder(folder, sep=True)),
-        (BOOKS, FINDINGS, TextEncoder(folder, max_length=64)),
-        (BOOKS, FINDINGS, TextEncoder(folder, lower_case=False)),
+        (BOOKS, FINDINGS, BertEncoder(folder, sep=True)),
+        (BOOKS, FINDINGS, BertEncoder(folder, max_length=64)),
+        (BOOKS, FINDINGS, BertEncoder(folder, lower_case=False)),
     ]
     for books, findings, text_encoder in cases:
         build_embeddings(books, findings, text_encoder, cache=tmp_path / "cache")
@@ -174,7 +175,7 @@ def test_a_saved_bank_loads_equal_and_others_may_read_it(encoder, tmp_path):
 
 def test_a_failed_save_leaves_the_former_bank_and_no_litter(monkeypatch, tmp_path):
     small().save(tmp_path / "bank.safetensors")
-    monkeypatch.setattr("mavl.text.embeddings.os.replace", lambda *paths: (_ for _ in ()).throw(OSError("disk full")))
+    monkeypatch.setattr("mavl.files.os.fsync", lambda file: (_ for _ in ()).throw(OSError("disk full")))
     with pytest.raises(OSError, match="disk full"):
         small(["d"]).save(tmp_path / "bank.safetensors")
     assert TextEmbeddings.load(tmp_path / "bank.safetensors").findings == ("a", "b", "c")
@@ -206,7 +207,7 @@ def test_processes_that_build_the_same_bank_at_once_leave_one_good_file(folder, 
 def _build(folder: str, cache: Path, barrier) -> None:
     torch.set_num_threads(1)  # a forked process cannot use its parent's threads
 
-    class Meeting(TextEncoder):
+    class Meeting(BertEncoder):
         def encode(self, sentences, device="cpu"):
             barrier.wait(30)  # both processes have missed the cache
             return super().encode(sentences, device)
@@ -216,4 +217,4 @@ def _build(folder: str, cache: Path, barrier) -> None:
 
 def _with_other_weights(folder: str, target: Path, seed: int = 1) -> Path:
     words = [line for line in (Path(folder) / "vocab.txt").read_text().split() if not line.startswith(("#", "["))]
-    return draw_bert(target, words, seed=seed, width=32, layers=1)
+    return write_random_bert(target, words, seed=seed, width=32, layers=1)

@@ -4,8 +4,9 @@ from pathlib import Path
 
 import pytest
 
+from mavl import vocab
 from mavl.text.books import BookError, Books, read_books
-from mavl.text.wordings import BUILT_IN, built_in_variants, phrases_reversed, write_books
+from mavl.text.wordings import built_in_wordings, phrases_reversed, write_books
 
 BOOK_FOLDER = Path(__file__).resolve().parents[2] / "concept_gen" / "books"
 ASPECTS = ("description", "border", "shape")
@@ -19,15 +20,15 @@ BOOKS = Books(
 )
 
 
-def variants(*which: str, aspects=ASPECTS) -> dict[str, dict]:
+def wordings(*which: str, aspects=ASPECTS) -> dict[str, dict]:
     return {
-        variant.name: variant.books.sentences
-        for variant in built_in_variants(BOOKS, ["cyst", "mass"], aspects, which or BUILT_IN)
+        wording.name: wording.books.sentences
+        for wording in built_in_wordings(BOOKS, ["cyst", "mass"], aspects, which or vocab.WORDINGS)
     }
 
 
 def test_names():
-    assert variants("names") == {
+    assert wordings("names") == {
         "names": {
             "cyst": {"description": "cyst", "border": "border: cyst", "shape": "shape: cyst"},
             "mass": {"description": "mass", "border": "border: mass", "shape": "Shape: mass"},
@@ -36,7 +37,7 @@ def test_names():
 
 
 def test_descriptions():
-    assert variants("descriptions")["descriptions"]["mass"] == {
+    assert wordings("descriptions")["descriptions"]["mass"] == {
         "description": "A lump, large.",
         "border": "border: A lump, large.",
         "shape": "Shape: A lump, large.",
@@ -44,14 +45,14 @@ def test_descriptions():
 
 
 def test_one_aspect_left_out_after_the_other():
-    found = variants("without")
+    found = wordings("without")
     assert list(found) == ["without description", "without border", "without shape"]
     assert found["without description"]["cyst"] == BOOKS.sentences["cyst"] | {"description": "cyst"}
     assert found["without shape"]["cyst"] == BOOKS.sentences["cyst"] | {"shape": "shape: cyst"}
 
 
 def test_phrases_in_reverse_order():
-    assert variants("reversed")["reversed"] == {
+    assert wordings("reversed")["reversed"] == {
         "cyst": {"description": "A sac: thin.", "border": "border: thin", "shape": "shape: closed, round"},
         "mass": {"description": "A lump, large.", "border": "border: white, smooth, sharp", "shape": "Shape: round"},
     }
@@ -59,7 +60,7 @@ def test_phrases_in_reverse_order():
 
 
 def test_templates_keep_the_full_stop_at_the_end():
-    found = variants("templates")
+    found = wordings("templates")
     assert {name: of["mass"]["description"] for name, of in found.items()} == {
         "prefixed": "on a chest X-ray: A lump, large.",
         "suffixed": "A lump, large, on a chest X-ray.",
@@ -71,12 +72,12 @@ def test_templates_keep_the_full_stop_at_the_end():
 
 def test_what_changes_nothing_is_no_variant():
     """Of descriptions alone no phrases are reversed, no aspects say the description, and to leave it out is names."""
-    assert list(variants(aspects=["description"])) == ["names", "prefixed", "suffixed", "named"]
+    assert list(wordings(aspects=["description"])) == ["names", "prefixed", "suffixed", "named"]
 
 
 def test_a_finding_that_lacks_an_aspect():
     with pytest.raises(BookError, match="'scar' has no border, shape"):
-        built_in_variants(BOOKS, ["scar"], ASPECTS)
+        built_in_wordings(BOOKS, ["scar"], ASPECTS)
 
 
 def test_written_books_read_back(tmp_path):

@@ -9,9 +9,11 @@ from accelerate.state import AcceleratorState, GradientState
 from torch import nn
 from torch.utils.data import DataLoader, Dataset
 
+from mavl.backbones import Preprocessing
 from mavl.config.settings import TrainSettings
+from mavl.data.loading import compute_all
 from mavl.data.pretraining import EpochBatches
-from mavl.train.engine import Fit, NonFiniteLossError, build_accelerator, predict
+from mavl.train.engine import Fit, NonFiniteLossError, build_accelerator
 from mavl.train.optim import build_optimizer
 
 IMAGES = 16
@@ -36,6 +38,8 @@ class Numbers(Dataset):
 
 class Line:
     """Fit y = 3x; the loss turns NaN from a given step on."""
+
+    preprocessing = Preprocessing()
 
     def __init__(self, nan_from: int | None = None):
         torch.manual_seed(0)
@@ -140,15 +144,16 @@ def test_resuming_a_finished_run_does_nothing_and_keeps_its_log(tmp_path):
     assert (tmp_path / "log.jsonl").read_text() == log
 
 
-def test_predict_returns_rows_in_the_order_of_the_keys():
+def test_compute_all_returns_rows_in_the_order_of_the_keys():
     keys = [(0, index) for index in range(IMAGES)]
     double = {"twice": 2 * torch.arange(IMAGES)[:, None] / IMAGES}["twice"].numpy()
     for batch_size in (1, 5, 64):
-        rows = predict(
+        rows = compute_all(
             Accelerator(cpu=True),
             Numbers(),
             keys,
             lambda batch: {"twice": 2 * batch["x"]},
+            Preprocessing(),
             batch_size=batch_size,
             workers=0,
             description="",

@@ -82,7 +82,7 @@ def benchmark(tmp_path_factory) -> Path:
         "labels": {"kind": "columns"},
     }
     (folder / "benchmark.yaml").write_text(yaml.safe_dump(description))
-    settings = {"benchmark": str(folder / "benchmark.yaml"), "batch_size": 6, "workers": 0, "bank_cache": None}
+    settings = {"benchmark": str(folder / "benchmark.yaml"), "batch_size": 6, "workers": 0, "text_cache": None}
     (folder / "zero_shot.yaml").write_text(yaml.safe_dump(settings | {"resamples": 20}))
     return folder
 

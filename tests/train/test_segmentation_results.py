@@ -10,6 +10,7 @@ import pytest
 import torch
 from PIL import Image
 
+from mavl.backbones import Preprocessing
 from mavl.checkpoint import finetuned
 from mavl.checkpoint.folder import CheckpointError
 from mavl.config.finetune import SegmentationData
@@ -38,7 +39,7 @@ def dataset(folder, name: str, boxes: list, size: int = 8) -> SegmentationDatase
     labels = np.array([[int(box is not None)] for box in boxes], np.int8)
     rows = [f"{name}.csv:{i + 2}" for i in range(len(boxes))]
     split = Split(name, ("lesion",), paths, labels, None, rows, {"lesion": masks})
-    return SegmentationDataset(split, Files(paths), joint_eval_transform(size), seed=0)
+    return SegmentationDataset(split, Files(paths), joint_eval_transform(Preprocessing(size)), seed=0)
 
 
 @pytest.fixture

@@ -99,7 +99,7 @@ class Benchmark(Settings):
     root: Path | None = None
     findings: tuple[str, ...] = Field(min_length=1)
     splits: dict[SplitName, str] = Field(min_length=1)
-    interpolation: Literal["bilinear", "bicubic"] = "bilinear"
+    interpolation: Literal["bilinear", "bicubic"] | None = None
     equalize: bool = False
     table: TableFormat = TableFormat()
     images: ImageNames = ImageNames()

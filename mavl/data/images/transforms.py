@@ -1,10 +1,12 @@
-"""Transforms: grey image -> pixels uint8 [1, S, S] -> normalised tensor [3, S, S]. SPEC §8 (training), §10 (testing).
+"""Transforms: grey image -> pixels uint8 [1, S, S] -> normalized tensor [3, S, S]. SPEC §8 (training), §10 (testing).
 
-An image is a PIL image or a `Picture` that is not decoded yet. Everything before `normalise` works on one channel of
-bytes; an X-ray has no colours, the three channels are equal anyway, and a batch is twelve times smaller on its way.
+S, the mean, the standard deviation and the interpolation are those of the model's `Preprocessing`. An image is a PIL
+image or a `Picture` that is not decoded yet. Everything before `normalize` works on one channel of bytes: an X-ray has
+no colours, the three channels are equal, and a batch is twelve times smaller on its way to the device.
 """
 
 import math
+from dataclasses import replace
 from functools import cache
 from typing import NamedTuple, Protocol
 
@@ -13,12 +15,10 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from mavl.backbones.preprocessing import Interpolation, Preprocessing
 from mavl.data.images.augment import apply_operations, draw_operations
 from mavl.data.images.read import Picture
 from mavl.data.images.resize import resize_bicubic
-
-IMAGENET_MEAN = (0.485, 0.456, 0.406)
-IMAGENET_STD = (0.229, 0.224, 0.225)
 
 RATIO = (3 / 4, 4 / 3)
 """Width over height of a random crop, torchvision's default."""
@@ -36,7 +36,9 @@ class Box(NamedTuple):
 
 
 class Transform(Protocol):
-    """What makes a model's input of an image; called, all at once: image -> float [3, S, S]."""
+    """image -> a model's input, in two steps (`item`, then `augment_and_normalize` of a batch) or in one by a call."""
+
+    preprocessing: Preprocessing
 
     def item(self, image: Image.Image | Picture, generator: np.random.Generator) -> dict[str, Tensor]:
         """{"image": uint8 [1, S, S]}, and "operations" int8 [2] where the device applies them."""
@@ -44,62 +46,64 @@ class Transform(Protocol):
     def __call__(self, image: Image.Image | Picture) -> Tensor: ...
 
 
-def normalise(pixels: Tensor) -> Tensor:
-    """uint8 [..., 1, H, W] -> float32 [..., 3, H, W] by ImageNet's mean and standard deviation. On any device."""
-    mean, std = _statistics(pixels.device)
+def normalize(pixels: Tensor, preprocessing: Preprocessing) -> Tensor:
+    """uint8 [..., 1, H, W] -> float32 [..., 3, H, W], (pixel / 255 - mean) / std. On any device."""
+    mean, std = _statistics(preprocessing.mean, preprocessing.std, pixels.device)
     return (pixels.float().mul_(1 / 255) - mean).div_(std)
 
 
 @cache
-def _statistics(device: torch.device) -> tuple[Tensor, Tensor]:
-    """Mean and standard deviation [3, 1, 1], kept: to move them for each batch, the host would wait for the GPU."""
-    mean, std = (torch.tensor(values, device=device)[:, None, None] for values in (IMAGENET_MEAN, IMAGENET_STD))
+def _statistics(mean: tuple[float, ...], std: tuple[float, ...], device: torch.device) -> tuple[Tensor, Tensor]:
+    """Mean and standard deviation [3, 1, 1], cached: moving them for every batch would make the host wait."""
+    mean, std = (torch.tensor(values, device=device)[:, None, None] for values in (mean, std))
     return mean, std
 
 
-def augment_and_normalize(batch: dict[str, Tensor]) -> dict[str, Tensor]:
-    """A batch on its device: operations that were left to it are applied, and bytes normalised."""
+def augment_and_normalize(batch: dict[str, Tensor], preprocessing: Preprocessing) -> dict[str, Tensor]:
+    """A batch on its device, with its "operations" applied to its "image" and the bytes normalized."""
     operations, image = batch.pop("operations", None), batch.get("image")
     if image is None or image.dtype != torch.uint8:
         return batch
     if operations is not None:
         image = apply_operations(image, operations)
-    return batch | {"image": normalise(image)}
+    return batch | {"image": normalize(image, preprocessing)}
 
 
 class EvalTransform:
     """The whole image, resized to size × size without cropping."""
 
-    def __init__(self, size: int, interpolation: str):
-        self.size, self.filter = size, Image.Resampling[interpolation.upper()]
+    def __init__(self, preprocessing: Preprocessing):
+        self.preprocessing = preprocessing
 
     def pixels(self, image: Image.Image | Picture) -> Tensor:
         """uint8 [1, S, S]."""
         grey = image if isinstance(image, Image.Image) else Image.fromarray(image.pixels())
-        return torch.from_numpy(np.array(grey.resize((self.size, self.size), self.filter)))[None]
+        size, interpolation = self.preprocessing.image_size, self.preprocessing.interpolation
+        return torch.from_numpy(np.array(grey.resize((size, size), Image.Resampling[interpolation.upper()])))[None]
 
     def item(self, image: Image.Image | Picture, generator: np.random.Generator) -> dict[str, Tensor]:
         return {"image": self.pixels(image)}
 
     def __call__(self, image: Image.Image | Picture) -> Tensor:
-        return normalise(self.pixels(image))
+        return normalize(self.pixels(image), self.preprocessing)
 
 
 class TrainTransform:
     """Random crop of (min_scale, 1) of the area, bicubic, flip, two random operations.
 
-    The crop is drawn in the original's pixels before anything is decoded, so originals, reduced originals and a store
-    show the same part. on_device: the operations are drawn here, and left to `augment_and_normalize`.
+    The crop is chosen in the original's pixels before anything is decoded, so an original, decoded at any resolution,
+    gives the same part. on_device: the operations are chosen here and applied by `augment_and_normalize`.
     """
 
-    def __init__(self, size: int, min_scale: float, augment: bool, on_device: bool):
-        self.size, self.min_scale, self.augment, self.on_device = size, min_scale, augment, on_device
+    def __init__(self, preprocessing: Preprocessing, min_scale: float, augment: bool, on_device: bool):
+        self.preprocessing, self.min_scale = preprocessing, min_scale
+        self.augment, self.on_device = augment, on_device
 
     def item(self, image: Image.Image | Picture, generator: np.random.Generator) -> dict[str, Tensor]:
         box = draw_crop(image.size, self.min_scale, generator)
         flip = generator.random() < 0.5
         codes = torch.from_numpy(draw_operations(generator)) if self.augment else None
-        pixels = crop(image, box, self.size)
+        pixels = crop(image, box, self.preprocessing.image_size)
         if flip:
             pixels = pixels.flip(-1)
         if codes is None:
@@ -111,21 +115,25 @@ class TrainTransform:
     def __call__(self, image: Image.Image | Picture) -> Tensor:
         """float [3, S, S]; uses torch's RNG."""
         generator = np.random.default_rng(torch.randint(2**62, ()).item())
-        return augment_and_normalize({name: value[None] for name, value in self.item(image, generator).items()})[
-            "image"
-        ][0]
+        batch = {name: value[None] for name, value in self.item(image, generator).items()}
+        return augment_and_normalize(batch, self.preprocessing)["image"][0]
 
 
 def train_transform(
-    size: int = 224, min_scale: float = 0.2, augment: bool = True, on_device: bool = False
+    preprocessing: Preprocessing, min_scale: float = 0.2, augment: bool = True, on_device: bool = False
 ) -> TrainTransform:
     """Random crop, flip and, with `augment`, two random operations."""
-    return TrainTransform(size, min_scale, augment, on_device)
+    return TrainTransform(preprocessing, min_scale, augment, on_device)
 
 
-def eval_transform(size: int = 224, interpolation: str = "bilinear") -> EvalTransform:
-    """Resize to size × size without cropping."""
-    return EvalTransform(size, interpolation)
+def eval_transform(preprocessing: Preprocessing, interpolation: Interpolation | None = None) -> EvalTransform:
+    """Resize to S × S without cropping. interpolation: of a benchmark that prescribes one, in place of the model's."""
+    return EvalTransform(with_interpolation(preprocessing, interpolation))
+
+
+def with_interpolation(preprocessing: Preprocessing, interpolation: Interpolation | None) -> Preprocessing:
+    """The preprocessing with a benchmark's interpolation, if it prescribes one."""
+    return replace(preprocessing, interpolation=interpolation) if interpolation else preprocessing
 
 
 def draw_crop(size: tuple[int, int], min_scale: float, generator: np.random.Generator) -> Box:

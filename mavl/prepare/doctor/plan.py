@@ -14,7 +14,7 @@ from mavl.config.finetune import FinetuneClsSettings, FinetuneSegSettings, MaskF
 from mavl.config.loader import ConfigError, Settings, load
 from mavl.config.released import translate_config
 from mavl.config.settings import (
-    DRAWN,
+    RANDOM,
     EvaluationSettings,
     GroundingSettings,
     MimicData,
@@ -37,7 +37,7 @@ TASKS = {
     FinetuneClsSettings: "fine-tuning, classification",
     FinetuneSegSettings: "fine-tuning, segmentation",
 }
-NO_FILES = ("imagenet", "none", DRAWN)
+NO_FILES = ("imagenet", "none", RANDOM)
 """What may stand for a backbone's or a text encoder's file."""
 
 HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")

@@ -19,6 +19,7 @@ import torch
 from PIL import Image
 from torch.utils.data import DataLoader
 
+from mavl.backbones import Preprocessing
 from mavl.data import phantom
 from mavl.data.images.grey import equalize_histogram
 from mavl.data.images.read import ImageError, read_image
@@ -108,7 +109,7 @@ class TestContent:
         assert (tmp_path / "jpeg" / "00000.bin").stat().st_size < (tmp_path / "raw" / "00000.bin").stat().st_size / 2
 
     def test_test_images_are_less_than_two_grey_values_from_the_originals(self, films, stored):
-        transform = eval_transform(64)
+        transform = eval_transform(Preprocessing(64))
         for path, picture in zip(films, stored, strict=True):
             off = transform.pixels(picture).float() - transform.pixels(read_image(path)).float()
             assert off.abs().mean() < 2
@@ -116,13 +117,13 @@ class TestContent:
     def test_real_films_at_the_default_size_too(self, shared, tmp_path):
         films = sorted(shared("data/nih/images").glob("*.jpg"))[:6]
         write_store(tmp_path, StoreSettings(size=448), {key_of(p): p for p in films}, workers=1, show=False)
-        transform = eval_transform(224)
+        transform = eval_transform(Preprocessing(224))
         for original, picture in zip(films, from_store(Files(films), tmp_path, None), strict=True):
             off = transform.pixels(picture).float() - transform.pixels(read_image(original)).float()
             assert off.abs().mean() < 2
 
     def test_a_seed_shows_the_same_part_of_original_and_store(self, films, stored):
-        transform = train_transform(32, augment=False)
+        transform = train_transform(Preprocessing(32), augment=False)
         for i, path in enumerate(films[:8]):
             for seed in range(4):
                 original, own, other = (
@@ -136,13 +137,13 @@ class TestContent:
         equalized = Stored(stored.store, stored.rows, equalize=True)
         for i, path in enumerate(films):
             assert np.array_equal(equalized[i].pixels(), equalize_histogram(stored[i].pixels()))
-            off = eval_transform(64).pixels(equalized[i]).float()
-            off -= eval_transform(64).pixels(read_image(path, equalize=True)).float()
+            off = eval_transform(Preprocessing(64)).pixels(equalized[i]).float()
+            off -= eval_transform(Preprocessing(64)).pixels(read_image(path, equalize=True)).float()
             assert off.abs().mean() < 4
 
     def test_an_evaluation_reads_either(self, films, stored):
         for images in (Files(films), stored):
-            batch = next(iter(DataLoader(EvaluationImages(images, eval_transform(32)), batch_size=9)))
+            batch = next(iter(DataLoader(EvaluationImages(images, eval_transform(Preprocessing(32))), batch_size=9)))
             assert batch["image"].dtype == torch.uint8
             assert batch["image"].shape == (9, 1, 32, 32)
             assert batch["index"].tolist() == list(range(9))

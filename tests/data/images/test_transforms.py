@@ -8,19 +8,18 @@ import torch
 from PIL import Image
 from torchvision.transforms import v2
 
+from mavl.backbones import Preprocessing
 from mavl.data import phantom
 from mavl.data.images.augment import apply_operations
 from mavl.data.images.read import ImageFile
 from mavl.data.images.resize import resize_bicubic
 from mavl.data.images.transforms import (
-    IMAGENET_MEAN,
-    IMAGENET_STD,
     Box,
     augment_and_normalize,
     crop,
     draw_crop,
     eval_transform,
-    normalise,
+    normalize,
     train_transform,
 )
 
@@ -40,14 +39,14 @@ def noise(width: int = 90, height: int = 70) -> Image.Image:
 @pytest.mark.parametrize("size", [224, 64])
 def test_a_plain_image_by_hand(value, expected, size):
     image = grey(np.full((50, 80), value))
-    for transform in (eval_transform(size), train_transform(size, augment=False)):
+    for transform in (eval_transform(Preprocessing(size)), train_transform(Preprocessing(size), augment=False)):
         tensor = transform(image)
         assert (tensor.shape, tensor.dtype) == ((3, size, size), torch.float32)
         torch.testing.assert_close(tensor, torch.tensor(expected)[:, None, None].expand(3, size, size))
 
 
 def test_every_training_image_stays_within_black_and_white():
-    transform = train_transform(32)
+    transform = train_transform(Preprocessing(32))
     for seed in range(30):
         torch.manual_seed(seed)
         tensor = transform(noise())
@@ -61,7 +60,7 @@ def test_testing_squeezes_the_whole_image_without_cropping():
     """The four corners of a wide image are the four corners of the square."""
     picture = np.zeros((40, 160))
     picture[:20, :80], picture[:20, 80:], picture[20:, :80] = 255, 170, 85
-    channel = eval_transform(32)(grey(picture))[0]
+    channel = eval_transform(Preprocessing(32))(grey(picture))[0]
     corners = channel[[0, 0, -1, -1], [0, -1, 0, -1]]
     expected = BLACK[0] + (WHITE[0] - BLACK[0]) * torch.tensor([1, 2 / 3, 1 / 3, 0])
     torch.testing.assert_close(corners, expected, rtol=0, atol=1e-4)
@@ -69,26 +68,31 @@ def test_testing_squeezes_the_whole_image_without_cropping():
 
 
 def test_interpolation_is_chosen_by_name():
-    bilinear, bicubic = eval_transform(32)(noise()), eval_transform(32, "bicubic")(noise())
-    assert torch.equal(eval_transform(32, "bilinear")(noise()), bilinear)
+    bilinear, bicubic = (
+        eval_transform(Preprocessing(32))(noise()),
+        eval_transform(Preprocessing(32), "bicubic")(noise()),
+    )
+    assert torch.equal(eval_transform(Preprocessing(32), "bilinear")(noise()), bilinear)
     expected = np.asarray(noise().resize((32, 32), Image.Resampling.BICUBIC)) / 255
     torch.testing.assert_close(bicubic[0], torch.tensor(expected * (WHITE[0] - BLACK[0]) + BLACK[0]).float())
     assert not torch.equal(bilinear, bicubic)
 
 
 def test_normalised_bytes_are_what_torchvision_makes_of_three_channels():
-    image = eval_transform(32).pixels(noise())
+    image = eval_transform(Preprocessing(32)).pixels(noise())
     assert (image.shape, image.dtype) == ((1, 32, 32), torch.uint8)
-    stock = v2.Compose([v2.ToDtype(torch.float32, scale=True), v2.Normalize(IMAGENET_MEAN, IMAGENET_STD)])
-    assert torch.equal(normalise(image), stock(image.expand(3, -1, -1)))
-    assert torch.equal(eval_transform(32)(noise()), normalise(image))
-    assert torch.equal(normalise(torch.stack([image, image]))[1], normalise(image))
+    stock = v2.Compose(
+        [v2.ToDtype(torch.float32, scale=True), v2.Normalize((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))]
+    )
+    assert torch.equal(normalize(image, Preprocessing()), stock(image.expand(3, -1, -1)))
+    assert torch.equal(eval_transform(Preprocessing(32))(noise()), normalize(image, Preprocessing()))
+    assert torch.equal(normalize(torch.stack([image, image]), Preprocessing())[1], normalize(image, Preprocessing()))
 
 
 def test_the_crop_takes_a_fifth_to_the_whole_and_flips_half_of_the_time():
     """One ramp along x and one along y tell, for one seed, what part of the image was taken."""
     ramp = np.tile(np.linspace(0, 255, 200), (200, 1))
-    transform = train_transform(64, augment=False)
+    transform = train_transform(Preprocessing(64), augment=False)
     areas, flips = [], 0
     for seed in range(200):
         spans = []
@@ -106,7 +110,7 @@ def test_the_crop_takes_a_fifth_to_the_whole_and_flips_half_of_the_time():
 
 
 def test_a_seed_decides_and_another_differs():
-    transform = train_transform(32)
+    transform = train_transform(Preprocessing(32))
     drawn = []
     for seed in (3, 3, 4):
         torch.manual_seed(seed)
@@ -197,7 +201,7 @@ class TestReducedDecoding:
 
     def test_the_crop_is_drawn_before_anything_is_decoded(self, film):
         """Whatever is decoded, the same seed gives the same part and the same operations."""
-        transform, full = train_transform(64, 0.2), Image.fromarray(np.asarray(film))
+        transform, full = train_transform(Preprocessing(64), 0.2), Image.fromarray(np.asarray(film))
         for seed in range(6):
             items = [transform.item(image, np.random.default_rng(seed)) for image in (full, ImageFile(film.filename))]
             a, b = (item["image"].float() for item in items)
@@ -206,28 +210,30 @@ class TestReducedDecoding:
 
 class TestOnDevice:
     def test_operations_left_to_the_device_give_the_same_image(self):
-        here, there = train_transform(32), train_transform(32, on_device=True)
+        here, there = train_transform(Preprocessing(32)), train_transform(Preprocessing(32), on_device=True)
         items = [
             [transform.item(noise(), np.random.default_rng(seed)) for seed in range(24)] for transform in (here, there)
         ]
         batch = {name: torch.stack([item[name] for item in items[1]]) for name in ("image", "operations")}
         assert not torch.equal(batch["image"], torch.stack([item["image"] for item in items[0]]))
-        finished = augment_and_normalize(batch)
+        finished = augment_and_normalize(batch, Preprocessing(32))
         assert finished.keys() == {"image"}
-        assert torch.equal(finished["image"], normalise(torch.stack([item["image"] for item in items[0]])))
+        assert torch.equal(
+            finished["image"], normalize(torch.stack([item["image"] for item in items[0]]), Preprocessing())
+        )
 
     def test_without_operations_none_are_left(self):
-        item = train_transform(32, augment=False, on_device=True).item(noise(), np.random.default_rng(0))
+        item = train_transform(Preprocessing(32), augment=False, on_device=True).item(noise(), np.random.default_rng(0))
         assert item.keys() == {"image"}
 
     def test_a_batch_of_finished_images_stays_as_it_is(self):
         batch = {"image": torch.rand(2, 3, 8, 8), "labels": torch.ones(2)}
-        assert augment_and_normalize(dict(batch))["image"] is batch["image"]
+        assert augment_and_normalize(dict(batch), Preprocessing(32))["image"] is batch["image"]
 
 
 def test_augmentation_is_crop_and_flip_and_then_the_drawn_operations():
-    full, plain = train_transform(32), train_transform(32, augment=False)
-    left = train_transform(32, on_device=True)
+    full, plain = train_transform(Preprocessing(32)), train_transform(Preprocessing(32), augment=False)
+    left = train_transform(Preprocessing(32), on_device=True)
     differ = 0
     for seed in range(20):
         shown = full.item(noise(), np.random.default_rng(seed))["image"]

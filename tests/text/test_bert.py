@@ -6,7 +6,9 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from mavl.text.encoder import TextEncoder, TextEncoderError, draw_bert
+from mavl.text.bert import BertEncoder
+from mavl.text.encoder import TextEncoderError
+from mavl.text.random_bert import write_random_bert
 
 SENTENCES = [
     "Fluid in the lung.",
@@ -20,7 +22,7 @@ WIDTH = 32
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
-    return draw_bert(tmp_path_factory.mktemp("bert"), SENTENCES, seed=3, width=WIDTH)
+    return write_random_bert(tmp_path_factory.mktemp("bert"), SENTENCES, seed=3, width=WIDTH)
 
 
 @pytest.fixture
@@ -31,18 +33,18 @@ def copy(folder, tmp_path):
     return tmp_path
 
 
-def tokens(encoder: TextEncoder, sentence: str) -> list[str]:
+def tokens(encoder: BertEncoder, sentence: str) -> list[str]:
     [ids] = encoder.token_ids([sentence])
     return [encoder.tokenizer.id_to_token(i) for i in ids]
 
 
 def test_a_drawn_bert_is_one_of_its_seed_and_words(folder, tmp_path):
-    again = draw_bert(tmp_path / "again", SENTENCES[::-1], seed=3, width=WIDTH)
+    again = write_random_bert(tmp_path / "again", SENTENCES[::-1], seed=3, width=WIDTH)
     assert {path.name for path in again.iterdir()} == {path.name for path in folder.iterdir()}
     assert all((again / path.name).read_bytes() == path.read_bytes() for path in folder.iterdir())
-    other = draw_bert(tmp_path / "other", SENTENCES, seed=4, width=WIDTH)
+    other = write_random_bert(tmp_path / "other", SENTENCES, seed=4, width=WIDTH)
     assert (other / "vocab.txt").read_bytes() == (folder / "vocab.txt").read_bytes()
-    fingerprints = [TextEncoder(str(path)).fingerprint for path in (folder, again, other)]
+    fingerprints = [BertEncoder(str(path)).fingerprint for path in (folder, again, other)]
     assert fingerprints[0] == fingerprints[1] != fingerprints[2]
     assert len({path.stat().st_mode for path in folder.iterdir()}) == 1  # whoever may read one may read all
 
@@ -50,47 +52,47 @@ def test_a_drawn_bert_is_one_of_its_seed_and_words(folder, tmp_path):
 def test_drawing_a_bert_leaves_the_random_numbers_of_others_alone(tmp_path):
     torch.manual_seed(0)
     before = torch.random.get_rng_state()
-    draw_bert(tmp_path, SENTENCES, seed=3, width=WIDTH)
+    write_random_bert(tmp_path, SENTENCES, seed=3, width=WIDTH)
     assert torch.equal(torch.random.get_rng_state(), before)
 
 
 def test_a_drawn_bert_tells_sentences_apart_and_near_ones_less(folder):
-    vectors = TextEncoder(str(folder)).encode(["in the upper lung", "in the lung", "pleural thickening"])
+    vectors = BertEncoder(str(folder)).encode(["in the upper lung", "in the lung", "pleural thickening"])
     distance = torch.cdist(vectors, vectors)
     assert 0.1 < distance[0, 1] < distance[0, 2]
 
 
 def test_tokens_open_with_cls_and_end_with_the_last_word(folder):
-    assert tokens(TextEncoder(str(folder)), "Fluid in the LUNG.") == ["[CLS]", "fluid", "in", "the", "lung", "."]
+    assert tokens(BertEncoder(str(folder)), "Fluid in the LUNG.") == ["[CLS]", "fluid", "in", "the", "lung", "."]
 
 
 def test_sep_closes_the_sentence(folder):
-    assert tokens(TextEncoder(str(folder), sep=True), "the lung") == ["[CLS]", "the", "lung", "[SEP]"]
+    assert tokens(BertEncoder(str(folder), sep=True), "the lung") == ["[CLS]", "the", "lung", "[SEP]"]
 
 
 def test_long_sentences_are_cut_and_keep_their_closing_token(folder):
     sentence = "round opacity in the lung"
-    short = TextEncoder(str(folder), max_length=4)
+    short = BertEncoder(str(folder), max_length=4)
     assert tokens(short, sentence) == ["[CLS]", "round", "opacity", "in"]
-    assert tokens(TextEncoder(str(folder), max_length=4, sep=True), sentence) == ["[CLS]", "round", "opacity", "[SEP]"]
+    assert tokens(BertEncoder(str(folder), max_length=4, sep=True), sentence) == ["[CLS]", "round", "opacity", "[SEP]"]
     torch.testing.assert_close(short.encode([sentence]), short.encode(["round opacity in"]))
 
 
 def test_capitals_count_only_where_they_are_kept(folder):
-    lowered = TextEncoder(str(folder)).encode(["the lung", "The LUNG"])
+    lowered = BertEncoder(str(folder)).encode(["the lung", "The LUNG"])
     torch.testing.assert_close(lowered[0], lowered[1], rtol=0, atol=0)
-    kept = TextEncoder(str(folder), lower_case=False)
+    kept = BertEncoder(str(folder), lower_case=False)
     assert tokens(kept, "the Lung") == ["[CLS]", "the", "[UNK]"]
 
 
 def test_words_that_were_never_seen_are_spelled(folder):
-    assert tokens(TextEncoder(str(folder)), "gun") == ["[CLS]", "g", "##u", "##n"]
+    assert tokens(BertEncoder(str(folder)), "gun") == ["[CLS]", "g", "##u", "##n"]
 
 
 def test_vectors_equal_a_direct_call_of_transformers(folder):
     from transformers import BertModel
 
-    encoder = TextEncoder(str(folder))
+    encoder = BertEncoder(str(folder))
     bert = BertModel.from_pretrained(folder).eval()
     with torch.no_grad():
         expected = [bert(torch.tensor([ids])).last_hidden_state[0, 0] for ids in encoder.token_ids(SENTENCES)]
@@ -99,8 +101,8 @@ def test_vectors_equal_a_direct_call_of_transformers(folder):
 
 @pytest.mark.parametrize("batch_size", [1, 2, 64])
 def test_a_vector_does_not_depend_on_its_neighbours(folder, batch_size):
-    alone = torch.cat([TextEncoder(str(folder)).encode([sentence]) for sentence in SENTENCES])
-    encoder = TextEncoder(str(folder), batch_size=batch_size)
+    alone = torch.cat([BertEncoder(str(folder)).encode([sentence]) for sentence in SENTENCES])
+    encoder = BertEncoder(str(folder), batch_size=batch_size)
     torch.testing.assert_close(encoder.encode(SENTENCES), alone, rtol=0, atol=1e-5)
     torch.testing.assert_close(encoder.encode(SENTENCES[::-1]), alone.flip(0), rtol=0, atol=1e-5)
     repeated = encoder.encode([SENTENCES[1], SENTENCES[0], SENTENCES[1]])
@@ -109,7 +111,7 @@ def test_a_vector_does_not_depend_on_its_neighbours(folder, batch_size):
 
 
 def test_equal_sentences_are_encoded_once_and_little_is_padding(folder):
-    encoder = TextEncoder(str(folder), batch_size=2)
+    encoder = BertEncoder(str(folder), batch_size=2)
     shapes = []
     encoder.bert.register_forward_pre_hook(
         lambda module, args, kwargs: shapes.append(tuple(kwargs["input_ids"].shape)), with_kwargs=True
@@ -119,7 +121,7 @@ def test_equal_sentences_are_encoded_once_and_little_is_padding(folder):
 
 
 def test_the_encoder_is_frozen(folder):
-    bert = TextEncoder(str(folder)).bert
+    bert = BertEncoder(str(folder)).bert
     assert not bert.training
     assert not any(parameter.requires_grad for parameter in bert.parameters())
 
@@ -129,25 +131,25 @@ def test_another_kind_of_model_is_refused_before_it_is_read(copy):
     (copy / "config.json").write_text(json.dumps(config | {"model_type": "roberta"}))
     (copy / "vocab.txt").unlink()
     with pytest.raises(TextEncoderError, match="is a 'roberta' model; only BERT models are supported"):
-        TextEncoder(str(copy)).encode(["edge"])
+        BertEncoder(str(copy)).encode(["edge"])
 
 
 def test_a_folder_without_a_model_is_refused(tmp_path):
     with pytest.raises(TextEncoderError, match=r"no folder with a BERT .*config\.json"):
-        TextEncoder(str(tmp_path)).encode(["edge"])
+        BertEncoder(str(tmp_path)).encode(["edge"])
 
 
 def test_a_folder_without_a_vocabulary_is_refused(copy):
     (copy / "vocab.txt").unlink()
     with pytest.raises(TextEncoderError, match=r"none of vocab\.txt, tokenizer\.json is there"):
-        TextEncoder(str(copy)).encode(["edge"])
+        BertEncoder(str(copy)).encode(["edge"])
 
 
 @pytest.mark.parametrize("damage", [lambda path: path.unlink(), lambda path: path.write_bytes(b"cut")])
 def test_unreadable_weights_are_refused(copy, damage):
     damage(copy / "model.safetensors")
     with pytest.raises(TextEncoderError, match="its weights cannot be read"):
-        TextEncoder(str(copy)).encode(["edge"])
+        BertEncoder(str(copy)).encode(["edge"])
 
 
 def test_weights_that_lack_a_tensor_are_not_filled_up_at_random(copy):
@@ -156,14 +158,14 @@ def test_weights_that_lack_a_tensor_are_not_filled_up_at_random(copy):
     del state[name]
     save_file(state, copy / "model.safetensors", metadata={"format": "pt"})
     with pytest.raises(TextEncoderError, match=f"weights lack {name}"):
-        TextEncoder(str(copy)).encode(["edge"])
+        BertEncoder(str(copy)).encode(["edge"])
 
 
 @pytest.mark.parametrize("name", ["nobody/has-this-model", "no/such/folder"])
 def test_an_encoder_that_is_nowhere_says_how_to_get_it(monkeypatch, name):
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
     with pytest.raises(TextEncoderError, match=f"'{name}' is neither a folder nor to be had from the hub .* download"):
-        TextEncoder(name).encode(["edge"])
+        BertEncoder(name).encode(["edge"])
 
 
 def test_a_cached_tokenizer_alone_is_no_encoder(monkeypatch, folder, tmp_path):
@@ -176,7 +178,7 @@ def test_a_cached_tokenizer_alone_is_no_encoder(monkeypatch, folder, tmp_path):
 
     monkeypatch.setattr("huggingface_hub.snapshot_download", snapshot)
     (tmp_path / "vocab.txt").write_text("[PAD]\n")
-    assert TextEncoder("some/bert").folder == folder
+    assert BertEncoder("some/bert").folder == folder
     (tmp_path / "model.safetensors").write_bytes(b"")
-    assert TextEncoder("some/bert").folder == tmp_path
+    assert BertEncoder("some/bert").folder == tmp_path
     assert asked == [True, False, True]

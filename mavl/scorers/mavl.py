@@ -1,0 +1,149 @@
+"""MAVL and MedKLIP as scorers, by either head, with attention as heatmaps."""
+
+from collections.abc import Sequence
+from copy import copy
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from mavl import checkpoint
+from mavl.checkpoint import Pretrained
+from mavl.model.heatmaps import heatmaps
+from mavl.model.inference import InferenceModel, in_parts
+from mavl.model.mavl import ImageFeatures
+from mavl.model.scores import scores
+from mavl.scorers import ScorerOptions
+from mavl.text.books import Books, read_books
+from mavl.text.embeddings import SAME_ENCODER, TextEmbeddings, build_embeddings
+from mavl.text.encoder import TextEncoder, load_text_encoder
+from mavl.vocab import DESCRIPTION, HEALTHY
+
+
+class MAVLScorer:
+    """A pre-trained model and text embeddings on a device.
+
+    All findings of the embeddings take part in the decoder's self-attention; only those that are asked for are computed
+    to the end.
+    """
+
+    def __init__(self, name: str, pretrained: Pretrained, embeddings: TextEmbeddings, options: ScorerOptions):
+        self.name, self.pretrained, self.embeddings, self.options = name, pretrained, embeddings, options
+        self.preprocessing, self.trained_findings = pretrained.model.preprocessing, pretrained.findings
+        self.patch_grid = pretrained.model.patch_grid((self.preprocessing.image_size,) * 2)
+        self.aspects = pretrained.model.aspects
+        self._inference: InferenceModel | None = None
+
+    @property
+    def vocabulary(self) -> tuple[str, ...]:
+        return self.embeddings.findings
+
+    def scores(self, images: Tensor, findings: Sequence[str]) -> Tensor:
+        model = self._model(findings)
+        return scores(model(images), model.embeddings, findings, self.options.head)
+
+    def heatmaps(self, images: Tensor, findings: Sequence[str]) -> Tensor:
+        model = self._model(findings)
+        return heatmaps(model(images, return_attention=True), model.embeddings, findings, self.options.map_options)
+
+    def describe(self) -> dict[str, Any]:
+        options = self.options.map_options
+        used, layers = options.used_aspects(self.aspects), options.layers or "all"
+        which = "all layers" if layers == "all" else f"the layers {', '.join(map(str, layers))}"
+        return {
+            "model": self.name,
+            "bank": self.embeddings.about,
+            "findings_in_bank": len(self.embeddings.findings),
+            "aspects": list(used),
+            "aggregation": options.aggregation,
+            "layers": layers,
+            "map": f"attention: {options.aggregation} over the aspects {', '.join(used)}, mean over {which}",
+        }
+
+    def with_books(self, books: Books) -> "MAVLScorer":
+        options = self.options
+        encoder = _text_encoder(self.pretrained, options.text_encoder, options.max_length)
+        changed = build_embeddings(books, tuple(books.sentences), encoder, self.aspects, options.text_cache)
+        kept = [name for name in self.vocabulary if name not in books.sentences]
+        embeddings = self.embeddings.to("cpu").select(kept).extended(changed).select(self.vocabulary)
+        other = copy(self)
+        other.embeddings = embeddings.to(self.embeddings.vectors.device)
+        if self._inference is not None:
+            other._inference = self._inference.with_embeddings(other.embeddings)
+        return other
+
+    def same_text(self, other: "MAVLScorer") -> bool:
+        return torch.allclose(self.embeddings.vectors, other.embeddings.vectors, atol=SAME_ENCODER)
+
+    def encode(self, images: Tensor) -> list[ImageFeatures]:
+        model = self._model(self.vocabulary) if self._inference is None else self._inference
+        return [model.encode_image(part) for part in in_parts(images)]
+
+    def score_features(self, features: list[ImageFeatures], findings: Sequence[str]) -> Tensor:
+        model = self._model(findings)
+        parts = [scores(model.decode(part), model.embeddings, findings, self.options.head) for part in features]
+        return torch.cat(parts)
+
+    def _model(self, findings: Sequence[str]) -> InferenceModel:
+        """The model for these findings, and for those that the contrastive head compares them with."""
+        wanted = tuple(dict.fromkeys([*findings, *(name for name in HEALTHY if name in self.vocabulary)]))
+        if self._inference is None:
+            self._inference = InferenceModel(self.pretrained.model, self.embeddings, wanted)
+        elif self._inference.embeddings.findings != wanted:
+            self._inference = self._inference.with_embeddings(self.embeddings, wanted)
+        return self._inference
+
+
+def open_mavl(name: str, options: ScorerOptions, device: torch.device) -> MAVLScorer:
+    """A model folder, a released .pth or a hub id. Errors: CheckpointError, BookError, EmbeddingsError."""
+    pretrained = checkpoint.load(name)
+    compared = HEALTHY if options.head == "contrastive" else ()
+    embeddings = model_embeddings(
+        pretrained,
+        [*options.findings, *compared],
+        descriptions=options.descriptions,
+        aspects=options.aspects,
+        text_encoder=options.text_encoder,
+        max_length=options.max_length,
+        rebuild=options.rebuild_text,
+        cache=options.text_cache,
+    )
+    pretrained.model.to(device)
+    return MAVLScorer(name, pretrained, embeddings.to(device), options)
+
+
+def model_embeddings(
+    pretrained: Pretrained,
+    findings: Sequence[str],
+    *,
+    descriptions: Sequence[str | Path],
+    aspects: Sequence[str | Path],
+    text_encoder: str | None = None,
+    max_length: int | None = None,
+    rebuild: bool = False,
+    cache: Path | None = None,
+) -> TextEmbeddings:
+    """Embeddings of the vocabulary that the model was trained with, then of the other findings.
+
+    A model folder holds the vectors that it was trained with. The rest, and all for a released file or with `rebuild`,
+    is encoded from the books.
+    """
+    known = pretrained.findings
+    new = [name for name in dict.fromkeys(findings) if name not in known]
+    rebuild = rebuild or pretrained.embeddings is None
+    if not rebuild and not new:
+        return pretrained.embeddings
+    names = pretrained.model.aspects
+    books = read_books(descriptions, aspects if names != (DESCRIPTION,) else ())
+    encoder = _text_encoder(pretrained, text_encoder, max_length)
+    build = partial(build_embeddings, books, encoder=encoder, aspects=names, cache=cache)
+    return build([*known, *new]) if rebuild else pretrained.embeddings.extended(build(new))
+
+
+def _text_encoder(pretrained: Pretrained, name: str | None, max_length: int | None) -> TextEncoder:
+    """The encoder of the model's text, or another one of that name, cutting sentences at `max_length` tokens."""
+    text = dict(pretrained.text)
+    own = text.pop("encoder")
+    return load_text_encoder(name or own, **text | ({"max_length": max_length} if max_length else {}))
