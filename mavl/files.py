@@ -5,7 +5,7 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 """What a write that finds no room fails with, and names no file."""
@@ -18,7 +18,7 @@ def whole_file(path: Path, mode: str = "w") -> Iterator[IO]:
     What UTF-8 cannot hold, such as half a pair of surrogates, is written as its escape (\\ud800), which is JSON's too.
     """
     draft = path.with_name(f".{path.name}.{os.getpid()}.partial")
-    text = {} if "b" in mode else {"encoding": "utf-8", "errors": "backslashreplace", "newline": ""}
+    text: dict[str, Any] = {} if "b" in mode else {"encoding": "utf-8", "errors": "backslashreplace", "newline": ""}
     try:
         with open(draft, mode, **text) as file:
             yield file
