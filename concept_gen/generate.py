@@ -1,60 +1,61 @@
-"""Have a language model put findings into words: names in, a book for predict.py and the evaluations out.
+"""Describe findings by a language model: names in, a book for predict.py and the evaluations out.
 
     python concept_gen/generate.py --names "rib fracture" covid19 --out book.json --model gpt-4.1-mini
-    python concept_gen/generate.py --file names.txt --out book.json --base-url http://localhost:11434/v1 --model qwen3 …
-    python concept_gen/generate.py --out book.json --review sheet.md        # for a clinician to tick
-    python concept_gen/generate.py --out book.json --read-review sheet.md   # and back into the book
+    python concept_gen/generate.py --file names.txt --out book.json --base-url http://localhost:11434/v1 --model qwen3
+    python concept_gen/generate.py --out book.json --review sheet.csv        # for a clinician's spreadsheet program
+    python concept_gen/generate.py --out book.json --read-review sheet.csv   # and back into the book
 
-Any OpenAI-compatible server. The key is taken from OPENAI_API_KEY; servers of one's own mostly need none. An answer
-costs about 1,400 tokens in and 200 out; `--dry-run` says how many are missing, and of which findings. Answers are kept
-as they come: a run that was stopped or killed and is started again asks only for the rest. Exit code: 0 when the book
-is complete, 1 when findings failed, 2 when the run could not go on, 130 after Ctrl-C, 143 after SIGTERM.
+Any OpenAI-compatible server. OpenAI's server gets the key in OPENAI_API_KEY; any other server gets a key only by
+`--api-key-env NAME`, and mostly needs none. An answer costs about 1,400 tokens in and 200 out; `--dry-run` counts the
+missing ones. Answers are kept as they arrive: after an interruption the same command requests only the rest. Exit
+code: 0 when the book is complete, 1 when findings failed, 2 when the run could not go on, 130 after Ctrl-C, 143 after
+SIGTERM.
 """
 
 import argparse
 import sys
 from pathlib import Path
 
-from mavl.concepts.names import counted, read_names
-from mavl.concepts.review import read_review, write_sheet
-from mavl.concepts.settings import FLAGS, read_settings
+from mavl.concepts.answers import counted
+from mavl.concepts.plan import FLAGS, make_plan, read_names, read_settings
+from mavl.concepts.prompts import read_prompts
+from mavl.concepts.review import VERDICTS, read_review, write_sheet
 from mavl.config.cli import complain_in_one_line, override_flags
 
 PROMPTS = Path(__file__).resolve().parent / "prompts"
-SHEET = "write a sheet of what is unreviewed in the book, or of the --names and --file, once they are in it"
+SHEET = "write a sheet of the unreviewed findings in the book, or of the --names and --file, once they are in it"
+HOW = (
+    f'For each finding write one verdict ({", ".join(VERDICTS)}); corrections go under "edited text", with the verdict '
+    "edit; the reviewer's name is needed once."
+)
 
 
 def parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--names", nargs="+", default=[], help="findings, in the words of your choice")
-    parser.add_argument("--file", type=Path, help="more of them, one a line, # before comments")
+    parser.add_argument("--names", nargs="+", default=[], help="findings, in your own words")
+    parser.add_argument("--file", type=Path, help="more of them, one a line, comments after #")
     parser.add_argument("--out", type=Path, required=True, help="book to write, or to add to")
-    parser.add_argument(
-        "--dry-run", action="store_true", help="only say what it would ask, in how many calls and tokens"
-    )
+    parser.add_argument("--dry-run", action="store_true", help="only count the missing calls and their tokens")
     sheets = parser.add_mutually_exclusive_group()
-    sheets.add_argument("--review", type=Path, metavar="SHEET.md", help=SHEET)
-    sheets.add_argument("--read-review", type=Path, metavar="SHEET.md", help="read a ticked sheet back into the book")
+    sheets.add_argument("--review", type=Path, metavar="SHEET.csv", help=SHEET)
+    sheets.add_argument("--read-review", type=Path, metavar="SHEET.csv", help="read a sheet back into the book")
     override_flags(parser, FLAGS)
     return parser.parse_args()
 
 
 def write_book(arguments: argparse.Namespace, names: list[str]) -> int:
-    """Ask for what is missing; the exit code."""
+    """Request what is missing; the exit code."""
+    settings = read_settings(arguments.overrides)
+    plan = make_plan(settings, names, arguments.out, read_prompts(Path(settings.prompts or PROMPTS)))
+    if arguments.dry_run:
+        findings = dict.fromkeys(job.finding for job in plan.jobs)
+        print(f"{plan.estimate()}. Nothing was sent.")
+        print(f"to request: {', '.join(map(repr, findings)) or 'nothing'}")
+        return 0
     from mavl.concepts.client import Client  # openai takes a second; a mistyped name should not
     from mavl.concepts.generate import generate
-    from mavl.concepts.plan import make_order, make_plan
-    from mavl.concepts.prompts import read_prompts
 
-    settings = read_settings(arguments.overrides)
-    prompts = read_prompts(Path(settings.prompts or PROMPTS))
-    order = make_order(settings, names, arguments.out, prompts)
-    if arguments.dry_run:
-        plan = make_plan(order)
-        print(f"{plan.estimate()}. Nothing was sent.")
-        print(f"to ask: {', '.join(map(repr, plan.to_ask)) or 'nothing'}")
-        return 0
-    outcome = generate(order, Client(settings))
+    outcome = generate(plan, Client(settings))
     for finding, reason in outcome.failed.items():
         print(f"failed {finding}: {reason}", file=sys.stderr)
     print(f"{outcome}: {arguments.out}")
@@ -75,7 +76,7 @@ def main() -> None:
         code = write_book(arguments, names)
     if arguments.review and not arguments.dry_run:
         written = write_sheet(arguments.out, arguments.review, names)
-        print(f"{counted(written, 'finding')} to review: {arguments.review}")
+        print(f"{counted(written, 'finding')} to review: {arguments.review}. {HOW}")
     sys.exit(code)
 
 

@@ -1,13 +1,13 @@
-"""Look for what is missing, too long, said twice, or too alike to be told apart in books of findings.
+"""Inspect books of findings: what is missing, too long, repeated, or too similar to be told apart.
 
     python concept_gen/inspect_book.py                                        # this project's books, by words alone
     python concept_gen/inspect_book.py concept_gen/books/*.json book.json --out runs/book        # with one of your own
     python concept_gen/inspect_book.py --text-encoder emilyalsentzer/Bio_ClinicalBERT     # or a folder with a BERT
 
-Writes a page (report.html), maps of the similarity of findings, the nearest neighbours of each and the problems as CSV
-into `--out`. With `--text-encoder` the vectors that a model would be given are compared, too; without, only words are,
-in seconds. What may stay as it is stands with its reason in a file beside the books (`--justified`, or justified.yaml).
-Exit code: 0 when all is well or justified, 1 when something has to be mended, 2 when a book cannot be read.
+Writes a page (report.html), maps of the similarity of findings, and the nearest neighbours and the problems as CSV
+into `--out`. By words it takes seconds; `--text-encoder` also compares the vectors that a model would get. Exceptions
+stand with their reasons in a file beside the books (justified.yaml, or `--justified`). Exit code: 0 when no problem
+remains, 1 when something has to be mended, 2 when a book cannot be read.
 """
 
 import argparse
@@ -16,33 +16,35 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mavl.config.cli import complain_in_one_line
-from mavl.config.settings import DRAWN, EvaluationSettings
+from mavl.config.settings import ASPECT_BOOKS, DESCRIPTION_BOOKS, RANDOM
 
 if TYPE_CHECKING:
     from mavl.concepts.inspection import Entries
     from mavl.text.encoder import TextEncoder
 
-OWN = (*EvaluationSettings(benchmark="none").descriptions, *EvaluationSettings(benchmark="none").aspects)
+OWN = (*DESCRIPTION_BOOKS, *ASPECT_BOOKS)
 
 
 def parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("books", nargs="*", type=Path, default=[Path(path) for path in OWN], help="JSON files")
     parser.add_argument("--out", type=Path, default=Path("runs/inspection"), help="output folder (%(default)s)")
-    parser.add_argument("--text-encoder", help="hub id or folder of a BERT; `drawn` for one that knows no medicine")
+    parser.add_argument("--text-encoder", help="hub id or folder of a BERT; `random` for one with random weights")
     parser.add_argument("--justified", type=Path, nargs="+", help="exceptions (justified.yaml beside the books)")
     return parser.parse_args()
 
 
 def text_encoder(arguments: argparse.Namespace, entries: "Entries") -> "TextEncoder | None":
+    """The encoder of `--text-encoder`; a random one is written into the output folder."""
     if arguments.text_encoder is None:
         return None
-    from mavl.text.encoder import TextEncoder, draw_bert
+    from mavl.text.encoder import load_text_encoder
+    from mavl.text.random_bert import write_random_bert
 
-    if arguments.text_encoder != DRAWN:
-        return TextEncoder(arguments.text_encoder)
+    if arguments.text_encoder not in (RANDOM, "drawn"):  # "drawn" is its former name
+        return load_text_encoder(arguments.text_encoder)
     sentences = [line for of in entries.lines.values() for line in of.values()]
-    return TextEncoder(str(draw_bert(arguments.out / "drawn_text_encoder", sentences, seed=0)))
+    return load_text_encoder(str(write_random_bert(arguments.out / "random_text_encoder", sentences, seed=0)))
 
 
 @complain_in_one_line

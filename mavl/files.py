@@ -3,9 +3,9 @@
 import errno
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 """What a write that finds no room fails with, and names no file."""
@@ -18,7 +18,7 @@ def whole_file(path: Path, mode: str = "w") -> Iterator[IO]:
     What UTF-8 cannot hold, such as half a pair of surrogates, is written as its escape (\\ud800), which is JSON's too.
     """
     draft = path.with_name(f".{path.name}.{os.getpid()}.partial")
-    text = {} if "b" in mode else {"encoding": "utf-8", "errors": "backslashreplace", "newline": ""}
+    text: dict[str, Any] = {} if "b" in mode else {"encoding": "utf-8", "errors": "backslashreplace", "newline": ""}
     try:
         with open(draft, mode, **text) as file:
             yield file
@@ -30,4 +30,23 @@ def whole_file(path: Path, mode: str = "w") -> Iterator[IO]:
             error.filename, error.filename2 = str(path), None  # the name that a person knows
         raise
     finally:
-        draft.unlink(missing_ok=True)
+        with suppress(OSError):
+            draft.unlink()
+
+
+class NotTextError(ValueError):
+    """A file that is not UTF-8 text; the message names it."""
+
+
+def read_text(path: Path) -> str:
+    """The text of a UTF-8 file, without its byte order mark; NotTextError for other bytes."""
+    try:
+        return path.read_text(encoding="utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise NotTextError(f"{path}: not UTF-8 text (byte {error.start})") from error
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a whole file of UTF-8 text, line ends as they are; after a failure the former file is there."""
+    with whole_file(path) as file:
+        file.write(text)

@@ -5,7 +5,7 @@ import resource
 
 import pytest
 
-from mavl.files import whole_file
+from mavl.files import NotTextError, read_text, whole_file, write_text
 
 
 @pytest.fixture
@@ -44,3 +44,22 @@ def test_a_folder_that_is_not_there_is_told_by_the_name_of_the_file(tmp_path):
     with pytest.raises(FileNotFoundError) as caught, whole_file(tmp_path / "none" / "a.json"):
         pass
     assert caught.value.filename == str(tmp_path / "none" / "a.json")
+
+
+def test_a_folder_that_is_a_file_is_told_with_the_name_that_a_person_knows(tmp_path):
+    (tmp_path / "folder").write_text("a file")
+    with pytest.raises(NotADirectoryError) as caught, whole_file(tmp_path / "folder" / "a.json"):
+        pass
+    assert caught.value.filename == str(tmp_path / "folder" / "a.json")
+
+
+def test_text_reads_back_without_its_byte_order_mark(tmp_path):
+    write_text(tmp_path / "a.csv", "\ufeffk\u00e9y\r\nvalue")
+    assert (tmp_path / "a.csv").read_bytes() == b"\xef\xbb\xbfk\xc3\xa9y\r\nvalue"
+    assert read_text(tmp_path / "a.csv") == "k\u00e9y\nvalue"
+
+
+def test_a_file_that_is_no_text_is_named(tmp_path):
+    (tmp_path / "a.csv").write_bytes(b"a\xff")
+    with pytest.raises(NotTextError, match=r"a\.csv: not UTF-8 text \(byte 1\)"):
+        read_text(tmp_path / "a.csv")

@@ -1,6 +1,10 @@
-"""Concepts: a language model turns names of findings into whole books of descriptions and aspects.
+"""Books of findings written by a language model, their review by a clinician, and checks of any book.
 
-`prompts` (what is asked) -> `client` (the server) -> `answers` (is it usable?) -> `cache` (nothing is paid for twice)
--> `ensemble` (the most central of several answers) -> `book` (what predict.py and the evaluations read) -> `review` (a
-clinician's sheet). `generate` runs them; `concept_gen/generate.py` is the command.
+`plan` (the missing answers) -> `prompts` (the conversation) -> `client` (the server) -> `answers` (the checks) ->
+`cache` (every answer on disk) -> `book` (the result) -> `review` (the clinician's sheet); `generate` runs them
+(concept_gen/generate.py). `inspection` and `similarity` check books of any origin (concept_gen/inspect_book.py).
 """
+
+
+class ConceptError(RuntimeError):
+    """An error that ends a run; the message is one line and names the fix."""

@@ -1,19 +1,25 @@
-"""What an answer of the language model must hold, and what is wrong with one that cannot be used."""
+"""Checks of the language model's answers: what an answer must hold, and which other findings it must not describe."""
 
 import json
 import re
 from collections import Counter
 from collections.abc import Iterable
+from functools import cache
+from pathlib import Path
+from typing import Any
 
 from pydantic import ConfigDict, ValidationError, create_model
 
-from mavl.concepts.names import counted
-from mavl.text.synonyms import key, meaning
-from mavl.vocab import ASPECTS, DESCRIPTION
+from mavl.config.settings import EvaluationSettings
+from mavl.text.books import read_books
+from mavl.text.synonyms import all_names, key, meaning
+from mavl.vocab import ASPECTS, DESCRIPTION, FINDINGS, NORMALITY
+
+REPOSITORY = Path(__file__).resolve().parents[2]
 
 DESCRIPTION_WORDS = (10, 50)
 ASPECT_WORDS = (2, 25)
-"""Fewest and most words of a line. The prompts ask for less, so that a word too many costs no second answer."""
+"""Fewest and most words of a line. The prompts set narrower bounds: one word too many costs no second answer."""
 
 NO_FLUID = "no fluid"
 """The one line that findings share."""
@@ -24,41 +30,52 @@ _HEDGES = re.compile(
     r"|not specific|non-?specific|n/a|medical advice)\b|^not visible\b",
     re.IGNORECASE,
 )
-"""What is not said firmly. "Not visible" only in front, since "vessels not visible within it" is a sign."""
+"""Words of uncertainty. "Not visible" only at the start of a line: "vessels not visible within it" is a sign."""
 
 _NOT_ON_A_FILM = re.compile(
     r"\b(?:(?-i:CT|HRCT|MRI|PET)|ultrasound|tomograph\w*|symptoms?|cough\w*|fever|dyspno?ea|shortness of breath)\b",
     re.IGNORECASE,
 )
-"""Other ways of looking, and what only the patient tells."""
+"""Other modalities, and symptoms."""
 
 _VERBS = r"is|are|has|have|shows?|appears?|presents?|refers|means|describes|consists|looks?"
 _SUBJECT = re.compile(rf"(.+?)(?::|\s(?:{_VERBS})\b)", re.IGNORECASE)
-"""What a sentence speaks of: "A pneumothorax is air …", "Pneumothorax: air …"."""
+"""The subject of a sentence: "A pneumothorax is air …", "Pneumothorax: air …"."""
 
 _LOOSE_SUBJECTS = (
     re.compile(r"(.+?)\s(?:with\b|[\u2013\u2014-]\s)", re.IGNORECASE),
     re.compile(rf"in\s(.+?)(?:[,:]|\s(?:there|the|{_VERBS})\b)", re.IGNORECASE),
 )
-"""And "Pneumothorax with a thin line", "In pneumothorax, air …"."""
+"""The subject of "Pneumothorax with a thin line" and of "In pneumothorax, air …"."""
 
 _LIQUIDS = {"effusion", "edema", "fluid", "empyema", "hydrothorax"}
-"""Last words of what a line of fluid may speak of, whichever the finding."""
+"""Last words of the subjects that a `fluid` line of any finding may have."""
 
-Answer = create_model(
-    "Answer",
-    __config__=ConfigDict(extra="forbid", strict=True),
-    finding=(str, ...),
-    **dict.fromkeys(ASPECTS, (str, ...)),
-)
-"""The finding's name, the description and the eight aspects."""
+_WORDS = """
+    opacity line low tip tube catheter lead device clip wire hardware stent metal material body
+    air fluid drainage pressure prominence marking nodule mass lesion cyst cavity cavitation bulla bullae granuloma
+    plaque calcification calcified consolidation density pattern glass opacification scar scarring thicken thickening
+    widen enlarge enlargement dilation dilatation elongation expand distention elevation tortuous degenerative
+    change loss shift deviation collapse ggo compression aerate crowd crowding blunt blunting obscure deformity
+    engorgement infiltrate infiltration redistribution cephalization band area trapping hyperinflate hyperinflation
+    overinflation process abnormality disease finding borderline abnormal obs healthy unchanged
+    lung heart chest diaphragm hemidiaphragm bone rib aorta mediastinum pleura silhouette angle sign
+""".split()
+"""Words for an appearance or a part of the body, of which the descriptions of all findings consist."""
 
-RESPONSE_SCHEMA = {"name": "finding", "strict": True, "schema": Answer.model_json_schema()}
-"""For servers that hold the model to it. Lengths stay out: not all of them know how to."""
+_ORDINARY = {key(word) for word in (*NORMALITY, *_WORDS)}
+
+_FIELDS: dict[str, Any] = dict.fromkeys(("finding", *ASPECTS), (str, ...))
+_ANSWER = create_model("Answer", __config__=ConfigDict(extra="forbid", strict=True), **_FIELDS)
+
+RESPONSE_SCHEMA = {"name": "finding", "strict": True, "schema": _ANSWER.model_json_schema()}
+"""For servers that constrain the output. It states no lengths, which not all servers support."""
+
+_COMPLAINTS = {"missing": "is missing", "extra_forbidden": "was not asked for"}
 
 
 class AnswerError(ValueError):
-    """An answer that cannot be used; `problems` has a line for each thing that is wrong, in words for the model."""
+    """An answer that cannot be used; `problems` has one line for each fault, worded for the model."""
 
     def __init__(self, problems: Iterable[str]):
         self.problems = tuple(problems)
@@ -66,10 +83,12 @@ class AnswerError(ValueError):
 
 
 class Checker:
-    """Reads answers, and knows what they must not say.
+    """Parses and checks answers.
 
-    others: names of other findings that may be taken for the one asked; examples: lines of the prompts' examples, which
-    weak models copy; known: names that everybody knows, which may be told from the one asked under `other`.
+    Args:
+        others: names of the other findings of the run, which no line may describe.
+        examples: lines of the prompts' examples, which weak models copy.
+        known: names of common findings, which only an `other` line may describe, as a look-alike.
     """
 
     def __init__(self, others: Iterable[str] = (), examples: Iterable[str] = (), known: Iterable[str] = ()):
@@ -78,12 +97,12 @@ class Checker:
         self._examples = {_bare(line) for line in examples} - {NO_FLUID}
 
     def read(self, text: str, finding: str) -> dict[str, str]:
-        """{aspect: words}, the description among them, spaces tidied; AnswerError with all that is wrong."""
+        """{aspect: words}, the description first, with single spaces; AnswerError lists all faults."""
         answer = _parse(text)
-        lines = {aspect: tidy(getattr(answer, aspect), aspect) for aspect in ASPECTS}
+        lines = {aspect: tidy(answer[aspect], aspect) for aspect in ASPECTS}
         problems = []
-        if key(answer.finding) != key(finding):
-            problems.append(f'"finding" is "{answer.finding[:80]}", but "{finding}" was asked')
+        if key(answer["finding"]) != key(finding):
+            problems.append(f'"finding" is "{answer["finding"][:80]}", but "{finding}" was asked')
         for aspect, line in lines.items():
             problems += [f'"{aspect}" {problem}' for problem in self._problems(aspect, line, finding)]
         for line, count in Counter(map(_bare, lines.values())).items():
@@ -95,12 +114,8 @@ class Checker:
         return lines
 
     def _problems(self, aspect: str, line: str, finding: str) -> Iterable[str]:
-        if not line:
-            yield "is empty"
-        elif wrong := length_problem(aspect, line):
+        if wrong := line_problem(aspect, line):
             yield wrong
-        if not line.isprintable():
-            yield "holds characters that cannot be printed"
         if hedge := _HEDGES.search(line):
             yield f'says "{hedge[0]}"; say firmly what is seen'
         if unseen := _NOT_ON_A_FILM.search(line):
@@ -111,12 +126,12 @@ class Checker:
             yield "is copied from an example"
 
     def _other_subject(self, aspect: str, line: str, finding: str) -> str | None:
-        """The other finding that the line speaks of.
+        """The other finding that is the subject of the line.
 
-        "Pulmonary fibrosis is ..." still speaks of fibrosis, "the fracture is ..." of a rib fracture.
+        "Pulmonary fibrosis is ..." is a line of fibrosis too, and "the fracture is ..." one of a rib fracture.
         """
         own = set(key(finding).split())
-        passing = aspect == "other"  # where companions and look-alikes belong
+        passing = aspect == "other"  # the aspect of companions and look-alikes
         for form in (_SUBJECT,) if passing else (_SUBJECT, *_LOOSE_SUBJECTS):
             subject = key(match[1]) if (match := form.match(line)) else ""
             if (other := (self._others if passing else self._known).get(subject)) is None:
@@ -128,48 +143,79 @@ class Checker:
         return None
 
 
-def length_problem(aspect: str, line: str) -> str | None:
-    """What is wrong with the length of an aspect's words, if anything."""
+def line_problem(aspect: str, line: str) -> str | None:
+    """What is wrong with a line of this aspect whatever the finding: empty, its length, unprintable characters."""
+    if not line:
+        return "is empty"
+    if not line.isprintable():
+        return "holds characters that cannot be printed"
     fewest, most = DESCRIPTION_WORDS if aspect == DESCRIPTION else ASPECT_WORDS
     words = len(line.split())
     return None if fewest <= words <= most else f"has {counted(words, 'word')}; write {fewest} to {most}"
 
 
 def tidy(line: str, aspect: str) -> str:
-    """Single spaces, and no "border:" before the words of the border."""
+    """The line with single spaces and without "border:" in front of a border's words."""
     line = " ".join(line.split())
     head, colon, words = line.partition(":")
     return words.strip() if colon and head.strip().lower() == aspect else line
 
 
-def _parse(text: str) -> Answer:
-    """The JSON object in an answer, which may stand behind aloud thinking or inside a code fence."""
+def counted(number: int, thing: str) -> str:
+    """ "1 finding", "2 findings"."""
+    return f"{number} {thing}{'s' * (number != 1)}"
+
+
+def without_ordinary(names: Iterable[str]) -> set[str]:
+    """The names without those that are ordinary words of reports, such as air."""
+    return {name for name in names if key(name) not in _ORDINARY}
+
+
+@cache
+def diagnoses() -> frozenset[str]:
+    """Names of the vocabulary and of this project's books where they are at hand, and their synonyms.
+
+    Names that end in an ordinary word are left out: "The opacity is white" and "Multiple nodules: ..." may describe the
+    finding that was asked for. "Interstitial lung disease" stays, since it is more specific than "disease".
+    """
+    settings = EvaluationSettings(benchmark="none")
+    books = [path for name in settings.descriptions if (path := REPOSITORY / name).is_file()]
+    names = {*FINDINGS, *read_books(books).sentences, *(name for name, _ in all_names())}
+    words = {name: key(name).split() for name in names}
+    specific = {name for name, of in words.items() if of[-1] == "disease" and len(of) > 1}
+    return frozenset(specific | {name for name, of in words.items() if of[-1] not in _ORDINARY})
+
+
+def _parse(text: str) -> dict[str, str]:
+    """The last JSON object in the text that has all keys; thinking, drafts, code fences or a list may be around it.
+
+    AnswerError has the complaints of the object that comes nearest to one.
+    """
+    text = text.rpartition("</think>")[2]
     if not text.strip():
         raise AnswerError(["the answer is empty"])
-    text = text.rpartition("</think>")[2]
-    start = text.find("{")
-    if start < 0 or "}" not in text[start:]:
-        raise AnswerError(["it is not a JSON object"])
-    try:
-        _, end = json.JSONDecoder().raw_decode(text, start)  # behind it there may be more, braces among it
-        return Answer.model_validate_json(text[start:end])
-    except ValidationError as error:
-        raise AnswerError(_complaint(each) for each in error.errors()) from error
-    except (ValueError, RecursionError) as error:
-        raise AnswerError([f"it is not valid JSON ({error})"]) from error
+    answer, complaints, start = None, [(2, ["it is not a JSON object"])], text.find("{")
+    while start >= 0:
+        end = start + 1
+        try:
+            _, stop = json.JSONDecoder().raw_decode(text, start)
+            answer, end = _ANSWER.model_validate_json(text[start:stop]).model_dump(), stop
+        except ValidationError as error:
+            complaints.append((0, [_complaint(each) for each in error.errors()]))
+        except (ValueError, RecursionError) as error:
+            complaints.append((1, [f"it is not valid JSON ({error})"]))
+        start = text.find("{", end)
+    if answer is None:
+        raise AnswerError(min(complaints, key=lambda complaint: (complaint[0], len(complaint[1])))[1])
+    return answer
 
 
-def _complaint(error: dict) -> str:
+def _complaint(error: Any) -> str:
     """One line for one of pydantic's errors."""
+    if error["type"] == "json_invalid":
+        return f"it is not valid JSON ({error['ctx']['error']})"
     where = ".".join(map(str, error["loc"]))[:80]
-    match error["type"]:
-        case "json_invalid":
-            return f"it is not valid JSON ({error['ctx']['error']})"
-        case "missing":
-            return f'"{where}" is missing'
-        case "extra_forbidden":
-            return f'"{where}" was not asked for'
-    return f'"{where}" is no text'
+    return f'"{where}" {_COMPLAINTS.get(error["type"], "is no text")}'
 
 
 def _bare(line: str) -> str:

@@ -1,20 +1,20 @@
-"""Whole books: descriptions and aspects in one file, and for each entry how it was made and who has read it.
+"""Whole books: descriptions and aspects in one file, with the origin and the review of each entry.
 
     {"format": "mavl book 1", "notice": "...",
      "findings": {"rib fracture": {"description": "...", "aspects": ["border: ...", ...], "provenance": {...}}},
      "rejected": {"rib fracture": [an entry like the above, ...]}}
 
-`mavl.text.books` reads them wherever it reads books.
+`mavl.text.books` reads them like any other book.
 """
 
-import hashlib
 from datetime import date
 from pathlib import Path
 from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, ValidationError, field_validator
 
-from mavl.concepts.files import ConceptError, read_text, write_text
+from mavl.concepts import ConceptError
+from mavl.files import read_text, write_text
 from mavl.vocab import ASPECTS, DESCRIPTION
 
 NOTICE = (
@@ -23,25 +23,23 @@ NOTICE = (
 )
 
 
-class WholeBookError(ConceptError):
-    """A file that is no whole book; the message names it."""
-
-
 class _Part(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
 class Provenance(_Part):
-    """How an entry was made, and who has read it. model: None for one that a person wrote.
+    """How an entry was made, and who reviewed it.
 
-    sample: which of `samples` answers it is, the most central by `text_encoder`; created: when the model answered, UTC;
-    edited: lines that the reviewer wrote.
+    model: None for an entry that a person wrote. temperature: as requested; temperature_refused: the server refused the
+    parameter and used the model's own. sample: the number of this answer among `samples`, the most central by
+    `text_encoder`. created: time of the answer, UTC. edited: aspects whose words the reviewer wrote.
     """
 
     model: str | None = None
     prompt_version: str | None = None
     prompt_hash: str | None = None
     temperature: float | None = None
+    temperature_refused: bool = False
     samples: int = 1
     sample: int = 0
     text_encoder: str | None = None
@@ -68,7 +66,7 @@ class Entry(_Part):
 
     @classmethod
     def of(cls, lines: dict[str, str], provenance: Provenance) -> "Entry":
-        """From {aspect: words}."""
+        """The entry of {aspect: words}."""
         aspects = tuple(f"{aspect}: {lines[aspect]}" for aspect in ASPECTS[1:])
         return cls(description=lines[DESCRIPTION], aspects=aspects, provenance=provenance)
 
@@ -78,14 +76,9 @@ class Entry(_Part):
         parted = (line.partition(":") for line in self.aspects)
         return {DESCRIPTION: self.description} | {aspect: words.strip() for aspect, _, words in parted}
 
-    @property
-    def fingerprint(self) -> str:
-        """Of the text alone."""
-        return hashlib.sha256("\n".join([self.description, *self.aspects]).encode()).hexdigest()[:12]
-
 
 class WholeBook(_Part):
-    """rejected: entries that a reviewer threw out, the oldest first, so that they are not taken up again."""
+    """rejected: entries that a reviewer rejected, the oldest first; they are not taken up again."""
 
     format: Literal["mavl book 1"] = "mavl book 1"
     notice: str = NOTICE
@@ -93,12 +86,12 @@ class WholeBook(_Part):
     rejected: dict[str, tuple[Entry, ...]] = {}
 
     def write(self, path: Path) -> None:
-        """Whole or not at all."""
+        """Write the whole file, or leave the former one."""
         write_text(path, self.model_dump_json(indent=1, exclude_none=True) + "\n")
 
 
 def read_whole_book(path: Path) -> WholeBook:
-    """The book in a file, an empty one where there is no file; WholeBookError where it holds something else."""
+    """The book in a file, an empty one without a file; ConceptError for any other content."""
     if not path.exists():
         return WholeBook()
     try:
@@ -106,4 +99,4 @@ def read_whole_book(path: Path) -> WholeBook:
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(map(str, first["loc"])) or "the file"
-        raise WholeBookError(f"{path}: no whole book ({where}: {first['msg']}); choose another --out") from error
+        raise ConceptError(f"{path}: no whole book ({where}: {first['msg']}); choose another --out") from error

@@ -1,22 +1,30 @@
-"""Every answer that was paid for, kept the moment it comes: a file for each finding and sample."""
+"""Every answer on disk from the moment it arrives: one file for each finding and sample."""
 
 import hashlib
 import json
 import re
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from mavl.concepts.files import ConceptError, read_text, write_text
+from mavl.concepts import ConceptError
+from mavl.files import read_text, write_text
 
 
-class CacheError(ConceptError):
-    """A file of the cache that cannot be used."""
+class Job(NamedTuple):
+    """One request: a finding, and the number of its sample."""
+
+    finding: str
+    sample: int
 
 
 class Attempt(BaseModel):
-    """One answer, as it came. problems: what was wrong with it; none if it was accepted. created: UTC, ISO 8601."""
+    """One answer as it arrived. problems: its faults, none if it was accepted. created: UTC, ISO 8601.
+
+    temperature_refused: it was requested without a temperature, which the server refuses.
+    """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -25,6 +33,7 @@ class Attempt(BaseModel):
     created: str
     tokens_in: int
     tokens_out: int
+    temperature_refused: bool = False
 
 
 class _Record(BaseModel):
@@ -36,43 +45,30 @@ class _Record(BaseModel):
 
 @dataclass(frozen=True)
 class Cache:
-    """The answers of one model to one version of the prompts at one temperature."""
+    """The answers to requests of one kind: {"model": ..., "prompt_hash": ..., "temperature": ...}."""
 
     folder: Path
-    model: str
-    prompt_hash: str
-    temperature: float
+    kind: dict[str, str | float]
 
-    def attempts(self, finding: str, sample: int) -> tuple[Attempt, ...]:
-        """All answers so far to a question, in the order they came; CacheError for a damaged file."""
-        path = self._path(finding, sample)
+    def attempts(self, job: Job) -> tuple[Attempt, ...]:
+        """All answers to a job, the oldest first; ConceptError for a damaged file."""
+        path, _ = self._place(job)
         if not path.exists():
             return ()
         try:
             return _Record.model_validate_json(read_text(path)).attempts
         except ValidationError as error:
-            raise CacheError(f"{path}: damaged; delete it, and its answers are asked for again") from error
+            raise ConceptError(f"{path}: damaged; delete it, and its answers are requested again") from error
 
-    def accepted(self, finding: str, sample: int) -> Attempt | None:
-        """The answer without problems, if there is one: the last."""
-        attempts = self.attempts(finding, sample)
-        return attempts[-1] if attempts and not attempts[-1].problems else None
+    def add(self, job: Job, attempt: Attempt) -> None:
+        """Write an answer after the former ones."""
+        path, asked = self._place(job)
+        record = _Record(asked=asked, attempts=(*self.attempts(job), attempt))
+        write_text(path, record.model_dump_json(indent=1) + "\n")
 
-    def add(self, finding: str, sample: int, attempt: Attempt) -> None:
-        """Write an answer behind the others."""
-        record = _Record(asked=self._asked(finding, sample), attempts=(*self.attempts(finding, sample), attempt))
-        write_text(self._path(finding, sample), record.model_dump_json(indent=1) + "\n")
-
-    def _asked(self, finding: str, sample: int) -> dict[str, str | int | float]:
-        return {
-            "model": self.model,
-            "prompt_hash": self.prompt_hash,
-            "temperature": float(self.temperature),
-            "finding": finding,
-            "sample": sample,
-        }
-
-    def _path(self, finding: str, sample: int) -> Path:
-        digest = hashlib.sha256(json.dumps(self._asked(finding, sample)).encode()).hexdigest()[:16]
-        readable = re.sub(r"[^\w-]+", "_", finding)[:40]
-        return self.folder / f"{readable}-{digest}.json"
+    def _place(self, job: Job) -> tuple[Path, dict[str, str | int | float]]:
+        """(the file of a job, what it answers)."""
+        asked = self.kind | job._asdict()
+        digest = hashlib.sha256(json.dumps(asked).encode()).hexdigest()[:16]
+        readable = re.sub(r"[^\w-]+", "_", job.finding)[:40]
+        return self.folder / f"{readable}-{digest}.json", asked

@@ -1,40 +1,45 @@
-"""The server: one chat completion at a time, asked again with back-off while there is hope.
+"""Requests to the server of a language model that speaks OpenAI's protocol.
 
-Any OpenAI-compatible server. The key comes from the environment and leaves this module for the server alone: it is
-struck out of every text that the server sends back.
+The OpenAI SDK repeats what may succeed later (connections, timeouts, status 408, 409, 429 and 5xx), after a growing
+wait or after the server's Retry-After of up to two minutes. A request that the server refuses is changed: a plainer
+response format, no temperature, the other name of the token limit. The key is removed from every text of the server.
 """
 
 import asyncio
+import json
 import os
-import random
-import time
+import sys
 from collections.abc import Sequence
-from contextlib import suppress
-from dataclasses import dataclass
-from email.utils import parsedate_to_datetime
+from datetime import UTC, datetime
+from typing import Any
 from urllib.parse import urlsplit
 
 import openai
+from tqdm import tqdm
 
-from mavl.concepts.answers import RESPONSE_SCHEMA
-from mavl.concepts.files import ConceptError
+from mavl.concepts import ConceptError
+from mavl.concepts.answers import RESPONSE_SCHEMA, counted
+from mavl.concepts.cache import Attempt
+from mavl.concepts.plan import ConceptSettings
 from mavl.concepts.prompts import Message
-from mavl.concepts.settings import ConceptSettings
 
 KEY_VARIABLE, URL_VARIABLE = "OPENAI_API_KEY", "OPENAI_BASE_URL"
+OPENAI_HOST = "api.openai.com"
 
 FORMATS = ({"type": "json_schema", "json_schema": RESPONSE_SCHEMA}, {"type": "json_object"}, None)
-"""How the server is asked to hold the model to JSON, until it takes one; the prompts ask for JSON in any case."""
+"""Response formats, the strictest first; the prompts request JSON in any case."""
 
-WORTH_REPEATING = {408, 409, 425, 429}  # and 5xx, but 501
-NOT_UNDERSTOOD = {400, 422, 501}
+NOT_THE_FORMAT = {401, 402, 403, 408, 409, 429}
+"""Status codes that another response format does not change."""
+
+WRONG_REQUEST = {400, 422}
 NO_CREDIT = "insufficient_quota"
 SECRET = 8
 """A key with fewer characters is no secret but a placeholder such as "none" or "ollama"."""
 
 
 class ServerError(ConceptError):
-    """The server will not serve this run; asking for another finding is no use."""
+    """The server does not serve this run; requests for other findings would fail too."""
 
 
 class UnansweredError(ConceptError):
@@ -45,99 +50,146 @@ class StoppedError(ConceptError):
     """The run is ending; the request was not sent again."""
 
 
-class _TransientError(Exception):
-    """(reason, seconds the server asks to wait or None): the same request may well be answered the next time."""
+class _NoCompletionError(ValueError):
+    """The server's reply has another form; the message is the reply."""
 
 
-class _NotUnderstoodError(Exception):
-    """The server takes the request for a wrong one."""
+class _HTTP(openai.DefaultAsyncHttpxClient):
+    """The SDK's HTTP client with a time limit for a whole answer, and without new requests once the run is stopped."""
 
+    def __init__(self, seconds: float, stopped: asyncio.Event):
+        super().__init__()
+        self.seconds, self.stopped = seconds, stopped
 
-@dataclass(frozen=True)
-class Completion:
-    """What came back. flaw: what the server says is wrong with the text, in words for the model."""
-
-    text: str
-    flaw: str | None
-    tokens_in: int
-    tokens_out: int
+    async def send(self, request, **options):
+        if self.stopped.is_set():
+            raise StoppedError("stopped")
+        async with asyncio.timeout(self.seconds):  # the SDK's own limit starts anew with every byte
+            return await super().send(request, **options)
 
 
 class Client:
-    """Sends conversations to a model. stopped: set by the run when no more requests shall be sent."""
+    """Sends conversations to a model. stopped: set it to send no more requests; sdk: close it at the end."""
 
     def __init__(self, settings: ConceptSettings):
-        base_url = settings.base_url or os.environ.get(URL_VARIABLE) or None
+        base_url = settings.base_url or os.environ.get(URL_VARIABLE) or f"https://{OPENAI_HOST}/v1"
         self.settings, self.stopped = settings, asyncio.Event()
-        self.server = _server(base_url)
-        self._key = _read_key(base_url)
-        self._client = openai.AsyncOpenAI(
-            api_key=self._key or "none", base_url=base_url, max_retries=0, timeout=settings.timeout
+        self.server, is_openai = _server(base_url)
+        self._variable = settings.api_key_env or (KEY_VARIABLE if is_openai else None)
+        self._key = _read_key(self._variable)
+        self.sdk = openai.AsyncOpenAI(
+            api_key=self._key or "none",
+            base_url=base_url,
+            max_retries=settings.max_retries,
+            timeout=settings.timeout,
+            http_client=_HTTP(settings.timeout, self.stopped),
         )
-        self._format, self._format_taken, self._refusal = 0, None, None
-        self._pause_until = 0.0
+        if not is_openai:  # the SDK takes both from the environment
+            self.sdk.organization = self.sdk.project = None
+        self._token_limit = "max_completion_tokens" if is_openai else "max_tokens"
+        self._format, self._format_taken, self._temperature_refused = 0, False, False
 
-    async def __aenter__(self) -> "Client":
-        return self
+    def __str__(self) -> str:
+        """The model, the server, and which key is sent there."""
+        key = "without a key"
+        if self._variable:
+            key = f"with the key in {self._variable}"
+        elif len(os.environ.get(KEY_VARIABLE, "")) >= SECRET:
+            key += f" ({KEY_VARIABLE} is for {OPENAI_HOST}; --api-key-env {KEY_VARIABLE} sends it here)"
+        return f"{self.settings.model} at {self.server}, {key}"
 
-    async def __aexit__(self, *_) -> None:
-        await self._client.close()
+    async def complete(self, messages: Sequence[Message]) -> Attempt:
+        """The answer to a conversation; its `problems` are what the server reports about it.
 
-    async def complete(self, messages: Sequence[Message]) -> Completion:
-        """The answer to a conversation; UnansweredError, ServerError or StoppedError where there is none."""
-        failures = 0
+        Raises UnansweredError, ServerError or StoppedError where there is none, without the SDK's errors as their
+        cause, since those quote the server.
+        """
+        level, failures, refusal = self._format, 0, None
+        too_late = f"no answer within {self.settings.timeout:g} s"
         while True:
-            await self._wait(self._pause_until - time.monotonic())
-            tried = self._format
+            sent = self._parameters(level)
             try:
-                return await self._send(messages, tried)
-            except _NotUnderstoodError as error:
-                self._plainer_format(tried, str(error))
+                return await self._send(messages, level, sent)
+            except openai.APIStatusError as error:
+                if self._other_parameters(error, sent):
+                    continue
+                if error.status_code in NOT_THE_FORMAT:
+                    raise self._judge(error) from None
+                refusal = refusal or error
+                if (level := self._plainer(level)) is None:
+                    raise self._judge(refusal) from None
                 continue
-            except _TransientError as error:
-                reason, wait = error.args
+            except openai.APITimeoutError as error:
+                raise self._unanswered(too_late, _tries(error)) from None
+            except openai.APIConnectionError as error:
+                cause = type(error.__cause__ or error).__name__
+                raise self._unanswered(f"connection failed ({cause})", _tries(error)) from None
+            except TimeoutError:
+                reason = too_late
+            except _NoCompletionError as error:
+                reason = f"what it sends is no chat completion ({self._line(error) or 'it is empty'})"
             failures += 1
             if failures > self.settings.max_retries:
-                raise UnansweredError(f"{self.server}: {reason} ({failures} tr{'y' if failures == 1 else 'ies'})")
-            await self._wait(self._back_off(wait, reason, failures))
+                raise self._unanswered(reason, failures)
 
-    def clean(self, text: object) -> str:
-        """The text without the key."""
-        return str(text).replace(self._key, "[key]") if len(self._key) >= SECRET else str(text)
-
-    async def _send(self, messages: Sequence[Message], response_format: int) -> Completion:
-        """One request. Errors are raised without the SDK's own behind them, which quote the server."""
-        held_to = FORMATS[response_format]
+    async def _send(self, messages: Sequence[Message], level: int, sent: dict[str, Any]) -> Attempt:
+        """The answer to a request that the SDK repeats; _NoCompletionError for a reply of another form."""
+        create: Any = self.sdk.chat.completions.with_raw_response.create
+        reply = (await create(model=self.settings.model, messages=messages, **sent)).http_response.text
         try:
-            async with asyncio.timeout(self.settings.timeout):  # the SDK's own starts anew with every byte
-                answer = await self._client.chat.completions.create(
-                    model=self.settings.model,
-                    messages=messages,
-                    temperature=self.settings.temperature,
-                    **({} if held_to is None else {"response_format": held_to}),
-                )
-            choice = answer.choices[0]  # the SDK does not check what it was sent
-            text, refusal = choice.message.content or "", choice.message.refusal
-        except (TimeoutError, openai.APITimeoutError):
-            raise _TransientError(f"no answer within {self.settings.timeout:g} s", None) from None
-        except openai.APIStatusError as error:
-            raise self._judge(error) from None
-        except openai.APIConnectionError as error:
-            raise _TransientError(f"connection failed ({type(error.__cause__ or error).__name__})", None) from None
-        except (ValueError, AttributeError, TypeError, IndexError, openai.APIResponseValidationError):
-            raise _TransientError("what it sends is no chat completion", None) from None
-        self._format_taken = response_format
-        flaw = f"it is a refusal ({self._line(refusal)})" if refusal else _FLAWS.get(choice.finish_reason)
-        used = answer.usage
-        return Completion(
-            self.clean(text), flaw, getattr(used, "prompt_tokens", 0) or 0, getattr(used, "completion_tokens", 0) or 0
-        )
+            content = json.loads(reply)
+            choice, used = content["choices"][0], content.get("usage") or {}
+            text, flaw = _text(choice["message"]), self._flaw(choice)
+            attempt = Attempt(
+                answer=self.clean(text),
+                problems=(flaw,) if flaw else (),
+                created=datetime.now(UTC).isoformat(timespec="seconds"),
+                tokens_in=used.get("prompt_tokens") or 0,
+                tokens_out=used.get("completion_tokens") or 0,
+                temperature_refused="temperature" not in sent,
+            )
+        except (ValueError, LookupError, TypeError, AttributeError):
+            raise _NoCompletionError(reply) from None
+        if not self._format_taken and (text or not flaw):  # an empty answer may be the format's fault
+            self._format, self._format_taken = level if text else min(level + 1, len(FORMATS) - 1), bool(text)
+        return attempt
 
-    def _judge(self, error: openai.APIStatusError) -> Exception:
-        """What a status other than 200 means for the request, or for the run."""
-        status, said = error.status_code, self._line(error.message)
+    def _parameters(self, level: int) -> dict[str, Any]:
+        """The optional parameters of a request with FORMATS[level]."""
+        parameters = {
+            "temperature": None if self._temperature_refused else self.settings.temperature,
+            self._token_limit: self.settings.max_tokens,
+            "response_format": FORMATS[level],
+        }
+        return {name: value for name, value in parameters.items() if value is not None}
+
+    def _other_parameters(self, error: openai.APIStatusError, sent: dict[str, Any]) -> bool:
+        """Leave out or rename a parameter that was sent and that the server refuses; whether it refuses one."""
+        said = error.message.lower()
+        if error.status_code not in WRONG_REQUEST:
+            return False
+        if "max_tokens" in sent and "max_completion_tokens" in said:
+            self._token_limit = "max_completion_tokens"
+        elif "temperature" in sent and "temperature" in said:
+            if not self._temperature_refused:
+                tqdm.write(f"{self.server} refuses a temperature; the model's own is used", file=sys.stderr)
+            self._temperature_refused = True
+        else:
+            return False
+        return True
+
+    def _plainer(self, level: int) -> int | None:
+        """The response format to try after one that was refused; None where the format is not the reason."""
+        if self._format_taken:
+            return None if level == self._format else self._format
+        return level + 1 if level + 1 < len(FORMATS) else None
+
+    def _judge(self, error: openai.APIStatusError) -> ConceptError:
+        """The meaning of a status other than 200, for the request or for the run."""
+        status, said, tries = error.status_code, self._line(error.message), _tries(error)
+        wait = error.response.headers.get("retry-after")
         if status in (401, 403):  # without the server's words, which quote parts of the key
-            key = f"the key in {KEY_VARIABLE}" if self._key else f"requests without a key (set {KEY_VARIABLE})"
+            key = f"the key in {self._variable}" if self._variable else "requests without a key (see --api-key-env)"
             return ServerError(f"{self.server} refuses {key}, status {status}")
         if status == 404:
             return ServerError(
@@ -146,91 +198,71 @@ class Client:
             )
         if status == 402 or NO_CREDIT in (error.code, error.type):
             return ServerError(f"{self.server}: the account has no credit left ({said})")
-        if status in NOT_UNDERSTOOD and "temperature" in said.lower():
-            asked = f"--temperature {self.settings.temperature:g}"
-            return ServerError(f"{self.server} refuses {asked}; try 1, all that some models take ({said})")
-        if status in NOT_UNDERSTOOD:
-            return _NotUnderstoodError(said)
-        if status in WORTH_REPEATING or status >= 500:
-            return _TransientError(said, _retry_after(error.response.headers))
+        if status in NOT_THE_FORMAT or status >= 500:
+            if wait and tries <= self.settings.max_retries:  # too long for the SDK
+                return ServerError(
+                    f"{self.server} asks to wait, Retry-After: {self._line(wait)} ({said}); start again then"
+                )
+            return self._unanswered(said, tries)
+        if status in WRONG_REQUEST and self._format_taken:
+            return self._unanswered(said, tries)
         return ServerError(f"{self.server} refuses the request ({said})")
 
-    def _plainer_format(self, tried: int, reason: str) -> None:
-        """Ask for JSON in the next plainer way from now on, as the server may not know this one."""
-        self._refusal = self._refusal or reason
-        if tried < self._format:  # another request has found that out
-            return
-        if tried == self._format_taken:  # then it is this request that the server dislikes
-            raise UnansweredError(f"{self.server}: {reason}")
-        if tried + 1 == len(FORMATS):
-            raise ServerError(f"{self.server} refuses the request ({self._refusal})")
-        self._format = tried + 1
+    def _flaw(self, choice: dict) -> str | None:
+        """What the server reports about its answer, worded for the model."""
+        if refusal := choice["message"].get("refusal"):
+            return f"it is a refusal ({self._line(refusal)})"
+        own = "the server's own token limit, which --max-tokens can raise"
+        limit = f"the {self.settings.max_tokens} tokens of --max-tokens" if self.settings.max_tokens else own
+        return {
+            "length": f"it was cut off at {limit}; write less",
+            "content_filter": "it was withheld by the server's content filter",
+        }.get(choice.get("finish_reason") or "")
 
-    def _back_off(self, wait: float | None, reason: str, failures: int) -> float:
-        """Seconds to wait before the next try, never the same for requests that failed together.
-
-        All other requests are held back too for as long as the server asks.
-        """
-        first, longest = self.settings.backoff, self.settings.longest_wait
-        if wait is None:
-            delay = min(first * 2 ** (failures - 1), longest)
-            return random.uniform(delay / 2, delay)
-        if wait > longest:
-            raise ServerError(f"{self.server} asks to wait for {wait:.0f} s ({reason}); start again then")
-        self._pause_until = max(self._pause_until, time.monotonic() + wait)
-        return wait + random.uniform(0, first)
-
-    async def _wait(self, seconds: float) -> None:
-        """Wait, and less long when the run is stopped."""
-        if seconds > 0:
-            with suppress(TimeoutError):
-                await asyncio.wait_for(self.stopped.wait(), seconds)
-        if self.stopped.is_set():
-            raise StoppedError("stopped")
+    def clean(self, text: object) -> str:
+        """The text without the key."""
+        return str(text).replace(self._key, "[key]") if len(self._key) >= SECRET else str(text)
 
     def _line(self, text: object) -> str:
         return " ".join(self.clean(text).split())[:200]
 
-
-_FLAWS = {
-    "length": "it was cut off at the token limit; write less",
-    "content_filter": "it was withheld by the server's content filter",
-}
+    def _unanswered(self, reason: str, tries: int) -> UnansweredError:
+        return UnansweredError(f"{self.server}: {reason} ({counted(tries, 'attempt')})")
 
 
-def _server(base_url: str | None) -> str:
-    """Host and port, without the user's name and password that an address may hold."""
-    if base_url is None:
-        return "OpenAI"
+def _tries(error: openai.APIError) -> int:
+    """How often the SDK sent the request."""
+    return 1 + int(error.request.headers.get("x-stainless-retry-count", 0))
+
+
+def _text(message: dict) -> str:
+    """The answer in a message: its content, or where that is empty the reasoning, where some servers put the answer."""
+    for field in ("content", "reasoning_content", "reasoning"):
+        text = message.get(field)
+        if isinstance(text, list):
+            text = "".join(part.get("text") or "" for part in text)
+        if isinstance(text, str) and text.strip():
+            return text
+    return ""
+
+
+def _server(base_url: str) -> tuple[str, bool]:
+    """Host and port, without the user and password of the address, and whether it is OpenAI's server."""
     try:
         url = urlsplit(base_url)
         if url.scheme not in ("http", "https") or not url.hostname:
             raise ValueError("it should read http://host:port/v1")
-        return url.hostname if url.port is None else f"{url.hostname}:{url.port}"
+        is_openai = (url.scheme, url.hostname, url.port or 443) == ("https", OPENAI_HOST, 443)
+        return url.hostname if url.port is None else f"{url.hostname}:{url.port}", is_openai
     except ValueError as error:
         raise ServerError(f"--base-url is no address of a server ({error})") from None
 
 
-def _read_key(base_url: str | None) -> str:
-    """The key, or nothing for a server of one's own, which mostly needs none."""
-    key = os.environ.get(KEY_VARIABLE, "").strip()
-    if not key and base_url is None:
-        raise ServerError(
-            f"no key: set {KEY_VARIABLE} in the environment; a server of your own, by --base-url, needs none"
-        )
+def _read_key(variable: str | None) -> str:
+    """The key in an environment variable; "" without a variable; ServerError where it holds no key."""
+    key = os.environ.get(variable, "").strip() if variable else ""
+    if variable and not key:
+        raise ServerError(f"no key: set {variable} in the environment; a server of your own, by --base-url, needs none")
     if not (key.isascii() and key.isprintable()):
-        raise ServerError(f"{KEY_VARIABLE} holds characters that no key has")
+        raise ServerError(f"{variable} holds characters that no key has")
     return key
-
-
-def _retry_after(headers) -> float | None:
-    """Seconds that the server asks to wait, from the header's two forms, a number and a date."""
-    value = headers.get("retry-after")
-    if value is None:
-        return None
-    with suppress(ValueError):
-        return max(0.0, float(value))
-    try:
-        return max(0.0, parsedate_to_datetime(value).timestamp() - time.time())
-    except (ValueError, OverflowError):
-        return None

@@ -1,44 +1,46 @@
-"""Names of findings -> entries of a whole book, by asking a language model. Interrupted runs go on where they were."""
+"""Runs a plan: requests the missing answers, and writes the book. An interrupted run continues where it stopped."""
 
 import asyncio
 import signal
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tqdm import tqdm
 
-from mavl.concepts.answers import AnswerError, Checker
+from mavl.concepts import ConceptError
+from mavl.concepts.answers import AnswerError, Checker, counted, diagnoses, without_ordinary
 from mavl.concepts.book import Entry
-from mavl.concepts.cache import Attempt
-from mavl.concepts.client import Client, Completion, ServerError, StoppedError, UnansweredError
-from mavl.concepts.ensemble import choose
-from mavl.concepts.files import ConceptError, check_writable
-from mavl.concepts.known import diagnoses, without_ordinary
-from mavl.concepts.names import counted
-from mavl.concepts.plan import Job, Order, Plan, make_plan
+from mavl.concepts.cache import Attempt, Job
+from mavl.concepts.client import Client, ServerError, StoppedError, UnansweredError
+from mavl.concepts.plan import Plan
 from mavl.progress import progress_bar
 
 if TYPE_CHECKING:  # torch takes seconds, and a single answer needs none
+    from torch import Tensor
+
     from mavl.text.encoder import TextEncoder
 
 UNANSWERED_IN_A_ROW = 3
-"""So many requests given up one after the other mean that it is the server, not the finding."""
+"""After so many unanswered requests in a row the run ends: then the cause is the server, not the finding."""
 
 
 @dataclass
 class Outcome:
-    """What a run has done. complete: findings of the `asked` ones that the book now has; failed: {finding: why};
-    fatal: what ended the run before its time; stopped_by: the signal that did.
+    """The result of a run.
+
+    complete: findings of the `asked` ones that the book now has. failed: {finding: reason}. fatal: the error that ended
+    the run early. stopped_by: the signal that did. calls: answers received.
     """
 
     asked: int
     complete: int = 0
     failed: dict[str, str] = field(default_factory=dict)
-    fatal: ConceptError | None = None
+    fatal: Exception | None = None
     stopped_by: int | None = None
     calls: int = 0
     tokens_in: int = 0
@@ -50,53 +52,79 @@ class Outcome:
 
     def __str__(self) -> str:
         used = f"{counted(self.calls, 'answer')} in this run, {self.tokens_in:,} tokens in, {self.tokens_out:,} out"
-        rest = "" if self.complete == self.asked else ", a new start asks only for the rest"
+        rest = "" if self.complete == self.asked else ", a new start requests only the rest"
         are = "is" if self.asked == 1 else "are"
         return f"{self.complete} of {counted(self.asked, 'finding')} {are} in the book ({used}){rest}"
 
 
-def generate(order: Order, client: Client) -> Outcome:
-    """Ask for what is missing and write the book, also with what is there when the run ends early.
+def generate(plan: Plan, client: Client) -> Outcome:
+    """Request what is missing, and write the book with all findings that are there, also when the run ends early.
 
-    ConceptError before anything is asked, when the book, the cache or the text encoder cannot be read, or an answer
-    could not be kept.
+    ConceptError before any request where the cache or the text encoder cannot be read, or an answer could not be kept.
     """
-    plan = make_plan(order)
     if plan.jobs:
-        check_writable(order.cache.folder, "--cache")
+        _check_writable(plan.cache.folder, "--cache")
     if plan.samples:
-        check_writable(order.out.parent, "--out")
-    encoder = _load_encoder(order)
+        _check_writable(plan.out.parent, "--out")
+    encoder = None
+    if plan.provenance.text_encoder:
+        from mavl.text.encoder import load_text_encoder
+
+        encoder = load_text_encoder(plan.provenance.text_encoder)
+        encoder.encode(["chest"])  # before any answer is paid for
     run = _Run(plan, client)
     if plan.jobs:
+        tqdm.write(f"asking {client}", file=sys.stderr)
         with suppress(asyncio.CancelledError):
             asyncio.run(run.ask_all())
-    added = _choose(plan, encoder)
+    added = {}
+    for finding, jobs in plan.samples.items():
+        entries = [entry for job in jobs if (entry := plan.entry(job))]
+        if len(entries) == len(jobs):
+            added[finding] = entries[0 if encoder is None else choose(entries, encoder)]
     if added:
-        plan.book.model_copy(update={"findings": plan.book.findings | added}).write(order.out)
+        plan.book.model_copy(update={"findings": plan.book.findings | added}).write(plan.out)
     run.outcome.complete = len(plan.kept) + len(added)
     return run.outcome
 
 
+def most_central(vectors: "Tensor") -> int:
+    """The one of k answers, vectors [k, A, T], with the largest mean cosine, over aspects, to the others.
+
+    The first of equal ones.
+    """
+    unit = vectors / vectors.norm(dim=-1, keepdim=True).clamp(min=1e-12)
+    agreement = (unit.unsqueeze(0) * unit.unsqueeze(1)).sum(dim=-1).mean(dim=-1)  # [k, k]
+    scores = (agreement.sum(dim=0) - agreement.diagonal()).tolist()
+    return scores.index(max(scores))
+
+
+def choose(entries: Sequence[Entry], encoder: "TextEncoder") -> int:
+    """The position of the most central entry by the text embeddings of all sentences."""
+    sentences = [sentence for entry in entries for sentence in (entry.description, *entry.aspects)]
+    return most_central(encoder.encode(sentences).unflatten(0, (len(entries), -1)))
+
+
 class _Run:
-    """Workers that take jobs from one list until it is at its end, or the run is."""
+    """Workers that take jobs from one list until its end or the end of the run."""
 
     def __init__(self, plan: Plan, client: Client):
-        self.plan, self.client, self.cache, self.prompts = plan, client, plan.order.cache, plan.order.prompts
-        self.outcome = Outcome(len(plan.order.findings))
+        self.plan, self.client, self.cache = plan, client, plan.cache
+        self.outcome = Outcome(len(plan.findings))
         self._unanswered = 0
-        known = {*plan.order.findings, *plan.book.findings, *self.prompts.examples}
-        examples = self.prompts.example_lines
+        known = {*plan.findings, *plan.book.findings, *plan.prompts.examples}
+        examples = [line for lines in plan.prompts.examples.values() for line in lines.values()]
         self._checkers = {
             each: Checker(without_ordinary(known - {each}), examples, diagnoses()) for each in plan.samples
         }
 
     async def ask_all(self) -> None:
         jobs = self.plan.jobs
-        with progress_bar(total=len(jobs), description="asking", unit="answer") as bar, self._interruptible():
-            async with self.client, asyncio.TaskGroup() as workers:
+        self._handle_signals()
+        with progress_bar(total=len(jobs), description="asking", unit="answer") as bar:
+            async with self.client.sdk, asyncio.TaskGroup() as workers:
                 remaining = iter(jobs)
-                for _ in range(min(self.client.settings.concurrency, len(jobs))):
+                for _ in range(min(self.plan.settings.concurrency, len(jobs))):
                     workers.create_task(self._work(remaining, bar))
 
     async def _work(self, jobs: Iterator[Job], bar: tqdm) -> None:
@@ -110,95 +138,67 @@ class _Run:
                 self._unanswered += isinstance(error, UnansweredError)
                 if self._unanswered >= UNANSWERED_IN_A_ROW:
                     self._end(ServerError(str(error)))
-            except ConceptError as error:
+            except (ConceptError, OSError) as error:
                 self._end(error)
             else:
                 bar.update()
 
     async def _ask(self, job: Job) -> None:
-        """Ask until an answer can be used; AnswerError says what was wrong with the last one."""
-        before = self.cache.attempts(job.finding, job.sample)
+        """Request answers until one can be used; AnswerError has the faults of the last one."""
+        before = self.cache.attempts(job)
         rejected = before[-1] if before and before[-1].problems else None
-        retries = self.client.settings.max_retries
-        for _ in range(retries + 1):
-            messages = self.prompts.conversation(job.finding, rejected and (rejected.answer, rejected.problems))
-            attempt = self._judged(job, await self.client.complete(messages))
-            self.cache.add(job.finding, job.sample, attempt)
+        for _ in range(self.plan.settings.max_retries + 1):
+            messages = self.plan.prompts.conversation(job.finding, rejected and (rejected.answer, rejected.problems))
+            attempt = self._checked(job.finding, await self.client.complete(messages))
+            self.cache.add(job, attempt)
             if not attempt.problems:
                 return
             rejected = attempt
-        tried = counted(retries + 1, "answer")
-        raise AnswerError([f"{tried} could not be used; the last: {'; '.join(rejected.problems)}"])
+        tried = counted(self.plan.settings.max_retries + 1, "answer")
+        raise AnswerError([f"{tried} could not be used; the last: {'; '.join(rejected.problems if rejected else ())}"])
 
-    def _judged(self, job: Job, completion: Completion) -> Attempt:
+    def _checked(self, finding: str, attempt: Attempt) -> Attempt:
+        """The answer with its faults; none where it is complete, even if the server reports one."""
         self._unanswered = 0
         self.outcome.calls += 1
-        self.outcome.tokens_in += completion.tokens_in
-        self.outcome.tokens_out += completion.tokens_out
+        self.outcome.tokens_in += attempt.tokens_in
+        self.outcome.tokens_out += attempt.tokens_out
         problems: tuple[str, ...] = ()
         try:
-            if completion.flaw:
-                raise AnswerError([completion.flaw])
-            self._checkers[job.finding].read(completion.text, job.finding)
+            self._checkers[finding].read(attempt.answer, finding)
         except AnswerError as error:
-            problems = error.problems
-        return Attempt(
-            answer=completion.text,
-            problems=problems,
-            created=datetime.now(UTC).isoformat(timespec="seconds"),
-            tokens_in=completion.tokens_in,
-            tokens_out=completion.tokens_out,
-        )
+            problems = (*attempt.problems, *error.problems)
+        return attempt.model_copy(update={"problems": problems})
 
-    def _end(self, error: ConceptError) -> None:
-        """Send no more; requests under way come to their end, since they are paid for."""
+    def _end(self, error: Exception) -> None:
+        """Send no more requests; those under way are paid for and come to their end."""
         self.outcome.fatal = self.outcome.fatal or error
         self.client.stopped.set()
 
-    @contextmanager
-    def _interruptible(self):
-        """Within it, Ctrl-C lets the requests under way come to their end, and a second one drops them.
-
-        So does SIGTERM, by which Slurm and docker end a job.
-        """
+    def _handle_signals(self) -> None:
+        """Let the requests under way end after Ctrl-C or SIGTERM (Slurm, docker); drop them after a second one."""
         loop, task = asyncio.get_running_loop(), asyncio.current_task()
 
         def stop(number: int) -> None:
-            if self.outcome.stopped_by:
+            if task and self.outcome.stopped_by:
                 task.cancel()
                 return
             self.outcome.stopped_by = number
             self.client.stopped.set()
             tqdm.write("waiting for the answers under way; Ctrl-C again drops them", file=sys.stderr)
 
-        signals = (signal.SIGINT, signal.SIGTERM)
         with suppress(NotImplementedError):  # Windows
-            for number in signals:
+            for number in (signal.SIGINT, signal.SIGTERM):
                 loop.add_signal_handler(number, stop, number)
-        try:
-            yield
-        finally:
-            with suppress(NotImplementedError):
-                for number in signals:
-                    loop.remove_signal_handler(number)
 
 
-def _load_encoder(order: Order) -> "TextEncoder | None":
-    """The encoder that chooses among samples, loaded before anything is paid for; None where there is no choice."""
-    if order.samples == 1:
-        return None
-    from mavl.text.encoder import TextEncoder
-
-    encoder = TextEncoder(order.text_encoder)
-    encoder.encode(["chest"])
-    return encoder
-
-
-def _choose(plan: Plan, encoder: "TextEncoder | None") -> dict[str, Entry]:
-    """{finding: entry} for each finding whose samples are all there."""
-    chosen = {}
-    for finding, jobs in plan.samples.items():
-        entries = [plan.entry(job) for job in jobs]
-        if None not in entries:
-            chosen[finding] = entries[0 if encoder is None else choose(entries, encoder)]
-    return chosen
+def _check_writable(folder: Path, flag: str) -> None:
+    """Make the folder; ConceptError, which names the flag to change, where no file can be made in it."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.NamedTemporaryFile(dir=folder, prefix=".probe"):
+            pass
+    except OSError as error:
+        raise ConceptError(
+            f"{folder}: cannot be written ({error.strerror}); nothing was requested, choose another {flag}"
+        ) from error

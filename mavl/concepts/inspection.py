@@ -1,4 +1,4 @@
-"""Are books fit for use? What is missing or too long, said twice, or so alike that two findings mean the same.
+"""Inspection of books: incomplete entries, unfit lines, repeated lines, and findings too near to each other.
 
 inspection = inspect(read_entries(paths), Justified(), encoder)
 inspection.problems     # what has to be mended, or justified
@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from pydantic import Field
 
-from mavl.concepts.answers import ASPECT_WORDS, DESCRIPTION_WORDS, NO_FLUID
+from mavl.concepts.answers import NO_FLUID, line_problem
 from mavl.concepts.similarity import Similarity, by_encoder, by_words, tfidf_cosine, words
 from mavl.config.loader import Settings, load
 from mavl.text.books import BookError, Books
@@ -25,44 +25,18 @@ if TYPE_CHECKING:
     from mavl.text.encoder import TextEncoder  # torch takes seconds
 
 LINES_ALIKE = 0.6
-"""Two lines this near by words say the same: of five words, weighted by rarity, three are shared."""
+"""Cosine by words from which two lines say the same: of five words, weighted by rarity, three are shared."""
+
+MOST_FINDINGS = 2000
+"""All pairs of lines are compared at once, which takes 5 GB for so many findings and grows with their square."""
 
 TRUE_NEGATIVES = {f"fluid: {NO_FLUID}": "a true negative, which findings without fluid share"}
-
-
-class Alike(Settings):
-    """Two findings, or two lines as finding/aspect, that may be alike, and why."""
-
-    pair: tuple[str, str]
-    reason: str = Field(min_length=1)
-
-
-class Justified(Settings):
-    """Exceptions: lines that findings may share besides TRUE_NEGATIVES, {line: why}, and pairs that may be alike."""
-
-    lines: dict[str, str] = Field(default_factory=dict)
-    pairs: tuple[Alike, ...] = ()
-
-    def reason(self, problem: "Problem") -> str | None:
-        """Why a problem may stay; None where it may not."""
-        if problem.kind == SAME_LINE and problem.text in (lines := TRUE_NEGATIVES | self.lines):
-            return lines[problem.text]
-        return next((alike.reason for alike in self.pairs if set(alike.pair) == set(problem.where)), None)
-
-    def unused(self, problems: Iterable["Problem"]) -> list[str]:
-        """The exceptions that no problem needs."""
-        problems = list(problems)
-        needed = {problem.text for problem in problems} | {frozenset(problem.where) for problem in problems}
-        pairs = [" and ".join(alike.pair) for alike in self.pairs if frozenset(alike.pair) not in needed]
-        return [*(line for line in self.lines if line not in needed), *pairs]
-
-
 SAME_LINE = "same line"
 
 
 @dataclass(frozen=True)
 class Problem:
-    """Something wrong with `where` (findings, or lines as finding/aspect); `reason`: why it may stay, if it may."""
+    """A fault at `where` (findings, or lines as finding/aspect). reason: why it may stay; None where it may not."""
 
     kind: str
     where: tuple[str, ...]
@@ -70,9 +44,35 @@ class Problem:
     reason: str | None = None
 
 
+class Alike(Settings):
+    """Two findings, or two lines as finding/aspect, that may be alike, and the reason."""
+
+    pair: tuple[str, str]
+    reason: str = Field(min_length=1)
+
+
+class Justified(Settings):
+    """Exceptions: {line that findings may share: reason}, beside TRUE_NEGATIVES, and pairs that may be alike."""
+
+    lines: dict[str, str] = Field(default_factory=dict)
+    pairs: tuple[Alike, ...] = ()
+
+    def reason(self, problem: Problem) -> str | None:
+        """Why a problem may stay; None where it may not."""
+        if problem.kind == SAME_LINE and problem.text in (lines := TRUE_NEGATIVES | self.lines):
+            return lines[problem.text]
+        return next((alike.reason for alike in self.pairs if set(alike.pair) == set(problem.where)), None)
+
+    def unused(self, problems: list[Problem]) -> list[str]:
+        """The exceptions that no problem needs."""
+        needed = {problem.text for problem in problems} | {frozenset(problem.where) for problem in problems}
+        pairs = [" and ".join(alike.pair) for alike in self.pairs if frozenset(alike.pair) not in needed]
+        return [*(line for line in self.lines if line not in needed), *pairs]
+
+
 @dataclass(frozen=True)
 class Entries:
-    """What the files say, as far as it can be made out: {finding: {aspect: line}}; and what could not."""
+    """The readable content of the files, {finding: {aspect: line}}, and the problems of the rest."""
 
     lines: dict[str, dict[str, str]]
     problems: list[Problem]
@@ -87,7 +87,7 @@ class Entries:
 
 @dataclass(frozen=True)
 class Inspection:
-    """What was found. similarities: of the complete findings, by words and, with an encoder, by its vectors."""
+    """The result. similarities: of the complete findings, by words and, with an encoder, by its vectors."""
 
     entries: Entries
     problems: list[Problem]
@@ -97,54 +97,50 @@ class Inspection:
 
 
 def read_entries(paths: Iterable[Path]) -> Entries:
-    """Books of any kind, however incomplete; of two that have a line of a finding the later one counts.
+    """Books of any kind, however incomplete; of two lines of one aspect the later one counts.
 
-    BookError for a file that is no book at all.
+    BookError for a file that is no book, and for more findings than can be compared.
     """
     lines: dict[str, dict[str, str]] = defaultdict(dict)
-    problems, files = [], []
-    for path in map(Path, paths):
-        files.append(str(path))
+    problems: list[Problem] = []
+    paths = list(paths)
+    for path in paths:
         for finding, entry in _read(path, problems).items():
             lines[finding].update(_lines(path, finding, entry, problems))
-    return Entries(dict(lines), problems, tuple(files))
+    if len(lines) > MOST_FINDINGS:
+        raise BookError(f"{len(lines):,} findings; at most {MOST_FINDINGS:,} can be compared at once, split the books")
+    return Entries(dict(lines), problems, tuple(map(str, paths)))
 
 
 def read_justified(paths: Iterable[Path]) -> Justified:
-    """The exceptions of all these YAML files; ConfigError for one that says something else."""
+    """The exceptions of all these YAML files; ConfigError for other content."""
     files = [load(Justified, path) for path in paths]
     lines = {line: reason for file in files for line, reason in file.lines.items()}
     return Justified(lines=lines, pairs=tuple(alike for file in files for alike in file.pairs))
 
 
 def inspect(entries: Entries, justified: Justified, encoder: "TextEncoder | None" = None) -> Inspection:
-    """All checks; what `justified` names is set apart. Only findings with all aspects are compared as a whole."""
-    found = [*entries.problems, *_incomplete(entries), *_lengths(entries), *_same_lines(entries), *_near_lines(entries)]
-    complete = {finding: of for finding, of in entries.lines.items() if set(ASPECTS) <= set(of)}
+    """All checks, with the justified problems apart. Only findings with all aspects are compared as a whole."""
+    found = [*entries.problems, *_single_entries(entries), *_same_lines(entries), *_near_lines(entries)]
+    complete = Books({finding: of for finding, of in entries.lines.items() if set(ASPECTS) <= set(of)}, {})
     similarities = []
-    if len(complete) > 1:
-        similarities.append(by_words(Books(complete, {})))
-        if encoder is not None:
-            similarities.append(by_encoder(Books(complete, {}), encoder))
+    if len(complete.sentences) > 1:
+        similarities = [by_words(complete), *([by_encoder(complete, encoder)] if encoder else [])]
     for similarity in similarities:
         for one, other, value in similarity.too_near():
             text = f"{value:.2f} by {similarity.measure}; {similarity.threshold:.2f} is too near: {similarity.why}"
             found.append(Problem("near findings", (one, other), text))
     judged = [replace(problem, reason=justified.reason(problem)) for problem in found]
-    return Inspection(
-        entries,
-        [problem for problem in judged if problem.reason is None],
-        [problem for problem in judged if problem.reason is not None],
-        justified.unused(found),
-        similarities,
-    )
+    remaining = [problem for problem in judged if problem.reason is None]
+    excused = [problem for problem in judged if problem.reason is not None]
+    return Inspection(entries, remaining, excused, justified.unused(found), similarities)
 
 
 # Reading --------------------------------------------------------------------------------------------------------------
 
 
 def _read(path: Path, problems: list[Problem]) -> dict:
-    """{finding: description, lines, or both} of a book of any kind; names that stand twice are problems."""
+    """{finding: description, lines, or both} of a book of any kind; repeated names are added to the problems."""
 
     def note_twice(pairs: list[tuple]) -> dict:
         twice = [name for name, count in Counter(name for name, _ in pairs).items() if count > 1]
@@ -155,7 +151,7 @@ def _read(path: Path, problems: list[Problem]) -> dict:
         book = json.loads(path.read_bytes(), object_pairs_hook=note_twice)
     except OSError as error:
         raise BookError(f"{path}: {error.strerror}") from error
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise BookError(f"{path}: not JSON ({error})") from error
     if not isinstance(book, dict):
         raise BookError(f"{path}: a book is a JSON object of findings, this is a {type(book).__name__}")
@@ -188,19 +184,14 @@ def _lines(path: Path, finding: str, entry: object, problems: list[Problem]) -> 
 # Checks ---------------------------------------------------------------------------------------------------------------
 
 
-def _incomplete(entries: Entries) -> Iterator[Problem]:
+def _single_entries(entries: Entries) -> Iterator[Problem]:
+    """Missing aspects, and lines that break a rule by themselves."""
     for finding, of in entries.lines.items():
         if missing := [aspect for aspect in ASPECTS if aspect not in of]:
             yield Problem("missing", (finding,), f"no {', '.join(missing)}")
-
-
-def _lengths(entries: Entries) -> Iterator[Problem]:
     for finding, aspect, text in entries.each():
-        fewest, most = DESCRIPTION_WORDS if aspect == DESCRIPTION else ASPECT_WORDS
-        if not fewest <= (count := len(text.split())) <= most:
-            yield Problem(
-                "length", (f"{finding}/{aspect}",), f"{count} word{'s' * (count != 1)}, not {fewest} to {most}: {text}"
-            )
+        if problem := line_problem(aspect, text):
+            yield Problem("line", (f"{finding}/{aspect}",), f"{problem}: {text}")
 
 
 def _same_lines(entries: Entries) -> Iterator[Problem]:

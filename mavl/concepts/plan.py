@@ -1,143 +1,202 @@
-"""What is to be asked: an order, less what the book and the cache hold already."""
+"""What a run requests: its settings, the names of findings, and the answers that neither book nor cache holds yet."""
 
 import json
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterable
+from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
-from mavl.concepts.answers import RESPONSE_SCHEMA, AnswerError, Checker
+from pydantic import PositiveFloat, PositiveInt, model_validator
+
+from mavl.concepts import ConceptError
+from mavl.concepts.answers import RESPONSE_SCHEMA, AnswerError, Checker, counted
 from mavl.concepts.book import Entry, Provenance, WholeBook, read_whole_book
-from mavl.concepts.cache import Attempt, Cache
-from mavl.concepts.names import as_spelled_in, counted
+from mavl.concepts.cache import Cache, Job
 from mavl.concepts.prompts import Prompts
-from mavl.concepts.settings import ConceptSettings
+from mavl.config.loader import Settings, load
+from mavl.config.settings import NonNegativeFloat, NonNegativeInt, TextSettings
+from mavl.files import read_text
+from mavl.text.synonyms import key, spellings
 
 LETTERS_A_TOKEN = 4
 """A rule of thumb for English."""
 
+REQUEST = ("model", "prompt_hash", "temperature")
+CHOICE = ("samples", "text_encoder")
+"""Fields of a provenance on which the answers in the cache depend, and the choice among them."""
 
-@dataclass(frozen=True)
-class Order:
-    """Findings for a book, and how they are made. samples: answers to each, of which the most central is kept."""
-
-    findings: Sequence[str]
-    out: Path
-    cache: Cache
-    prompts: Prompts
-    samples: int
-    text_encoder: str
-
-    def provenance(self, sample: int, created: str) -> Provenance:
-        return Provenance(
-            model=self.cache.model,
-            prompt_version=self.prompts.version,
-            prompt_hash=self.prompts.hash,
-            temperature=self.cache.temperature,
-            samples=self.samples,
-            sample=sample,
-            text_encoder=self.chooser,
-            created=created,
-        )
-
-    @property
-    def chooser(self) -> str | None:
-        """The text encoder, where there is something to choose."""
-        return self.text_encoder if self.samples > 1 else None
-
-    def asked_like(self, made: Provenance) -> bool:
-        """Whether an entry was asked for as this order would, so that its samples are in the cache."""
-        asked = (made.model, made.prompt_hash, made.temperature)
-        return asked == (self.cache.model, self.prompts.hash, self.cache.temperature)
+LONGEST_NAME = 100
+"""Most characters of a finding's name."""
 
 
-def make_order(settings: ConceptSettings, findings: Sequence[str], out: Path, prompts: Prompts) -> Order:
-    """What the settings ask for."""
-    cache = Cache(Path(settings.cache).expanduser(), settings.model, prompts.hash, settings.temperature)
-    return Order(findings, out, cache, prompts, settings.ensemble, settings.text_encoder)
+class ConceptSettings(Settings):
+    """Settings of concept_gen/generate.py; FLAGS explains them. prompts: a folder, concept_gen/prompts by default."""
+
+    model: str
+    base_url: str | None = None
+    api_key_env: str | None = None
+    temperature: NonNegativeFloat = 0.3
+    max_tokens: PositiveInt | None = None
+    ensemble: PositiveInt = 1
+    text_encoder: str = TextSettings().encoder
+    concurrency: PositiveInt = 4
+    max_retries: NonNegativeInt = 5
+    timeout: PositiveFloat = 120
+    cache: str = "~/.cache/mavl/concepts"
+    prompts: str | None = None
+
+    @model_validator(mode="after")
+    def _answers_differ(self) -> "ConceptSettings":
+        if self.ensemble > 1 and self.temperature == 0:
+            raise ValueError("an ensemble at temperature 0 is one answer many times; set temperature, as to 0.7")
+        return self
 
 
-@dataclass(frozen=True)
-class Job:
-    """One question: a finding, and which of its samples."""
+FLAGS = {
+    "base-url": ("base_url", str, "server, as http://localhost:8000/v1; OpenAI's by default"),
+    "api-key-env": (
+        "api_key_env",
+        str,
+        "environment variable of the key; servers other than OpenAI's get no key without",
+    ),
+    "model": ("model", str, "the server's name of the model"),
+    "temperature": ("temperature", float, "0 to 2; 0.3 by default"),
+    "max-tokens": ("max_tokens", int, "most tokens of an answer; the server's own limit by default"),
+    "ensemble": ("ensemble", int, "answers to each finding, the most central is kept; 1 by default"),
+    "text-encoder": ("text_encoder", str, "folder or hub id of the BERT that finds the most central"),
+    "concurrency": ("concurrency", int, "requests at once; 4 by default"),
+    "max-retries": ("max_retries", int, "repetitions after failures and after unusable answers; 5 by default"),
+    "timeout": ("timeout", float, "seconds for an answer; 120 by default"),
+    "cache": ("cache", str, "folder of the answers; ~/.cache/mavl/concepts by default"),
+}
 
-    finding: str
-    sample: int
+
+def read_settings(overrides: list[str]) -> ConceptSettings:
+    """The settings of `key=value` pairs; ConceptError without a model, which has no default."""
+    if not any(each.partition("=")[0].strip() == "model" for each in overrides):
+        raise ConceptError("no model: give --model, the server's name of it")
+    return load(ConceptSettings, None, overrides)
+
+
+def read_names(names: Iterable[str], file: Path | None) -> list[str]:
+    """Names in the order given, each once; a file has one a line, and comments after #.
+
+    ConceptError for none, for one that is no name, and for two spellings of one.
+    """
+    lines = read_text(file).splitlines() if file else []
+    given = [*names, *(line.partition("#")[0] for line in lines)]
+    tidy = list(dict.fromkeys(name for each in given if (name := " ".join(each.split()))))
+    if not tidy:
+        raise ConceptError(f"no name of a finding{f' in {file}' if file else ''}; give --names or --file")
+    seen: dict[str, str] = {}
+    for name in tidy:
+        if len(name) > LONGEST_NAME or not name.isprintable() or not key(name):
+            raise ConceptError(
+                f"{name[:LONGEST_NAME]!r} is no name: it needs letters or digits, at most {LONGEST_NAME} characters"
+            )
+        if (other := seen.setdefault(key(name), name)) != name:
+            raise ConceptError(f"{other!r} and {name!r} are two spellings of one finding; leave one out")
+    return tidy
+
+
+def as_spelled_in(book: Path, named: Iterable[str], names: Iterable[str]) -> list[str]:
+    """The names in the spelling of a book that holds `named`, so that no finding is requested or kept twice.
+
+    ConceptError for a name of which the book has two spellings, and not this one.
+    """
+    named = list(named)
+    found = {name: spellings(name, named) for name in names}
+    for name, spelled in found.items():
+        if len(spelled) > 1:
+            raise ConceptError(f"{name!r} is spelled {' and '.join(map(repr, spelled))} in {book}; name one of these")
+    return list(dict.fromkeys(spelled[0] if spelled else name for name, spelled in found.items()))
 
 
 @dataclass(frozen=True)
 class Plan:
-    """What an order comes down to.
+    """The work of a run on the book at `out`. findings: in the spelling of the book."""
 
-    kept: findings whose entries stay: reviewed, written by a person, or made the same way before. samples: what each
-    other finding is chosen from. jobs: what must still be asked.
-    """
-
-    order: Order
+    settings: ConceptSettings
+    prompts: Prompts
+    out: Path
     book: WholeBook
-    kept: tuple[str, ...]
-    samples: dict[str, list[Job]]
-    jobs: list[Job]
+    findings: list[str]
 
-    def entry(self, job: Job) -> Entry | None:
-        """What the cache holds for a job, if it can be used."""
-        return _entry(self.order, job)
-
-    @property
-    def to_ask(self) -> list[str]:
-        """The findings that questions are still to be asked about."""
-        return list(dict.fromkeys(job.finding for job in self.jobs))
-
-    def estimate(self) -> str:
-        """What is still to be asked, and about how much that is."""
-        messages = (each for job in self.jobs for each in self.order.prompts.conversation(job.finding))
-        asked = sum(len(message["content"]) for message in messages) + len(self.jobs) * len(json.dumps(RESPONSE_SCHEMA))
-        answered = len(self.jobs) * self.order.prompts.mean_answer
-        tokens_in, tokens_out = (round(letters / LETTERS_A_TOKEN) for letters in (asked, answered))
-        cached = sum(map(len, self.samples.values())) - len(self.jobs)
-        return (
-            f"{counted(len(self.jobs), 'call')} to make, about {tokens_in:,} tokens in and {tokens_out:,} out "
-            f"({LETTERS_A_TOKEN} letters counted as a token, answers as long as the prompts' examples, second tries "
-            "not counted); "
-            f"{counted(cached, 'answer')} {'is' if cached == 1 else 'are'} in the cache, "
-            f"{counted(len(self.kept), 'finding')} in {self.order.out}"
+    @cached_property
+    def provenance(self) -> Provenance:
+        """The provenance that all entries of this run share. No text encoder chooses where there is one sample."""
+        settings = self.settings
+        return Provenance(
+            model=settings.model,
+            prompt_version=self.prompts.version,
+            prompt_hash=self.prompts.hash,
+            temperature=settings.temperature,
+            samples=settings.ensemble,
+            text_encoder=settings.text_encoder if settings.ensemble > 1 else None,
         )
 
+    @cached_property
+    def cache(self) -> Cache:
+        return Cache(Path(self.settings.cache).expanduser(), self.provenance.model_dump(include=set(REQUEST)))
 
-def make_plan(order: Order) -> Plan:
-    """ConceptError where the book or the cache cannot be read, or the book has two spellings of a name."""
-    book = read_whole_book(order.out)
-    order = replace(order, findings=as_spelled_in(order.out, {**book.findings, **book.rejected}, order.findings))
-    kept = tuple(finding for finding in order.findings if _stays(book.findings.get(finding), order))
-    samples = {}
-    for finding in order.findings:
-        if finding not in kept:
-            first = _first_sample(book.rejected.get(finding, ()), order)
-            samples[finding] = [Job(finding, sample) for sample in range(first, first + order.samples)]
-    jobs = [job for jobs in samples.values() for job in jobs if _entry(order, job) is None]
-    return Plan(order, book, kept, samples, jobs)
+    @cached_property
+    def kept(self) -> list[str]:
+        """The findings whose entries stay: reviewed, written by a person, or made in the same way before."""
+        made = {name: entry.provenance for name, entry in self.book.findings.items()}
+        stay = {
+            name for name, of in made.items() if of.model is None or of.reviewed or self._same(of, *REQUEST, *CHOICE)
+        }
+        return [finding for finding in self.findings if finding in stay]
+
+    @cached_property
+    def samples(self) -> dict[str, list[Job]]:
+        """For each other finding the jobs among whose answers one is chosen; none that led to a rejected entry."""
+        samples = {}
+        for finding in self.findings:
+            if finding not in self.kept:
+                rejected = [entry.provenance for entry in self.book.rejected.get(finding, ())]
+                first = max((made.sample + made.samples for made in rejected if self._same(made, *REQUEST)), default=0)
+                samples[finding] = [Job(finding, first + number) for number in range(self.settings.ensemble)]
+        return samples
+
+    @cached_property
+    def jobs(self) -> list[Job]:
+        """What must be requested."""
+        return [job for jobs in self.samples.values() for job in jobs if self.entry(job) is None]
+
+    def entry(self, job: Job) -> Entry | None:
+        """The entry of a job's accepted answer in the cache; None without one, or where today's rules refuse it."""
+        attempts = self.cache.attempts(job)
+        if not attempts or (last := attempts[-1]).problems:
+            return None
+        try:
+            lines = Checker().read(last.answer, job.finding)
+        except AnswerError:
+            return None
+        own = {"sample": job.sample, "created": last.created, "temperature_refused": last.temperature_refused}
+        return Entry.of(lines, self.provenance.model_copy(update=own))
+
+    def estimate(self) -> str:
+        """The missing calls with their approximate tokens, and what is there already."""
+        messages = [message for job in self.jobs for message in self.prompts.conversation(job.finding)]
+        sent = sum(len(message["content"]) for message in messages) + len(self.jobs) * len(json.dumps(RESPONSE_SCHEMA))
+        examples = [json.dumps({"finding": name, **lines}) for name, lines in self.prompts.examples.items()]
+        received = len(self.jobs) * sum(map(len, examples)) / len(examples)
+        tokens = [round(letters / LETTERS_A_TOKEN) for letters in (sent, received)]
+        cached = sum(map(len, self.samples.values())) - len(self.jobs)
+        return (
+            f"{counted(len(self.jobs), 'call')} to make, about {tokens[0]:,} tokens in and {tokens[1]:,} out "
+            f"({LETTERS_A_TOKEN} letters counted as a token, answers as long as the prompts' examples, second tries "
+            f"not counted); {counted(cached, 'answer')} {'is' if cached == 1 else 'are'} in the cache, "
+            f"{counted(len(self.kept), 'finding')} in {self.out}"
+        )
+
+    def _same(self, made: Provenance, *fields: str) -> bool:
+        """Whether an entry was made with this run's values of these fields."""
+        return made.model_dump(include=set(fields)) == self.provenance.model_dump(include=set(fields))
 
 
-def _entry(order: Order, job: Job) -> Entry | None:
-    attempt: Attempt | None = order.cache.accepted(job.finding, job.sample)
-    if attempt is None:
-        return None
-    try:
-        lines = Checker().read(attempt.answer, job.finding)
-    except AnswerError:  # an older version of the rules took it
-        return None
-    return Entry.of(lines, order.provenance(job.sample, attempt.created))
-
-
-def _stays(entry: Entry | None, order: Order) -> bool:
-    if entry is None:
-        return False
-    made = entry.provenance
-    if made.model is None or made.reviewed:
-        return True
-    return order.asked_like(made) and (made.samples, made.text_encoder) == (order.samples, order.chooser)
-
-
-def _first_sample(rejected: Iterable[Entry], order: Order) -> int:
-    """A sample number beyond those that a rejected entry was chosen from."""
-    made = [entry.provenance for entry in rejected]
-    return max((each.sample + each.samples for each in made if order.asked_like(each)), default=0)
+def make_plan(settings: ConceptSettings, names: Iterable[str], out: Path, prompts: Prompts) -> Plan:
+    """The plan of a run; ConceptError where the book cannot be read or has two spellings of a name."""
+    book = read_whole_book(out)
+    return Plan(settings, prompts, out, book, as_spelled_in(out, {**book.findings, **book.rejected}, names))

@@ -1,208 +1,195 @@
-"""A sheet for a clinician: findings with their lines and boxes to tick, written from a book and read back into it."""
+"""A clinician's review sheet: a CSV with a row for each line of a finding, written from a book and read back into it.
 
+The reviewer opens it with a spreadsheet program and fills in these columns:
+- verdict: accept, edit or reject, in any row of a finding; a finding without a verdict stays unreviewed;
+- edited text: words in place of the row's text, with the verdict "edit";
+- reviewer, date (YYYY-MM-DD): in any row of the finding, or once in the sheet; by default the date is today's.
+"""
+
+import csv
+import io
 import re
 from collections.abc import Collection
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import date
 from pathlib import Path
 
-from mavl.concepts.answers import length_problem, tidy
-from mavl.concepts.book import Entry, WholeBook, read_whole_book
-from mavl.concepts.files import ConceptError, read_text, write_text
-from mavl.concepts.names import as_spelled_in
+from mavl.concepts import ConceptError
+from mavl.concepts.answers import counted, line_problem, tidy
+from mavl.concepts.book import Entry, read_whole_book
+from mavl.concepts.plan import as_spelled_in
+from mavl.files import read_text, write_text
 from mavl.vocab import ASPECTS
 
-ACCEPT, EDIT, REJECT = "accept as it stands", "accept with my edits", "reject"
+ACCEPT, EDIT, REJECT = VERDICTS = ("accept", "edit", "reject")
+COLUMNS = ("finding", "aspect", "text", "verdict", "edited text", "reviewer", "date", "source")
 
-_HEAD = """# Review of {book}
+_FORMULA = re.compile(r"'*[=+\-@\t\r]")
+"""The start of a cell that a spreadsheet program may run as a formula; one more apostrophe in front makes it text."""
 
-Does each line say what is seen on a frontal chest film, of this finding and of no other? For each finding put an x into
-one box, `[x]`. To correct a line, write over its words behind the bold one and tick "{edit}". A finding
-without a tick stays unreviewed. Put your name here; a date left empty is the day the sheet is read back.
-
-Reviewer:
-
-Date (YYYY-MM-DD):
-"""
-_REVIEWER = re.compile(r"^Reviewer:[ \t]*(.*)$", re.MULTILINE)
-_DATE = re.compile(r"^Date[^:\n]*:[ \t]*(.*)$", re.MULTILINE)
-_SECTION = re.compile(r"^## +", re.MULTILINE)
-_TEXT = re.compile(r"<!-- text (\w+) -->")
-_LINE = re.compile(r"[-*+]\s+\*\*(\w+):\*\*\s*(.*)")
-_BOX = re.compile(r"(?:[-*+]\s*)?\\?\[\s*([^\]\\]*?)\s*\\?\]\s*(.*)")
-"""A box to tick; some editors put backslashes before its brackets, some people none of the rest."""
-_TICKS = set("xXvV\u2713\u2714\u2611")
-_BARE_CHOICE = re.compile(rf".*(?:{ACCEPT}|{EDIT}).*|\W*\w{{0,3}}\W*{REJECT}\W*", re.IGNORECASE)
-
-
-class ReviewError(ConceptError):
-    """A sheet that cannot be written or read back; the message names the findings."""
-
-
-@dataclass(frozen=True)
-class Section:
-    """What a sheet holds of one finding. text: fingerprint of the words it was written with; unclear: rows that hold a
-    choice, but no box, or one with another sign than an x in it.
-    """
-
-    finding: str
-    text: str | None
-    lines: dict[str, str]
-    ticked: tuple[str, ...]
-    unclear: tuple[str, ...]
-
-    def problem(self, entry: Entry | None) -> str | None:
-        """Why the section cannot be read into the book that has this entry."""
-        if self.unclear:
-            return f'has a row that is neither ticked nor open, {self.unclear[0]!r}; write "- [x] ..." or "- [ ] ..."'
-        if len(self.ticked) > 1:
-            return "has more than one box ticked"
-        if unknown := set(self.ticked) - {ACCEPT, EDIT, REJECT}:
-            return f"has a box of its own, {unknown.pop()!r}"
-        if entry is None:
-            return "is not in the book"
-        if self.text != entry.fingerprint:
-            return "has other words in the book by now; write a new sheet"
-        if list(self.lines) != list(ASPECTS):
-            return f"should have one line each for {', '.join(ASPECTS)}, in this order"
-        if empty := [aspect for aspect, line in self.lines.items() if not line or not line.isprintable()]:
-            return f"has no words for {', '.join(empty)}"
-        if self.ticked in ((), (ACCEPT,)) and (edited := self.edited(entry)):
-            return f'has other words for {", ".join(edited)}; tick "{EDIT}"'
-        written = self.edited(entry) if self.ticked == (EDIT,) else ()
-        lengths = {aspect: length_problem(aspect, self.lines[aspect]) for aspect in written}
-        return next((f'"{aspect}" {wrong}' for aspect, wrong in lengths.items() if wrong), None)
-
-    def edited(self, entry: Entry) -> tuple[str, ...]:
-        """Aspects whose words are not the entry's."""
-        return tuple(aspect for aspect, line in entry.lines.items() if self.lines[aspect] != tidy(line, aspect))
+Row = dict[str, str]
+"""{column: cell}, and the number of the row in the sheet under "row"."""
 
 
 @dataclass(frozen=True)
 class Review:
-    """Findings by what a sheet said of them; those that were edited are among the accepted."""
+    """Findings by verdict. The edited ones are among the accepted; the open ones have no verdict."""
 
-    accepted: list[str]
-    edited: list[str]
-    rejected: list[str]
-    open: list[str]
+    accepted: list[str] = field(default_factory=list)
+    edited: list[str] = field(default_factory=list)
+    rejected: list[str] = field(default_factory=list)
+    open: list[str] = field(default_factory=list)
 
     def __str__(self) -> str:
         return (
             f"{len(self.accepted)} accepted ({len(self.edited)} of them edited), {len(self.rejected)} rejected, "
-            f"{len(self.open)} without a tick"
+            f"{len(self.open)} without a verdict"
         )
 
 
 def write_sheet(book_path: Path, sheet: Path, findings: Collection[str] = ()) -> int:
-    """Write the sheet of these findings of a book, reviewed or not, or of all that are unreviewed; returns how many."""
+    """Write the sheet of these findings of a book, or of all that are unreviewed; returns their number."""
+    if sheet.suffix.lower() != ".csv":
+        raise ConceptError(f"{sheet}: the review sheet is a CSV; name it {sheet.with_suffix('.csv').name}")
     if sheet.exists():
-        raise ReviewError(f"{sheet}: exists already, with ticks perhaps; choose another name")
+        raise ConceptError(f"{sheet}: exists and may hold verdicts; choose another name")
     entries = read_whole_book(book_path).findings
     findings = as_spelled_in(book_path, entries, findings)
-    wanted = {
-        name: entry
-        for name, entry in entries.items()
-        if (name in findings if findings else not entry.provenance.reviewed)
-    }
+    wanted = [name for name, of in entries.items() if (name in findings if findings else not of.provenance.reviewed)]
     if not wanted:
-        raise ReviewError(f"{book_path}: holds no finding to review")
-    parts = [_HEAD.format(book=book_path.name, edit=EDIT), *(_section(name, entry) for name, entry in wanted.items())]
-    write_text(sheet, "\n".join(parts))
+        raise ConceptError(f"{book_path}: holds no finding to review")
+    text = io.StringIO()
+    writer = csv.writer(text)
+    writer.writerow(COLUMNS)
+    for name in wanted:
+        made = entries[name].provenance
+        source = f"{made.model}, prompts {made.prompt_version}, {made.created}" if made.model else "a person"
+        for aspect, line in entries[name].lines.items():
+            cells = (name, aspect, line, "", "", "", "", source)
+            writer.writerow([f"'{cell}" if _FORMULA.match(cell) else cell for cell in cells])
+    sheet.parent.mkdir(parents=True, exist_ok=True)
+    write_text(sheet, "\ufeff" + text.getvalue())  # without the byte order mark Excel expects another encoding
     return len(wanted)
 
 
 def read_review(book_path: Path, sheet: Path) -> Review:
-    """Read a sheet back into its book; ReviewError, and the book is as it was, where anything in it is unclear."""
-    book = read_whole_book(book_path)
-    head, *parts = _SECTION.split(read_text(sheet))
-    if not parts:
-        raise ReviewError(f'{sheet}: no finding stands in it (no line "## name"); is it a sheet that --review wrote?')
-    sections = [_parse(part) for part in parts]
-    ticked = [section for section in sections if section.ticked]
-    names = [section.finding for section in sections]
-    problems = [f"{name!r} stands there twice" for name in dict.fromkeys(names) if names.count(name) > 1]
-    checked = ((section.finding, section.problem(book.findings.get(section.finding))) for section in sections)
-    problems += [f"{finding!r} {problem}" for finding, problem in checked if problem]
-    reviewer, day = _signature(head, problems)
-    if ticked and not reviewer:
-        problems.append("the reviewer's name is missing at the top")
+    """Read a sheet back into its book.
+
+    ConceptError, and the book stays as it was, where a cell is unclear; it names one cell of each such finding.
+    """
+    book, rows = read_whole_book(book_path), _read_rows(sheet)
+    sections: dict[str, list[Row]] = {}
+    for row in rows:
+        sections.setdefault(row["finding"], []).append(row)
+    review, findings, rejected, problems = Review(), dict(book.findings), dict(book.rejected), []
+    for finding, section in sections.items():
+        try:
+            verdict, edits = _verdict(section, findings.get(finding))
+            signature = _signature(section, rows) if verdict else {}
+        except _UnclearError as error:
+            problems.append(str(error))
+            continue
+        if not verdict:
+            review.open.append(finding)
+            continue
+        entry = findings.pop(finding) if verdict == REJECT else findings[finding]
+        signed = entry.provenance.model_copy(update={"reviewed": True, "edited": tuple(edits), **signature})
+        if verdict == REJECT:
+            review.rejected.append(finding)
+            rejected[finding] = (*rejected.get(finding, ()), entry.model_copy(update={"provenance": signed}))
+        else:
+            review.accepted.append(finding)
+            findings[finding] = Entry.of(entry.lines | edits, signed)
+            if edits:
+                review.edited.append(finding)
     if problems:
-        raise ReviewError(f"{sheet}: {'; '.join(problems)}")
-    review = Review(
-        accepted=[each.finding for each in ticked if each.ticked != (REJECT,)],
-        edited=[s.finding for s in ticked if s.ticked == (EDIT,) and s.edited(book.findings[s.finding])],
-        rejected=[each.finding for each in ticked if each.ticked == (REJECT,)],
-        open=[each.finding for each in sections if not each.ticked],
-    )
-    if ticked:
-        _reviewed(book, ticked, reviewer, day).write(book_path)
+        raise ConceptError(f"{sheet}: {'; '.join(problems)}")
+    if len(review.open) < len(sections):
+        book.model_copy(update={"findings": findings, "rejected": rejected}).write(book_path)
     return review
 
 
-def _section(finding: str, entry: Entry) -> str:
-    made = entry.provenance
-    source = f"{made.model}, prompts {made.prompt_version}, {made.created}" if made.model else "a person"
-    return "\n".join(
-        [
-            f"## {finding}\n",
-            *(f"- **{aspect}:** {line}" for aspect, line in entry.lines.items()),
-            "",
-            *(f"- [ ] {choice}" for choice in (ACCEPT, EDIT, REJECT)),
-            f"\n<!-- text {entry.fingerprint} -->",
-            f"_Written by {source}._\n",
-        ]
-    )
+class _UnclearError(ValueError):
+    """A cell that is unclear; the message names its row and column."""
+
+    def __init__(self, row: Row, column: str, problem: str):
+        super().__init__(f'row {row["row"]}, column "{column}": {problem}')
 
 
-def _parse(part: str) -> Section:
-    """A section of the sheet, whose lines an editor may have broken."""
-    finding, *rows = part.splitlines()
-    lines: dict[str, str] = {}
-    ticked, unclear = [], []
-    aspect = None
-    for row in map(str.strip, rows):
-        if match := _LINE.fullmatch(row):
-            aspect = match[1]
-            lines[aspect] = match[2]
-        elif match := _BOX.fullmatch(row):
-            aspect = None
-            if match[1] in _TICKS:
-                ticked.append(match[2].strip())
-            elif match[1]:
-                unclear.append(row)
-        elif _BARE_CHOICE.fullmatch(row):
-            aspect = None
-            unclear.append(row)
-        elif row and aspect:
-            lines[aspect] += f" {row}"
-        elif not row:
-            aspect = None
-    texts = _TEXT.findall(part)  # ours is the last, and a line may hold its like
-    words = {aspect: tidy(line, aspect) for aspect, line in lines.items()}
-    return Section(finding.strip(), texts[-1] if texts else None, words, tuple(ticked), tuple(unclear))
-
-
-def _signature(head: str, problems: list[str]) -> tuple[str, date]:
-    """The reviewer and the day; a day that is none goes to the problems."""
-    reviewer, day = (match[1].strip() if (match := which.search(head)) else "" for which in (_REVIEWER, _DATE))
+def _read_rows(sheet: Path) -> list[Row]:
+    """The rows of a sheet, in which a spreadsheet program may have put ; or tabs in place of commas."""
+    if sheet.suffix.lower() == ".md":
+        raise ConceptError(f"{sheet}: sheets are CSV files now; write the sheet anew with --review SHEET.csv")
+    text = read_text(sheet)
+    delimiter = max(",;\t", key=text.partition("\n")[0].count)
     try:
-        return reviewer, date.fromisoformat(day) if day else date.today()
+        header, *records = csv.reader(io.StringIO(text), delimiter=delimiter, strict=True)
+    except (csv.Error, ValueError) as error:
+        raise ConceptError(f"{sheet}: not CSV ({error if text else 'it is empty'})") from error
+    header = [cell.strip().lower() for cell in header]
+    if sorted(header) != sorted(COLUMNS):
+        raise ConceptError(f"{sheet}: row 1: the columns are {', '.join(header)}; expected {', '.join(COLUMNS)}")
+    rows = []
+    for number, record in enumerate(records, start=2):
+        if not any(map(str.strip, record)):
+            continue
+        if len(record) != len(header):
+            raise ConceptError(f"{sheet}: row {number} has {counted(len(record), 'cell')} in {len(header)} columns")
+        cells = (cell[1:] if cell.startswith("'") and _FORMULA.match(cell) else cell for cell in record)
+        rows.append({"row": str(number)} | dict(zip(header, (" ".join(cell.split()) for cell in cells), strict=True)))
+    if not rows:
+        raise ConceptError(f"{sheet}: holds no finding")
+    return rows
+
+
+def _verdict(section: list[Row], entry: Entry | None) -> tuple[str, dict[str, str]]:
+    """The verdict on a finding, "" without one, and {aspect: words} of the edits."""
+    if entry is None:
+        raise _UnclearError(section[0], "finding", f"{section[0]['finding']!r} is not in the book")
+    found, edits = {}, {}
+    verdict = _only(section, "verdict").lower()
+    for row in section:
+        aspect, text = row["aspect"], tidy(row["edited text"], row["aspect"])
+        if aspect not in ASPECTS:
+            raise _UnclearError(row, "aspect", f"{aspect!r} is none of {', '.join(ASPECTS)}")
+        if (first := found.setdefault(aspect, row)) is not row:
+            raise _UnclearError(row, "aspect", f"{aspect!r} of {row['finding']!r} stands in row {first['row']} already")
+        if row["verdict"] and verdict not in VERDICTS:
+            raise _UnclearError(row, "verdict", f"{row['verdict']!r} is none of {', '.join(VERDICTS)}")
+        if tidy(row["text"], aspect) != tidy(entry.lines[aspect], aspect):
+            raise _UnclearError(row, "text", 'not the words of the book; edit in "edited text", or write a new sheet')
+        if text and verdict != EDIT:
+            raise _UnclearError(row, "edited text", f'needs the verdict "{EDIT}"')
+        if text and (problem := line_problem(aspect, text)):
+            raise _UnclearError(row, "edited text", problem)
+        if text and text != tidy(entry.lines[aspect], aspect):
+            edits[aspect] = text
+    if missing := [aspect for aspect in ASPECTS if aspect not in found]:
+        raise _UnclearError(section[-1], "aspect", f"{section[0]['finding']!r} has no row of {', '.join(missing)}")
+    return verdict, edits
+
+
+def _signature(section: list[Row], rows: list[Row]) -> dict[str, object]:
+    """The reviewer and the date of a finding's review, as fields of its provenance."""
+    values = {}
+    for column in ("reviewer", "date"):
+        given = sorted({row[column] for row in rows} - {""})
+        values[column] = _only(section, column) or (given[0] if len(given) == 1 else "")
+        if not values[column] and (given or column == "reviewer"):
+            raise _UnclearError(section[0], column, f"is empty, and the sheet has {', '.join(given) or 'none'}")
+    try:
+        day = date.fromisoformat(values["date"]) if values["date"] else date.today()
     except ValueError:
-        problems.append(f"the date {day!r} is not as 2026-01-31")
-        return reviewer, date.today()
+        row = next(row for row in rows if row["date"] == values["date"])
+        raise _UnclearError(row, "date", f"{row['date']!r} is not as 2026-01-31") from None
+    return {"reviewed_by": values["reviewer"], "reviewed_on": day}
 
 
-def _reviewed(book: WholeBook, ticked: list[Section], reviewer: str, day: date) -> WholeBook:
-    findings, rejected = dict(book.findings), dict(book.rejected)
-    for section in ticked:
-        entry = findings[section.finding]
-        signed = {"reviewed": True, "reviewed_by": reviewer, "reviewed_on": day, "edited": section.edited(entry)}
-        provenance = entry.provenance.model_copy(update=signed)
-        if section.ticked == (REJECT,):
-            del findings[section.finding]
-            thrown_out = entry.model_copy(update={"provenance": provenance.model_copy(update={"edited": ()})})
-            rejected[section.finding] = (*rejected.get(section.finding, ()), thrown_out)
-        else:
-            findings[section.finding] = Entry.of(section.lines, provenance)
-    return book.model_copy(update={"findings": findings, "rejected": rejected})
+def _only(rows: list[Row], column: str) -> str:
+    """The one content of a column in these rows, "" where all cells are empty."""
+    filled = [row for row in rows if row[column]]
+    for row in filled:
+        if row[column].lower() != filled[0][column].lower():
+            first = f"{filled[0][column]!r} in row {filled[0]['row']}"
+            raise _UnclearError(row, column, f"{row[column]!r}, but {first}")
+    return filled[0][column] if filled else ""

@@ -1,4 +1,4 @@
-"""How near findings are to one another in what is said of them: by words, and as a text encoder sees it."""
+"""Cosine similarity of findings by the text of their lines: by shared words, and by a text encoder's vectors."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -14,13 +14,13 @@ if TYPE_CHECKING:
     from mavl.text.encoder import TextEncoder  # torch takes seconds
 
 FINDINGS_ALIKE = 0.4
-"""Findings whose nine lines are this near by words are too near: two fifths of the words, weighted by rarity, are
-shared. 99.9 % of the 10,878 pairs of this project's books are below 0.35, though they all speak of chests."""
+"""Threshold by words: two fifths of the words, weighted by rarity, are shared. 99.9 % of the 10,878 pairs of this
+project's books are below 0.35, though all of them describe chests."""
 
 
 @dataclass(frozen=True)
 class Similarity:
-    """Cosines [F, F] of the findings by `measure`; those of `threshold` or more are too near, and `why`."""
+    """Cosines [F, F] of the findings by `measure`; from `threshold` on two are too near, for the reason `why`."""
 
     findings: tuple[str, ...]
     measure: str
@@ -42,18 +42,17 @@ class Similarity:
 
 
 def by_words(books: Books) -> Similarity:
-    """By the words of the findings, all aspects together."""
+    """Similarity by the words of all nine lines together, without the aspects in front."""
     texts = [" ".join(words(aspect, of[aspect]) for aspect in ASPECTS) for of in books.sentences.values()]
     why = "two fifths of the words, weighted by rarity, are shared"
     return Similarity(tuple(books.sentences), "words", tfidf_cosine(texts), FINDINGS_ALIKE, why)
 
 
 def by_encoder(books: Books, encoder: "TextEncoder") -> Similarity:
-    """By the vectors that a model with this encoder is given, all aspects together, less the mean of the findings.
+    """Similarity by the text embeddings of all nine lines, less their mean over the findings.
 
-    Encoders differ in how near all of their vectors are, so each has a threshold of its own: how near a finding is to
-    itself when the phrases of its lines stand in reverse order, the median over the findings. That says the same, so
-    two findings this near are as good as one.
+    Encoders differ in the cosines of unrelated texts, so the threshold is measured: the median over the findings of the
+    cosine between a finding and itself with the phrases of its lines in reverse order, which has the same meaning.
     """
     findings = tuple(books.sentences)
     vectors = _unit_vectors(books, encoder)
@@ -64,7 +63,7 @@ def by_encoder(books: Books, encoder: "TextEncoder") -> Similarity:
 
 
 def tfidf_cosine(texts: Sequence[str]) -> np.ndarray:
-    """[n, n]: about the share of words in common, where a rare word counts for more than a common one."""
+    """Cosines [n, n]: about the share of common words, a rare word with more weight than a frequent one."""
     from sklearn.feature_extraction.text import TfidfVectorizer  # takes seconds
 
     vectors = TfidfVectorizer(sublinear_tf=True, token_pattern=r"\w+").fit_transform(texts)
@@ -72,7 +71,7 @@ def tfidf_cosine(texts: Sequence[str]) -> np.ndarray:
 
 
 def words(aspect: str, line: str) -> str:
-    """A line without its aspect in front."""
+    """The line without its aspect in front."""
     return line if aspect == DESCRIPTION else line.partition(":")[2].strip()
 
 

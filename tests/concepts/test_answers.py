@@ -1,40 +1,25 @@
-"""What the model is told, what it must not answer, and which of several answers is kept."""
+"""What an answer must hold, and which answers are refused, with every fault named."""
 
 import json
-import shutil
-from pathlib import Path
 
 import pytest
-import torch
 
-from mavl.concepts.answers import AnswerError, Checker
-from mavl.concepts.book import Entry, Provenance
-from mavl.concepts.ensemble import choose, most_central
-from mavl.concepts.files import ConceptError
-from mavl.concepts.known import diagnoses, without_ordinary
-from mavl.concepts.names import NameListError, as_spelled_in, counted, read_names
-from mavl.concepts.prompts import FILES, PromptError, read_prompts
-from mavl.concepts.settings import ConceptSettings, read_settings
-from mavl.config.loader import ConfigError, load
-from mavl.text.encoder import TextEncoder, draw_bert
+from mavl.concepts.answers import AnswerError, Checker, counted, diagnoses, without_ordinary
 from mavl.vocab import ASPECTS
 from tests.support.llm_server import good
+from tests.support.tiny import ROOT
 
-PROMPTS = Path(__file__).resolve().parents[2] / "concept_gen" / "prompts"
 OTHERS = ("pneumothorax", "pulmonary fibrosis", "lung abscess")
 
 
 def problems(finding: str = "rib fracture", **changed: str) -> tuple[str, ...]:
-    """Of a good answer with these lines."""
+    """The problems of a good answer with these lines."""
     checker = Checker(OTHERS, ["small teardrop beside the trachea", "no fluid"])
     try:
         checker.read(json.dumps(good(finding, **changed)), finding)
     except AnswerError as error:
         return error.problems
     return ()
-
-
-# Answers --------------------------------------------------------------------------------------------------------------
 
 
 def test_a_good_answer_is_tidied_and_read_in_the_order_of_the_aspects():
@@ -44,12 +29,55 @@ def test_a_good_answer_is_tidied_and_read_in_the_order_of_the_aspects():
     assert (lines["border"], lines["fluid"]) == ("sharp broken ends", "no fluid")
 
 
-@pytest.mark.parametrize(
-    "wrapped", ["```\nJSON\n```", "<think>{it}</think>\nJSON", "Here it is: JSON. And now?", "JSON {that is all}"]
-)
+WRAPPED = {
+    "fence": "```\nJSON\n```",
+    "thinking": "<think>{it}</think>\nJSON",
+    "thinking without a start": "Let me {think}.\n</think>\n\nJSON",
+    "another tag": '<thinking>I must give {"finding": ...}</thinking>JSON',
+    "channels": "<|channel|>analysis<|message|>We need JSON {..}<|end|><|channel|>final<|message|>JSON",
+    "words around": "Here it is: JSON. And now?",
+    "a brace before": "The object {finding} you asked:\n```json\nJSON\n```",
+    "an object before": '{"thought": "short"} JSON',
+    "braces behind": "JSON {that is all} {}",
+    "in an object": '{"response": JSON}',
+    "in a list": "[JSON]",
+    "twice": "JSON JSON",
+}
+
+
+@pytest.mark.parametrize("wrapped", WRAPPED.values(), ids=WRAPPED)
 def test_json_is_found_in_what_weak_models_put_around_it(wrapped):
     answer = json.dumps(good("rib fracture"))
     assert Checker().read(wrapped.replace("JSON", answer), "rib fracture")["border"] == good("rib fracture")["border"]
+
+
+def test_the_last_of_several_answers_counts():
+    draft, final = (json.dumps(good("rib fracture", shape=shape)) for shape in ("a round draft", "the final oval"))
+    assert Checker().read(f"First {draft}, but better {final}", "rib fracture")["shape"] == "the final oval"
+
+
+@pytest.mark.parametrize(
+    ("text", "problem"),
+    [
+        ("", "the answer is empty"),
+        ("<think>hm</think> ", "the answer is empty"),
+        ("Sorry.", "it is not a JSON object"),
+        ("{finding} it is", "it is not valid JSON (Expecting property name"),
+        ('{"a":' * 5000, "it is not valid JSON ("),
+    ],
+)
+def test_a_text_without_an_answer_is_named(text, problem):
+    with pytest.raises(AnswerError) as error:
+        Checker().read(text, "rib fracture")
+    [only] = error.value.problems
+    assert only.startswith(problem)
+
+
+def test_the_problems_are_those_of_the_object_that_comes_nearest():
+    nearly = {key: line for key, line in good("rib fracture").items() if key != "shape"}
+    with pytest.raises(AnswerError) as error:
+        Checker().read(f"{{braces}} {{}} {json.dumps({'response': nearly})} {{", "rib fracture")
+    assert error.value.problems == ('"shape" is missing',)
 
 
 def test_the_name_may_be_spelled_otherwise():
@@ -128,7 +156,7 @@ def test_ordinary_words_and_ones_own_name_are_no_other_findings(finding, changed
     assert Checker(known=diagnoses()).read(json.dumps(good(finding, **changed)), finding)
 
 
-def test_a_run_that_asks_for_air_may_speak_of_it():
+def test_a_run_with_the_finding_air_allows_lines_about_air():
     assert without_ordinary({"air", "free", "mass", "pneumothorax", "lung abscess"}) == {"pneumothorax", "lung abscess"}
 
 
@@ -156,7 +184,7 @@ def test_values_must_be_text():
 
 def test_this_projects_books_keep_the_rules():
     """No more is asked of a model than what is in the books, each entry against the names of all others."""
-    folder = PROMPTS.parent / "books"
+    folder = ROOT / "concept_gen" / "books"
     parts = ("descriptions", "aspects")
     descriptions, aspects = (json.loads((folder / f"{part}.json").read_text())["findings"] for part in parts)
     for finding, description in descriptions.items():
@@ -165,126 +193,5 @@ def test_this_projects_books_keep_the_rules():
         checker.read(json.dumps({"finding": finding, "description": description} | lines), finding)
 
 
-# Prompts --------------------------------------------------------------------------------------------------------------
-
-
-@pytest.fixture
-def prompts(tmp_path):
-    return Path(shutil.copytree(PROMPTS, tmp_path / "prompts"))
-
-
-@pytest.mark.parametrize("name", FILES)
-def test_the_hash_covers_every_file(prompts, name):
-    before = read_prompts(prompts)
-    (prompts / name).write_text((prompts / name).read_text() + "\n")
-    assert read_prompts(prompts).hash != before.hash
-
-
-def test_the_system_prompt_asks_for_every_key():
-    system = read_prompts(PROMPTS).texts["system.txt"]
-    assert all(f"\n{key} " in system for key in ("finding", *ASPECTS))
-
-
-@pytest.mark.parametrize(
-    ("name", "text", "complaint"),
-    [
-        ("request.txt", "Describe it.", r"request\.txt: has no \{finding\}"),
-        ("correction.txt", "Wrong.", r"correction\.txt: has no \{problems\}"),
-        ("examples.json", "[]", r"examples\.json: no example"),
-        ("examples.json", "{", r"examples\.json: no list of answers"),
-        ("examples.json", '[{"finding": "mass"}]', r'examples\.json: "description" is missing; "border" is missing'),
-    ],
-)
-def test_bad_prompts_are_named(prompts, name, text, complaint):
-    (prompts / name).write_text(text)
-    with pytest.raises(PromptError, match=complaint):
-        read_prompts(prompts)
-
-
-def test_a_missing_prompt_is_named(prompts):
-    (prompts / "system.txt").unlink()
-    with pytest.raises(ConceptError, match=r"system\.txt: No such file"):
-        read_prompts(prompts)
-
-
-# Names ----------------------------------------------------------------------------------------------------------------
-
-
-def test_names_come_from_the_command_line_and_then_from_the_file(tmp_path):
-    file = tmp_path / "names.txt"
-    file.write_text("\ufeff# mine\n rib   fracture \n\ncovid19  # as in COVIDx\nlung cyst\r\n", encoding="utf-8")
-    assert read_names(["lung cyst", "mass"], file) == ["lung cyst", "mass", "rib fracture", "covid19"]
-
-
-@pytest.mark.parametrize(
-    ("names", "complaint"),
-    [
-        ([], "no finding to ask for; give --names or --file"),
-        (["..."], r"'\.\.\.' is no name"),
-        (["x" * 101], "is no name: letters or digits, at most 100 signs"),
-        (
-            ["Rib Fracture", "mass", "rib fractures"],
-            "'Rib Fracture' and 'rib fractures' are two spellings of one finding",
-        ),
-    ],
-)
-def test_names_that_cannot_be_asked_for(names, complaint):
-    with pytest.raises(NameListError, match=complaint):
-        read_names(names, None)
-
-
-def test_names_are_spelled_as_in_the_book():
-    book = Path("book.json")
-    assert as_spelled_in(book, ["r1", "R 2"], ["R1", "r-2", "new"]) == ["r1", "R 2", "new"]
-    assert as_spelled_in(book, ["r1", "R1"], ["R1"]) == ["R1"]
-    with pytest.raises(NameListError, match=r"'the r1' is spelled 'r1' and 'R1' in book\.json"):
-        as_spelled_in(book, ["r1", "R1"], ["the r1"])
-
-
 def test_one_is_singular():
     assert (counted(0, "call"), counted(1, "call"), counted(2, "call")) == ("0 calls", "1 call", "2 calls")
-
-
-def test_a_file_that_is_no_text_is_named(tmp_path):
-    (tmp_path / "names.xls").write_bytes(b"\xd0\xcf\x11\xe0")
-    with pytest.raises(ConceptError, match=r"names\.xls: not UTF-8 text"):
-        read_names([], tmp_path / "names.xls")
-
-
-# Ensembles ------------------------------------------------------------------------------------------------------------
-
-
-def test_the_most_central_answer_by_hand():
-    """One aspect: at 0, 60 and 90 degrees the cosines are .5 + 0, .5 + .866 and 0 + .866."""
-    angles = torch.deg2rad(torch.tensor([0.0, 60.0, 90.0]))
-    vectors = torch.stack([angles.cos(), angles.sin()], dim=-1)[:, None] * torch.tensor([1.0, 9.0, 2.0])[:, None, None]
-    assert most_central(vectors) == 1
-    assert most_central(vectors.flip(0)[:2]) == 0  # of two, the first
-
-
-def test_every_aspect_counts_alike():
-    """Answer 0 agrees with 1 in the first aspect and with 2 in the two others; 1 and 2 agree in none."""
-    x, y = [1.0, 0.0], [0.0, 1.0]
-    vectors = torch.tensor([[x, y, y], [x, x, x], [y, y, y]])
-    assert most_central(vectors) == 0
-    assert most_central(vectors[[1, 2, 0]]) == 2
-
-
-def test_the_odd_answer_out_is_not_chosen(tmp_path):
-    lines = {aspect: f"{aspect} words here" for aspect in ASPECTS}
-    odd = dict.fromkeys(ASPECTS, "zebra quagga okapi")
-    entries = [Entry.of(each, Provenance()) for each in (odd, lines, lines | {"shape": "round words here"})]
-    sentences = [sentence for entry in entries for sentence in (entry.description, *entry.aspects)]
-    encoder = TextEncoder(str(draw_bert(tmp_path, sentences, seed=0, width=32, layers=1)))
-    assert choose(entries, encoder) in (1, 2)
-
-
-def test_a_missing_model_names_its_flag():
-    with pytest.raises(ConceptError, match=r"^no model to ask: give --model"):
-        read_settings(["temperature=0.5"])
-    assert read_settings(['model="tiny"']).model == "tiny"
-
-
-def test_an_ensemble_of_equal_answers_is_refused():
-    with pytest.raises(ConfigError, match="an ensemble at temperature 0 is one answer many times"):
-        load(ConceptSettings, None, ["model=m", "ensemble=3", "temperature=0.0"])

@@ -88,9 +88,9 @@ def test_lines_too_long_and_too_short(tmp_path):
     )
     found = inspect(read_entries([book]), Justified()).problems
     assert [(p.where, p.text.partition(":")[0]) for p in found] == [
-        (("mass/border",), "26 words, not 2 to 25"),
-        (("mass/shape",), "1 word, not 2 to 25"),
-        (("cyst/description",), "1 word, not 10 to 50"),
+        (("mass/border",), "has 26 words; write 2 to 25"),
+        (("mass/shape",), "has 1 word; write 2 to 25"),
+        (("cyst/description",), "has 1 word; write 10 to 50"),
     ]
 
 
@@ -162,6 +162,20 @@ def test_files_that_are_no_books(tmp_path):
     assert problems(path) == [("missing", ("mass",))]
 
 
+def test_a_file_nested_too_deeply_is_named(tmp_path):
+    path = tmp_path / "book.json"
+    path.write_text('{"a":' * 100_000 + "1" + "}" * 100_000)
+    with pytest.raises(BookError, match=r"book\.json: not JSON"):
+        read_entries([path])
+
+
+def test_more_findings_than_memory_allows_are_refused(tmp_path):
+    path = tmp_path / "book.json"
+    path.write_text(json.dumps({f"finding {number}": "A line." for number in range(2001)}))
+    with pytest.raises(BookError, match=r"2,001 findings; at most 2,000 can be compared at once, split the books"):
+        read_entries([path])
+
+
 def test_an_exception_needs_a_reason(tmp_path):
     path = tmp_path / "justified.yaml"
     path.write_text("pairs:\n  - {pair: [mass, cyst], reason: ''}\n")
@@ -171,7 +185,7 @@ def test_an_exception_needs_a_reason(tmp_path):
 
 def test_the_folder_has_page_maps_neighbours_and_problems(tmp_path):
     twin = entry("mass") | {"description": description("lump")}
-    book = write_book(tmp_path, mass=entry("mass"), cyst=entry("cyst"), twin=twin)
+    book = write_book(tmp_path, mass=entry("mass"), cyst=entry("cyst"), twin=twin, **{"$\\frac$": entry("odd")})
     out = tmp_path / "out"
     page = write(inspect(read_entries([book]), Justified()), out).read_text()
     assert "<b>twin</b>" in page

@@ -1,57 +1,69 @@
-"""A clinician's sheet, ticked as people tick, comes back into the book; an unclear one leaves the book as it was."""
+"""A clinician's sheet, saved as spreadsheet programs do, comes back into the book; an unclear one changes nothing."""
 
-import re
+import csv
+import io
 from datetime import date
 
 import pytest
 
+from mavl.concepts import ConceptError
 from mavl.concepts.book import Entry, Provenance, WholeBook, read_whole_book
-from mavl.concepts.review import ACCEPT, EDIT, REJECT, ReviewError, read_review, write_sheet
-from tests.support.llm_server import good
+from mavl.concepts.review import ACCEPT, COLUMNS, EDIT, REJECT, read_review, write_sheet
+from mavl.files import NotTextError
+from mavl.vocab import ASPECTS
+from tests.support.llm_server import NAMES, good
 
-NAMES = ("rib fracture", "covid19", "lung cyst")
+MADE = Provenance(model="tiny", prompt_version="1.0", prompt_hash="0" * 16, temperature=0.3, created="2026-01-01")
 
 
 @pytest.fixture
 def book(tmp_path):
     path = tmp_path / "book.json"
-    made = Provenance(model="tiny", prompt_version="1.0", prompt_hash="0" * 16, temperature=0.3, created="2026-01-01")
-    WholeBook(findings={name: Entry.of(good(name), made) for name in NAMES}).write(path)
+    WholeBook(findings={name: Entry.of(good(name), MADE) for name in NAMES}).write(path)
     return path
 
 
 @pytest.fixture
 def sheet(book, tmp_path):
     """The sheet of the book, with functions to fill it in."""
-    path = tmp_path / "sheet.md"
-    assert write_sheet(book, path) == 3
-    return Sheet(path)
+    assert write_sheet(book, tmp_path / "sheet.csv") == 3
+    return Sheet(tmp_path / "sheet.csv")
 
 
 class Sheet:
+    """A sheet as rows {column: cell}; `save` writes them as a spreadsheet program may."""
+
     def __init__(self, path):
         self.path = path
+        with path.open(encoding="utf-8-sig", newline="") as file:
+            self.rows = list(csv.DictReader(file, strict=True))
 
-    def replace(self, old: str, new: str) -> None:
-        text = self.path.read_text()
-        assert old in text
-        self.path.write_text(text.replace(old, new))
+    def set(self, finding: str, aspect: str = "description", /, **cells: str) -> None:
+        [row] = [row for row in self.rows if (row["finding"], row["aspect"]) == (finding, aspect)]
+        row |= {column.replace("_", " "): cell for column, cell in cells.items()}
 
-    def sign(self, name: str = "Dr. Roe", day: str = "2026-02-03") -> None:
-        self.replace("Reviewer:", f"Reviewer: {name}")
-        self.replace("Date (YYYY-MM-DD):", f"Date (YYYY-MM-DD): {day}")
-
-    def tick(self, finding: str, choice: str, mark: str = "[x]") -> None:
-        head, section = self.path.read_text().split(f"## {finding}\n")
-        self.path.write_text(f"{head}## {finding}\n" + section.replace(f"[ ] {choice}", f"{mark} {choice}", 1))
+    def save(self, columns=COLUMNS, encoding="utf-8", **dialect) -> None:
+        text = io.StringIO()
+        writer = csv.DictWriter(text, columns, **dialect)
+        writer.writeheader()
+        writer.writerows(self.rows)
+        self.path.write_bytes(text.getvalue().encode(encoding))
 
 
-def test_ticks_come_back_into_the_book(book, sheet):
-    sheet.sign()
-    sheet.tick("rib fracture", ACCEPT)
-    sheet.tick("covid19", EDIT, "[X]")
-    sheet.replace("shape that only covid19 has on a film", "patches round\n  or like bands")  # an editor broke the line
-    sheet.tick("lung cyst", REJECT)
+def test_a_sheet_opens_in_spreadsheet_programs(sheet):
+    content = sheet.path.read_bytes()
+    assert content.startswith(b"\xef\xbb\xbffinding,aspect,text,verdict,edited text,reviewer,date,source\r\n")
+    assert [(row["finding"], row["aspect"]) for row in sheet.rows] == [(name, of) for name in NAMES for of in ASPECTS]
+    assert sheet.rows[1]["text"] == "border that only rib fracture has on a film"
+    assert {row["source"] for row in sheet.rows} == {"tiny, prompts 1.0, 2026-01-01"}
+
+
+def test_verdicts_come_back_into_the_book(book, sheet):
+    sheet.set("rib fracture", verdict=ACCEPT, reviewer="Dr. Roe", date="2026-02-03")
+    sheet.set("covid19", verdict=EDIT)
+    sheet.set("covid19", "shape", edited_text="patches round\n  or like bands")
+    sheet.set("lung cyst", "texture", verdict=REJECT)
+    sheet.save()
     before = read_whole_book(book)
     review = read_review(book, sheet.path)
     assert (review.accepted, review.edited) == (["rib fracture", "covid19"], ["covid19"])
@@ -68,119 +80,155 @@ def test_ticks_come_back_into_the_book(book, sheet):
     assert rejected.provenance.reviewed_by == "Dr. Roe"
 
 
-def test_a_sheet_without_ticks_changes_nothing(book, sheet):
+def test_a_sheet_without_verdicts_changes_nothing(book, sheet):
     before = book.read_bytes()
-    assert read_review(book, sheet.path).open == list(NAMES)
+    assert read_review(book, sheet.path).open == NAMES
     assert book.read_bytes() == before
 
 
-@pytest.mark.parametrize("mark", ["[v]", "[\u2713]", "[ X ]", r"\[x\]"])
-def test_ticks_that_are_plain_enough(book, sheet, mark):
-    sheet.sign()
-    sheet.tick("covid19", ACCEPT, mark)
+def test_two_reviewers_sign_their_own_findings(book, sheet):
+    sheet.set("rib fracture", verdict=ACCEPT, reviewer="Dr. Roe", date="2026-02-03")
+    sheet.set("covid19", verdict=ACCEPT)
+    sheet.set("covid19", "shape", reviewer="Dr. Poe", date="2026-02-04")
+    sheet.save()
+    read_review(book, sheet.path)
+    made = [read_whole_book(book).findings[name].provenance for name in ("rib fracture", "covid19")]
+    assert [each.reviewed_by for each in made] == ["Dr. Roe", "Dr. Poe"]
+    assert [each.reviewed_on.day for each in made] == [3, 4]
+
+
+SAVED = {
+    "semicolons": {"delimiter": ";"},
+    "tabs": {"delimiter": "\t"},
+    "a byte order mark": {"encoding": "utf-8-sig"},
+    "line feeds": {"lineterminator": "\n"},
+    "all quoted": {"quoting": csv.QUOTE_ALL},
+    "columns moved": {"columns": COLUMNS[::-1]},
+}
+
+
+@pytest.mark.parametrize("how", SAVED.values(), ids=SAVED)
+def test_another_program_may_have_saved_it(book, sheet, how):
+    sheet.rows.sort(key=lambda row: row["text"])
+    sheet.set("covid19", verdict=" Accept ", reviewer="Dr. M\u00fcller")
+    sheet.set("covid19", "shape", verdict="ACCEPT")
+    sheet.rows.insert(3, dict.fromkeys(COLUMNS, ""))
+    sheet.save(**how)
     assert read_review(book, sheet.path).accepted == ["covid19"]
+    provenance = read_whole_book(book).findings["covid19"].provenance
+    assert (provenance.reviewed_by, provenance.reviewed_on) == ("Dr. M\u00fcller", date.today())
 
 
-def test_a_bullet_without_a_space(book, sheet):
-    sheet.sign()
-    sheet.replace(f"- [ ] {REJECT}", f"-[ ] {REJECT}")
-    sheet.tick("covid19", REJECT)
-    assert read_review(book, sheet.path).rejected == ["covid19"]
+FORMULAS = ["=cmd|' /C calc'!A0", "+1 shadow", "-shaped like a comma", "@ the apex", "'=quoted before", "'tis a line"]
 
 
-def test_a_line_may_hold_what_looks_like_a_fingerprint(book, tmp_path):
-    whole = read_whole_book(book)
-    odd = Entry.of(good("covid19", other="so says <!-- text abc --> within"), whole.findings["covid19"].provenance)
-    whole.model_copy(update={"findings": {"covid19": odd}}).write(book)
-    sheet = Sheet(tmp_path / "odd.md")
-    write_sheet(book, sheet.path)
-    sheet.sign()
-    sheet.tick("covid19", ACCEPT)
-    assert read_review(book, sheet.path).accepted == ["covid19"]
+@pytest.mark.parametrize("words", FORMULAS)
+def test_a_cell_is_never_a_formula_and_reads_back_as_it_was(tmp_path, words):
+    book, sheet = tmp_path / "book.json", tmp_path / "sheet.csv"
+    description = f"{words} and more words so that this line has at least the ten of a description"
+    lines = good("mass", description=description) | {"shape": "round and smooth"}
+    WholeBook(findings={words: Entry.of(lines, MADE)}).write(book)
+    write_sheet(book, sheet)
+    filled = Sheet(sheet)
+    for row in filled.rows:
+        assert not any(cell.startswith(("=", "+", "-", "@")) for cell in row.values())
+    filled.rows[0] |= {"verdict": EDIT, "reviewer": "Dr. Roe"}
+    filled.rows[7] |= {"edited text": f"'{words}" if words[0] in "=+-@" else words}
+    filled.save()
+    assert read_review(book, sheet).edited == [words]
+    entry = read_whole_book(book).findings[words]
+    assert entry.description == description
+    assert entry.lines[ASPECTS[7]] == (words if not words.startswith("'=") else words[1:])
 
 
 def test_an_aspect_before_an_edit_is_not_doubled(book, sheet):
-    sheet.sign()
-    sheet.tick("covid19", EDIT)
-    sheet.replace("border that only covid19 has on a film", "border: jagged and torn")
+    sheet.set("covid19", verdict=EDIT, reviewer="Dr. Roe")
+    sheet.set("covid19", "border", edited_text="border: jagged and torn")
+    sheet.save()
     read_review(book, sheet.path)
     assert read_whole_book(book).findings["covid19"].aspects[0] == "border: jagged and torn"
 
 
+def test_an_edit_with_the_same_words_is_none(book, sheet):
+    sheet.set("covid19", verdict=EDIT, reviewer="Dr. Roe")
+    sheet.set("covid19", "border", edited_text="border that only covid19 has on a film")
+    sheet.save()
+    review = read_review(book, sheet.path)
+    assert (review.accepted, review.edited) == (["covid19"], [])
+
+
 def test_a_sheet_of_some_findings_holds_no_others(book, tmp_path):
-    assert write_sheet(book, tmp_path / "one.md", ["Covid19", "not there"]) == 1
-    assert re.findall("^## (.*)", (tmp_path / "one.md").read_text(), re.MULTILINE) == ["covid19"]
+    assert write_sheet(book, tmp_path / "one.csv", ["Covid19", "not there"]) == 1
+    assert {row["finding"] for row in Sheet(tmp_path / "one.csv").rows} == {"covid19"}
 
 
-def test_what_was_reviewed_is_not_asked_again(book, sheet, tmp_path):
-    sheet.sign()
-    sheet.tick("covid19", ACCEPT)
+def test_what_was_reviewed_is_not_in_the_next_sheet(book, sheet, tmp_path):
+    sheet.set("covid19", verdict=ACCEPT, reviewer="Dr. Roe")
+    sheet.save()
     read_review(book, sheet.path)
-    assert write_sheet(book, tmp_path / "second.md") == 2
-    assert "## covid19" not in (tmp_path / "second.md").read_text()
+    assert write_sheet(book, tmp_path / "second.csv") == 2
+    assert "covid19" not in {row["finding"] for row in Sheet(tmp_path / "second.csv").rows}
 
 
-def test_another_editor_may_have_saved_it(book, sheet):
-    """Other bullets, other line ends, a byte order mark, no date."""
-    sheet.sign(day="")
-    sheet.tick("covid19", ACCEPT)
-    text = re.sub(r"^- ", "* ", sheet.path.read_text(), flags=re.MULTILINE)
-    sheet.path.write_bytes(b"\xef\xbb\xbf" + text.replace("\n", "\r\n").encode())
-    assert read_review(book, sheet.path).accepted == ["covid19"]
-    assert read_whole_book(book).findings["covid19"].provenance.reviewed_on == date.today()
+def signed(**cells):
+    """Fill in covid19's shape after a verdict "edit" and a name in its first row."""
 
-
-def twice(sheet):
-    sheet.path.write_text(sheet.path.read_text() + "\n## covid19\n")
-
-
-def edit_covid(words):
     def fill(sheet):
-        sheet.sign()
-        sheet.tick("covid19", EDIT)
-        sheet.replace("shape that only covid19 has on a film", words)
+        sheet.set("covid19", verdict=EDIT, reviewer="Dr. Roe")
+        sheet.set("covid19", "shape", **cells)
 
     return fill
 
 
-UNCLEAR = {
-    "odd sign": (lambda sheet: sheet.tick("covid19", ACCEPT, "[?]"), r"'covid19' has a row that is .* accept as it"),
-    "no bracket": (
-        lambda sheet: sheet.replace(f"[ ] {REJECT}", f"x {REJECT}"),
-        "has a row that is neither .* x reject",
+def without_shape(sheet):
+    sheet.rows = [row for row in sheet.rows if (row["finding"], row["aspect"]) != ("covid19", "shape")]
+
+
+UNCLEAR = {  # covid19 has rows 11 to 19, its shape row 18
+    "odd verdict": (signed(verdict="x"), "row 18, column \"verdict\": 'x', but 'edit' in row 11"),
+    "no such verdict": (
+        lambda sheet: sheet.set("covid19", "shape", verdict="yes"),
+        "row 18, column \"verdict\": 'yes' is none of accept, edit, reject",
     ),
-    "no box": (lambda sheet: sheet.replace(f"- [ ] {ACCEPT}", f"(x) {ACCEPT}"), "has a row that is neither"),
-    "no finding": (lambda sheet: sheet.path.write_text("Reviewer: Dr. Roe\n"), "no finding stands in it"),
-    "edit too short": (edit_covid("round"), "'covid19' \"shape\" has 1 word; write 2 to 25"),
-    "edit too long": (edit_covid("round " * 26), "'covid19' \"shape\" has 26 words; write 2 to 25"),
-    "no name": (lambda sheet: sheet.tick("covid19", ACCEPT), "the reviewer's name is missing"),
-    "no date": (lambda sheet: sheet.sign(day="yesterday"), "the date 'yesterday' is not as 2026-01-31"),
-    "two boxes": (
-        lambda sheet: (sheet.sign(), sheet.tick("covid19", ACCEPT), sheet.tick("covid19", REJECT)),
-        "'covid19' has more than one box ticked",
+    "two verdicts": (signed(verdict=REJECT), "row 18, column \"verdict\": 'reject', but 'edit' in row 11"),
+    "edit too short": (signed(edited_text="round"), 'row 18, column "edited text": has 1 word; write 2 to 25'),
+    "edit too long": (signed(edited_text="round " * 26), 'row 18, column "edited text": has 26 words; write 2 to 25'),
+    "edit unprintable": (signed(edited_text="round\x07 one"), 'row 18, column "edited text": holds characters that'),
+    "edit without a verdict": (
+        lambda sheet: sheet.set("covid19", "shape", edited_text="a round one"),
+        'row 18, column "edited text": needs the verdict "edit"',
     ),
-    "edits that were not ticked": (
-        lambda sheet: (sheet.sign(), sheet.tick("covid19", ACCEPT), sheet.replace("only covid19", "just covid19")),
-        "'covid19' has other words for border, fluid, .*; tick \"accept with my edits\"",
+    "edit of what is accepted": (
+        lambda sheet: sheet.set("covid19", "shape", verdict=ACCEPT, edited_text="a round one", reviewer="Dr. Roe"),
+        'row 18, column "edited text": needs the verdict "edit"',
     ),
-    "edits without any tick": (
-        lambda sheet: sheet.replace("shape that only covid19", "it"),
-        "other words for shape; tick",
+    "text changed": (signed(text="a round one"), 'row 18, column "text": not the words of the book; edit in "edited'),
+    "text emptied": (signed(text=""), 'row 18, column "text": not the words of the book'),
+    "no name": (
+        lambda sheet: sheet.set("covid19", verdict=ACCEPT),
+        'row 11, column "reviewer": is empty, and the sheet has none',
     ),
-    "line lost": (
-        lambda sheet: sheet.replace("- **shape:** shape that only covid19 has on a film\n", ""),
-        "'covid19' should have one line each for description, border",
+    "two names": (
+        signed(reviewer="Dr. Poe"),
+        "row 18, column \"reviewer\": 'Dr. Poe', but 'Dr. Roe' in row 11",
     ),
-    "line emptied": (
-        lambda sheet: sheet.replace(" shape that only covid19 has on a film", ""),
-        "has no words for shape",
+    "whose name": (
+        lambda sheet: (
+            sheet.set("covid19", verdict=ACCEPT, reviewer="Dr. Roe"),
+            sheet.set("rib fracture", verdict=ACCEPT, reviewer="Dr. Poe"),
+            sheet.set("lung cyst", verdict=ACCEPT),
+        ),
+        'row 20, column "reviewer": is empty, and the sheet has Dr. Poe, Dr. Roe',
     ),
-    "box renamed": (
-        lambda sheet: (sheet.sign(), sheet.replace(f"[ ] {REJECT}", "[x] perhaps")),
-        "'covid19' has a box of its own, 'perhaps'",
+    "no date": (signed(date="yesterday"), "row 18, column \"date\": 'yesterday' is not as 2026-01-31"),
+    "a date of Excel": (signed(date="2/3/2026"), "'2/3/2026' is not as 2026-01-31"),
+    "line lost": (without_shape, "row 18, column \"aspect\": 'covid19' has no row of shape"),
+    "aspect renamed": (signed(aspect="form"), "row 18, column \"aspect\": 'form' is none of description, border"),
+    "line twice": (
+        signed(aspect="border"),
+        "row 18, column \"aspect\": 'border' of 'covid19' stands in row 12 already",
     ),
-    "finding renamed": (lambda sheet: sheet.replace("## covid19", "## covid"), "'covid' is not in the book"),
-    "finding twice": (twice, "'covid19' stands there twice"),
+    "finding renamed": (signed(finding="covid"), "row 18, column \"finding\": 'covid' is not in the book"),
 }
 
 
@@ -188,27 +236,75 @@ UNCLEAR = {
 def test_an_unclear_sheet_leaves_the_book_as_it_was(book, sheet, fill, complaint):
     before = book.read_bytes()
     fill(sheet)
-    with pytest.raises(ReviewError, match=rf"sheet\.md: .*{complaint}") as error:
+    sheet.save()
+    with pytest.raises(ConceptError) as error:
         read_review(book, sheet.path)
+    assert str(error.value).startswith(f"{sheet.path}: row ")
+    assert complaint in str(error.value)
     assert "\n" not in str(error.value)
     assert book.read_bytes() == before
 
 
+def test_every_unclear_finding_is_named(book, sheet):
+    for name in NAMES:
+        sheet.set(name, verdict="yes")
+    sheet.save()
+    with pytest.raises(ConceptError, match=r"row 2, .*; row 11, .*; row 20, "):
+        read_review(book, sheet.path)
+
+
+BROKEN = {
+    "empty": (b"", r"sheet\.csv: not CSV \(it is empty\)"),
+    "another file": (b"a,b\n1,2\n", r"row 1: the columns are a, b; expected finding, aspect, text"),
+    "a column twice": (
+        b"finding,aspect,text,verdict,edited text,reviewer,date,date\n",
+        r"row 1: the columns are .*date, date; expected",
+    ),
+    "a cell too many": ((",".join(COLUMNS) + "\n1,2,3,4,5,6,7,8,9\n").encode(), "row 2 has 9 cells in 8 columns"),
+    "a short row": ((",".join(COLUMNS) + "\n1,2,3\n").encode(), "row 2 has 3 cells in 8 columns"),
+    "an open quote": ((",".join(COLUMNS) + '\n"1,2\n').encode(), "not CSV"),
+    "no rows": (",".join(COLUMNS).encode(), "holds no finding"),
+}
+
+
+@pytest.mark.parametrize(("content", "complaint"), BROKEN.values(), ids=BROKEN)
+def test_a_broken_sheet_is_named(book, tmp_path, content, complaint):
+    (tmp_path / "sheet.csv").write_bytes(content)
+    with pytest.raises(ConceptError, match=complaint):
+        read_review(book, tmp_path / "sheet.csv")
+
+
+def test_a_sheet_in_another_encoding_is_named(book, sheet):
+    sheet.set("covid19", verdict=ACCEPT, reviewer="Dr. M\u00fcller")
+    sheet.save(encoding="cp1252")
+    with pytest.raises(NotTextError, match=r"sheet\.csv: not UTF-8 text"):
+        read_review(book, sheet.path)
+
+
+def test_a_markdown_sheet_of_the_former_version_is_named(book, tmp_path):
+    sheet = tmp_path / "sheet.md"
+    with pytest.raises(ConceptError, match=r"sheet\.md: the review sheet is a CSV; name it sheet\.csv"):
+        write_sheet(book, sheet)
+    sheet.write_text("# Review of book.json\n")
+    with pytest.raises(ConceptError, match=r"sheet\.md: sheets are CSV files now; write the sheet anew with --review"):
+        read_review(book, sheet)
+
+
 def test_a_sheet_of_older_words_is_refused(book, sheet):
-    sheet.sign()
-    sheet.tick("covid19", ACCEPT)
+    sheet.set("covid19", verdict=ACCEPT, reviewer="Dr. Roe")
+    sheet.save()
     whole = read_whole_book(book)
     newer = Entry.of(good("covid19", shape="other words by now"), whole.findings["covid19"].provenance)
     whole.model_copy(update={"findings": whole.findings | {"covid19": newer}}).write(book)
-    with pytest.raises(ReviewError, match="'covid19' has other words in the book by now; write a new sheet"):
+    with pytest.raises(ConceptError, match=r'row 18, column "text": not the words of the book.* write a new sheet'):
         read_review(book, sheet.path)
 
 
 def test_a_sheet_is_not_written_over(book, sheet):
-    with pytest.raises(ReviewError, match=r"sheet\.md: exists already, with ticks perhaps"):
+    with pytest.raises(ConceptError, match=r"sheet\.csv: exists and may hold verdicts"):
         write_sheet(book, sheet.path)
 
 
 def test_a_book_with_nothing_to_review_is_named(tmp_path):
-    with pytest.raises(ReviewError, match=r"none\.json: holds no finding to review"):
-        write_sheet(tmp_path / "none.json", tmp_path / "sheet.md")
+    with pytest.raises(ConceptError, match=r"none\.json: holds no finding to review"):
+        write_sheet(tmp_path / "none.json", tmp_path / "sheet.csv")

@@ -1,4 +1,4 @@
-"""An OpenAI-compatible server in a thread, which misbehaves on request and counts what it is asked and has answered.
+"""An OpenAI-compatible server in a thread, which fails as scripted and counts requests and answers.
 
 with LLMServer() as server:
     server.script["rib fracture"] = [status(500), cut]      # then answers well
@@ -10,31 +10,33 @@ import re
 import threading
 from collections import Counter, defaultdict
 from collections.abc import Callable
+from email.message import Message
 
 from mavl.vocab import ASPECTS
 
+NAMES = ["rib fracture", "covid19", "lung cyst"]
 REQUEST = re.compile(r"^Finding: (.+)$", re.MULTILINE)
 
 
 def good(finding: str, **changed: str) -> dict[str, str]:
-    """An answer to a finding that can be used, or one with other lines."""
+    """A usable answer to a finding, or one with other lines."""
     lines = {aspect: f"{aspect} that only {finding} has on a film" for aspect in ASPECTS}
     lines["description"] = f"A pale patch that was drawn to stand for {finding} in the middle of a frontal chest film."
     return {"finding": finding} | lines | changed
 
 
 class LLMServer:
-    """requests: bodies in the order they came; asked and answered: how often, by finding; keys: headers seen.
+    """requests, headers: in the order of arrival; asked, answered: their numbers by finding.
 
-    script: what is done at each request for a finding, in turn; when it is used up, or empty, answers are good.
-    always: what is done before that at every request, unless it returns False.
+    script: the replies to the requests for a finding, in order; after the last one, answers are good.
+    always: a reply to every request before the script, which applies where it returns False.
     """
 
     def __init__(self):
         self.requests: list[dict] = []
         self.asked: Counter[str] = Counter()
         self.answered: Counter[str] = Counter()
-        self.keys: set[str] = set()
+        self.headers: list[Message] = []
         self.script: dict[str, list[Callable]] = defaultdict(list)
         self.always: Callable | None = None
         self.closing, self.lock = threading.Event(), threading.Lock()
@@ -68,23 +70,24 @@ class LLMServer:
         with self.lock:
             self.requests.append(reply.body)
             self.asked[reply.finding] += 1
-            self.keys.add(reply.handler.headers.get("Authorization", ""))
+            self.headers.append(reply.handler.headers)
             acts = self.script[reply.finding]
             act = acts.pop(0) if acts else answer(good(reply.finding))
         if self.always is None or self.always(reply) is False:
             act(reply)
 
+    @property
+    def keys(self) -> set[str]:
+        """The keys that arrived."""
+        return {headers.get("Authorization", "") for headers in self.headers}
+
 
 class Reply:
-    """A request, and the ways to answer it."""
+    """A request, and the ways to reply."""
 
     def __init__(self, handler: http.server.BaseHTTPRequestHandler, server: LLMServer, body: dict):
         self.handler, self.server, self.body = handler, server, body
         self.finding = REQUEST.findall("\n".join(each["content"] for each in body["messages"]))[-1]
-
-    @property
-    def key(self) -> str:
-        return self.handler.headers.get("Authorization", "")
 
     def send(self, status: int, content: bytes, headers: dict[str, str] | None = None, missing: int = 0) -> None:
         """missing: bytes that are promised and never come."""
@@ -98,8 +101,9 @@ class Reply:
         handler.wfile.flush()
         handler.close_connection = bool(missing)
 
-    def complete(self, text: str | None, finish: str = "stop", refusal: str | None = None) -> None:
-        message = {"role": "assistant", "content": text, "refusal": refusal}
+    def complete(self, text: str | list | None, finish: str = "stop", **fields: str) -> None:
+        """fields: more of the message, as refusal or reasoning_content."""
+        message = {"role": "assistant", "content": text, **fields}
         choice = {"index": 0, "message": message, "finish_reason": finish}
         usage = {"prompt_tokens": 1000, "completion_tokens": 200, "total_tokens": 1200}
         with self.server.lock:
@@ -116,14 +120,15 @@ def answer(content: dict | str | None, **how) -> Callable[[Reply], None]:
 def status(
     number: int, message: str = "as scripted", code: str | None = None, **headers: str
 ) -> Callable[[Reply], None]:
-    """An error as OpenAI words it; header names have _ for -."""
+    """An error in OpenAI's form; header names have _ for -. Without Retry_After the client may repeat it at once."""
     content = json.dumps({"error": {"message": message, "type": "scripted", "code": code}}).encode()
+    headers = headers if "Retry_After" in headers else {"Retry_After_Ms": "1", **headers}
     named = {name.replace("_", "-"): value for name, value in headers.items()}
     return lambda reply: reply.send(number, content, named)
 
 
 def raw(content: bytes) -> Callable[[Reply], None]:
-    """200 and these bytes."""
+    """Status 200 and these bytes."""
     return lambda reply: reply.send(200, content)
 
 
@@ -138,7 +143,7 @@ def hang(reply: Reply) -> None:
 
 
 def drip(reply: Reply) -> None:
-    """An answer that goes on coming and never ends."""
+    """An answer of spaces without an end."""
     reply.send(200, b"{", missing=10**6)
     while not reply.server.closing.wait(0.1):
         reply.handler.wfile.write(b" ")

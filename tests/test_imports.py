@@ -1,0 +1,87 @@
+"""The rooms of the package: imports only go down, rooms of one floor never import each other, and there is no circle."""
+
+import ast
+from collections.abc import Iterator
+from pathlib import Path
+
+PACKAGE = Path(__file__).resolve().parents[1] / "mavl"
+FLOORS = (
+    ("vocab", "files", "progress", "provenance", "cpu", "metrics"),
+    ("config", "text", "backbones"),
+    ("data", "model"),
+    ("checkpoint", "report"),
+    ("scorers",),
+    ("train", "evaluate", "predict", "prepare", "concepts"),
+)
+"""From the ground up, as docs/architecture.md draws them."""
+LAZY_EXCEPTION = ("mavl.model.mavl", "mavl.checkpoint")
+"""MAVL.from_pretrained, inside the function."""
+MOST_FILES, MOST_ENTRIES = 12, 20
+
+
+def name(path: Path) -> str:
+    parts = path.relative_to(PACKAGE.parent).with_suffix("").parts
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+MODULES = {name(path): path for path in sorted(PACKAGE.rglob("*.py"))}
+
+
+def imports(module: str) -> Iterator[str]:
+    """Modules of the package that a module imports, anywhere in its code."""
+    for node in ast.walk(ast.parse(MODULES[module].read_text(encoding="utf-8"))):
+        if isinstance(node, ast.ImportFrom) and (node.module or "").split(".")[0] == "mavl":
+            for alias in node.names:
+                inner = f"{node.module}.{alias.name}"
+                yield inner if inner in MODULES else node.module
+        elif isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names if alias.name.split(".")[0] == "mavl")
+
+
+EDGES = {module: sorted({other for other in imports(module) if other != module}) for module in MODULES}
+ROOMS = {room: floor for floor, rooms in enumerate(FLOORS) for room in rooms}
+
+
+def room(module: str) -> str:
+    return module.split(".")[1]
+
+
+def test_every_room_has_a_floor():
+    assert {room(module) for module in MODULES if module != "mavl"} == set(ROOMS)
+
+
+def test_imports_only_go_down():
+    up = [
+        f"{module} imports {other}"
+        for module, others in EDGES.items()
+        for other in others
+        if "mavl" not in (module, other)
+        and room(module) != room(other)
+        and ROOMS[room(other)] >= ROOMS[room(module)]
+        and (module, other) != LAZY_EXCEPTION
+    ]
+    assert up == []
+
+
+def test_no_circle_but_the_written_exception():
+    """Modules are removed while they import none that is left; a circle would remain."""
+    left = {
+        module: {other for other in others if (module, other) != LAZY_EXCEPTION and other != "mavl"}
+        for module, others in EDGES.items()
+        if module != "mavl"
+    }
+    while free := [module for module, others in left.items() if not others & left.keys()]:
+        for module in free:
+            del left[module]
+    assert left == {}
+
+
+def test_folders_are_small():
+    folders = {path.parent for path in MODULES.values()}
+    assert len([path for path in PACKAGE.iterdir() if path.name != "__pycache__"]) <= MOST_ENTRIES
+    large = {
+        folder.relative_to(PACKAGE).as_posix(): len(files)
+        for folder in folders
+        if len(files := [path for path in folder.glob("*.py") if not path.stem.startswith("__")]) > MOST_FILES
+    }
+    assert large == {}
