@@ -11,9 +11,10 @@ from pathlib import Path
 import numpy as np
 
 from mavl.config.finetune import MaskFolder
-from mavl.data.benchmarks.masks import MaskFile, label_by
+from mavl.data.benchmarks.masks import MaskFile
 from mavl.data.benchmarks.splits import Split
 from mavl.data.images.inputs import IMAGE_SUFFIXES
+from mavl.vocab import UNKNOWN
 
 SPLIT_OF = {"train": "train", "valid": "valid", "val": "valid", "test": "test"}
 WHOLE = "all"
@@ -25,7 +26,15 @@ class FolderError(ValueError):
 
 
 def read_folder(settings: MaskFolder, finding: str) -> dict[str, Split]:
-    """The splits by name, or all images as {WHOLE: split}; FolderError names what has no partner."""
+    """The splits of `list_folder`, each image labelled by its mask."""
+    return {name: split.labelled_by_masks() for name, split in list_folder(settings, finding).items()}
+
+
+def list_folder(settings: MaskFolder, finding: str) -> dict[str, Split]:
+    """The splits by name, or all images as {WHOLE: split}, with unknown labels; no file is read.
+
+    FolderError names what has no partner.
+    """
     masks = _files(Path(settings.masks), settings.suffix)
     used = set(masks.values())
     images = {name: path for name, path in _files(Path(settings.images)).items() if path not in used}
@@ -68,29 +77,21 @@ def _split(
     settings: MaskFolder,
     finding: str,
 ) -> Split:
-    files, labels = zip(*[label_by(MaskFile(masks[name])) for name in names], strict=True)
     return Split(
         name=part,
         findings=(finding,),
         paths=[images[name] for name in names],
-        labels=np.array(labels, dtype=np.int8)[:, None],
+        labels=np.full((len(names), 1), UNKNOWN, dtype=np.int8),
         groups=None if settings.patient is None else _patients(names, settings.patient),
         rows=[str(images[name]) for name in names],
-        masks={finding: list(files)},
+        masks={finding: [MaskFile(masks[name]) for name in names]},
     )
 
 
 def _patients(names: Sequence[str], pattern: str) -> list[str]:
     """What the pattern's group finds in each name."""
-    try:
-        compiled = re.compile(pattern)
-    except re.error as error:
-        raise FolderError(f"data.folder.patient: {pattern!r} is no pattern ({error})") from error
-    if compiled.groups != 1:
-        raise FolderError(
-            f"data.folder.patient: {pattern!r} needs one (group), the part of the name that is the patient"
-        )
-    found = {name: compiled.search(name) for name in names}
-    if strangers := [name for name, match in found.items() if not (match and match[1])]:
-        raise FolderError(f"data.folder.patient: {pattern!r} finds no patient in {strangers[0]}")
-    return [match[1] for match in found.values()]
+    found = [re.search(pattern, name) for name in names]
+    for name, match in zip(names, found, strict=True):
+        if not (match and match[1]):
+            raise FolderError(f"data.folder.patient: {pattern!r} finds no patient in {name}")
+    return [match[1] for match in found]

@@ -73,7 +73,7 @@ def test_padchest_asks_the_published_classes(shared):
         ),
         (
             {"labels": {"kind": "mask"}, "masks": {"kind": "file", "path": "{finding}/{}.png"}},
-            "needs labels that tell which files there are",
+            "needs labels that say which files there are",
         ),
         (
             {
@@ -122,11 +122,11 @@ def test_every_bad_label_is_collected_with_its_line(tmp_path):
 def test_missing_columns_are_named_with_the_nearest(tmp_path):
     found = problems_of(tmp_path, "image,Edema,masses\na,1,1\n", findings=["edema", "mass"])
     assert found == [
-        "unknown column 'edema'; did you mean 'Edema'?",
-        "unknown column 'mass'; did you mean 'masses'?",
+        "test.csv: unknown column 'edema'; did you mean 'Edema'?",
+        "test.csv: unknown column 'mass'; did you mean 'masses'?",
     ]
     by_number = {"labels": {"kind": "columns", "columns": {"edema": 3}}}
-    assert problems_of(tmp_path, "image,edema\na,1\n", **by_number) == ["unknown column '3'; known: 0, 1"]
+    assert problems_of(tmp_path, "image,edema\na,1\n", **by_number) == ["test.csv: unknown column '3'; known: 0, 1"]
 
 
 def test_an_image_named_twice_counts_once(tmp_path):
@@ -186,4 +186,4 @@ def test_the_benchmarks_own_root_is_used_unless_another_is_given(tmp_path):
 def test_an_image_without_a_group(tmp_path):
     found = problems_of(tmp_path, "image,edema\np1_a.png,1\nb.png,0\n", groups={"pattern": r"^(p\d+)_"})
     assert len(found) == 1
-    assert found[0].startswith("test.csv:3: 'b.png' tells no group")
+    assert found[0].startswith("test.csv:3: 'b.png' holds no group")

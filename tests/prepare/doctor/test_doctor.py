@@ -17,8 +17,8 @@ from mavl.config.loader import ConfigError
 from mavl.data import phantom
 from mavl.prepare import doctor
 from mavl.prepare.doctor import exam as doctor_exam
-from mavl.prepare.doctor.exam import elsewhere, examine, spread
-from mavl.prepare.doctor.images import SIDE, lightness_outside, look
+from mavl.prepare.doctor.exam import elsewhere, evenly_spaced, examine
+from mavl.prepare.doctor.images import SIDE, inspect_image, lightness_outside
 from mavl.prepare.doctor.plan import read_plan
 from mavl.prepare.doctor.report import KINDS, Diagnosis, write_json
 from tests.support import planted
@@ -188,7 +188,7 @@ def test_the_command_tells_people_and_machines_and_exits_by_what_it_found(clean,
     ]
     assert told["splits"]["train"]["images"] == told["splits"]["train"]["groups"] == 10
     assert (run(*arguments, "--ignore", "missing_image"), json.loads(report.read_text())["clean"]) == (0, True)
-    assert "nothing to mend" in capsys.readouterr().out
+    assert "no faults" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("flag", ["--limit", "--workers"])
@@ -215,7 +215,7 @@ def test_what_was_found_is_shown_though_the_json_cannot_be_written(clean, monkey
     monkeypatch.setattr(doctor, "write_json", full)
     with pytest.raises(OSError, match="No space"):
         run("--config", clean / "lists" / "lists.yaml", "--json", clean / "x.json")
-    assert "nothing to mend" in capsys.readouterr().out
+    assert "no faults" in capsys.readouterr().out
 
 
 def test_a_name_that_is_no_text_is_written_as_json(tmp_path):
@@ -251,9 +251,9 @@ def test_an_interrupt_leaves_what_was_found_until_then(clean, tmp_path, monkeypa
         if path == image(folder, "valid", 0):
             os.kill(os.getpid(), signal.SIGINT)  # which reaches the main thread while it waits for this one
             time.sleep(0.1)
-        return look(path, *how)
+        return inspect_image(path, *how)
 
-    monkeypatch.setattr(doctor_exam, "look", interrupted)
+    monkeypatch.setattr(doctor_exam, "inspect_image", interrupted)
     monkeypatch.setattr("mavl.prepare.doctor.images.TOGETHER", 1)
     code = run("--config", folder / "lists.yaml", "--root", folder, "--workers", 1, "--json", tmp_path / "x.json")
     told = json.loads((tmp_path / "x.json").read_text())
@@ -313,8 +313,8 @@ def test_models_are_files_or_hub_ids(tmp_path, monkeypatch):
 
 
 def test_positions_are_spread_evenly():
-    assert spread(10, 4) == [0, 2, 5, 7]
-    assert spread(3, 4) == spread(3, None) == [0, 1, 2]
+    assert evenly_spaced(10, 4) == [0, 2, 5, 7]
+    assert evenly_spaced(3, 4) == evenly_spaced(3, None) == [0, 1, 2]
 
 
 def test_with_a_limit_only_so_many_images_are_looked_at(clean):
@@ -353,7 +353,7 @@ def test_the_heuristic_tells_phantoms_from_inverted_ones(tmp_path):
         drawn = phantom.draw(8, index, 64).image
         for name, pixels in (("upright", drawn), ("inverted", 255 - drawn)):
             planted.save(tmp_path / f"{name}.png", pixels)
-            assert (look(tmp_path / f"{name}.png", False, True).lightness > 0.15) == (name == "inverted")
+            assert (inspect_image(tmp_path / f"{name}.png", False, True).lightness > 0.15) == (name == "inverted")
 
 
 @pytest.mark.parametrize(
