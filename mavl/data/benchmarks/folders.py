@@ -5,7 +5,7 @@ then. Where the images lie in subfolders train, valid (or val) and test, these a
 """
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -33,13 +33,13 @@ def read_folder(settings: MaskFolder, finding: str) -> dict[str, Split]:
 def list_folder(settings: MaskFolder, finding: str) -> dict[str, Split]:
     """The splits by name, or all images as {WHOLE: split}, with unknown labels; no file is read.
 
-    FolderError names what has no partner.
+    FolderError for an image without a mask, and for names that do not decide on mask or split.
     """
     masks = _files(Path(settings.masks), settings.suffix)
     used = set(masks.values())
     images = {name: path for name, path in _files(Path(settings.images)).items() if path not in used}
     if not images:
-        raise FolderError(f"{settings.images}: all its image files are masks: tell them apart by data.folder.suffix")
+        raise FolderError(f"{settings.images}: all its image files are masks: give their suffix as data.folder.suffix")
     if missing := sorted(images.keys() - masks.keys()):
         raise FolderError(
             f"{settings.masks}: no mask of {len(missing)} of the {len(images)} images in {settings.images}, such as "
@@ -51,7 +51,18 @@ def list_folder(settings: MaskFolder, finding: str) -> dict[str, Split]:
     if len(parts) > 1 and WHOLE in parts:
         stray = f"{parts.pop(WHOLE)[0]} lies outside the subfolders {', '.join(sorted(parts))}"
         raise FolderError(f"{settings.images}: {stray}: either all images lie in train, valid and test, or none does")
-    return {part: _split(part, names, images, masks, settings, finding) for part, names in parts.items()}
+    return {
+        part: Split(
+            name=part,
+            findings=(finding,),
+            paths=[images[name] for name in names],
+            labels=np.full((len(names), 1), UNKNOWN, dtype=np.int8),
+            groups=None if settings.patient is None else _patients(names, settings.patient),
+            rows=[str(images[name]) for name in names],
+            masks={finding: [MaskFile(masks[name]) for name in names]},
+        )
+        for part, names in parts.items()
+    }
 
 
 def _files(folder: Path, suffix: str = "") -> dict[str, Path]:
@@ -67,25 +78,6 @@ def _files(folder: Path, suffix: str = "") -> dict[str, Path]:
     if not found:
         raise FolderError(f"{folder}: no image file{f' whose name ends in {suffix}' if suffix else ''} in it")
     return found
-
-
-def _split(
-    part: str,
-    names: Sequence[str],
-    images: Mapping[str, Path],
-    masks: Mapping[str, Path],
-    settings: MaskFolder,
-    finding: str,
-) -> Split:
-    return Split(
-        name=part,
-        findings=(finding,),
-        paths=[images[name] for name in names],
-        labels=np.full((len(names), 1), UNKNOWN, dtype=np.int8),
-        groups=None if settings.patient is None else _patients(names, settings.patient),
-        rows=[str(images[name]) for name in names],
-        masks={finding: [MaskFile(masks[name]) for name in names]},
-    )
 
 
 def _patients(names: Sequence[str], pattern: str) -> list[str]:

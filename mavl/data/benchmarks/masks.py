@@ -128,7 +128,7 @@ class MaskFile:
         """bool [H, W], the size of the file; ImageError where it is none."""
         try:
             with Image.open(self.path) as image:
-                # RGB looks colours of a palette up and leaves transparency out; 16-bit grey would be clipped by it.
+                # RGB resolves the colours of a palette and drops transparency; 16-bit grey would be clipped by it.
                 pixels = np.asarray(image if image.mode.startswith("I") else image.convert("RGB"))
         except (OSError, ValueError, SyntaxError) as error:  # what Pillow raises for damaged files
             raise ImageError(f"{self.path}: the mask cannot be read ({error})") from error
@@ -137,7 +137,7 @@ class MaskFile:
 
 @dataclass(frozen=True)
 class DamagedMask(MaskFile):
-    """A mask file that could not be read when its image was to be labelled by it."""
+    """A mask file that cannot be read, so that its image has no label."""
 
     reason: str
 
@@ -149,7 +149,7 @@ MaskRows = dict[str, list[Mask | None]]
 
 
 def label_by(mask: Mask | None) -> tuple[Mask | None, int]:
-    """The mask, and what it says of its finding: UNKNOWN where there is none, or a file that turns out damaged."""
+    """The mask, and the label of its finding: UNKNOWN where there is no mask, or its file is damaged."""
     if mask is None:
         return None, UNKNOWN
     try:
@@ -180,7 +180,7 @@ class RegionMasks(Settings):
 
 
 class BoxRows(Settings):
-    """A row holds one box of one finding, as in ChestX-ray14's list; the box's numbers stand in four columns.
+    """A row holds one box of one finding, as in ChestX-ray14's list; four columns hold the box's numbers.
 
     finding: the column of the finding, by its own name in any case, or as `names` translates it; columns: x, y, w, h,
     as in RegionMasks.
@@ -212,7 +212,7 @@ class BoxRows(Settings):
 class FileMasks(Settings):
     """One mask file an image, its path made of the image's id: "pngs_masks/{}.png".
 
-    With {finding} in the path there is one for each finding that the image's labels say is present.
+    With {finding} in the path there is one for each finding that is labelled present.
     """
 
     kind: Literal["file"]
@@ -237,7 +237,7 @@ class FileMasks(Settings):
 
 
 def unite(one: Mask | None, other: Mask | None) -> Mask | None:
-    """The mask of what two rows show of one finding in one image."""
+    """The mask of one finding in one image from two rows, each of which may have none."""
     if one is None or other is None:
         return one or other
     return one | other

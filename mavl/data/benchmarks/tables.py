@@ -69,7 +69,7 @@ class BenchmarkError(ValueError):
 
     SHOWN = 5
 
-    def __init__(self, problems: Sequence[Problem]):
+    def __init__(self, problems: list[Problem]):
         self.problems = problems
         count = "1 problem" if len(problems) == 1 else f"{len(problems)} problems"
         lines = [str(problem) for problem in problems[: self.SHOWN]]
@@ -136,18 +136,18 @@ def read_table(file: Path, form: TableFormat) -> Table:
             encoding="utf-8-sig",
         )
     except pd.errors.EmptyDataError:
-        raise BenchmarkError([Problem("split_file", file, "the file is empty")]) from None
+        fault = "the file is empty"
     except UnicodeDecodeError as error:
-        raise BenchmarkError([Problem("split_file", file, f"the file is not UTF-8 text: {error}")]) from error
+        fault = f"the file is not UTF-8 text: {error}"
     except pd.errors.ParserError as error:
-        text = f"{str(error).strip()}; check table.separator, which is {form.separator!r}"
-        raise BenchmarkError([Problem("split_file", file, text)]) from error
-    cells = cells.apply(lambda column: column.str.strip())
-    filled = (cells != "").any(axis=1).to_numpy()
-    if not filled.any():
-        raise BenchmarkError([Problem("split_file", file, "the file has no rows")])
-    table = Table(file, cells, np.arange(len(cells)) + (2 if form.header else 1))
-    return table if filled.all() else table.take(np.flatnonzero(filled))
+        fault = f"{str(error).strip()}; check table.separator, which is {form.separator!r}"
+    else:
+        cells = cells.apply(lambda column: column.str.strip())
+        filled = np.flatnonzero((cells != "").any(axis=1))
+        if len(filled):
+            return Table(file, cells, np.arange(len(cells)) + (2 if form.header else 1)).take(filled)
+        fault = "the file has no rows"
+    raise BenchmarkError([Problem("split_file", file, fault)])
 
 
 class ColumnLabels(Settings):

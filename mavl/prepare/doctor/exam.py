@@ -14,10 +14,11 @@ from mavl.data.benchmarks.splits import MissingSplitError, Split
 from mavl.data.images.sources import Files, from_store
 from mavl.data.images.store import StoreError
 from mavl.prepare.doctor.checks import check_images, check_masks, count_labels, inspected_masks, label_by_masks
-from mavl.prepare.doctor.images import ImageFacts, MaskFacts, in_threads, inspect_image, inspect_mask, same_bytes
+from mavl.prepare.doctor.images import ImageFacts, MaskFacts, inspect_image, inspect_mask, same_bytes
 from mavl.prepare.doctor.mimic import read_mimic
 from mavl.prepare.doctor.plan import Plan, check_paths
 from mavl.prepare.doctor.report import Diagnosis
+from mavl.progress import in_threads
 
 DECODED = 500
 """Images of a split whose brightness is measured when not all are decoded."""

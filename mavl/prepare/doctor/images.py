@@ -1,13 +1,11 @@
-"""Facts of image and mask files: readable or not, size, depth, brightness, view, the same bytes. In threads."""
+"""Facts of image and mask files: readable or not, size, depth, brightness, view, the same bytes."""
 
 import hashlib
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
-from typing import TypeVar
 
 import numpy as np
 import pydicom
@@ -16,13 +14,7 @@ from PIL import Image, UnidentifiedImageError
 from mavl.data.benchmarks.masks import Mask, MaskFile
 from mavl.data.images.grey import ImageError
 from mavl.data.images.read import FORMATS, ImageFile, check_image, read_image
-from mavl.progress import progress_bar
-
-Item = TypeVar("Item")
-Result = TypeVar("Result")
-
-TOGETHER = 16
-"""Files a task: a future for each of 377,000 would cost about as much as reading their headers."""
+from mavl.progress import in_threads
 
 BITS = {"1": 1, "I": 32, "F": 32}
 """Bits of a pixel by Pillow's mode, where they are neither 8 nor 16."""
@@ -71,23 +63,6 @@ class MaskFacts:
     reason: str | None = None
     size: tuple[int, int] = (0, 0)
     empty: bool | None = None
-
-
-def in_threads(
-    function: Callable[[Item], Result], items: Sequence[Item], workers: int, description: str
-) -> Iterator[Result]:
-    """function(item) of every item in order, under a progress bar. An interrupt cancels what has not begun."""
-
-    def work(start: int) -> list[Result]:
-        return [function(item) for item in items[start : start + TOGETHER]]
-
-    with (
-        ThreadPoolExecutor(workers) as pool,
-        progress_bar(total=len(items), description=description, unit="file", show=len(items) > 0) as bar,
-    ):
-        for results in pool.map(work, range(0, len(items), TOGETHER)):
-            bar.update(len(results))
-            yield from results
 
 
 def inspect_image(path: Path, whole: bool, brightness: bool) -> ImageFacts:

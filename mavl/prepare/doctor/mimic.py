@@ -21,15 +21,15 @@ PATIENT = re.compile(r"/(p\d{8})/")
 def read_mimic(data: MimicData, findings: Sequence[str], root: Path | None, found: Found) -> list[Split]:
     """The train and valid split; none where the label store cannot be read. Missing files are not reported here."""
     store, views = LabelStore(Path(data.label_file), finding_columns(findings)), _views(root, found)
+    try:
+        studies = len(store)
+    except OSError:
+        return []
+    except ValueError as error:
+        found.add("label_store", str(error))
+        return []
     splits, labels = [], {}
     for name, manifest in (("train", Path(data.train_file)), ("valid", Path(data.valid_file))):
-        try:
-            studies = len(store)
-        except OSError:
-            break
-        except ValueError as error:
-            found.add("label_store", str(error))
-            break
         try:
             entries, problems = examine_manifest(manifest, store.path, studies)
         except OSError:
@@ -71,7 +71,7 @@ def _study_labels(store: LabelStore, row: int, found: Found) -> np.ndarray:
 
 
 def _views(root: Path | None, found: Found) -> Views | None:
-    """The view of each image, where the metadata file of MIMIC-CXR-JPG lies in the root or above it."""
+    """The views by the metadata file of MIMIC-CXR-JPG, where it lies in the root or above it."""
     for folder in [] if root is None else [root, root.absolute().parent]:
         try:
             file = find_table(folder, "metadata")
