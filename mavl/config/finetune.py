@@ -7,6 +7,7 @@ from pydantic import Field, PositiveInt, field_validator, model_validator
 from mavl.config.loader import Settings
 from mavl.config.settings import (
     EngineSettings,
+    GroupPattern,
     InitSettings,
     LoaderSettings,
     NonNegativeFloat,
@@ -155,14 +156,14 @@ class FinetuneClsSettings(FinetuneSettings):
 class MaskFolder(Settings):
     """A folder of images and one of masks (mavl.data.benchmarks.folders), in place of a benchmark.
 
-    suffix: what a mask's name has behind its image's; patient: a pattern with one (group) that finds the patient in an
-    image's path. Without subfolders train, valid and test all images are the train split.
+    suffix: what a mask's name has behind its image's; patient: finds the patient in an image's path. Without subfolders
+    train, valid and test all images are the train split.
     """
 
     images: str
     masks: str
     suffix: str = ""
-    patient: str | None = None
+    patient: GroupPattern | None = None
 
 
 class SegmentationData(FinetuneData):

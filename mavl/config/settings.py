@@ -1,8 +1,9 @@
 """The schemas of the YAML configs: every key, its type, range and default, stated once."""
 
+import re
 from typing import Annotated, Literal, Self
 
-from pydantic import Field, PositiveFloat, PositiveInt, field_validator, model_validator
+from pydantic import AfterValidator, Field, PositiveFloat, PositiveInt, field_validator, model_validator
 
 from mavl.config.loader import Settings
 from mavl.vocab import ASPECTS, FINDINGS, WORDINGS, unknown_name
@@ -10,6 +11,20 @@ from mavl.vocab import ASPECTS, FINDINGS, WORDINGS, unknown_name
 Share = Annotated[float, Field(ge=0, le=1)]
 NonNegativeFloat = Annotated[float, Field(ge=0)]
 NonNegativeInt = Annotated[int, Field(ge=0)]
+
+
+def _has_one_group(pattern: str) -> str:
+    try:
+        groups = re.compile(pattern).groups
+    except re.error as error:
+        raise ValueError(f"{pattern!r} is no pattern ({error})") from error
+    if groups != 1:
+        raise ValueError(f"the pattern {pattern!r} needs one (group), the part of the name that is the patient")
+    return pattern
+
+
+GroupPattern = Annotated[str, AfterValidator(_has_one_group)]
+"""A regular expression whose one (group) finds the patient in a name."""
 
 Precision = Literal["no", "fp16", "bf16"] | None
 """None leaves it to `accelerate launch --mixed_precision`."""

@@ -5,6 +5,7 @@ gets neither, since they are most of what it would be sent.
 """
 
 import json
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -14,7 +15,8 @@ import numpy as np
 from PIL import Image
 
 from mavl.data import phantom
-from mavl.data.benchmarks.benchmark import Split
+from mavl.data.benchmarks.splits import Split
+from mavl.data.benchmarks.tables import Problem, raise_problems
 from mavl.data.images.read import Picture
 from mavl.data.images.sources import Files, Stored
 from mavl.data.labels import LabelStore, unlocated
@@ -113,25 +115,37 @@ def read_reports(
 ) -> ReportSamples:
     """The released `rad_graph_metric_*.json` with its NPY; `root` takes the place of the original author's folder.
 
-    ManifestError for a file that cannot be read, an entry without `labels_id`, or a row the store does not have.
+    ManifestError for a file that cannot be read, and with every entry that has no study in the label file.
     """
+    store = LabelStore(label_file, columns)
     try:
-        entries = read_entries(manifest)
-        store = LabelStore(label_file, columns)
-        studies = len(store)
+        entries, problems = examine_manifest(manifest, label_file, len(store))
+        raise_problems(problems)
     except (OSError, ValueError) as error:
         fix = "data.train_file, valid_file and label_file name the released label files"
         raise ManifestError(f"{error}; {fix}") from error
-    paths, rows, places = [], [], []
+    paths = [image_path(path, root, prefix) for path in entries]
+    rows = np.array([entry["labels_id"] for entry in entries.values()])
+    return ReportSamples(paths, store, rows, [f"{manifest.name}: {path}" for path in paths], Files(paths))
+
+
+def examine_manifest(manifest: Path, label_file: Path, studies: int) -> tuple[dict[str, dict], list[Problem]]:
+    """{image: entry} of the entries with one of the label file's studies, and the problems of the others.
+
+    Errors for a manifest that cannot be read, as of `read_entries`.
+    """
+    entries, repeated = read_entries(manifest)
+    text = "{} is named twice; the last one counts"
+    problems = [Problem("repeated_row", manifest, text.format(key), tolerated=True) for key in repeated]
+    kept = {}
     for path, entry in entries.items():
         row = entry.get("labels_id") if isinstance(entry, dict) else None
-        if not isinstance(row, int) or not 0 <= row < studies:
-            raise ManifestError(f"{manifest}: {path}: labels_id is {row!r}; {label_file} has {studies} studies")
-        path = image_path(path, root, prefix)
-        paths.append(path)
-        rows.append(row)
-        places.append(f"{manifest.name}: {path}")
-    return ReportSamples(paths, store, np.array(rows), places, Files(paths))
+        if isinstance(row, int) and 0 <= row < studies:
+            kept[path] = entry
+        else:
+            text = f"{path}: labels_id is {row!r}; {label_file} has {studies} studies"
+            problems.append(Problem("label_store", manifest, text))
+    return kept, problems
 
 
 def image_path(name: str, root: Path | None, prefix: str) -> Path:
@@ -139,17 +153,28 @@ def image_path(name: str, root: Path | None, prefix: str) -> Path:
     return Path(name) if root is None else root / name.removeprefix(prefix).lstrip("/")
 
 
-def read_entries(manifest: Path) -> dict:
-    """{image: entry} of a manifest; ValueError says what it is instead, or that it is empty."""
+def read_entries(manifest: Path) -> tuple[dict, list[str]]:
+    """{image: entry} of a manifest, and the keys that it holds twice, of which the last one counts.
+
+    OSError where the file cannot be read; ValueError where it is empty or of another kind.
+    """
+    repeated: list[str] = []
+
+    def to_dict(pairs: list[tuple[str, object]]) -> dict:
+        content = dict(pairs)
+        if len(content) < len(pairs):
+            repeated.extend(key for key, number in Counter(key for key, _ in pairs).items() if number > 1)
+        return content
+
     try:
-        entries = json.loads(manifest.read_bytes())
+        entries = json.loads(manifest.read_bytes(), object_pairs_hook=to_dict)
     except ValueError as error:
         raise ValueError(f"{manifest}: not JSON ({error})") from error
     if not isinstance(entries, dict):
         raise ValueError(f"{manifest}: holds a {type(entries).__name__}, not an entry for each image path")
     if not entries:
         raise ValueError(f"{manifest}: names no image")
-    return entries
+    return entries, repeated
 
 
 def table_samples(split: Split, findings: Sequence[str], equalize: bool) -> TableSamples:

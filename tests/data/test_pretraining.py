@@ -200,6 +200,18 @@ class TestReleasedFiles:
         with pytest.raises(ManifestError, match=expected):
             opened(mimic)
 
+    def test_all_entries_without_a_row_are_named_and_one_that_is_there_twice_is_not_refused(self, mimic):
+        manifest = Path(mimic["train_file"])
+        whole = manifest.read_text()
+        (path, entry), *_ = json.loads(whole).items()
+        manifest.write_text(whole.replace("{", f"{{{json.dumps(path)}: {json.dumps(entry)}, ", 1))
+        assert len(opened(mimic).train) == TRAIN
+        manifest.write_text(json.dumps(json.loads(whole) | {"p10/odd.jpg": {}, "p10/even.jpg": {"labels_id": -1}}))
+        with pytest.raises(
+            ManifestError, match=r"2 problems(?s:.*)odd.jpg: labels_id is None(?s:.*)even.jpg: .* is -1"
+        ):
+            opened(mimic)
+
     @pytest.mark.parametrize(
         ("key", "content", "expected"),
         [

@@ -34,7 +34,7 @@ def split_of(folder: Path, text: str, **settings):
 def problems_of(folder: Path, text: str, **settings) -> list[str]:
     with pytest.raises(BenchmarkError) as caught:
         split_of(folder, text, **settings)
-    return caught.value.problems
+    return list(map(str, caught.value.problems))
 
 
 def positives(split) -> dict[str, int]:

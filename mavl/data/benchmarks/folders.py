@@ -5,15 +5,16 @@ then. Where the images lie in subfolders train, valid (or val) and test, these a
 """
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 
 from mavl.config.finetune import MaskFolder
-from mavl.data.benchmarks.masks import MaskFile, label_by
+from mavl.data.benchmarks.masks import MaskFile
 from mavl.data.benchmarks.splits import Split
 from mavl.data.images.inputs import IMAGE_SUFFIXES
+from mavl.vocab import UNKNOWN
 
 SPLIT_OF = {"train": "train", "valid": "valid", "val": "valid", "test": "test"}
 WHOLE = "all"
@@ -25,12 +26,20 @@ class FolderError(ValueError):
 
 
 def read_folder(settings: MaskFolder, finding: str) -> dict[str, Split]:
-    """The splits by name, or all images as {WHOLE: split}; FolderError names what has no partner."""
+    """The splits of `list_folder`, each image labelled by its mask."""
+    return {name: split.labelled_by_masks() for name, split in list_folder(settings, finding).items()}
+
+
+def list_folder(settings: MaskFolder, finding: str) -> dict[str, Split]:
+    """The splits by name, or all images as {WHOLE: split}, with unknown labels; no file is read.
+
+    FolderError for an image without a mask, and for names that do not decide on mask or split.
+    """
     masks = _files(Path(settings.masks), settings.suffix)
     used = set(masks.values())
     images = {name: path for name, path in _files(Path(settings.images)).items() if path not in used}
     if not images:
-        raise FolderError(f"{settings.images}: all its image files are masks: tell them apart by data.folder.suffix")
+        raise FolderError(f"{settings.images}: all its image files are masks: give their suffix as data.folder.suffix")
     if missing := sorted(images.keys() - masks.keys()):
         raise FolderError(
             f"{settings.masks}: no mask of {len(missing)} of the {len(images)} images in {settings.images}, such as "
@@ -42,7 +51,18 @@ def read_folder(settings: MaskFolder, finding: str) -> dict[str, Split]:
     if len(parts) > 1 and WHOLE in parts:
         stray = f"{parts.pop(WHOLE)[0]} lies outside the subfolders {', '.join(sorted(parts))}"
         raise FolderError(f"{settings.images}: {stray}: either all images lie in train, valid and test, or none does")
-    return {part: _split(part, names, images, masks, settings, finding) for part, names in parts.items()}
+    return {
+        part: Split(
+            name=part,
+            findings=(finding,),
+            paths=[images[name] for name in names],
+            labels=np.full((len(names), 1), UNKNOWN, dtype=np.int8),
+            groups=None if settings.patient is None else _patients(names, settings.patient),
+            rows=[str(images[name]) for name in names],
+            masks={finding: [MaskFile(masks[name]) for name in names]},
+        )
+        for part, names in parts.items()
+    }
 
 
 def _files(folder: Path, suffix: str = "") -> dict[str, Path]:
@@ -60,37 +80,10 @@ def _files(folder: Path, suffix: str = "") -> dict[str, Path]:
     return found
 
 
-def _split(
-    part: str,
-    names: Sequence[str],
-    images: Mapping[str, Path],
-    masks: Mapping[str, Path],
-    settings: MaskFolder,
-    finding: str,
-) -> Split:
-    files, labels = zip(*[label_by(MaskFile(masks[name])) for name in names], strict=True)
-    return Split(
-        name=part,
-        findings=(finding,),
-        paths=[images[name] for name in names],
-        labels=np.array(labels, dtype=np.int8)[:, None],
-        groups=None if settings.patient is None else _patients(names, settings.patient),
-        rows=[str(images[name]) for name in names],
-        masks={finding: list(files)},
-    )
-
-
 def _patients(names: Sequence[str], pattern: str) -> list[str]:
     """What the pattern's group finds in each name."""
-    try:
-        compiled = re.compile(pattern)
-    except re.error as error:
-        raise FolderError(f"data.folder.patient: {pattern!r} is no pattern ({error})") from error
-    if compiled.groups != 1:
-        raise FolderError(
-            f"data.folder.patient: {pattern!r} needs one (group), the part of the name that is the patient"
-        )
-    found = {name: compiled.search(name) for name in names}
-    if strangers := [name for name, match in found.items() if not (match and match[1])]:
-        raise FolderError(f"data.folder.patient: {pattern!r} finds no patient in {strangers[0]}")
-    return [match[1] for match in found.values()]
+    found = [re.search(pattern, name) for name in names]
+    for name, match in zip(names, found, strict=True):
+        if not (match and match[1]):
+            raise FolderError(f"data.folder.patient: {pattern!r} finds no patient in {name}")
+    return [match[1] for match in found]

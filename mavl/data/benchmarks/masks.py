@@ -1,15 +1,16 @@
-"""Where a finding is: run lengths, boxes or mask files, checked when a split is read and painted when asked for.
+"""The region of a finding: run lengths, boxes or mask files, checked with the split and painted by `read`.
 
 Every mask has `empty`, `read() -> bool [H, W]`, and `|` for a second part of the same image's mask. H and W are the
 frame in which the split file's numbers are given, or the mask file's own; neither need be the image's size.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal, Self
 
 import numpy as np
+import pandas as pd
 from PIL import Image
 from pydantic import Field, PositiveInt
 
@@ -21,45 +22,8 @@ from mavl.vocab import ABSENT, PRESENT, UNKNOWN, unknown_name
 NO_REGION = ("", "-1", "nan")
 FINDING_BLANK = "{finding}"
 
-
-class RegionMasks(Settings):
-    """Regions written in a column, in a frame of `size` (H, W) pixels; blank, -1 or nan is none.
-
-    rle: SIIM-ACR's pairs "gap length": pixels counted down the columns, the gap from the end of the previous run.
-    boxes: RSNA's "x;y;w;h|x;y;w;h" in pixels, x to the right and y down from the top left corner.
-    """
-
-    kind: Literal["rle", "boxes"]
-    column: Column
-    size: tuple[PositiveInt, PositiveInt]
-
-
-class BoxRows(Settings):
-    """A row holds one box of one finding, as in ChestX-ray14's list; the box's numbers stand in four columns.
-
-    finding: the column that says whose box it is, by the finding's own name in any case, or as `names` translates it;
-    columns: x, y, w, h, as in RegionMasks.
-    """
-
-    kind: Literal["box_rows"]
-    finding: Column
-    names: dict[str, str] = Field(default_factory=dict)
-    columns: tuple[Column, Column, Column, Column]
-    size: tuple[PositiveInt, PositiveInt]
-
-
-class FileMasks(Settings):
-    """One mask file an image, its path made of the image's id: "pngs_masks/{}.png".
-
-    With {finding} in the path there is one for each finding that the image's labels say is present.
-    """
-
-    kind: Literal["file"]
-    path: PathTemplate
-
-    @property
-    def by_finding(self) -> bool:
-        return FINDING_BLANK in self.path
+ROUNDING = 1
+"""Pixels by which a box may reach out of its frame without being a problem."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -104,25 +68,31 @@ class RunLengthMask:
 
 @dataclass(frozen=True, eq=False)
 class BoxMask:
-    """Boxes int64 [n, 4], (left, top, right, bottom) with right and bottom outside, in a frame (H, W)."""
+    """Boxes int64 [n, 4], (left, top, right, bottom) with right and bottom outside, in a frame (H, W).
+
+    outside: the texts of those that were cut at the frame by more than ROUNDING.
+    """
 
     size: tuple[int, int]
     boxes: np.ndarray
+    outside: tuple[str, ...] = ()
 
     @classmethod
     def parse(cls, text: str, size: tuple[int, int]) -> Self:
         """Fractions of a pixel are cut off (as the released masks were made), and so is what lies outside the frame."""
-        boxes = []
+        (height, width), boxes, outside = size, [], []
         for box in filter(None, text.split("|")):
             try:
                 x, y, w, h = (int(float(number)) for number in box.split(";"))
             except (ValueError, OverflowError):
                 raise ValueError(f"box {shorten(box)!r} is not four numbers x;y;w;h") from None
-            left, top, right, bottom = max(x, 0), max(y, 0), min(x + w, size[1]), min(y + h, size[0])
+            left, top, right, bottom = max(x, 0), max(y, 0), min(x + w, width), min(y + h, height)
             if left >= right or top >= bottom:
-                raise ValueError(f"box {box!r} holds no pixel of the {size[0]} x {size[1]} frame: check masks.size")
+                raise ValueError(f"box {box!r} holds no pixel of the {height} x {width} frame: check masks.size")
             boxes.append((left, top, right, bottom))
-        return cls(size, np.array(boxes, dtype=np.int64).reshape(-1, 4))
+            if max(-x, -y, x + w - width, y + h - height) > ROUNDING:
+                outside.append(box)
+        return cls(size, np.array(boxes, dtype=np.int64).reshape(-1, 4), tuple(outside))
 
     def __or__(self, other: Self) -> Self:
         return replace(self, boxes=np.concatenate([self.boxes, other.boxes]))
@@ -158,7 +128,7 @@ class MaskFile:
         """bool [H, W], the size of the file; ImageError where it is none."""
         try:
             with Image.open(self.path) as image:
-                # RGB looks colours of a palette up and leaves transparency out; 16-bit grey would be clipped by it.
+                # RGB resolves the colours of a palette and drops transparency; 16-bit grey would be clipped by it.
                 pixels = np.asarray(image if image.mode.startswith("I") else image.convert("RGB"))
         except (OSError, ValueError, SyntaxError) as error:  # what Pillow raises for damaged files
             raise ImageError(f"{self.path}: the mask cannot be read ({error})") from error
@@ -167,16 +137,19 @@ class MaskFile:
 
 @dataclass(frozen=True)
 class DamagedMask(MaskFile):
-    """A mask file that could not be read when its image was to be labelled by it."""
+    """A mask file that cannot be read, so that its image has no label."""
 
     reason: str
 
 
 Mask = RunLengthMask | BoxMask | MaskFile
 
+MaskRows = dict[str, list[Mask | None]]
+"""For each finding the mask of each row, None where there is none."""
+
 
 def label_by(mask: Mask | None) -> tuple[Mask | None, int]:
-    """The mask, and what it says of its finding: UNKNOWN where there is none, or a file that turns out damaged."""
+    """The mask, and the label of its finding: UNKNOWN where there is no mask, or its file is damaged."""
     if mask is None:
         return None, UNKNOWN
     try:
@@ -185,59 +158,86 @@ def label_by(mask: Mask | None) -> tuple[Mask | None, int]:
         return DamagedMask(mask.path, str(error)), UNKNOWN
 
 
-def region_masks(table: Table, settings: RegionMasks) -> list[Mask | None]:
-    """The mask of each row; what cannot be parsed is reported to the table."""
-    kind = {"rle": RunLengthMask, "boxes": BoxMask}[settings.kind]
-    texts = table.column(settings.column)
-    masks: list[Mask | None] = [kind.parse("", settings.size)] * len(table)
-    for row in np.flatnonzero(~texts.str.lower().isin(NO_REGION)):
-        try:
-            masks[row] = kind.parse(texts.iat[row], settings.size)
-        except ValueError as error:
-            table.report(row, str(error))
-    return masks
+class RegionMasks(Settings):
+    """Regions written in a column, in a frame of `size` (H, W) pixels; blank, -1 or nan is none.
+
+    rle: SIIM-ACR's pairs "gap length": pixels counted down the columns, the gap from the end of the previous run.
+    boxes: RSNA's "x;y;w;h|x;y;w;h" in pixels, x to the right and y down from the top left corner.
+    """
+
+    kind: Literal["rle", "boxes"]
+    column: Column
+    size: tuple[PositiveInt, PositiveInt]
+
+    def read(self, table: Table, ids: pd.Series, root: Path, findings: Sequence[str], labels: np.ndarray) -> MaskRows:
+        """The masks of the rows; a text that describes none is a problem."""
+        kind = {"rle": RunLengthMask, "boxes": BoxMask}[self.kind]
+        texts = table.column(self.column)
+        if texts is None:
+            return {findings[0]: [None] * len(table)}
+        texts = texts.where(~texts.str.lower().isin(NO_REGION), "")
+        return {findings[0]: [_parse(table, row, kind, text, self.size) for row, text in enumerate(texts)]}
 
 
-def box_rows(table: Table, settings: BoxRows, findings: Sequence[str]) -> dict[str, list[Mask | None]]:
-    """For each finding the mask of each row, None in the rows of others; bad names and boxes are reported."""
-    of_text = {finding.lower(): finding for finding in findings} | settings.names
-    names, *numbers = table.columns([settings.finding, *settings.columns])
-    masks: dict[str, list[Mask | None]] = {finding: [None] * len(table) for finding in findings}
-    for row, (name, box) in enumerate(zip(names, zip(*numbers, strict=True), strict=True)):
-        finding = of_text.get(name, of_text.get(name.lower()))
-        if finding not in masks:
-            fix = "say under masks.names which finding it is"
-            table.report(row, f"a box of an {unknown_name('finding', name, findings)}: {fix}")
-            continue
-        try:
-            masks[finding][row] = BoxMask.parse(";".join(box), settings.size)
-        except ValueError as error:
-            table.report(row, str(error))
-    return masks
+class BoxRows(Settings):
+    """A row holds one box of one finding, as in ChestX-ray14's list; four columns hold the box's numbers.
+
+    finding: the column of the finding, by its own name in any case, or as `names` translates it; columns: x, y, w, h,
+    as in RegionMasks.
+    """
+
+    kind: Literal["box_rows"]
+    finding: Column
+    names: dict[str, str] = Field(default_factory=dict)
+    columns: tuple[Column, Column, Column, Column]
+    size: tuple[PositiveInt, PositiveInt]
+
+    def read(self, table: Table, ids: pd.Series, root: Path, findings: Sequence[str], labels: np.ndarray) -> MaskRows:
+        """The masks of the rows; a name or box that makes no sense is a problem."""
+        of_text = {finding.lower(): finding for finding in findings} | self.names
+        masks: MaskRows = {finding: [None] * len(table) for finding in findings}
+        columns = [table.column(column) for column in (self.finding, *self.columns)]
+        if any(column is None for column in columns):
+            return masks
+        for row, (name, *box) in enumerate(zip(*columns, strict=True)):
+            finding = of_text.get(name, of_text.get(name.lower()))
+            if finding in masks:
+                masks[finding][row] = _parse(table, row, BoxMask, ";".join(box), self.size)
+            else:
+                fix = "say under masks.names which finding it is"
+                table.report(row, "bad_region", f"a box of an {unknown_name('finding', name, findings)}: {fix}")
+        return masks
 
 
-def file_masks(table: Table, settings: FileMasks, ids: Iterable[str], root: Path) -> list[Mask | None]:
-    """The mask of each row; files that are not there are reported to the table."""
-    masks: list[Mask | None] = [MaskFile(root / settings.path.replace("{}", image)) for image in ids]
-    _report_missing(table, masks)
-    return masks
+class FileMasks(Settings):
+    """One mask file an image, its path made of the image's id: "pngs_masks/{}.png".
 
+    With {finding} in the path there is one for each finding that is labelled present.
+    """
 
-def finding_files(
-    table: Table, settings: FileMasks, ids: Sequence[str], root: Path, findings: Sequence[str], labels: np.ndarray
-) -> dict[str, list[Mask | None]]:
-    """For each finding the mask of each row whose label, in labels [n, C], is present; None in the other rows."""
-    masks = {}
-    for finding, present in zip(findings, (labels == PRESENT).T, strict=True):
-        path = settings.path.replace(FINDING_BLANK, finding)
-        files = zip(ids, present, strict=True)
-        masks[finding] = [MaskFile(root / path.replace("{}", image)) if there else None for image, there in files]
-        _report_missing(table, masks[finding])
-    return masks
+    kind: Literal["file"]
+    path: PathTemplate
+
+    @property
+    def by_finding(self) -> bool:
+        return FINDING_BLANK in self.path
+
+    def read(self, table: Table, ids: pd.Series, root: Path, findings: Sequence[str], labels: np.ndarray) -> MaskRows:
+        """The masks of the rows, by the ids of their images; a file that does not exist is a problem."""
+        masks: MaskRows = {finding: [None] * len(table) for finding in findings}
+        for finding, present in zip(findings, (labels == PRESENT).T, strict=True):
+            path = self.path.replace(FINDING_BLANK, finding)
+            for row in np.flatnonzero(present | (not self.by_finding)):
+                mask = MaskFile(root / path.replace("{}", ids[row]))
+                if mask.path.is_file():
+                    masks[finding][row] = mask
+                else:
+                    table.report(row, "missing_mask", f"mask {mask.path} is missing: check masks.path, and root")
+        return masks
 
 
 def unite(one: Mask | None, other: Mask | None) -> Mask | None:
-    """The mask of what two rows show of one finding in one image."""
+    """The mask of one finding in one image from two rows, each of which may have none."""
     if one is None or other is None:
         return one or other
     return one | other
@@ -249,10 +249,19 @@ def resize_mask(mask: np.ndarray, size: int) -> np.ndarray:
     return mask[np.ix_(rows, columns)]
 
 
-def _report_missing(table: Table, masks: Iterable[MaskFile | None]) -> None:
-    for row, mask in enumerate(masks):
-        if mask is not None and not mask.path.is_file():
-            table.report(row, f"mask {mask.path} is missing: check masks.path, and root")
+def _parse(
+    table: Table, row: int, kind: type[RunLengthMask] | type[BoxMask], text: str, size: tuple[int, int]
+) -> Mask | None:
+    """The mask that a text describes; a text that describes none, and boxes outside the frame, become problems."""
+    try:
+        mask = kind.parse(text, size)
+    except ValueError as error:
+        table.report(row, "bad_region", str(error))
+        return None
+    for box in mask.outside if isinstance(mask, BoxMask) else ():
+        problem = f"box {box} (x;y;w;h) in a frame of {size[1]} x {size[0]}"
+        table.report(row, "box_outside", problem, tolerated=True)
+    return mask
 
 
 def shorten(text: str) -> str:

@@ -1,4 +1,4 @@
-"""A split: the images of one split file, and what the file tells of each. `mavl.data.benchmarks.benchmark` reads it."""
+"""A split: the images of one split file with their labels. `mavl.data.benchmarks.benchmark` reads it."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -7,7 +7,7 @@ from typing import Self
 
 import numpy as np
 
-from mavl.data.benchmarks.masks import DamagedMask, Mask
+from mavl.data.benchmarks.masks import DamagedMask, Mask, label_by
 from mavl.data.images.sources import Files, Stored
 from mavl.vocab import unknown_name
 
@@ -17,12 +17,12 @@ class SplitError(ValueError):
 
 
 class MissingSplitError(FileNotFoundError):
-    """A split file that is not there; the message says how to tell where it is."""
+    """A split file that is not there; the message says which setting gives its place."""
 
 
 @dataclass(frozen=True, eq=False)
 class Split:
-    """The images of one split, n of them, and what is known of each. An image that several rows name is here once."""
+    """The n images of one split, with labels and masks. An image that several rows name is here once."""
 
     name: str
     findings: tuple[str, ...]
@@ -30,11 +30,13 @@ class Split:
     labels: np.ndarray
     """int8 [n, C] in {1 present, 0 absent, -1 unknown}, a column a finding."""
     groups: list[str] | None
-    """The patient (or study) of each image, where the file tells."""
+    """The patient (or study) of each image, where the file names them."""
     rows: list[str]
     """Where each image was named, "test.csv:17"."""
     masks: dict[str, list[Mask | None]] | None
-    """For each finding the mask of each image, read when asked for: `empty` and `read()`. None where there is none."""
+    """For each finding the mask of each image, None where there is none; `empty` and `read()` read it."""
+    views: list[str] | None = None
+    """The projection of each image by the file's column for it, such as "PA" or "LATERAL"."""
     stored: Stored | None = None
     """The images in a store, where they come from one and not from `paths`."""
 
@@ -42,7 +44,7 @@ class Split:
         return len(self.paths)
 
     def select(self, findings: Sequence[str]) -> Self:
-        """The same images with these findings only, in this order; SplitError for one that is not asked."""
+        """The same images with these findings only, in this order; SplitError for one that it does not have."""
         for finding in findings:
             if finding not in self.findings:
                 raise SplitError(f"split {self.name!r}: " + unknown_name("finding", finding, self.findings))
@@ -53,14 +55,24 @@ class Split:
     def without(self, positions: set[int]) -> Self:
         """The split without the images at these positions."""
         kept = [i for i in range(len(self)) if i not in positions]
-        lists = ("paths", "groups", "rows")
+        lists = ("paths", "groups", "rows", "views")
         shorter = {name: None if (x := getattr(self, name)) is None else [x[i] for i in kept] for name in lists}
         masks = self.masks and {finding: [x[i] for i in kept] for finding, x in self.masks.items()}
         stored = self.stored and self.stored.take(kept)
         return replace(self, labels=self.labels[kept], masks=masks, stored=stored, **shorter)
 
+    def labelled_by_masks(self) -> Self:
+        """The split with its labels by its masks: present where they are not empty, unknown where there is none.
+
+        Mask files that cannot be read become DamagedMask, and their labels are unknown.
+        """
+        assert self.masks is not None
+        read = {finding: [label_by(mask) for mask in masks] for finding, masks in self.masks.items()}
+        labels = np.array([[label for _, label in pairs] for pairs in read.values()], dtype=np.int8).T
+        return replace(self, labels=labels, masks={name: [mask for mask, _ in pairs] for name, pairs in read.items()})
+
     def damaged_masks(self) -> dict[int, str]:
-        """Position -> reason of each image that has no label, since the mask file that tells it cannot be read."""
+        """Position -> reason of each image that has no label because the mask file for it cannot be read."""
         masks = [mask for of_finding in (self.masks or {}).values() for mask in enumerate(of_finding)]
         return {image: mask.reason for image, mask in masks if isinstance(mask, DamagedMask)}
 
@@ -71,7 +83,7 @@ class Split:
     def mask(self, image: int, finding: str | None = None) -> np.ndarray:
         """bool [H, W] in the frame of the benchmark's `masks.size`, or of the mask file.
 
-        `finding` may be left out where the split asks one. SplitError where there is no such mask.
+        `finding` may be left out where the split has one. SplitError where there is no such mask.
         """
         if self.masks is None:
             raise SplitError(f"split {self.name!r} has no masks: its benchmark names none under `masks`")

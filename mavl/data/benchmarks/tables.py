@@ -1,10 +1,10 @@
-"""A split file as text: its rows, its columns by name or number, the labels in them, and where each row stands.
+"""A split file as text: its rows, its columns by name or number, the labels in them, and the problems of the file.
 
-Problems of rows are collected in the table and reported together, each with its line: a file of 377,000 rows should
-not be mended one error at a time.
+Reading goes on after a problem and collects all of them, each with its line: a file of 377,000 rows should not be
+corrected one error at a time.
 """
 
-from collections.abc import Iterable
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Annotated, Literal
@@ -17,7 +17,7 @@ from mavl.config.loader import Settings
 from mavl.vocab import ABSENT, PRESENT, UNKNOWN, unknown_name
 
 Column = Annotated[int, Field(ge=0)] | str | tuple[str, ...]
-"""A column by number (from 0), by name, or by the names that different split files give it."""
+"""A column by number (from 0), by name, or by its names in different split files."""
 
 
 def _has_one_blank(template: str) -> str:
@@ -34,48 +34,54 @@ LABEL_TEXTS = {
     **dict.fromkeys(("0", "0.0"), ABSENT),
     **dict.fromkeys(("", "nan", "-1", "-1.0"), UNKNOWN),
 }
-"""What a label may read, in lower case. -1 is how CheXpert's labeller writes an uncertain mention."""
+"""Texts of a label in lower case, and what they mean. CheXpert's labeller writes -1 for an uncertain mention."""
 
 
 class TableFormat(Settings):
-    """How a split file is laid out as text."""
+    """The layout of a split file as text."""
 
     separator: str = ","
     header: bool = True
 
 
-class ColumnLabels(Settings):
-    """One column a finding; a finding that `columns` leaves out has a column of its own name.
+@dataclass(frozen=True)
+class Problem:
+    """A fault of a list of images.
 
-    `values` says what a text means beyond 1, 0 and blank or -1 (unknown); it may also give these another meaning,
-    such as {"-1.0": 1} to count CheXpert's uncertain mentions as present.
+    Args:
+        kind: one of the kinds of `prepare_data.py doctor`.
+        line: the line of its row, counted from 1; None for a fault of the whole file.
+        tolerated: the list can be used in spite of it.
     """
 
-    kind: Literal["columns"]
-    columns: dict[str, Column] = Field(default_factory=dict)
-    values: dict[str, Literal[1, 0, -1]] = Field(default_factory=dict)
+    kind: str
+    file: Path
+    text: str
+    line: int | None = None
+    tolerated: bool = False
 
-
-class PathLabels(Settings):
-    """The image's path says whether the finding is there: one of two substrings occurs in it."""
-
-    kind: Literal["path"]
-    positive: str
-    negative: str
+    def __str__(self) -> str:
+        return f"{self.file.name}{'' if self.line is None else f':{self.line}'}: {self.text}"
 
 
 class BenchmarkError(ValueError):
-    """What is wrong with a split file: all of it in `problems`, the first few in the message."""
+    """A list that cannot be used: all its `problems`, the first few of them in the message."""
 
     SHOWN = 5
 
-    def __init__(self, file: Path, problems: list[str]):
+    def __init__(self, problems: list[Problem]):
         self.problems = problems
         count = "1 problem" if len(problems) == 1 else f"{len(problems)} problems"
-        lines = problems[: self.SHOWN]
+        lines = [str(problem) for problem in problems[: self.SHOWN]]
         if len(problems) > self.SHOWN:
             lines.append(f"… and {len(problems) - self.SHOWN} more")
-        super().__init__("\n  ".join([f"{file}: {count}", *lines]))
+        super().__init__("\n  ".join([f"{problems[0].file}: {count}", *lines]))
+
+
+def raise_problems(problems: Sequence[Problem]) -> None:
+    """BenchmarkError with the problems that are not tolerated, if there are any."""
+    if fatal := [problem for problem in problems if not problem.tolerated]:
+        raise BenchmarkError(fatal)
 
 
 @dataclass
@@ -85,49 +91,39 @@ class Table:
     file: Path
     cells: pd.DataFrame
     lines: np.ndarray
-    problems: list[tuple[int, str]] = field(default_factory=list)
+    problems: list[Problem] = field(default_factory=list)
 
     def __len__(self) -> int:
         return len(self.cells)
 
     def place(self, row: int) -> str:
-        """Where a row stands: `test.csv:17`."""
+        """File and line of a row: `test.csv:17`."""
         return f"{self.file.name}:{self.lines[row]}"
 
-    def report(self, row: int, problem: str) -> None:
-        self.problems.append((int(self.lines[row]), problem))
-
-    def raise_problems(self) -> None:
-        if self.problems:
-            found = sorted(self.problems)
-            raise BenchmarkError(self.file, [f"{self.file.name}:{line}: {problem}" for line, problem in found])
+    def report(self, row: int, kind: str, text: str, tolerated: bool = False) -> None:
+        """Add a problem of a row."""
+        self.problems.append(Problem(kind, self.file, text, int(self.lines[row]), tolerated))
 
     def take(self, rows: np.ndarray) -> "Table":
         """The same file with some rows left out or repeated; it goes on collecting the same problems."""
         return replace(self, cells=self.cells.iloc[rows].reset_index(drop=True), lines=self.lines[rows])
 
-    def columns(self, wanted: Iterable[Column]) -> list[pd.Series]:
-        """The columns asked for, in order; all that are missing make one error, with the nearest names."""
-        found, missing = [], []
-        for column in wanted:
-            names = (column,) if isinstance(column, int | str) else column
-            # Without a header the names of the frame are the numbers of its columns.
-            known = range(self.cells.shape[1]) if isinstance(column, int) else self.cells.columns
-            name = next((name for name in names if name in known), None)
-            if name is None:
-                missing.append(unknown_name("column", str(names[0]), map(str, known)))
-            else:
-                found.append(self.cells.iloc[:, name] if isinstance(name, int) else self.cells[name])
-        if missing:
-            raise BenchmarkError(self.file, missing)
-        return found
-
-    def column(self, wanted: Column) -> pd.Series:
-        return self.columns([wanted])[0]
+    def column(self, wanted: Column) -> pd.Series | None:
+        """The texts of a column; None where the file lacks it, which becomes a problem with the nearest name."""
+        names = (wanted,) if isinstance(wanted, int | str) else wanted
+        # Without a header the names of the frame are the numbers of its columns.
+        known = range(self.cells.shape[1]) if isinstance(wanted, int) else self.cells.columns
+        name = next((name for name in names if name in known), None)
+        if name is not None:
+            return self.cells.iloc[:, name] if isinstance(name, int) else self.cells[name]
+        problem = Problem("column", self.file, unknown_name("column", str(names[0]), map(str, known)))
+        if problem not in self.problems:
+            self.problems.append(problem)
+        return None
 
 
 def read_table(file: Path, form: TableFormat) -> Table:
-    """The rows of a split file. Blank lines are passed over; a file without rows is an error."""
+    """The rows of a split file without blank lines; BenchmarkError where there are none, or the file is no table."""
     try:
         cells = pd.read_csv(
             file,
@@ -140,39 +136,70 @@ def read_table(file: Path, form: TableFormat) -> Table:
             encoding="utf-8-sig",
         )
     except pd.errors.EmptyDataError:
-        raise BenchmarkError(file, ["the file is empty"]) from None
+        fault = "the file is empty"
     except UnicodeDecodeError as error:
-        raise BenchmarkError(file, [f"the file is not UTF-8 text: {error}"]) from error
+        fault = f"the file is not UTF-8 text: {error}"
     except pd.errors.ParserError as error:
-        fix = f"check table.separator, which is {form.separator!r}"
-        raise BenchmarkError(file, [f"{str(error).strip()}; {fix}"]) from error
-    cells = cells.apply(lambda column: column.str.strip())
-    filled = (cells != "").any(axis=1).to_numpy()
-    if not filled.any():
-        raise BenchmarkError(file, ["the file has no rows"])
-    table = Table(file, cells, np.arange(len(cells)) + (2 if form.header else 1))
-    return table if filled.all() else table.take(np.flatnonzero(filled))
+        fault = f"{str(error).strip()}; check table.separator, which is {form.separator!r}"
+    else:
+        cells = cells.apply(lambda column: column.str.strip())
+        filled = np.flatnonzero((cells != "").any(axis=1))
+        if len(filled):
+            return Table(file, cells, np.arange(len(cells)) + (2 if form.header else 1)).take(filled)
+        fault = "the file has no rows"
+    raise BenchmarkError([Problem("split_file", file, fault)])
 
 
-def column_labels(table: Table, settings: ColumnLabels, findings: tuple[str, ...]) -> np.ndarray:
-    """Labels int8 [n, C] in {1, 0, -1} from one column a finding; other texts are reported to the table."""
-    meaning = LABEL_TEXTS | {text.lower(): label for text, label in settings.values.items()}
-    labels = np.full((len(table), len(findings)), UNKNOWN, dtype=np.int8)
-    for finding, texts in enumerate(table.columns(settings.columns.get(name, name) for name in findings)):
-        read = texts.str.lower().map(meaning)
-        for row in np.flatnonzero(read.isna()):
-            column = f"{findings[finding]} (column {texts.name!r})"
-            fix = "a label is 1, 0, or blank or -1 for unknown; say what other texts mean under labels.values"
-            table.report(row, f"{column} is {texts.iat[row]!r}: {fix}")
-        labels[:, finding] = read.fillna(UNKNOWN)
-    return labels
+class ColumnLabels(Settings):
+    """One column a finding; a finding that `columns` leaves out has a column of its own name.
+
+    `values` maps texts beyond 1, 0 and blank or -1 (unknown) to labels; it may also give these another meaning, such
+    as {"-1.0": 1} to count CheXpert's uncertain mentions as present.
+    """
+
+    kind: Literal["columns"]
+    columns: dict[str, Column] = Field(default_factory=dict)
+    values: dict[str, Literal[1, 0, -1]] = Field(default_factory=dict)
+
+    def read(self, table: Table, names: pd.Series, findings: Sequence[str]) -> np.ndarray:
+        """Labels int8 [n, C] in {1, 0, -1}; unknown, with a problem, for other texts and columns that do not exist."""
+        meaning = LABEL_TEXTS | {text.lower(): label for text, label in self.values.items()}
+        labels = np.full((len(table), len(findings)), UNKNOWN, dtype=np.int8)
+        for index, finding in enumerate(findings):
+            texts = table.column(self.columns.get(finding, finding))
+            if texts is None:
+                continue
+            read = texts.str.lower().map(meaning)
+            for row in np.flatnonzero(read.isna()):
+                fix = "a label is 1, 0, or blank or -1 for unknown; say what other texts mean under labels.values"
+                table.report(row, "label_value", f"{finding} (column {texts.name!r}) is {texts.iat[row]!r}: {fix}")
+            labels[:, index] = read.fillna(UNKNOWN)
+        return labels
 
 
-def path_labels(table: Table, settings: PathLabels, names: pd.Series) -> np.ndarray:
-    """Labels int8 [n, 1] in {1, 0} from the images' paths; paths that say neither or both are reported."""
-    positive = names.str.contains(settings.positive, regex=False).to_numpy()
-    negative = names.str.contains(settings.negative, regex=False).to_numpy()
-    for row in np.flatnonzero(positive == negative):
-        said = "both" if positive[row] else "neither"
-        table.report(row, f"{names.iat[row]} holds {said} of {settings.positive!r} and {settings.negative!r}")
-    return np.where(positive, PRESENT, ABSENT).astype(np.int8)[:, None]
+class PathLabels(Settings):
+    """The finding is present or absent by which of two substrings occurs in the image's path."""
+
+    kind: Literal["path"]
+    positive: str
+    negative: str
+
+    def read(self, table: Table, names: pd.Series, findings: Sequence[str]) -> np.ndarray:
+        """Labels int8 [n, 1] in {1, 0}; a path with neither or both of the substrings is a problem."""
+        positive, negative = (
+            names.str.contains(part, regex=False).to_numpy() for part in (self.positive, self.negative)
+        )
+        for row in np.flatnonzero(positive == negative):
+            number = "both" if positive[row] else "neither"
+            table.report(row, "bad_row", f"{names[row]} holds {number} of {self.positive!r} and {self.negative!r}")
+        return np.where(positive, PRESENT, ABSENT).astype(np.int8)[:, None]
+
+
+class MaskLabels(Settings):
+    """The finding is present where the image's mask is not empty; without a mask it is unknown."""
+
+    kind: Literal["mask"]
+
+    def read(self, table: Table, names: pd.Series, findings: Sequence[str]) -> np.ndarray:
+        """Unknown labels int8 [n, C]: the masks are read later, by `Split.labelled_by_masks`."""
+        return np.full((len(table), len(findings)), UNKNOWN, dtype=np.int8)

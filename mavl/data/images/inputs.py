@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from mavl.data.benchmarks.tables import BenchmarkError, TableFormat, read_table
+from mavl.data.benchmarks.tables import BenchmarkError, Problem, TableFormat, read_table
 
 IMAGE_SUFFIXES = frozenset(".png .jpg .jpeg .bmp .tif .tiff .webp .dcm .dicom".split())
 COLUMNS = ("image", "path", "img_path", "image_path", "image path", "filepath", "filename", "file")
@@ -54,7 +54,7 @@ def find_images(names: Sequence[str], out: Path | None = None) -> tuple[list[Pat
         try:
             images = [image for path in _matches(name) for image in _images(path)]
         except BenchmarkError as error:
-            failures += [Failure(name, problem) for problem in error.problems]
+            failures += [Failure(name, problem.text) for problem in error.problems]
             continue
         except OSError as error:
             failures.append(Failure(name, error.strerror or type(error).__name__))
@@ -119,4 +119,5 @@ def _listed(table: Path) -> list[Path]:
             return [table.parent / name for name in rows.column(column) if name]
     read_table(table, TableFormat())  # it may have a better complaint: empty, no text
     wanted, shown = ", ".join(COLUMNS), " or ".join(map(repr, SEPARATORS))
-    raise BenchmarkError(table, [f"no column called {wanted} (columns parted by {shown}) in {line.strip()[:200]!r}"])
+    text = f"no column called {wanted} (columns parted by {shown}) in {line.strip()[:200]!r}"
+    raise BenchmarkError([Problem("column", table, text)])

@@ -12,18 +12,17 @@ import stat
 import threading
 import warnings
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO, Literal, Protocol, get_args
 
 import numpy as np
 from PIL import Image, UnidentifiedImageError
-from tqdm import tqdm
 
 from mavl.data.images.dicom import check_dicom, decode_dicom
 from mavl.data.images.formats import count_pages, has_jpeg_end, turn_of
 from mavl.data.images.grey import ImageError, equalize_histogram, to_grey
+from mavl.progress import in_threads
 
 FORMATS = ("PNG", "JPEG", "BMP", "TIFF", "WEBP")
 """What Pillow may read; DICOM comes on top."""
@@ -119,19 +118,8 @@ def check_image(path: str | os.PathLike, level: Level) -> str | None:
 
 def check_images(paths: Sequence[str | os.PathLike], level: Level, *, workers: int, progress: bool) -> dict[int, str]:
     """`check_image` in threads: what is wrong, by position in `paths`; empty when all are good."""
-    size = 64  # files a task: a future for each of 377,000 would cost about as much as the checks
-
-    def check(start: int) -> list[str | None]:
-        return [check_image(path, level) for path in paths[start : start + size]]
-
-    reasons: list[str | None] = []
-    with (
-        ThreadPoolExecutor(max(1, workers)) as pool,
-        tqdm(total=len(paths), desc=f"checking images ({level})", unit="file", disable=not progress) as bar,
-    ):
-        for chunk in pool.map(check, range(0, len(paths), size)):
-            reasons += chunk
-            bar.update(len(chunk))
+    description = f"checking images ({level})"
+    reasons = in_threads(lambda path: check_image(path, level), paths, workers, description, progress)
     return {position: reason for position, reason in enumerate(reasons) if reason is not None}
 
 

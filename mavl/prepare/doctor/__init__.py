@@ -1,16 +1,16 @@
-"""Look over the data that a config names before a run trips over them: a summary with fixes, JSON, an exit code.
+"""Find the faults in the data of a config before a run meets them: a summary with fixes, JSON, an exit code.
 
     python prepare_data.py doctor --config configs/MAVL_resnet.yaml --root <MIMIC-CXR-JPG>
     python prepare_data.py doctor --config configs/benchmarks/rsna.yaml --root <RSNA> --decode --json doctor.json
     python prepare_data.py doctor --config configs/finetune_seg/siim_acr_mavl.yaml --limit 1000
 
-Any config of the project will do: pre-training, zero-shot, grounding, fine-tuning, or a benchmark (all its splits).
-Looked for: paths, images and masks that are missing or cannot be read; columns, labels, rows and boxes that do not fit;
+Any config of the project: pre-training, zero-shot, grounding, fine-tuning, or a benchmark (all its splits).
+Faults: paths, images and masks that are missing or cannot be read; columns, labels, rows and boxes that do not fit;
 patients and files in two splits; the same file twice; and, by rules of thumb, images whose size, depth or brightness
-is unlike the others', and lateral views. Exit code 0: nothing to mend; 1: faults; 2: it cannot be done; 130:
-interrupted, with what was found until then.
+is unlike the others', and lateral views. Exit code 0: no faults; 1: faults; 2: the examination is not possible; 130:
+interrupted, with the faults until then.
 
-Of every image the header is read (0.2 ms of a core, or what the disk takes); brightness is judged on 500 images a
+The header of every image is read (0.2 ms of a core, or what the disk takes); brightness is measured on 500 images a
 split, or on all with --decode, which reads every pixel (2 ms of a core for a JPEG of 512 pixels, 50 and more for a
 full-size film).
 """
@@ -24,7 +24,7 @@ from rich.console import Console
 from mavl.config.cli import INTERRUPTED, override_flags, positive
 from mavl.prepare.doctor.exam import examine
 from mavl.prepare.doctor.plan import read_plan
-from mavl.prepare.doctor.report import KINDS, check_writable, show, write_json
+from mavl.prepare.doctor.report import KINDS, check_writable, print_summary, write_json
 
 FOUND = 1
 
@@ -33,9 +33,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--config", type=Path, required=True, help="any YAML of the project")
     parser.add_argument("--root", type=Path, help="folder of the images, in place of the config's")
     override_flags(parser, {})
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write every item here")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write every fault to this file")
     parser.add_argument("--decode", action="store_true", help="read every pixel, not only headers")
-    parser.add_argument("--limit", type=positive, metavar="N", help="look at N images of each split, spread over it")
+    parser.add_argument("--limit", type=positive, metavar="N", help="inspect N images of each split, evenly spaced")
     parser.add_argument("--workers", type=positive, default=min(16, os.cpu_count() or 1), help="threads (%(default)s)")
     parser.add_argument(
         "--ignore", nargs="+", default=(), choices=KINDS, metavar="KIND", help="leave out, such as lateral or odd_size"
@@ -48,7 +48,7 @@ def run(arguments: argparse.Namespace) -> int:
         check_writable(arguments.json)
     diagnosis = examine(plan, str(arguments.config), arguments.workers, arguments.limit, arguments.decode)
     diagnosis.found = diagnosis.found.without(arguments.ignore)
-    show(diagnosis, Console(), arguments.json)
+    print_summary(diagnosis, Console(), arguments.json)
     if arguments.json is not None:
         write_json(diagnosis, arguments.json)
     if not diagnosis.complete:

@@ -1,37 +1,29 @@
-"""What the files themselves tell: read or not, size, depth, brightness, view, the same bytes twice. In threads."""
+"""Facts of image and mask files: readable or not, size, depth, brightness, view, the same bytes."""
 
 import hashlib
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
-from typing import TypeVar
 
 import numpy as np
 import pydicom
 from PIL import Image, UnidentifiedImageError
 
-from mavl.data.benchmarks.masks import MaskFile
+from mavl.data.benchmarks.masks import Mask, MaskFile
 from mavl.data.images.grey import ImageError
 from mavl.data.images.read import FORMATS, ImageFile, check_image, read_image
-from mavl.progress import progress_bar
-
-Item = TypeVar("Item")
-Result = TypeVar("Result")
-
-TOGETHER = 16
-"""Files a task: a future for each of 377,000 would cost about as much as a look at their headers."""
+from mavl.progress import in_threads
 
 BITS = {"1": 1, "I": 32, "F": 32}
 """Bits of a pixel by Pillow's mode, where they are neither 8 nor 16."""
 
 SIDE = 32
-"""Brightness is judged on a picture of SIDE x SIDE pixels."""
+"""Brightness is measured on a picture of SIDE x SIDE pixels."""
 
 FLAT = 1.0
-"""The standard deviation, in grey levels of 255, below which an image shows nothing."""
+"""The standard deviation, in grey levels of 255, below which an image is blank."""
 
 INVERTED = 0.15
 """What `lightness_outside` exceeds where an image is inverted.
@@ -45,18 +37,18 @@ HEAD = 1 << 16
 
 
 @dataclass(frozen=True)
-class Seen:
-    """An image file: what is wrong with it (then no more is known), or its size (width, height), bits and length.
+class ImageFacts:
+    """An image file: why it cannot be read, or its size (width, height), bits of a pixel and length in bytes.
 
-    view: what its DICOM header says. lightness: `lightness_outside`; flat: it shows nothing (None, where it was not
-    decoded).
+    view: the projection by its DICOM header. lightness: `lightness_outside`; flat: it is blank (both None where it was
+    not decoded).
     """
 
     path: Path
     reason: str | None = None
     missing: bool = False
     size: tuple[int, int] | None = None
-    bits: int | None = None
+    bits: int = 8
     length: int = 0
     view: str = ""
     lightness: float | None = None
@@ -64,56 +56,40 @@ class Seen:
 
 
 @dataclass(frozen=True)
-class SeenMask:
-    """A mask file: what is wrong with it, or its size (width, height) and whether it is empty."""
+class MaskFacts:
+    """A mask: its file if it has one, why that cannot be read, or its size (width, height) and whether it is empty."""
 
-    path: Path
+    path: Path | None
     reason: str | None = None
-    size: tuple[int, int] | None = None
+    size: tuple[int, int] = (0, 0)
     empty: bool | None = None
 
 
-def in_threads(
-    function: Callable[[Item], Result], items: Sequence[Item], workers: int, description: str
-) -> Iterator[Result]:
-    """function(item) of every item in order, under a progress bar. An interrupt leaves what is not yet begun."""
-
-    def work(start: int) -> list[Result]:
-        return [function(item) for item in items[start : start + TOGETHER]]
-
-    with (
-        ThreadPoolExecutor(workers) as pool,
-        progress_bar(total=len(items), description=description, unit="file", show=len(items) > 0) as bar,
-    ):
-        for results in pool.map(work, range(0, len(items), TOGETHER)):
-            bar.update(len(results))
-            yield from results
-
-
-def look(path: Path, whole: bool, judge: bool) -> Seen:
-    """Look at a file: its header, with `judge` a small picture of it as well, with `whole` all of its pixels."""
+def inspect_image(path: Path, whole: bool, brightness: bool) -> ImageFacts:
+    """The facts of a file by its header, with `brightness` by a small picture too, with `whole` by all its pixels."""
     if reason := check_image(path, "header"):
-        return Seen(path, reason, missing=not path.exists())
+        return ImageFacts(path, reason, missing=not path.exists())
     try:
         size, bits, view = _header(path)
-        lightness = flat = None
-        if whole or judge:
-            lightness, flat = lightness_outside(_small(path, whole))
+        lightness, flat = lightness_outside(_small(path, whole)) if whole or brightness else (None, None)
     except ImageError as error:
-        return Seen(path, str(error).removeprefix(f"{path}: "))
-    return Seen(path, None, False, size, bits, path.stat().st_size, view, lightness, flat)
+        return ImageFacts(path, str(error).removeprefix(f"{path}: "))
+    return ImageFacts(path, None, False, size, bits, path.stat().st_size, view, lightness, flat)
 
 
-def look_at_mask(path: Path) -> SeenMask:
+def inspect_mask(mask: Mask) -> MaskFacts:
+    """The facts of a mask, all of whose pixels are read if it is a file."""
+    if not isinstance(mask, MaskFile):
+        return MaskFacts(None, None, mask.size[::-1], mask.empty)
     try:
-        mask = MaskFile(path).read()
+        pixels = mask.read()
     except ImageError as error:
-        return SeenMask(path, str(error).removeprefix(f"{path}: "))
-    return SeenMask(path, None, (mask.shape[1], mask.shape[0]), not mask.any())
+        return MaskFacts(mask.path, str(error).removeprefix(f"{mask.path}: "))
+    return MaskFacts(mask.path, None, pixels.shape[::-1], not pixels.any())
 
 
 def lightness_outside(small: np.ndarray) -> tuple[float, bool]:
-    """How much lighter the lungs, and the air above the shoulders, are than the spine; and whether nothing is shown.
+    """How much lighter the lungs, and the air above the shoulders, are than the spine; and whether it is blank.
 
     small: grey [SIDE, SIDE]. In standard deviations of the picture. On an upright frontal film the spine is light, the
     lungs beside it and the upper corners are dark, so this is well below 0.
@@ -128,14 +104,14 @@ def lightness_outside(small: np.ndarray) -> tuple[float, bool]:
     return float(((lungs - spine) + (corners - spine) / 3) / deviation), False
 
 
-def same_bytes(seen: Iterable[Seen], workers: int) -> list[list[Path]]:
+def same_bytes(images: Iterable[ImageFacts], workers: int) -> list[list[Path]]:
     """Groups of files with the same content. Only files of one length are read, and whole only if they begin alike."""
-    groups = _alike([(image.path, image.length) for image in seen if image.size is not None])
+    groups = _alike([(image.path, image.length) for image in images if image.size is not None])
     for whole in (False, True):
         paths = list(chain.from_iterable(groups))
         description = "comparing files" if whole else "comparing the beginnings of files"
         digests = in_threads(lambda path, whole=whole: _digest(path, whole), paths, workers, description)
-        groups = _alike(list(zip(paths, digests, strict=False)))
+        groups = _alike(list(zip(paths, digests, strict=True)))
     return groups
 
 
@@ -147,11 +123,9 @@ def _alike(pairs: Sequence[tuple[Path, object]]) -> list[list[Path]]:
 
 
 def _digest(path: Path, whole: bool) -> tuple[int, bytes]:
+    """Length and hash of a file; without `whole` the hash of its first HEAD bytes."""
     with path.open("rb") as file:
-        length = path.stat().st_size
-        if whole:
-            return length, hashlib.file_digest(file, "sha256").digest()
-        return length, hashlib.sha256(file.read(HEAD)).digest()
+        return path.stat().st_size, hashlib.sha256(file.read(-1 if whole else HEAD)).digest()
 
 
 def _header(path: Path) -> tuple[tuple[int, int], int, str]:

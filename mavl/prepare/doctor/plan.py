@@ -1,9 +1,9 @@
-"""Any config of the project -> what it names: lists, images, books, models. Told apart by its keys and its folder."""
+"""Any config of the project -> what it names: lists, images, books, models."""
 
 import os
 import re
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 import yaml
@@ -27,7 +27,7 @@ from mavl.prepare.doctor.report import Found
 
 EVALUATIONS = {"zero_shot": ZeroShotSettings, "grounding": GroundingSettings}
 FINETUNINGS = {"finetune_cls": FinetuneClsSettings, "finetune_seg": FinetuneSegSettings}
-"""Folder of the config -> its schema; those of one group are told apart by it where their keys do not."""
+"""Folder of the config -> its schema, which decides between schemas that have the same keys."""
 
 TASKS = {
     Benchmark: "benchmark",
@@ -37,8 +37,8 @@ TASKS = {
     FinetuneClsSettings: "fine-tuning, classification",
     FinetuneSegSettings: "fine-tuning, segmentation",
 }
-NO_FILES = ("imagenet", "none", RANDOM)
-"""What may stand for a backbone's or a text encoder's file."""
+NO_FILES = (None, "imagenet", "none", RANDOM)
+"""Values of a backbone, text encoder or checkpoint that are no file."""
 
 HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
 WEIGHTS = (".pth", ".pt", ".bin", ".safetensors")
@@ -46,18 +46,20 @@ WEIGHTS = (".pth", ".pt", ".bin", ".safetensors")
 
 @dataclass(frozen=True)
 class Plan:
-    """What a config names.
+    """What a config names. Images come from one of benchmark, mimic and folder, or from none when they are phantoms.
 
-    files, models: (key, path) of what must be on the disk, and of what may be a hub id too. Images come from one of
-    benchmark, mimic and folder, or from none when they are drawn; `store` has them in place of their files. splits:
-    those that the run reads, and in `optional` those that it goes without. image_size: side in pixels at which images
-    are shown to the network, where the config says so.
+    Args:
+        files: (key, path) of what must be on the disk.
+        models: (key, path) of what may be a hub id too.
+        store: a store of the images, in place of their files.
+        splits: those that the run reads; `optional`: those that it can go without.
+        image_size: side in pixels of the network's input, where the config gives it.
     """
 
     task: str
     root: Path | None = None
-    files: list[tuple[str, str]] = field(default_factory=list)
-    models: list[tuple[str, str]] = field(default_factory=list)
+    files: Sequence[tuple[str, str]] = ()
+    models: Sequence[tuple[str, str | None]] = ()
     benchmark: Benchmark | None = None
     mimic: MimicData | None = None
     folder: MaskFolder | None = None
@@ -66,6 +68,11 @@ class Plan:
     splits: tuple[str, ...] = ()
     optional: tuple[str, ...] = ()
     image_size: int | None = None
+
+    @property
+    def labels_by_masks(self) -> bool:
+        """Whether an image's label is whether its mask is empty."""
+        return self.folder is not None or (self.benchmark is not None and self.benchmark.labels.kind == "mask")
 
 
 def read_plan(config: Path, root: Path | None, overrides: Sequence[str] = ()) -> Plan:
@@ -76,19 +83,36 @@ def read_plan(config: Path, root: Path | None, overrides: Sequence[str] = ()) ->
         return Plan(task, root or settings.root, benchmark=settings, splits=tuple(settings.splits))
     if isinstance(settings, EvaluationSettings):
         return _evaluation(task, settings, root)
-    data = settings.data
-    root = root or (Path(data.root) if data.root else None)
-    common = {"root": root, "image_size": settings.model.image_size}
-    init = [("init.checkpoint", settings.init.checkpoint)]
-    if settings.init.backbone not in NO_FILES:
-        init.append(("init.backbone", settings.init.backbone))
+    data, init = settings.data, settings.init
+    files, models = [], [("init.checkpoint", init.checkpoint), ("init.backbone", init.backbone)]
+    findings, splits, store = (), ("train", "valid"), None
+    mimic = data if isinstance(data, MimicData) else None
+    benchmark = load(Benchmark, Path(data.benchmark)) if getattr(data, "benchmark", None) else None
+    if isinstance(data, PhantomData):
+        task += " on phantoms, which are drawn as they are needed"
     if isinstance(settings, PretrainSettings):
-        return _pretraining(task, settings, init, common)
-    common |= {"models": _named(init), "findings": data.findings}
-    if data.benchmark is None:
-        return Plan(task, folder=data.folder, **common)
-    benchmark = load(Benchmark, Path(data.benchmark))
-    return Plan(task, benchmark=benchmark, splits=tuple(benchmark.splits), **_with_root(common, benchmark))
+        text, store = settings.text, data.store
+        models.append(("text.encoder", text.encoder))
+        files += _files({"text.descriptions": text.descriptions})
+        files += _files({"text.aspects": text.aspects if len(settings.model.aspects) > 1 else ()})
+    else:
+        findings, splits = data.findings, tuple(benchmark.splits) if benchmark else ()
+    if mimic is not None:
+        files += [(f"data.{name}", getattr(mimic, name)) for name in ("train_file", "valid_file", "label_file")]
+        findings = settings.findings
+    return Plan(
+        task,
+        root or (Path(data.root) if data.root else benchmark and benchmark.root),
+        files=files,
+        models=models,
+        benchmark=benchmark,
+        mimic=mimic,
+        folder=getattr(data, "folder", None),
+        store=store,
+        findings=findings,
+        splits=splits,
+        image_size=settings.model.image_size,
+    )
 
 
 def read_settings(config: Path, overrides: Sequence[str] = ()) -> Settings:
@@ -104,25 +128,25 @@ def read_settings(config: Path, overrides: Sequence[str] = ()) -> Settings:
 
 
 def check_paths(plan: Plan, found: Found) -> list[str]:
-    """Report what the config names and is not there; a note on each model that would come from the hub."""
+    """Report the files of the config that do not exist; return a note on each model that would come from the hub."""
     notes = []
     for key, path in plan.files:
         if not Path(path).expanduser().exists():
             found.add("missing_path", f"{key}: {path}", Path(path))
     for key, name in plan.models:
-        if Path(name).expanduser().exists():
+        if name in NO_FILES or Path(name).expanduser().exists():
             continue
-        if not _is_hub_id(name):
-            found.add("missing_path", f"{key}: {name}", Path(name))
+        path = Path(name)
+        if not HUB_ID.fullmatch(name) or path.suffix in WEIGHTS or path.parent.exists():
+            found.add("missing_path", f"{key}: {name}", path)
         elif not isinstance(try_to_load_from_cache(name, "config.json"), str):
             if os.environ.get("HF_HUB_OFFLINE") == "1":
-                found.add(
-                    "missing_path", f"{key}: {name} is no folder here nor in the hub's cache, with HF_HUB_OFFLINE=1"
-                )
+                text = f"{key}: {name} is neither a folder nor in the hub's cache, with HF_HUB_OFFLINE=1"
+                found.add("missing_path", text)
             else:
-                notes.append(f"{key}: {name} is no folder here; it would be taken from the hub")
+                notes.append(f"{key}: {name} is not a folder; it would be downloaded from the hub")
     if plan.root is not None and not plan.root.is_dir():
-        found.add("missing_path", f"root: {plan.root} is no folder", plan.root)
+        found.add("missing_path", f"root: {plan.root} is not a folder", plan.root)
     return notes
 
 
@@ -131,9 +155,9 @@ def _candidates(config: Path) -> Sequence[type[Settings]]:
     try:
         raw = Document(config.read_bytes()).data
     except (OSError, yaml.YAMLError):
-        return [PretrainSettings]  # whose loading tells what is wrong with the file
+        raw = None
     if not isinstance(raw, dict):
-        return [PretrainSettings]
+        return [PretrainSettings]  # its loading says what is wrong with the file
     data = raw.get("data")
     if "splits" in raw:
         return [Benchmark]
@@ -149,16 +173,16 @@ def _candidates(config: Path) -> Sequence[type[Settings]]:
 
 def _evaluation(task: str, settings: EvaluationSettings, root: Path | None) -> Plan:
     benchmark = load(Benchmark, Path(settings.benchmark))
-    books = [("descriptions", settings.descriptions), ("aspects", settings.aspects)]
+    books = {"descriptions": settings.descriptions, "aspects": settings.aspects}
     sensitivity = getattr(settings, "sensitivity", None)
     for name, variant in (sensitivity.variants if sensitivity else {}).items():
-        books += [(f"sensitivity.variants.{name}", variant.descriptions + variant.aspects)]
+        books[f"sensitivity.variants.{name}"] = variant.descriptions + variant.aspects
     thresholds = "valid" in benchmark.splits and settings.split != "valid" and settings.protocol == "sound"
     return Plan(
         task,
         root or (Path(settings.root) if settings.root else benchmark.root),
-        files=[(key, path) for key, paths in books for path in paths],
-        models=_named([("model_path", settings.model_path), ("text_encoder", settings.text_encoder)]),
+        files=_files(books),
+        models=[("model_path", settings.model_path), ("text_encoder", settings.text_encoder)],
         benchmark=benchmark,
         store=settings.store,
         findings=settings.findings,
@@ -167,35 +191,5 @@ def _evaluation(task: str, settings: EvaluationSettings, root: Path | None) -> P
     )
 
 
-def _pretraining(task: str, settings: PretrainSettings, init: list, common: dict) -> Plan:
-    text, data = settings.text, settings.data
-    aspects = text.aspects if len(settings.model.aspects) > 1 else ()
-    books = [("text.descriptions", text.descriptions), ("text.aspects", aspects)]
-    common |= {
-        "files": [(key, path) for key, paths in books for path in paths],
-        "models": _named([*init, *([] if text.encoder in NO_FILES else [("text.encoder", text.encoder)])]),
-    }
-    if isinstance(data, PhantomData):
-        return Plan(f"{task} on phantoms, which are drawn as they are needed", **common)
-    common["store"] = data.store
-    if isinstance(data, MimicData):
-        common["files"] += [
-            (f"data.{name}", getattr(data, name)) for name in ("train_file", "valid_file", "label_file")
-        ]
-        return Plan(task, mimic=data, findings=settings.findings, splits=("train", "valid"), **common)
-    benchmark = load(Benchmark, Path(data.benchmark))
-    return Plan(task, benchmark=benchmark, splits=("train", "valid"), **_with_root(common, benchmark))
-
-
-def _with_root(common: dict, benchmark: Benchmark) -> dict:
-    return common | {"root": common["root"] or benchmark.root}
-
-
-def _named(pairs: Iterable[tuple[str, str | None]]) -> list[tuple[str, str]]:
-    return [(key, path) for key, path in pairs if path is not None]
-
-
-def _is_hub_id(name: str) -> bool:
-    """Whether a name that is no file here may be OWNER/NAME on the hub."""
-    path = Path(name)
-    return bool(HUB_ID.fullmatch(name)) and path.suffix not in WEIGHTS and not path.parent.exists()
+def _files(books: dict[str, Iterable[str]]) -> list[tuple[str, str]]:
+    return [(key, path) for key, paths in books.items() for path in paths]

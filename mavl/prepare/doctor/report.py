@@ -1,4 +1,4 @@
-"""What doctor can find, what to do about it, and how it is told: to a person, and as JSON to a machine."""
+"""The kinds of faults with their fixes, the faults that were found, and the report: a summary, and JSON."""
 
 import json
 from collections import defaultdict
@@ -12,18 +12,19 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from mavl.data.benchmarks.tables import Problem
 from mavl.files import whole_file
 
 SHOWN = 3
 
 
 class ReportError(ValueError):
-    """A report that cannot be written where it was asked for."""
+    """A report that cannot be written to the given file."""
 
 
 @dataclass(frozen=True)
 class Kind:
-    """A kind of fault. guess: it is told by a rule of thumb, and may be none."""
+    """A kind of fault. guess: a rule of thumb finds it, and it may be none."""
 
     title: str
     fix: str
@@ -32,66 +33,52 @@ class Kind:
 
 KINDS: dict[str, Kind] = {
     "missing_path": Kind(
-        "files and folders of the config that are not there",
+        "files and folders of the config that do not exist",
         "correct the path in the config (or by --root), or download the file (docs/data.md)",
     ),
-    "split_file": Kind(
-        "lists or folders that cannot be used", "mend the file, or say under `table` how it is laid out"
-    ),
+    "split_file": Kind("lists or folders that cannot be used", "repair the file, or give its layout under `table`"),
     "column": Kind("columns that the config names and the file lacks", "correct the name in the benchmark's YAML"),
-    "label_value": Kind(
-        "labels outside the alphabet (1, 0, blank or -1)", "mend them, or say under labels.values what they mean"
-    ),
-    "bad_row": Kind("rows that name no image or no patient", "mend or delete the rows, or correct images and groups"),
+    "label_value": Kind("labels other than 1, 0, blank or -1", "correct them, or give their meaning in labels.values"),
+    "bad_row": Kind("rows without image or patient", "correct or delete the rows, or correct images and groups"),
     "repeated_row": Kind("images that several rows name", "keep one row of each"),
     "label_conflict": Kind("images with other labels in another row", "keep the right row of each"),
-    "label_store": Kind(
-        "entries or values that do not fit the label store", "take manifest and label file from the same source"
-    ),
+    "label_store": Kind("entries that do not fit the label file", "take manifest and label file from the same source"),
     "shared_patient": Kind(
-        "patients in two splits: what is tested was partly trained on",
+        "patients in two splits: test images were partly trained on",
         "move all images of a patient into one split (fine-tuning does so by itself, and says so)",
     ),
     "shared_image": Kind("images named in two splits", "keep each in one split"),
     "leaked_image": Kind("files of two splits with the same bytes", "keep one of them, in one split"),
     "duplicate_image": Kind("files of one split with the same bytes", "keep one of them"),
     "bad_store": Kind("image stores that cannot be used", "make it anew by prepare_data.py store, or correct `store`"),
-    "missing_image": Kind("images that are not there", "correct --root or images.path, or download them again"),
-    "unreadable_image": Kind(
-        "images that cannot be read",
-        "download them again, or leave them out by max_bad_share of the config",
-    ),
-    "blank_image": Kind("images of one brightness", "leave them out: there is nothing to see in them"),
-    "odd_depth": Kind(
-        "images whose depth is not that of most", "see whether they come from another source or conversion", guess=True
-    ),
+    "missing_image": Kind("images that do not exist", "correct --root or images.path, or download them again"),
+    "unreadable_image": Kind("images that cannot be read", "download them again, or allow for them by max_bad_share"),
+    "blank_image": Kind("images of one brightness", "remove them from the lists: they show nothing"),
+    "odd_depth": Kind("images whose depth is not that of most", "check their source and conversion", guess=True),
     "odd_size": Kind(
         "images that are small, or of another shape than most",
-        "look at some: thumbnails, crops, other body parts or lateral views do not belong here",
+        "view some: thumbnails, crops, other body parts and lateral views do not belong here",
         guess=True,
     ),
     "inverted": Kind(
         "images that look inverted (lungs and air bright, spine dark)",
-        "look at some, and invert the files that are (DICOM's MONOCHROME1, exported as it was stored)",
+        "view some, and invert those that are (DICOM's MONOCHROME1, exported without conversion)",
         guess=True,
     ),
     "lateral": Kind(
         "lateral views, by a column, the name or the DICOM header",
-        "leave them out of the lists, unless you mean to have them",
+        "remove them from the lists, unless they are meant to be there",
         guess=True,
     ),
-    "missing_mask": Kind("masks that are not there", "correct masks.path or --root, or download them again"),
+    "missing_mask": Kind("masks that do not exist", "correct masks.path or --root, or download them again"),
     "unreadable_mask": Kind("masks that cannot be read", "download or make them again"),
-    "bad_region": Kind("run lengths or boxes that make no sense", "mend the cells, or correct `masks` in the YAML"),
-    "box_outside": Kind(
-        "boxes that reach out of the frame they are given in",
-        "correct masks.size, or mend the boxes: the rest is cut off",
-    ),
+    "bad_region": Kind("invalid run lengths or boxes", "correct the cells, or `masks` in the benchmark's YAML"),
+    "box_outside": Kind("boxes partly outside their frame", "correct masks.size, or the boxes: the rest is cut off"),
     "mask_size": Kind(
-        "masks of another shape than their image", "pair them anew, or correct masks.size: they are stretched over it"
+        "masks of another shape than their image", "correct the pairs, or masks.size: they are stretched"
     ),
-    "empty_mask": Kind("empty masks of findings that the labels say are there", "mend the label or the mask"),
-    "unlabelled_mask": Kind("masks of findings that the labels say are not there", "mend the label or the mask"),
+    "empty_mask": Kind("empty masks of findings that are labelled present", "correct the label or the mask"),
+    "unlabelled_mask": Kind("masks of findings that are labelled absent", "correct the label or the mask"),
 }
 
 
@@ -104,13 +91,13 @@ class Found:
     def add(self, kind: str, line: str, path: Path | None = None) -> None:
         self.items[kind].append((line, None if path is None else str(path)))
 
-    def add_all(self, kind: str, lines: Iterable[str]) -> None:
-        for line in lines:
-            self.add(kind, line)
+    def add_problems(self, problems: Iterable[Problem]) -> None:
+        for problem in problems:
+            self.add(problem.kind, str(problem))
 
     def without(self, kinds: Iterable[str]) -> "Found":
-        ignored = set(kinds)
-        return Found({kind: items for kind in KINDS if kind not in ignored and (items := self.items.get(kind))})
+        """The faults of other kinds, in the order of KINDS."""
+        return Found({kind: self.items[kind] for kind in KINDS if kind not in set(kinds) and kind in self.items})
 
     def __len__(self) -> int:
         return sum(map(len, self.items.values()))
@@ -118,10 +105,13 @@ class Found:
 
 @dataclass
 class Diagnosis:
-    """What was found, what was looked at, and whether all of it was.
+    """The result of an examination.
 
-    splits: {split: {images, groups, findings: {finding: {present, absent, unknown}}}}; examined: figures by name;
-    notes: what a person should know and need not mend.
+    Args:
+        splits: {split: {images, groups, findings: {finding: {present, absent, unknown}}}}.
+        examined: numbers of files by what was done with them.
+        notes: what is no fault but should be known.
+        complete: False after an interrupt.
     """
 
     config: str
@@ -135,7 +125,7 @@ class Diagnosis:
 
 
 def check_writable(path: Path) -> None:
-    """ReportError where `write_json` would fail: to be told before the minutes of work, not after."""
+    """ReportError where `write_json` would fail: before the minutes of work, not after."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with TemporaryFile(dir=path.parent):
@@ -147,63 +137,64 @@ def check_writable(path: Path) -> None:
 
 
 def write_json(diagnosis: Diagnosis, path: Path) -> None:
-    """All of it, whole or not at all; `found` has every item."""
-    content = {name: value for name, value in vars(diagnosis).items() if name != "found"}
-    content["clean"] = diagnosis.complete and not len(diagnosis.found)
-    content["found"] = [
+    """Write the diagnosis with every fault to a file, which is whole or not there."""
+    found = [
         {
-            "kind": name,
-            **vars(KINDS[name]),
+            "kind": kind,
+            **vars(KINDS[kind]),
             "count": len(items),
             "items": [{"text": text, "path": file} for text, file in items],
         }
-        for name, items in diagnosis.found.items.items()
+        for kind, items in diagnosis.found.items.items()
     ]
+    content = vars(diagnosis) | {"clean": diagnosis.complete and not found, "found": found}
     with whole_file(path) as file:
         file.write(json.dumps(content, indent=2, ensure_ascii=False) + "\n")
 
 
-def show(diagnosis: Diagnosis, console: Console, written: Path | None) -> None:
-    """The summary: what was looked at, the counts of each split, and each kind of fault with its first lines."""
-    root = f", root {diagnosis.root}" if diagnosis.root else ""
-    console.print(Text(f"{diagnosis.config}: {diagnosis.task}{root}", "bold"))
+def print_summary(diagnosis: Diagnosis, console: Console, written: Path | None) -> None:
+    """Print the counts of each split, the notes, and each kind of fault with its first lines and its fix."""
+
+    def show(text: str, style: str = "") -> None:
+        console.print(Text(text, style))
+
+    show(f"{diagnosis.config}: {diagnosis.task}{f', root {diagnosis.root}' if diagnosis.root else ''}", "bold")
     if diagnosis.splits:
         console.print(_split_table(diagnosis.splits))
-        console.print(Text("images with the finding / without it / not known; –: nothing is said of it", "dim"))
+        show("images with the finding / without it / unknown; –: no image is labelled", "dim")
     for note in diagnosis.notes:
-        console.print(Text(f"note: {note}", "dim"))
+        show(f"note: {note}", "dim")
     for name, items in diagnosis.found.items.items():
         kind = KINDS[name]
-        colour = "yellow" if kind.guess else "red"
-        guess = " (a guess: look)" if kind.guess else ""
-        console.print(Text.assemble((f"\n{len(items)} × {name}", f"bold {colour}"), f"  {kind.title}{guess}"))
+        head = (f"\n{len(items)} × {name}", "bold yellow" if kind.guess else "bold red")
+        console.print(Text.assemble(head, f"  {kind.title}{' (a guess: view some)' if kind.guess else ''}"))
         for line, _ in items[:SHOWN]:
-            console.print(Text(f"    {line}"))
+            show(f"    {line}")
         if len(items) > SHOWN:
-            console.print(Text(f"    … and {len(items) - SHOWN} more", "dim"))
-        console.print(Text(f"    fix: {kind.fix}", "cyan"))
-    console.print(Text("\n" + _verdict(diagnosis), "bold"))
+            show(f"    … and {len(items) - SHOWN} more", "dim")
+        show(f"    fix: {kind.fix}", "cyan")
+    show("\n" + _verdict(diagnosis), "bold")
     if written is not None:
-        console.print(Text(f"every item: {written}"))
+        show(f"all faults: {written}")
 
 
 def _verdict(diagnosis: Diagnosis) -> str:
-    looked = ", ".join(f"{count:,} {name}" for name, count in diagnosis.examined.items() if count)
-    looked = f" ({looked})" if looked else ""
-    if not diagnosis.complete:
-        return f"interrupted: this is what was found until then{looked}"
-    if not len(diagnosis.found):
-        return f"nothing to mend{looked}"
+    examined = ", ".join(f"{count:,} {name}" for name, count in diagnosis.examined.items() if count)
     number, kinds = len(diagnosis.found), len(diagnosis.found.items)
-    return f"{number:,} fault{'s' * (number > 1)} of {kinds} kind{'s' * (kinds > 1)}{looked}"
+    if not diagnosis.complete:
+        verdict = "interrupted: these are the faults until then"
+    elif not number:
+        verdict = "no faults"
+    else:
+        verdict = f"{number:,} fault{'s' * (number > 1)} of {kinds} kind{'s' * (kinds > 1)}"
+    return f"{verdict} ({examined})" if examined else verdict
 
 
 def _split_table(splits: dict[str, dict]) -> Table:
     """A row a finding, a column a split: present / absent, and unknown where there are such."""
-    table = Table(box=SIMPLE_HEAD, show_edge=False, pad_edge=False)
-    table.add_column("")
-    for name in splits:
-        table.add_column(name, justify="right")
+    table = Table("", *splits, box=SIMPLE_HEAD, show_edge=False, pad_edge=False)
+    for column in table.columns[1:]:
+        column.justify = "right"
     table.add_row("images", *(f"{split['images']:,}" for split in splits.values()), style="bold")
     if any(split["groups"] for split in splits.values()):
         table.add_row("patients", *(f"{split['groups']:,}" if split["groups"] else "–" for split in splits.values()))

@@ -80,7 +80,7 @@ def _of_manifests(manifests: Iterable[Path], root: Path | None, prefix: str) -> 
 
     for manifest in manifests:
         try:
-            entries = read_entries(manifest)
+            entries, _ = read_entries(manifest)
         except FileNotFoundError as error:
             fix = "`prepare_data.py radgraph` makes it; or name the folder of the images in its place, with --root"
             raise SourceError(f"{manifest}: no such file; {fix}") from error

@@ -7,7 +7,7 @@ import pytest
 import yaml
 
 from mavl.config.loader import dump, load
-from mavl.data.benchmarks.benchmark import Benchmark, BenchmarkError, read_split
+from mavl.data.benchmarks.benchmark import Benchmark, BenchmarkError, examine_split, read_split
 from mavl.vocab import FINDINGS
 from tests.support.small_benchmarks import NAMES, benchmark, problems_of, released, split_of
 
@@ -64,6 +64,7 @@ def test_padchest_asks_the_published_classes(shared):
         ({"labels": {"kind": "path", "positive": "p", "negative": "n"}, "findings": ["edema", "mass"]}, "one finding"),
         ({"images": {"path": "images/"}}, "needs one {}"),
         ({"groups": {"pattern": "patient[0-9]+"}}, "needs one (group)"),
+        ({"groups": {"pattern": "(p"}}, "'(p' is no pattern"),
         ({"groups": {}}, "a column, a pattern or both"),
         ({"images": {"column": -1}}, "greater than or equal to 0"),
         ({"masks": {"kind": "boxes", "column": 2, "size": [0, 4]}}, "greater than 0"),
@@ -73,7 +74,7 @@ def test_padchest_asks_the_published_classes(shared):
         ),
         (
             {"labels": {"kind": "mask"}, "masks": {"kind": "file", "path": "{finding}/{}.png"}},
-            "needs labels that tell which files there are",
+            "needs labels that say which files there are",
         ),
         (
             {
@@ -122,11 +123,11 @@ def test_every_bad_label_is_collected_with_its_line(tmp_path):
 def test_missing_columns_are_named_with_the_nearest(tmp_path):
     found = problems_of(tmp_path, "image,Edema,masses\na,1,1\n", findings=["edema", "mass"])
     assert found == [
-        "unknown column 'edema'; did you mean 'Edema'?",
-        "unknown column 'mass'; did you mean 'masses'?",
+        "test.csv: unknown column 'edema'; did you mean 'Edema'?",
+        "test.csv: unknown column 'mass'; did you mean 'masses'?",
     ]
     by_number = {"labels": {"kind": "columns", "columns": {"edema": 3}}}
-    assert problems_of(tmp_path, "image,edema\na,1\n", **by_number) == ["unknown column '3'; known: 0, 1"]
+    assert problems_of(tmp_path, "image,edema\na,1\n", **by_number) == ["test.csv: unknown column '3'; known: 0, 1"]
 
 
 def test_an_image_named_twice_counts_once(tmp_path):
@@ -186,4 +187,39 @@ def test_the_benchmarks_own_root_is_used_unless_another_is_given(tmp_path):
 def test_an_image_without_a_group(tmp_path):
     found = problems_of(tmp_path, "image,edema\np1_a.png,1\nb.png,0\n", groups={"pattern": r"^(p\d+)_"})
     assert len(found) == 1
-    assert found[0].startswith("test.csv:3: 'b.png' tells no group")
+    assert found[0].startswith("test.csv:3: 'b.png' holds no group")
+
+
+# Problems
+
+
+def test_an_examination_keeps_what_can_be_read_and_lists_all_problems_by_line(tmp_path):
+    rows = ["a.png,maybe,p1", "b.png,1,", ",0,p2", "c.png,0,p3", "c.png,1,p3", "d.png,1,p4", "d.png,1,p4"]
+    (tmp_path / "test.csv").write_text("\n".join(["image,edema,patient", *rows]))
+    split, problems = examine_split(
+        benchmark(findings=["edema", "mass"], groups={"column": "patient"}), "test", tmp_path
+    )
+    assert [path.name for path in split.paths] == ["a.png", "b.png", "c.png", "d.png"]
+    assert split.labels.tolist() == [[-1, -1], [1, -1], [0, -1], [1, -1]]  # there is no column mass
+    assert split.groups == ["p1", "", "p3", "p4"]
+    assert [(problem.kind, problem.line, problem.tolerated) for problem in problems] == [
+        ("column", None, False),
+        ("label_value", 2, False),
+        ("bad_row", 3, False),
+        ("bad_row", 4, False),
+        ("label_conflict", 6, False),
+        ("repeated_row", 8, True),
+    ]
+
+
+def test_an_examination_of_a_file_that_is_no_table_has_no_split(tmp_path):
+    (tmp_path / "test.csv").write_text("")
+    split, problems = examine_split(benchmark(), "test", tmp_path)
+    assert (split, [str(problem) for problem in problems]) == (None, ["test.csv: the file is empty"])
+
+
+def test_the_view_of_an_image_is_that_of_its_first_row(tmp_path):
+    split = split_of(tmp_path, "image,edema,View Position\na.png,1,PA\nb.png,0,LL\na.png,1,AP\n")
+    assert split.views == ["PA", "LL"]
+    assert split.without({0}).views == ["LL"]
+    assert split_of(tmp_path, "image,edema\na.png,1\n").views is None

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from mavl.data.benchmarks.benchmark import SplitError, read_split
+from mavl.data.benchmarks.benchmark import SplitError, examine_split, read_split
 from mavl.data.benchmarks.masks import BoxMask, MaskFile, RunLengthMask, resize_mask
-from tests.support.small_benchmarks import positives, problems_of, released, split_of
+from tests.support.small_benchmarks import benchmark, positives, problems_of, released, split_of
 
 RLE = {"labels": {"kind": "mask"}, "masks": {"kind": "rle", "column": "mask", "size": [4, 3]}}
 BOXES = {"labels": {"kind": "mask"}, "masks": {"kind": "boxes", "column": "mask", "size": [4, 6]}}
@@ -61,6 +61,17 @@ def test_malformed_boxes(tmp_path, text, message):
     (found,) = problems_of(tmp_path, f"image,mask\na,\nb,0;0;1;1|{text}\n", **BOXES)
     assert found.startswith("test.csv:3: box ")
     assert message in found
+
+
+def test_boxes_that_are_cut_at_the_frame_are_tolerated_problems(tmp_path):
+    (tmp_path / "test.csv").write_text("image,mask\na,-1;0;3;3\nb,-2;0;3;3|1;1;1;1\nc,4;2;3;4\nd,4;2;4;2\n")
+    split, problems = examine_split(benchmark(**BOXES), "test", tmp_path)
+    assert [(problem.kind, problem.tolerated, str(problem)) for problem in problems] == [
+        ("box_outside", True, f"test.csv:{line}: box {box} (x;y;w;h) in a frame of 6 x 4")
+        for line, box in ((3, "-2;0;3;3"), (4, "4;2;3;4"), (5, "4;2;4;2"))
+    ]
+    assert split.labels.tolist() == [[-1]] * 4  # the masks are not read
+    assert split_of(tmp_path, (tmp_path / "test.csv").read_text(), **BOXES).labels.tolist() == [[1]] * 4
 
 
 ROWS = {

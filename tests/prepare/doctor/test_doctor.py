@@ -1,4 +1,4 @@
-"""Doctor: each fault planted alone into clean data is found, and nothing else; clean data has nothing to mend."""
+"""Doctor: each fault planted alone into clean data is found, and nothing else; clean data has no faults."""
 
 import argparse
 import json
@@ -17,8 +17,8 @@ from mavl.config.loader import ConfigError
 from mavl.data import phantom
 from mavl.prepare import doctor
 from mavl.prepare.doctor import exam as doctor_exam
-from mavl.prepare.doctor.exam import elsewhere, examine, spread
-from mavl.prepare.doctor.images import SIDE, lightness_outside, look
+from mavl.prepare.doctor.exam import elsewhere, evenly_spaced, examine
+from mavl.prepare.doctor.images import SIDE, inspect_image, lightness_outside
 from mavl.prepare.doctor.plan import read_plan
 from mavl.prepare.doctor.report import KINDS, Diagnosis, write_json
 from tests.support import planted
@@ -133,7 +133,7 @@ def counted(diagnosis) -> dict[str, int]:
 
 @pytest.mark.parametrize("decode", [True, False])
 @pytest.mark.parametrize("name", BUILDERS)
-def test_clean_data_has_nothing_to_mend(clean, name, decode):
+def test_clean_data_has_no_faults(clean, name, decode):
     diagnosis = diagnose(clean / name / f"{name}.yaml", decode=decode)
     assert counted(diagnosis) == {}
     assert diagnosis.complete
@@ -148,6 +148,51 @@ def test_a_fault_planted_alone_is_found_alone(clean, tmp_path, fault):
     config.write_text(config.read_text().replace(str(clean / name), str(folder)))
     plant(folder)
     assert set(counted(diagnose(config))) == {kind}
+
+
+TOGETHER = (
+    *("missing image", "image cut short", "image of 16 bits", "inverted image", "thumbnail", "lateral view by column"),
+    *("label outside the alphabet", "row without patient", "row without image", "row twice", "labels that contradict"),
+)
+"""Faults of `lists` that do not touch the same rows and files."""
+
+
+def test_faults_of_many_kinds_planted_together_are_all_found(clean, tmp_path):
+    folder = tmp_path / "data"
+    shutil.copytree(clean / "lists", folder)
+    for fault in TOGETHER:
+        FAULTS[fault][2](folder)
+    planted.edit(folder / "test.csv", lambda table: table.rename(columns={"cardiomegaly": "cardio"}))
+    set_cell(folder / "test.csv", 4, "patient", "patient3")
+    repeat_row(folder / "test.csv", image="train/s50000006", patient="other")
+    copy(folder / "images/train/s50000008.png", folder / "images/test/s50000021.png")
+    copy(folder / "images/train/s50000007.png", folder / "images/train/s50000009.png")
+    redraw(folder / "images/valid/s50000013.png", lambda pixels: pixels * 0 + 17)
+    masks = folder / "masks/effusion"
+    (masks / "train/s50000007.png").unlink()
+    (masks / "train/s50000008.png").write_text("mask")
+    redraw(masks / "valid/s50000010.png", lambda pixels: pixels * 0)
+    resize(masks / "valid/s50000013.png", (96, 60))
+    found = counted(examine(read_plan(folder / "lists.yaml", folder), "lists", 2, None, True))
+    assert found == {"bad_row": 2} | dict.fromkeys(
+        (
+            *("blank_image", "column", "duplicate_image", "empty_mask", "inverted", "label_conflict", "label_value"),
+            *("lateral", "leaked_image", "mask_size", "missing_image", "missing_mask", "odd_depth", "odd_size"),
+            *("repeated_row", "shared_image", "shared_patient", "unreadable_image", "unreadable_mask"),
+        ),
+        1,
+    )
+
+
+def test_faulty_boxes_planted_together_are_all_found(clean, tmp_path):
+    folder = tmp_path / "data"
+    shutil.copytree(clean / "boxes", folder)
+    cells = {1: "150;20;60;40|-5;1;10;10", 2: "900;900;5;5", 3: "10;20;30", 7: ""}
+    for row, cell in cells.items():
+        set_cell(folder / "test.csv", row, "boxes", cell)
+    set_cell(folder / "test.csv", 5, "effusion", "0")
+    found = counted(examine(read_plan(folder / "boxes.yaml", folder), "boxes", 2, None, True))
+    assert found == {"box_outside": 2, "bad_region": 2, "unlabelled_mask": 1, "empty_mask": 1}
 
 
 def test_every_kind_of_fault_is_planted_somewhere():
@@ -166,7 +211,7 @@ def run(*arguments) -> int:
     return doctor.run(parser.parse_args(list(map(str, arguments))))
 
 
-def test_the_command_tells_people_and_machines_and_exits_by_what_it_found(clean, tmp_path, capsys):
+def test_the_command_prints_and_writes_the_faults_and_exits_by_them(clean, tmp_path, capsys):
     folder = tmp_path / "data"
     shutil.copytree(clean / "lists", folder)
     image(folder, "train", 2).unlink()
@@ -177,22 +222,22 @@ def test_the_command_tells_people_and_machines_and_exits_by_what_it_found(clean,
     assert "1 × missing_image" in faulty.stdout
     assert "train.csv:4: images/train/s50000002.png: no such file" in faulty.stdout
     assert KINDS["missing_image"].fix in faulty.stdout
-    told = json.loads(report.read_text())
-    [found] = told["found"]
-    assert (found["kind"], found["count"], told["clean"], told["complete"]) == ("missing_image", 1, False, True)
+    written = json.loads(report.read_text())
+    [found] = written["found"]
+    assert (found["kind"], found["count"], written["clean"], written["complete"]) == ("missing_image", 1, False, True)
     assert found["items"] == [
         {
             "text": "train.csv:4: images/train/s50000002.png: no such file",
             "path": str(folder / "images/train/s50000002.png"),
         }
     ]
-    assert told["splits"]["train"]["images"] == told["splits"]["train"]["groups"] == 10
+    assert written["splits"]["train"]["images"] == written["splits"]["train"]["groups"] == 10
     assert (run(*arguments, "--ignore", "missing_image"), json.loads(report.read_text())["clean"]) == (0, True)
-    assert "nothing to mend" in capsys.readouterr().out
+    assert "no faults" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("flag", ["--limit", "--workers"])
-def test_numbers_that_would_look_at_nothing_are_refused(flag, capsys):
+def test_numbers_that_would_inspect_nothing_are_refused(flag, capsys):
     for number in ("-3", "0"):
         with pytest.raises(SystemExit) as caught:
             run("--config", "c.yaml", flag, number)
@@ -200,7 +245,7 @@ def test_numbers_that_would_look_at_nothing_are_refused(flag, capsys):
         assert f"argument {flag}: '{number}' is no whole number of at least 1" in capsys.readouterr().err
 
 
-def test_json_that_cannot_be_written_is_told_before_anything_is_examined(clean, tmp_path, monkeypatch):
+def test_json_that_cannot_be_written_is_an_error_before_anything_is_examined(clean, tmp_path, monkeypatch):
     monkeypatch.setattr(doctor, "examine", lambda *_: pytest.fail("the data are examined"))
     (tmp_path / "file").touch()
     for path, reason in {tmp_path / "file" / "x.json": "cannot be written", tmp_path: "is a folder"}.items():
@@ -215,7 +260,7 @@ def test_what_was_found_is_shown_though_the_json_cannot_be_written(clean, monkey
     monkeypatch.setattr(doctor, "write_json", full)
     with pytest.raises(OSError, match="No space"):
         run("--config", clean / "lists" / "lists.yaml", "--json", clean / "x.json")
-    assert "nothing to mend" in capsys.readouterr().out
+    assert "no faults" in capsys.readouterr().out
 
 
 def test_a_name_that_is_no_text_is_written_as_json(tmp_path):
@@ -249,16 +294,17 @@ def test_an_interrupt_leaves_what_was_found_until_then(clean, tmp_path, monkeypa
 
     def interrupted(path, *how):
         if path == image(folder, "valid", 0):
+            time.sleep(0.2)  # the main thread takes the facts of the images before this one
             os.kill(os.getpid(), signal.SIGINT)  # which reaches the main thread while it waits for this one
-            time.sleep(0.1)
-        return look(path, *how)
+            time.sleep(0.2)
+        return inspect_image(path, *how)
 
-    monkeypatch.setattr(doctor_exam, "look", interrupted)
-    monkeypatch.setattr("mavl.prepare.doctor.images.TOGETHER", 1)
+    monkeypatch.setattr(doctor_exam, "inspect_image", interrupted)
+    monkeypatch.setattr("mavl.progress.TOGETHER", 1)
     code = run("--config", folder / "lists.yaml", "--root", folder, "--workers", 1, "--json", tmp_path / "x.json")
-    told = json.loads((tmp_path / "x.json").read_text())
-    assert (code, told["complete"], told["clean"]) == (130, False, False)
-    assert [item["text"] for found in told["found"] for item in found["items"]] == [
+    written = json.loads((tmp_path / "x.json").read_text())
+    assert (code, written["complete"], written["clean"]) == (130, False, False)
+    assert [item["text"] for found in written["found"] for item in found["items"]] == [
         "train.csv:4: images/train/s50000002.png: no such file"
     ]
     assert "interrupted" in capsys.readouterr().out
@@ -283,7 +329,7 @@ def test_every_config_of_the_project_is_understood(config, task, monkeypatch):
     assert plan.root == Path("data")
 
 
-def test_a_config_of_a_run_folder_is_told_by_its_keys(tmp_path, monkeypatch):
+def test_the_schema_of_a_config_in_a_run_folder_is_found_by_its_keys(tmp_path, monkeypatch):
     monkeypatch.chdir(ROOT)
     benchmark = "configs/benchmarks/rsna.yaml"
     classification = planted.write_yaml(tmp_path / "a.yaml", data={"benchmark": benchmark}, model={"layer4": False})
@@ -313,11 +359,11 @@ def test_models_are_files_or_hub_ids(tmp_path, monkeypatch):
 
 
 def test_positions_are_spread_evenly():
-    assert spread(10, 4) == [0, 2, 5, 7]
-    assert spread(3, 4) == spread(3, None) == [0, 1, 2]
+    assert evenly_spaced(10, 4) == [0, 2, 5, 7]
+    assert evenly_spaced(3, 4) == evenly_spaced(3, None) == [0, 1, 2]
 
 
-def test_with_a_limit_only_so_many_images_are_looked_at(clean):
+def test_with_a_limit_only_so_many_images_are_inspected(clean):
     diagnosis = diagnose(clean / "lists" / "lists.yaml", limit=5)
     assert diagnosis.examined | {"masks": 0} == {"images named": 24, "looked at": 15, "decoded": 15, "masks": 0}
     assert diagnosis.splits["train"]["images"] == 10
@@ -348,12 +394,12 @@ def test_lightness_worked_by_hand():
     assert lightness_outside(picture * 0) == (0.0, True)
 
 
-def test_the_heuristic_tells_phantoms_from_inverted_ones(tmp_path):
+def test_the_heuristic_separates_phantoms_from_inverted_ones(tmp_path):
     for index in range(20):
         drawn = phantom.draw(8, index, 64).image
         for name, pixels in (("upright", drawn), ("inverted", 255 - drawn)):
             planted.save(tmp_path / f"{name}.png", pixels)
-            assert (look(tmp_path / f"{name}.png", False, True).lightness > 0.15) == (name == "inverted")
+            assert (inspect_image(tmp_path / f"{name}.png", False, True).lightness > 0.15) == (name == "inverted")
 
 
 @pytest.mark.parametrize(

@@ -25,7 +25,7 @@ RSNA_FOLDER = "mdai_rsna_project_x9N20BZa_images_2018-07-20-153330"
 
 
 class Films:
-    """Writes films, each another phantom, at whatever paths are asked."""
+    """Writes films, each another phantom, at the given paths."""
 
     def __init__(self):
         self.drawn = 0
@@ -70,8 +70,8 @@ def plant(shared, tmp_path):
     return place
 
 
-def told(root: Path, name: str, splits: list[str], **changed) -> dict[str, int]:
-    """What doctor says of these splits of a benchmark of the project."""
+def diagnose(root: Path, name: str, splits: list[str], **changed) -> dict[str, int]:
+    """How many faults of each kind doctor finds in these splits of a benchmark of the project."""
     benchmark = load(Benchmark, ROOT / f"configs/benchmarks/{name}.yaml")
     benchmark = benchmark.model_copy(update={"splits": {split: benchmark.splits[split] for split in splits}} | changed)
     dump(benchmark, root / "benchmark.yaml")
@@ -92,7 +92,7 @@ def test_chexpert(plant, name):
         film(root / path)
     laterals = sum("lateral" in row for row in rows["valid"])
     assert laterals > 0
-    assert told(root, name, ["test", "valid"]) == {"lateral": laterals}
+    assert diagnose(root, name, ["test", "valid"]) == {"lateral": laterals}
 
 
 def test_chestxray14(plant):
@@ -101,7 +101,7 @@ def test_chestxray14(plant):
     for path in images(rows, lambda cells: cells[0].removeprefix("/DATA/Chestxray/ChestXray8/")):
         assert path.startswith("images_001/images/")
         film(root / path)
-    assert told(root, "chestxray14", ["test", "valid"]) == {}
+    assert diagnose(root, "chestxray14", ["test", "valid"]) == {}
     (root / path).unlink()
     missing = examine(read_plan(root / "benchmark.yaml", root), "chestxray14", 2, None, False).found
     assert {kind: len(items) for kind, items in missing.items.items()} == {"missing_image": 1}
@@ -118,7 +118,7 @@ def test_chestxray14_with_the_official_list_of_boxes(tmp_path):
     film = Films()
     film(tmp_path / "images_007/images/00013118_008.png")
     film(tmp_path / "images_008/images/00014716_007.png")
-    assert told(tmp_path, "chestxray14_boxes", ["test"]) == {}
+    assert diagnose(tmp_path, "chestxray14_boxes", ["test"]) == {}
 
 
 @pytest.mark.parametrize("name", ["padchest_seen", "padchest_rare", "padchest_unseen"])
@@ -130,7 +130,7 @@ def test_padchest(tmp_path, name):
         film(tmp_path / f"{index}_a.png", deep=True)
         rows.append(",".join([f"{index}_a.png", *[str((index + column) % 2) for column in range(len(columns))]]))
     (tmp_path / "test.csv").write_text("\n".join(rows))
-    assert told(tmp_path, name, ["test"]) == {}  # 16 bits are as usual there
+    assert diagnose(tmp_path, name, ["test"]) == {}  # 16 bits are as usual there
 
 
 def test_rsna(plant):
@@ -139,7 +139,7 @@ def test_rsna(plant):
     for path in images(rows, lambda cells: cells[1]):
         assert path.startswith(RSNA_FOLDER)
         film(root / path)
-    assert told(root, "rsna", ["test", "valid"]) == {}
+    assert diagnose(root, "rsna", ["test", "valid"]) == {}
 
 
 @pytest.mark.parametrize("name", ["siim_acr", "siim_acr_files"])
@@ -150,7 +150,7 @@ def test_siim_acr(plant, name):
     for study in images(rows, lambda cells: cells[0]):
         film(root / f"processed_images/{study}.png")
         Image.new("L", (SIZE, SIZE)).save(root / f"processed_masks/{study}.png")
-    assert told(root, name, ["test", "valid"]) == {}
+    assert diagnose(root, name, ["test", "valid"]) == {}
 
 
 def test_covidx_cxr2(plant):
@@ -158,7 +158,7 @@ def test_covidx_cxr2(plant):
     film = Films()
     for file in images(rows, lambda cells: cells[1], " "):
         film(root / "train" / file)
-    assert told(root, "covidx_cxr2", ["test", "valid"]) == {}
+    assert diagnose(root, "covidx_cxr2", ["test", "valid"]) == {}
 
 
 def test_covid_rural(plant):
@@ -170,7 +170,7 @@ def test_covid_rural(plant):
         film(root / f"jpgs/{row}.jpg")
         Image.new("L", (SIZE, SIZE), 255).save(root / f"pngs_masks/{row}.png")
     shared = len(patients["test"] & patients["train"])
-    assert told(root, "covid_rural", ["test", "train"]) == ({"shared_patient": shared} if shared else {})
+    assert diagnose(root, "covid_rural", ["test", "train"]) == ({"shared_patient": shared} if shared else {})
 
 
 def test_mura(tmp_path):
@@ -181,7 +181,7 @@ def test_mura(tmp_path):
             lists[part].append(f"MURA-v1.1/{part}/XR_WRIST/patient{patient:05}/study1_{said}/image1.png")
             film(tmp_path / lists[part][-1])
         (tmp_path / f"MURA-v1.1/{part}_image_paths.csv").write_text("\n".join(lists[part]) + "\n")
-    assert told(tmp_path, "mura", ["test", "train"]) == {}
+    assert diagnose(tmp_path, "mura", ["test", "train"]) == {}
 
 
 def test_lera(tmp_path):
@@ -190,9 +190,9 @@ def test_lera(tmp_path):
         for image in (1, 2):
             film(tmp_path / f"{study}/ST-1/{image}.png")
     (tmp_path / "labels.csv").write_text("1000001,XR KNEE,0\n1000002,XR FOOT,1\n")
-    assert told(tmp_path, "lera", ["test"]) == {}
+    assert diagnose(tmp_path, "lera", ["test"]) == {}
     (tmp_path / "labels.csv").write_text("1000001,XR KNEE,0\n1000009,XR FOOT,1\n")
-    assert told(tmp_path, "lera", ["test"]) == {"missing_image": 1}
+    assert diagnose(tmp_path, "lera", ["test"]) == {"missing_image": 1}
 
 
 def test_mimic_with_the_released_labels(tmp_path, monkeypatch):

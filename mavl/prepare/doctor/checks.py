@@ -1,0 +1,167 @@
+"""The faults of inspected files: absolute ones, and differences from the other files of the same data."""
+
+import re
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from mavl.data.benchmarks.masks import MaskFile
+from mavl.data.benchmarks.splits import Split
+from mavl.prepare.doctor.images import INVERTED, ImageFacts, MaskFacts, inspect_mask
+from mavl.prepare.doctor.report import Found
+from mavl.vocab import ABSENT, PRESENT, UNKNOWN
+
+COMMON = 0.2
+"""A property of more than this share of the images is no exception."""
+
+SMALL, SMALLER_THAN_MOST, OTHER_SHAPE = 64, 4, 1.6
+"""An image is odd where its shorter side is under SMALL pixels (or half the network's input, where the config gives
+that) or under the median's by this factor, or where its ratio of width to height is off the median's by this factor."""
+
+SAME_SHAPE = 0.02
+"""By how much the ratio of width to height of a mask may be off its image's, besides a pixel of rounding."""
+
+LATERAL_VIEWS = ("l", "ll", "rl", "lat", "lateral", "left lateral", "right lateral")
+"""Lateral views in lists and DICOM headers (CheXpert, MIMIC-CXR-JPG, PadChest), in small letters."""
+
+LATERAL_NAME = re.compile(r"(?<![a-z])lat(eral)?(?![a-z])", re.IGNORECASE)
+
+
+def check_images(
+    images: Iterable[ImageFacts],
+    places: Mapping[Path, str],
+    views: Mapping[Path, str],
+    image_size: int | None,
+    found: Found,
+) -> list[str]:
+    """Report the faults of images; return a note for a kind that is too common to be a fault.
+
+    Args:
+        places: for each image its row and path, for the report.
+        views: for each image its projection by the list, "" where the list does not give it.
+        image_size: side in pixels of the network's input, if known.
+    """
+    good = []
+    for image in images:
+        place = places[image.path]
+        if image.reason is not None:
+            kind = "missing_image" if image.missing else "unreadable_image"
+            found.add(kind, f"{place}: {image.reason}", image.path)
+        elif image.flat:
+            found.add("blank_image", place, image.path)
+        elif image.lightness is not None and image.lightness > INVERTED:
+            found.add("inverted", f"{place}: {image.lightness:.2f}, more than {INVERTED}", image.path)
+        if reason := _lateral(image, views[image.path]):
+            found.add("lateral", f"{place}: {reason}", image.path)
+        if image.size is not None:
+            good.append(image)
+    notes = []
+    for kind, odd in (("odd_depth", _odd_depths(good)), ("odd_size", _odd_sizes(good, image_size))):
+        if len(odd) > max(1, COMMON * len(good)):
+            example = next(iter(odd.values()))
+            notes.append(f"{len(odd):,} of {len(good):,} images are of {kind}: {example}, among others")
+            continue
+        for path, reason in odd.items():
+            found.add(kind, f"{places[path]}: {reason}", path)
+    return notes
+
+
+def inspected_masks(split: Split, inspected: Mapping[Path, MaskFacts]) -> dict[str, list[MaskFacts | None]]:
+    """For each finding the facts of each image's mask; None for no mask, or a file that was not inspected."""
+    return {
+        finding: [
+            None if mask is None else inspected.get(mask.path) if isinstance(mask, MaskFile) else inspect_mask(mask)
+            for mask in masks
+        ]
+        for finding, masks in (split.masks or {}).items()
+    }
+
+
+def check_masks(
+    split: Split,
+    masks: Mapping[str, Sequence[MaskFacts | None]],
+    images: Mapping[Path, ImageFacts],
+    chosen: Sequence[int],
+    found: Found,
+) -> None:
+    """Report the faults of the masks of a split's chosen images."""
+    for finding, of_images in masks.items():
+        labels = split.labels[:, split.findings.index(finding)]
+        for position in chosen:
+            mask, path = of_images[position], split.paths[position]
+            if mask is None:
+                continue
+            place = f"{split.rows[position]}: {finding} in {path.name}"
+            if mask.reason is not None:
+                found.add("unreadable_mask", f"{place}: {mask.reason}", mask.path)
+            elif mask.empty and labels[position] == PRESENT:
+                found.add("empty_mask", f"{place}: labelled as present", mask.path)
+            elif not mask.empty:
+                if labels[position] == ABSENT:
+                    found.add("unlabelled_mask", f"{place}: labelled as absent", mask.path)
+                size = images[path].size if path in images else None
+                if size is not None and not _same_shape(mask.size, size):
+                    text = f"{mask.size[0]} x {mask.size[1]} over an image of {size[0]} x {size[1]}"
+                    found.add("mask_size", f"{place}: {text}", mask.path or path)
+
+
+def label_by_masks(masks: Mapping[str, Sequence[MaskFacts | None]]) -> np.ndarray:
+    """Labels int8 [n, C]: present where the mask is not empty, unknown where nothing is known of it."""
+    meaning = {None: UNKNOWN, True: ABSENT, False: PRESENT}
+    return np.array([[meaning[mask and mask.empty] for mask in of_images] for of_images in masks.values()], np.int8).T
+
+
+def count_labels(split: Split) -> dict:
+    """{images, groups (patients, None where there are none), findings: {finding: {present, absent, unknown}}}."""
+    alphabet = {"present": PRESENT, "absent": ABSENT, "unknown": UNKNOWN}
+    findings = {
+        finding: {name: int((column == label).sum()) for name, label in alphabet.items()}
+        for finding, column in zip(split.findings, split.labels.T, strict=True)
+    }
+    groups = None if split.groups is None else len(set(split.groups))
+    return {"images": len(split), "groups": groups, "findings": findings}
+
+
+def _lateral(image: ImageFacts, view: str) -> str | None:
+    """The evidence that an image is a lateral view, if there is any."""
+    for source, text in (("its list", view), ("its DICOM header", image.view)):
+        if text.strip().lower() in LATERAL_VIEWS:
+            return f"{text} by {source}"
+    return "by its name" if LATERAL_NAME.search(image.path.name) else None
+
+
+def _odd_depths(good: Sequence[ImageFacts]) -> dict[Path, str]:
+    """Images whose depth is not the commonest one."""
+    deep = Counter(image.bits > 8 for image in good)
+    if len(deep) < 2:
+        return {}
+    [(usual, number)] = deep.most_common(1)
+    others = f"while {number:,} others have {'more than 8' if usual else 'no more than 8'}"
+    return {image.path: f"{image.bits} bits a pixel, {others}" for image in good if (image.bits > 8) != usual}
+
+
+def _odd_sizes(good: Sequence[ImageFacts], image_size: int | None) -> dict[Path, str]:
+    """Images that are small, or of another shape than most."""
+    if not good:
+        return {}
+    sizes = np.array([image.size for image in good])
+    shorter, shape = sizes.min(axis=1), sizes[:, 0] / sizes[:, 1]
+    least = max(image_size // 2 if image_size else SMALL, np.median(shorter) / SMALLER_THAN_MOST)
+    usual = float(np.median(shape))
+    off = np.maximum(shape / usual, usual / shape)
+    odd = {}
+    for image, side, factor in zip(good, shorter, off, strict=True):
+        width, height = image.size
+        if side < least:
+            odd[image.path] = f"{width} x {height}, the shorter side under {least:.0f}"
+        elif factor > OTHER_SHAPE:
+            odd[image.path] = f"{width} x {height}, width / height {width / height:.2f} where {usual:.2f} is usual"
+    return odd
+
+
+def _same_shape(one: tuple[int, int], other: tuple[int, int]) -> bool:
+    """Whether two (width, height) have the same ratio, but for a pixel's rounding."""
+    allowed = SAME_SHAPE + 1 / min(*one, *other)
+    return abs(one[0] * other[1] / (one[1] * other[0]) - 1) <= allowed
