@@ -1,6 +1,7 @@
 """Files that are there whole or not at all."""
 
 import errno
+import json
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -31,3 +32,14 @@ def whole_file(path: Path, mode: str = "w") -> Iterator[IO]:
         raise
     finally:
         draft.unlink(missing_ok=True)
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write the text in UTF-8."""
+    with whole_file(path) as file:
+        file.write(text)
+
+
+def write_json(path: Path, content: object) -> None:
+    """Write the content as indented JSON in UTF-8; ValueError for NaN and infinities, which JSON does not have."""
+    write_text(path, json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
