@@ -47,9 +47,9 @@ def main() -> None:
     from mavl.train.classification import run  # torch takes seconds; a bad config should not
 
     if (folders := run(settings, resume=arguments.resume)) is not None:
-        from mavl.train.classification_results import tell
+        from mavl.report.classification import print_summary
 
-        tell(folders, Path(settings.output_dir))
+        print_summary(folders, Path(settings.output_dir))
 
 
 if __name__ == "__main__":

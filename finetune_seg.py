@@ -48,9 +48,9 @@ def main() -> None:
     from mavl.train.segmentation import run  # torch takes seconds; a bad config should not
 
     if (folders := run(settings, arguments.resume)) is not None:
-        from mavl.train.segmentation_results import tell
+        from mavl.report.segmentation import print_summary
 
-        tell(folders, Path(settings.output_dir))
+        print_summary(folders, Path(settings.output_dir))
 
 
 if __name__ == "__main__":

@@ -44,7 +44,7 @@ def classify(settings: ZeroShotSettings) -> None:
     if (result := run(settings)) is not None:
         from rich.console import Console
 
-        from mavl.report.tables import table
+        from mavl.report.classification import table
 
         about = result.about
         title = f"{about['title']} ({about['split']}), {about['head']} head, {about['protocol']} protocol"

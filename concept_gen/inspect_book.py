@@ -20,7 +20,7 @@ from mavl.config.settings import ASPECT_BOOKS, DESCRIPTION_BOOKS, RANDOM
 
 if TYPE_CHECKING:
     from mavl.concepts.inspection import Entries
-    from mavl.text.encoder import TextEncoder
+    from mavl.text.protocol import TextEncoder
 
 OWN = (*DESCRIPTION_BOOKS, *ASPECT_BOOKS)
 

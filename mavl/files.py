@@ -1,6 +1,7 @@
 """Files that are there whole or not at all."""
 
 import errno
+import json
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -50,3 +51,8 @@ def write_text(path: Path, text: str) -> None:
     """Write a whole file of UTF-8 text, line ends as they are; after a failure the former file is there."""
     with whole_file(path) as file:
         file.write(text)
+
+
+def write_json(path: Path, content: object) -> None:
+    """Write the content as indented JSON in UTF-8; ValueError for NaN and infinities, which JSON does not have."""
+    write_text(path, json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False) + "\n")

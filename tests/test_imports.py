@@ -1,4 +1,4 @@
-"""The rooms of the package: imports only go down, rooms of one floor never import each other, and there is no circle."""
+"""The rooms of the package: imports only go down, rooms of one floor do not import each other, and no circles."""
 
 import ast
 from collections.abc import Iterator

@@ -23,7 +23,7 @@ from mavl.progress import progress_bar
 if TYPE_CHECKING:  # torch takes seconds, and a single answer needs none
     from torch import Tensor
 
-    from mavl.text.encoder import TextEncoder
+    from mavl.text.protocol import TextEncoder
 
 UNANSWERED_IN_A_ROW = 3
 """After so many unanswered requests in a row the run ends: then the cause is the server, not the finding."""

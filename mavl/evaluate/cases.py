@@ -19,20 +19,12 @@ from mavl.data.benchmarks.masks import resize_mask
 from mavl.data.benchmarks.splits import Split
 from mavl.evaluate.subject import Thresholds
 from mavl.metrics.grounding import METRICS, Localization, measure_and_sweep, released_thresholds, summarize, sweep
+from mavl.metrics.margins import ALL, MAPS, SPREADS, Measured
 from mavl.model.heatmaps import centre_map, enlarge, random_map
 from mavl.progress import progress_bar
 
-MAPS = ("model", "random", "centre")
-"""What is measured: the model's map, and two that know nothing of the image (mavl.model.heatmaps)."""
-
-ALL = "all"
-"""Stands for a finding where all cases are meant."""
-
 RELEASED_PATCHES = 14 * 14
 """The grid that the released thresholds were made for."""
-
-SPREADS = np.geomspace(1 / 16, 16, 129)
-"""Thresholds of the curves, in multiples of an even spread over the patches, evenly spaced on a scale of doublings."""
 
 
 @dataclass(frozen=True)
@@ -62,24 +54,6 @@ class Grounded:
         blob = centre_map(size) * (np.prod(size) / grid.size)
         maps = [*enlarge(grids[None], size, self.patch_grid)[0].numpy(), blob.astype(np.float32)]
         return resize_mask(self.split.mask(image, finding), settings.map_size), dict(zip(MAPS, maps, strict=True))
-
-
-@dataclass(frozen=True)
-class Measured:
-    """The metrics of every case, and how Dice depends on the threshold.
-
-    table: a row for each case and map: path, row, group, finding, map, threshold (NaN without one) and METRICS; group
-    is the patient, or the image where the benchmark does not tell patients. dice: {finding or ALL: {one of MAPS: [K],
-    the mean over its cases at each of SPREADS}}.
-    """
-
-    table: pd.DataFrame
-    dice: dict[str, dict[str, np.ndarray]]
-
-    def of(self, finding: str, name: str) -> pd.DataFrame:
-        """The rows of one map and of one finding, or of ALL, each under the number of its case."""
-        rows = self.table[self.table["map"] == name].reset_index(drop=True)
-        return rows if finding == ALL else rows[rows["finding"] == finding]
 
 
 def choose_thresholds(

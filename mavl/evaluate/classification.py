@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import pandas as pd
 import torch
 from torch import Tensor
 
@@ -27,7 +26,9 @@ from mavl.evaluate.subject import (
 )
 from mavl.metrics.classification import Evaluation, best_f1, evaluate
 from mavl.progress import progress_bar
-from mavl.report.classification import surest_images, write_classification_page
+from mavl.report import classification as report
+from mavl.report.classification_page import most_confident, write_classification_page
+from mavl.report.figures import plot_curves
 
 
 @dataclass(frozen=True)
@@ -54,7 +55,7 @@ class Result:
         for result in self.evaluation.classes:
             if result.name not in self.evaluation.undefined:
                 kind = "never trained on" if result.name in self.about["new_findings"] else "of the pre-training"
-                areas[kind].append(result.auroc.value)
+                areas[kind].append(result.metrics["auroc"].value)
         means = [f"{np.mean(x):.3f} over {len(x)} findings {kind}" for kind, x in areas.items() if x]
         return f"mean AUROC {'; '.join(means)}" if means else "no finding has both labels"
 
@@ -69,7 +70,7 @@ def run(settings: ZeroShotSettings) -> Result | None:
     about = describe(settings, subject, thresholds, scored.left_out, head=settings.head)
     folder = result_folder(settings, subject.benchmark, settings.head)
     dump(settings, folder / "config.yaml")
-    _write_scores(folder / "scores.csv", scored)
+    report.write_scores(folder / report.SCORES, scored.split, scored.scores)
     evaluation = evaluate(
         scored.split.labels,
         scored.scores,
@@ -128,7 +129,7 @@ def attention_maps(
 def _write_page(
     folder: Path, settings: ZeroShotSettings, subject: Subject, scored: Scored, evaluation: Evaluation, about: dict
 ) -> None:
-    gallery = surest_images(evaluation, scored.split, scored.scores)
+    gallery = most_confident(evaluation, scored.split, scored.scores)
     shown = [(image, finding) for finding, kinds in gallery.items() for images in kinds.values() for image in images]
     write_classification_page(
         folder,
@@ -139,7 +140,7 @@ def _write_page(
         equalize=subject.benchmark.equalize,
         heatmaps=attention_maps(settings, subject, scored.split, shown),
         patch_grid=subject.scorer.patch_grid,
-        looked_at=about.get("map", ""),
+        heatmap_note=about.get("map", ""),
     )
 
 
@@ -156,23 +157,9 @@ def _thresholds(settings: ZeroShotSettings, subject: Subject) -> Thresholds:
     return Thresholds(values, "validation", note, {"valid": valid.left_out})
 
 
-def _write_scores(path: Path, scored: Scored) -> None:
-    """A line an image: path, patient, then label and score of each finding."""
-    split = scored.split
-    table = {"path": [str(path) for path in split.paths], "row": split.rows}
-    if split.groups is not None:
-        table["group"] = split.groups
-    for column, finding in enumerate(split.findings):
-        table[f"{finding}_label"] = split.labels[:, column]
-        table[f"{finding}_score"] = scored.scores[:, column]
-    pd.DataFrame(table).to_csv(path, index=False, float_format="%.9g")
-
-
 def _write(folder: Path, scored: Scored, evaluation: Evaluation, about: dict) -> None:
-    from mavl.report import tables as report  # matplotlib and rich only where they are needed
-
     report.write_csv(evaluation, folder / "results.csv")
     report.write_json(evaluation, folder / "results.json", about)
     write_left_out(folder / "left_out.json", about["left_out"])
     split = scored.split
-    report.plot_curves(split.labels, scored.scores, split.findings, evaluation, folder / "roc.png", folder / "pr.png")
+    plot_curves(split.labels, scored.scores, split.findings, evaluation, folder)

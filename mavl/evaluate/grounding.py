@@ -39,8 +39,7 @@ from mavl.evaluate.subject import (
 from mavl.metrics.grounding import Localization
 from mavl.metrics.margins import Margins, compare_to_baselines, margins
 from mavl.report import grounding as report
-from mavl.report.gallery import PIXELS, RANKED_BY, Shown, best_and_worst, plot_gallery, ranking_metric
-from mavl.report.grounding_page import write_grounding_page
+from mavl.report.gallery import PIXELS, Shown, best_and_worst, plot_gallery, ranking_metric
 from mavl.vocab import PRESENT
 
 NO_GRIDS = np.empty((0, 0, 0, 0), np.float32)
@@ -166,7 +165,7 @@ def _show(result: Result, settings: GroundingSettings, tested: Grounded, measure
     if settings.gallery:
         plot_gallery(gallery(ALL), result.folder / "gallery.png")
     if settings.html:
-        write_grounding_page(result.folder, result.localizations, result.margins, result.about, measured, gallery)
+        report.write_page(result.folder, result.localizations, result.margins, result.about, measured, gallery)
 
 
 def _case_to_show(
@@ -186,6 +185,6 @@ def _case_to_show(
         predicted=None if np.isnan(row["threshold"]) else maps[MAPS[0]] > np.float32(row["threshold"]),
         finding=finding,
         name=tested.split.paths[image].name,
-        metric=RANKED_BY[metric],
-        value=row[metric],
+        metric=metric,
+        value=row[metric.name],
     )

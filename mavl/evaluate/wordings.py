@@ -9,9 +9,6 @@ Every image is read, and goes through the backbone, once for all wordings.
 
 import shutil
 from collections.abc import Sequence
-from dataclasses import dataclass
-from functools import cached_property
-from pathlib import Path
 
 import numpy as np
 from scipy.stats import kendalltau
@@ -29,112 +26,12 @@ from mavl.evaluate.subject import (
     result_folder,
     without_bad_images,
 )
-from mavl.metrics.classification import Evaluation, evaluate
+from mavl.metrics.classification import evaluate
+from mavl.metrics.wordings import Sensitivity, WordingResult
 from mavl.scorers import TextScorer
 from mavl.text.books import Books, read_books
 from mavl.text.wordings import ABLATION, OWN, REFERENCE, Wording, built_in_wordings, write_books
 from mavl.vocab import ABSENT, DESCRIPTION, PRESENT, UNKNOWN
-
-
-@dataclass(frozen=True)
-class WordingResult:
-    """A benchmark under one wording.
-
-    flips [C]: of each finding the share of pairs of images that stand in another order than under the reference, as
-    (1 - Kendall's tau) / 2; changed: of how many findings the text is another one.
-    """
-
-    name: str
-    kind: str
-    evaluation: Evaluation
-    flips: np.ndarray
-    changed: int
-
-
-@dataclass(frozen=True)
-class Spread:
-    """AUROC over some wordings; std is theirs, not an estimate for others.
-
-    flips: the largest share of pairs of images that any of them puts in another order.
-    """
-
-    low: float
-    mean: float
-    high: float
-    std: float
-    lowest: str
-    highest: str
-    flips: float
-
-
-@dataclass(frozen=True)
-class Sensitivity:
-    """Wordings, the reference first; `about` says how they came about, `folder` is where it is written.
-
-    Those that say as much as the books, in other words, are in `spreads`; ablations, which say less, are in `ablated`.
-    Either is empty where no such wording was asked for.
-    """
-
-    wordings: list[WordingResult]
-    about: dict
-    folder: Path
-
-    @property
-    def reference(self) -> Evaluation:
-        return self.wordings[0].evaluation
-
-    @cached_property
-    def groups(self) -> dict[str, list[str]]:
-        """{"trained" or "new": findings with both labels, met in the pre-training or not}; no empty one."""
-        defined = [found.name for found in self.reference.classes if found.name not in self.reference.undefined]
-        new = self.about["new_findings"]
-        groups = {
-            "trained": [name for name in defined if name not in new],
-            "new": [name for name in defined if name in new],
-        }
-        return {kind: names for kind, names in groups.items() if names}
-
-    def areas(self, findings: Sequence[str]) -> np.ndarray:
-        """AUROC [wordings, findings]."""
-        of = [{found.name: found.auroc.value for found in wording.evaluation.classes} for wording in self.wordings]
-        return np.array([[areas[name] for name in findings] for areas in of])
-
-    @cached_property
-    def findings(self) -> list[str]:
-        """Those with both labels, group by group."""
-        return [name for names in self.groups.values() for name in names]
-
-    @cached_property
-    def spreads(self) -> dict[str, Spread]:
-        """Of each finding, and as "mean trained" and "mean new" of the groups' means: over the books and all wordings
-        that say as much.
-        """
-        rows = [i for i, wording in enumerate(self.wordings) if wording.kind != ABLATION]
-        return self._spreads(rows) if len(rows) > 1 else {}
-
-    @cached_property
-    def ablated(self) -> dict[str, Spread]:
-        """As `spreads`, over the ablations alone."""
-        rows = [i for i, wording in enumerate(self.wordings) if wording.kind == ABLATION]
-        return self._spreads(rows) if rows else {}
-
-    def _spreads(self, rows: list[int]) -> dict[str, Spread]:
-        columns = [found.name for found in self.reference.classes]
-        flips = np.array([self.wordings[i].flips for i in rows])
-        areas = self.areas(self.findings)[rows]
-        spreads = {
-            name: self._spread(rows, of, float(np.nanmax(flips[:, columns.index(name)], initial=0)))
-            for name, of in zip(self.findings, areas.T, strict=True)
-        }
-        for kind, names in self.groups.items():
-            spreads[f"mean {kind}"] = self._spread(rows, self.areas(names)[rows].mean(axis=1), np.nan)
-        return spreads
-
-    def _spread(self, rows: list[int], areas: np.ndarray, flips: float) -> Spread:
-        """areas [rows]."""
-        lowest, highest = (self.wordings[rows[i]].name for i in (areas.argmin(), areas.argmax()))
-        low, mean, high, std = map(float, (areas.min(), areas.mean(), areas.max(), areas.std()))
-        return Spread(low, mean, high, std, lowest, highest, flips)
 
 
 def run(settings: ZeroShotSettings) -> Sensitivity | None:
@@ -227,7 +124,7 @@ def _compare(
     flips = [_flips(label, *pair) for label, *pair in zip(split.labels.T, ours.T, theirs.T, strict=True)]
     text = wording.books.sentences
     changed = sum(text[name] != sentences for name, sentences in reference.books.sentences.items())
-    return WordingResult(wording.name, wording.kind, evaluation, np.array(flips), changed)
+    return WordingResult(wording.name, wording.kind, wording.kind == ABLATION, evaluation, np.array(flips), changed)
 
 
 def _flips(labels: np.ndarray, ours: np.ndarray, theirs: np.ndarray) -> float:

@@ -1,18 +1,19 @@
-"""How good scores are: AUROC, average precision, F1 and the operating point of each class, with intervals. NumPy only.
+"""Classification metrics of each class, with bootstrap intervals. NumPy only.
 
-Everything is read off one ranking per class: its labelled images by falling score. The value of a metric and its
-bootstrap resamples are the same computation, with weights of one and with the number of times an image was drawn.
+All metrics of a class are computed from one ranking: its labelled images by falling score. The value of a metric and
+its resampled values are the same computation, with weights of one and with the number of times that an image occurs.
 
-Labels are 1 (present), 0 (absent) and -1 (unlabelled; the image is left out of that class). A class whose labelled
-images all agree has no metrics: they are NaN, it is named as undefined, and no mean contains it.
+Labels are 1 (present), 0 (absent) and -1 (unlabelled; ignored for that class). A class whose labelled images all have
+the same label has no metrics: they are NaN, `Evaluation.undefined` lists it, and no mean includes it.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
 
+from mavl.metrics.confusion import Confusion, Counts, ratio_of
 from mavl.metrics.intervals import (
     Interval,
     Ranking,
@@ -22,52 +23,37 @@ from mavl.metrics.intervals import (
     percentile_intervals,
     rank,
 )
-
-METRICS = ("auroc", "average_precision", "best_f1", "accuracy", "sensitivity", "specificity")
-"""The metrics that have an interval and a mean over classes; the names of ClassResult's fields."""
+from mavl.metrics.metric import Metric, by_name
 
 
-def _ratio(counts: np.ndarray, of: np.ndarray, empty: float = np.nan) -> np.ndarray:
-    """counts / of, and `empty` where there is nothing to count; scalars give a scalar."""
-    counts, of = np.broadcast_arrays(counts, of)
-    return np.divide(counts, of, out=np.full(of.shape, empty), where=of > 0)[()]
+def _auroc(counts: Counts) -> np.ndarray:
+    """A tied pair counts half: the negatives from the start of a run and those after its end count once each."""
+    start, end = counts.start, counts.end
+    below = 2 * end.negatives - start.false_positives - end.false_positives
+    return ratio_of((counts.gained * below).sum(axis=1), 2 * (end.positives * end.negatives)[:, 0])
 
 
-@dataclass(frozen=True)
-class Confusion:
-    """Counts of one decision, or arrays of them, and what follows; rates with nothing to count are NaN."""
-
-    true_positives: int | np.ndarray
-    false_positives: int | np.ndarray
-    positives: int | np.ndarray
-    negatives: int | np.ndarray
-
-    @property
-    def accuracy(self) -> float | np.ndarray:
-        correct = self.true_positives + self.negatives - self.false_positives
-        return _ratio(correct, self.positives + self.negatives)
-
-    @property
-    def sensitivity(self) -> float | np.ndarray:
-        return _ratio(self.true_positives, self.positives)
-
-    @property
-    def specificity(self) -> float | np.ndarray:
-        return _ratio(self.negatives - self.false_positives, self.negatives)
-
-    @property
-    def precision(self) -> float | np.ndarray:
-        """0 where nothing is predicted positive, as in scikit-learn."""
-        return _ratio(self.true_positives, self.true_positives + self.false_positives, empty=0.0)
-
-    @property
-    def f1(self) -> float | np.ndarray:
-        return _ratio(2 * self.true_positives, self.positives + self.true_positives + self.false_positives)
+METRICS = by_name(
+    Metric("auroc", "AUROC", "area under the ROC curve", _auroc),
+    Metric(
+        "average_precision",
+        "AP",
+        "average precision",
+        lambda counts: ratio_of((counts.gained * counts.end.precision).sum(axis=1), counts.end.positives[:, 0]),
+    ),
+    Metric("best_f1", "F1", "largest F1 over all thresholds", lambda counts: counts.end.f1.max(axis=1, initial=0.0)),
+    Metric("precision", "P", "precision at the largest F1", lambda counts: counts.best.precision, interval=False),
+    Metric("recall", "R", "recall at the largest F1", lambda counts: counts.best.sensitivity, interval=False),
+    Metric("accuracy", "acc.", "accuracy", lambda counts: counts.cut.accuracy[:, 0], needs_threshold=True),
+    Metric("sensitivity", "Se", "sensitivity", lambda counts: counts.cut.sensitivity[:, 0], needs_threshold=True),
+    Metric("specificity", "Sp", "specificity", lambda counts: counts.cut.specificity[:, 0], needs_threshold=True),
+)
+"""The function of a metric maps `Counts` of R weightings to its values [R]."""
 
 
 @dataclass(frozen=True)
 class BestF1:
-    """The largest F1 over all thresholds (positive is score >= threshold), all NaN when one label only."""
+    """The largest F1 over all thresholds (positive is score >= threshold); all NaN for a class with one label."""
 
     f1: float
     precision: float
@@ -77,30 +63,27 @@ class BestF1:
 
 @dataclass(frozen=True)
 class ClassResult:
-    """One class: `n` labelled images, `positives` of them present.
+    """The metrics of one class with `n` labelled images, `positives` of them present.
 
-    `precision` and `recall` are those at the best F1. Accuracy, sensitivity and specificity are those at `threshold`,
-    and NaN where there is none; `threshold_source` says on which data it was chosen.
+    threshold: the one of the metrics that need it, NaN if there is none; threshold_source: the data on which it was
+    chosen.
     """
 
     name: str
     n: int
     positives: int
-    auroc: Interval
-    average_precision: Interval
-    best_f1: Interval
-    precision: float
-    recall: float
+    metrics: dict[str, Interval]
     threshold: float
     threshold_source: str | None
-    accuracy: Interval
-    sensitivity: Interval
-    specificity: Interval
 
 
 @dataclass(frozen=True)
 class Evaluation:
-    """All classes, the plain means over the defined ones (keys METRICS), and how the intervals came about."""
+    """All classes, and the means over the defined ones of the metrics with an interval.
+
+    images, groups: the number of images, and that of the groups which the bootstrap resampled (None for images);
+    strict: positive is score > threshold.
+    """
 
     classes: list[ClassResult]
     means: dict[str, Interval]
@@ -113,58 +96,52 @@ class Evaluation:
 
     @property
     def without_threshold(self) -> list[str]:
-        """Defined classes that the means of accuracy, sensitivity and specificity leave out."""
+        """Defined classes without a threshold, which the means of metrics that need one do not include."""
         return [c.name for c in self.classes if np.isnan(c.threshold) and c.name not in self.undefined]
 
 
-def _tally(ranking: Ranking, weights: np.ndarray | None = None) -> Callable[[np.ndarray], Confusion]:
-    """weights [R, m] -> a function from places [K] in the ranking to the Confusion [R, K] of predicting so many."""
-    count = ranking.tally(weights)
-    return lambda places: Confusion(*count(places))
+def _confusion(ranking: Ranking, places: np.ndarray) -> Confusion:
+    """[1, K] of predicting the first `places` [K] images of the ranking positive."""
+    return Confusion(*ranking.tally()(places))
 
 
-def _best_f1(ranking: Ranking) -> BestF1:
-    if ranking.one_label:
-        return BestF1(np.nan, np.nan, np.nan, np.nan)
-    at = _tally(ranking)(ranking.ends)
-    best = at.f1.shape[1] - 1 - int(at.f1[0, ::-1].argmax())
-    f1, precision, recall = (float(rate[0, best]) for rate in (at.f1, at.precision, at.sensitivity))
-    return BestF1(f1, precision, recall, float(ranking.scores[ranking.ends[best] - 1]))
-
-
-def _statistics(
+def _counts(
     ranking: Ranking, threshold: float = np.nan, strict: bool = False, weights: np.ndarray | None = None
-) -> np.ndarray:
-    """weights [R, m] in the ranking's order -> METRICS [R, 6]; NaN where only one label has weight.
+) -> Counts:
+    count = ranking.tally(weights)
+    places = (ranking.starts, ranking.ends, ranking.place(threshold, strict))
+    return Counts(*(Confusion(*count(place)) for place in places))
 
-    A tied pair counts half: each positive meets the negatives from its run's start on and those after its end.
+
+def _statistics(ranking: Ranking, threshold: float, strict: bool, weights: np.ndarray | None = None) -> np.ndarray:
+    """The values [R, METRICS] for weights [R, m] in the order of the ranking, or [1, METRICS] for weights of one.
+
+    NaN where only one label has weight and, of given weights, for metrics without an interval.
     """
-    at = _tally(ranking, weights)
-    start, end, cut = at(ranking.starts), at(ranking.ends), at(ranking.place(threshold, strict))
-    gained = end.true_positives - start.true_positives
-    below = 2 * end.negatives - start.false_positives - end.false_positives
-    positives, negatives = end.positives[:, 0], end.negatives[:, 0]
-    decision = np.column_stack([cut.accuracy, cut.sensitivity, cut.specificity])
-    statistics = np.column_stack(
-        [
-            _ratio((gained * below).sum(axis=1), 2 * positives * negatives),
-            _ratio((gained * end.precision).sum(axis=1), positives),
-            end.f1.max(axis=1, initial=0.0),
-            np.full_like(decision, np.nan) if np.isnan(threshold) else decision,
-        ]
-    )
-    statistics[(positives == 0) | (negatives == 0)] = np.nan
-    return statistics
+    values = np.full((1 if weights is None else len(weights), len(METRICS)), np.nan)
+    if ranking.one_label:
+        return values
+    counts = _counts(ranking, threshold, strict, weights)
+    for column, metric in enumerate(METRICS.values()):
+        if (metric.interval or weights is None) and not (metric.needs_threshold and np.isnan(threshold)):
+            values[:, column] = metric.function(counts)
+    values[((counts.end.positives == 0) | (counts.end.negatives == 0))[:, 0]] = np.nan
+    return values
+
+
+def _value(name: str, labels: np.ndarray, scores: np.ndarray) -> float:
+    ranking = rank(labels, scores)
+    return np.nan if ranking.one_label else float(METRICS[name].function(_counts(ranking))[0])
 
 
 def auroc(labels: np.ndarray, scores: np.ndarray) -> float:
-    """labels [n], scores [n] -> share of present-absent pairs in the right order, a tie counting half; NaN if none."""
-    return float(_statistics(rank(labels, scores))[0, METRICS.index("auroc")])
+    """labels [n], scores [n] -> share of present-absent pairs in the right order, a tie counts half; NaN if no pair."""
+    return _value("auroc", labels, scores)
 
 
 def average_precision(labels: np.ndarray, scores: np.ndarray) -> float:
-    """labels [n], scores [n] -> sum of precision times gain in recall over thresholds; NaN when one label only."""
-    return float(_statistics(rank(labels, scores))[0, METRICS.index("average_precision")])
+    """labels [n], scores [n] -> sum of precision times gain in recall over thresholds; NaN for one label."""
+    return _value("average_precision", labels, scores)
 
 
 def best_f1(labels: np.ndarray, scores: np.ndarray) -> BestF1:
@@ -172,10 +149,19 @@ def best_f1(labels: np.ndarray, scores: np.ndarray) -> BestF1:
     return _best_f1(rank(labels, scores))
 
 
+def _best_f1(ranking: Ranking) -> BestF1:
+    if ranking.one_label:
+        return BestF1(np.nan, np.nan, np.nan, np.nan)
+    best = _counts(ranking).best
+    last = int((best.true_positives + best.false_positives)[0]) - 1
+    f1, precision, recall = (float(rate[0]) for rate in (best.f1, best.precision, best.sensitivity))
+    return BestF1(f1, precision, recall, float(ranking.scores[last]))
+
+
 def confusion(labels: np.ndarray, scores: np.ndarray, threshold: float, strict: bool = False) -> Confusion:
     """labels [n], scores [n] -> counts where positive is score >= threshold, or score > threshold if `strict`."""
     ranking = rank(labels, scores)
-    at = _tally(ranking)(ranking.place(threshold, strict))
+    at = _confusion(ranking, ranking.place(threshold, strict))
     return Confusion(*(count.item() for count in vars(at).values()))
 
 
@@ -183,17 +169,17 @@ def roc_curve(labels: np.ndarray, scores: np.ndarray) -> tuple[np.ndarray, np.nd
     """labels [n], scores [n] -> (false, true positive rate), from (0, 0) to (1, 1), without points between corners."""
     ranking = rank(labels, scores)
     corners = np.column_stack([ranking.starts, ranking.ends]).ravel()
-    at = _tally(ranking)(np.r_[0, corners, len(ranking.order)])
-    return _ratio(at.false_positives, at.negatives)[0], at.sensitivity[0]
+    at = _confusion(ranking, np.r_[0, corners, len(ranking.order)])
+    return ratio_of(at.false_positives, at.negatives)[0], at.sensitivity[0]
 
 
 def precision_recall_curve(labels: np.ndarray, scores: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """labels [n], scores [n] -> (precision, recall) from (1, 0), with a point for each threshold that adds recall.
 
-    The area under steps that hold the precision of their right end is the average precision.
+    The area under steps with the precision of their right end is the average precision.
     """
     ranking = rank(labels, scores)
-    at = _tally(ranking)(ranking.ends)
+    at = _confusion(ranking, ranking.ends)
     return np.r_[1.0, at.precision[0]], np.r_[0.0, at.sensitivity[0]]
 
 
@@ -209,30 +195,52 @@ def evaluate(
     groups: Sequence | None = None,
     seed: int = 0,
 ) -> Evaluation:
-    """labels [n, C] in {1, 0, -1}, scores [n, C], names [C] -> every metric with its 95 % bootstrap interval.
+    """Every metric of every class, with 95 % bootstrap intervals.
 
-    `thresholds` [C], NaN for none, were chosen on `threshold_source`. Without them, the source "test" takes, for each
-    class, the threshold of the best F1 on these very scores (the released way), and no source leaves accuracy,
-    sensitivity and specificity NaN. Positive is score >= threshold, or score > threshold if `strict` (released, too).
+    The bootstrap resamples images, or whole groups, jointly for all classes; the thresholds stay the same. A resample
+    in which a class has one label only is ignored for that class. ValueError names class and row of a bad entry.
 
-    The bootstrap draws images, or whole groups [n] such as patients, jointly for all classes; thresholds stay. A
-    resample where a class has one label only does not count for it. ValueError names class and row of a bad entry.
+    Args:
+        labels: [n, C] in {1, 0, -1}.
+        scores: [n, C].
+        names: [C] of the classes.
+        thresholds: [C], NaN for none.
+        threshold_source: data on which the thresholds were chosen. Without thresholds, "test" uses those of the best
+            F1 on these scores (the released protocol); None leaves the metrics that need a threshold NaN.
+        strict: positive is score > threshold (released protocol), not score >= threshold.
+        groups: [n], such as patients.
     """
     labels, scores, names = np.asarray(labels), np.asarray(scores), list(names)
     _check_table(labels, scores, names)
     rankings = [rank(labels[:, c], scores[:, c], name) for c, name in enumerate(names)]
     thresholds = _choose_thresholds(thresholds, threshold_source, rankings)
 
-    def statistics(weights: np.ndarray) -> np.ndarray:
-        classes = zip(rankings, thresholds, strict=True)
-        return np.stack([_statistics(r, t, strict, weights.take(r.order, axis=1)) for r, t in classes], axis=1)
+    def statistics(weights: np.ndarray | None = None) -> np.ndarray:
+        return np.stack(
+            [
+                _statistics(r, t, strict, None if weights is None else weights.take(r.order, axis=1))
+                for r, t in zip(rankings, thresholds, strict=True)
+            ],
+            axis=1,
+        )
 
     units = group_index(range(len(labels)) if groups is None else groups, len(labels))
-    values, samples = statistics(np.ones((1, len(labels)), int)), bootstrap(statistics, units, resamples, seed)
-    classes = zip(names, rankings, thresholds, percentile_intervals(values, samples, METRICS), strict=True)
+    values, samples = statistics(), bootstrap(statistics, units, resamples, seed)
+    [means] = percentile_intervals(mean_over_classes(values), mean_over_classes(samples), [*METRICS])
+    columns = zip(names, rankings, thresholds, percentile_intervals(values, samples, [*METRICS]), strict=True)
     return Evaluation(
-        classes=[_class_result(*of_class, threshold_source) for of_class in classes],
-        means=percentile_intervals(mean_over_classes(values), mean_over_classes(samples), METRICS)[0],
+        classes=[
+            ClassResult(
+                name=name,
+                n=len(ranking.order),
+                positives=len(ranking.positive),
+                metrics=intervals,
+                threshold=float(threshold),
+                threshold_source=None if np.isnan(threshold) else threshold_source,
+            )
+            for name, ranking, threshold, intervals in columns
+        ],
+        means={name: mean for name, mean in means.items() if METRICS[name].interval},
         undefined=[name for name, ranking in zip(names, rankings, strict=True) if ranking.one_label],
         resamples=resamples,
         seed=seed,
@@ -265,19 +273,3 @@ def _choose_thresholds(given: Sequence[float] | None, source: str | None, rankin
     if given.shape != (len(rankings),) or np.isinf(given).any():
         raise ValueError(f"thresholds must be {len(rankings)} numbers, NaN for none, not {given.tolist()}")
     return given
-
-
-def _class_result(
-    name: str, ranking: Ranking, threshold: float, intervals: dict[str, Interval], source: str | None
-) -> ClassResult:
-    best = _best_f1(ranking)
-    return ClassResult(
-        name=name,
-        n=len(ranking.order),
-        positives=len(ranking.positive),
-        precision=best.precision,
-        recall=best.recall,
-        threshold=float(threshold),
-        threshold_source=None if np.isnan(threshold) else source,
-        **intervals,
-    )

@@ -1,7 +1,7 @@
-"""Bootstrap intervals at the price of one sort. NumPy only.
+"""Bootstrap intervals from one sort, means over images and over seeds. NumPy only.
 
-A resample of n images is the number of times that each image was drawn. A metric that takes those numbers as weights
-ranks the scores once and from then on only counts: `Ranking` does the counting, `bootstrap` the drawing.
+A resample of n images is stored as the number of times that each image occurs in it. A metric that takes these numbers
+as weights sorts the scores once and then only counts: `Ranking` counts, `bootstrap` resamples.
 """
 
 from collections.abc import Callable, Sequence
@@ -10,15 +10,15 @@ from dataclasses import dataclass
 import numpy as np
 
 LEVEL = 0.95
-"""The share of the resamples that lies within an interval."""
+"""The share of the resampled values that lies within an interval."""
 
-_WEIGHTS_AT_ONCE = 2**18
-"""2 MiB of weights, so that they stay in the processor's cache and memory stays flat."""
+WEIGHTS_AT_ONCE = 2**18
+"""2 MiB of weights, which fit into the processor's cache and bound the memory."""
 
 
 @dataclass(frozen=True)
 class Interval:
-    """A value and the bounds of its 95 % interval; the bounds are NaN where no resample counted."""
+    """A value and the bounds of its 95 % interval; the bounds are NaN where no resample has a value."""
 
     value: float
     low: float
@@ -27,32 +27,33 @@ class Interval:
 
 @dataclass(frozen=True)
 class Ranking:
-    """The m labelled images of a class by falling score.
+    """The m labelled images of a class in order of falling score.
 
-    A metric can only change for the better at a threshold that lets a positive in. So of the running sums over m images
-    those at the K runs of equal scores that hold a positive are enough, which keeps a resample cheap.
+    A metric can improve only at a threshold that adds a positive. Therefore the running sums over the m images are
+    needed only at the K runs of equal scores that contain a positive, which makes a resample cheap.
     """
 
     order: np.ndarray  # [m] rows of the images
     scores: np.ndarray  # [m] falling
     positive: np.ndarray  # places of the positives in the order
-    positives_before: np.ndarray  # [m + 1] how many there are before each place
+    positives_before: np.ndarray  # [m + 1] number of positives before each place
     starts: np.ndarray  # [K] first place of each run
-    ends: np.ndarray  # [K] place after its last
+    ends: np.ndarray  # [K] place after the last of each run
 
     @property
     def one_label(self) -> bool:
+        """Whether all images have the same label, or there is none."""
         return len(self.positive) in (0, len(self.order))
 
     def place(self, threshold: float, strict: bool) -> np.ndarray:
-        """[1] how many images are predicted positive: score >= threshold, or score > threshold if `strict`."""
+        """[1] the number of images predicted positive: score >= threshold, or score > threshold if `strict`."""
         return np.searchsorted(-self.scores, [-threshold], side="left" if strict else "right")
 
     def tally(self, weights: np.ndarray | None = None) -> Callable[[np.ndarray], tuple[np.ndarray, ...]]:
-        """weights [R, m] in this order, whole numbers (1 if left out) -> a function of places.
+        """weights [R, m] in this order, whole numbers (1 if omitted) -> a function of places.
 
-        It maps places [K], each the number of images predicted positive, to the weight of true positives [R, K], false
-        positives [R, K], all positives [R, 1] and all negatives [R, 1].
+        The function maps places [K], each the number of images predicted positive, to the summed weights of the true
+        positives [R, K], the false positives [R, K], all positives [R, 1] and all negatives [R, 1].
         """
         weights = np.ones((1, len(self.order)), int) if weights is None else weights
         predicted, true = _running_sums(weights), _running_sums(weights.take(self.positive, axis=1))
@@ -67,9 +68,10 @@ class Ranking:
 
 
 def rank(labels: np.ndarray, scores: np.ndarray, name: str = "") -> Ranking:
-    """labels [n] in {1, 0, -1 = left out}, scores [n] -> their ranking.
+    """labels [n] in {1, 0, -1 = unlabelled, not ranked}, scores [n] -> their ranking.
 
-    Raises ValueError, with the class's name and the row (from 0), for other labels and for scores that are not finite.
+    Raises ValueError with the name of the class and the row (from 0) for other labels and for scores that are not
+    finite.
     """
     labels, scores = np.asarray(labels), np.asarray(scores, dtype=float)
     if labels.ndim != 1 or labels.shape != scores.shape:
@@ -94,7 +96,7 @@ def rank(labels: np.ndarray, scores: np.ndarray, name: str = "") -> Ranking:
 def group_index(groups: Sequence, n: int) -> np.ndarray:
     """groups [n], any hashable keys such as patient ids -> [n] integers from 0, in order of first appearance.
 
-    Raises ValueError where the length is not n or an entry is missing (None or NaN).
+    Raises ValueError if the length is not n or an entry is missing (None or NaN).
     """
     keys = np.asarray(groups).tolist()
     if np.shape(keys) != (n,):
@@ -109,25 +111,29 @@ def group_index(groups: Sequence, n: int) -> np.ndarray:
 def bootstrap(
     statistics: Callable[[np.ndarray], np.ndarray], groups: np.ndarray, resamples: int, seed: int
 ) -> np.ndarray:
-    """Draw whole groups with replacement, as many as there are; with every image its own group, the plain bootstrap.
+    """The statistics of resamples of whole groups, with replacement: [resamples, ...].
 
-    groups [n] are integers from 0. `statistics` maps weights [R, n], how often each image was drawn, to [R, ...]; the
-    answer is [resamples, ...]. The draws depend on the seed alone, not on how many are held at a time.
+    A resample has as many groups as the data. If every image is a group of its own, this is the plain bootstrap. The
+    resamples depend on the seed alone, not on how many are computed at a time.
+
+    Args:
+        statistics: maps weights [R, n], the number of times that each image occurs, to [R, ...].
+        groups: [n] integers from 0.
     """
     rng = np.random.default_rng(seed)
     size = int(groups.max()) + 1
-    step = max(1, _WEIGHTS_AT_ONCE // len(groups))
-    samples = [statistics(np.empty((0, len(groups)), int))]  # gives no resamples at all their shape, too
+    step = max(1, WEIGHTS_AT_ONCE // len(groups))
+    samples = [statistics(np.empty((0, len(groups)), int))]  # the shape of the result if resamples is 0
     for first in range(0, resamples, step):
-        drawn = rng.integers(size, size=(min(step, resamples - first), size))
-        drawn += size * np.arange(len(drawn))[:, None]
-        counts = np.bincount(drawn.ravel(), minlength=drawn.size).reshape(drawn.shape)
+        chosen = rng.integers(size, size=(min(step, resamples - first), size))
+        chosen += size * np.arange(len(chosen))[:, None]
+        counts = np.bincount(chosen.ravel(), minlength=chosen.size).reshape(chosen.shape)
         samples.append(statistics(counts.take(groups, axis=1)))
     return np.concatenate(samples)
 
 
 def mean_over_classes(statistics: np.ndarray) -> np.ndarray:
-    """[R, C, M] -> [R, 1, M], over the classes that are not NaN; NaN where all are."""
+    """[R, C, M] -> [R, 1, M], the mean over the classes that are not NaN; NaN where all are."""
     known = ~np.isnan(statistics)
     sums, counts = np.sum(statistics, axis=1, where=known, keepdims=True), known.sum(axis=1, keepdims=True)
     return np.divide(sums, counts, out=np.full(sums.shape, np.nan), where=counts > 0)
@@ -136,8 +142,8 @@ def mean_over_classes(statistics: np.ndarray) -> np.ndarray:
 def percentile_intervals(values: np.ndarray, samples: np.ndarray, metrics: Sequence[str]) -> list[dict[str, Interval]]:
     """values [1, C, M], their resampled values [R, C, M] -> for each class, the interval of each metric.
 
-    Resampled values that are NaN do not count. As resamples repeat images, these intervals lean upward for a maximum
-    over thresholds and for average precision when positives are few.
+    Resampled values that are NaN are ignored. Because resamples repeat images, these intervals are biased upward for a
+    maximum over thresholds and, with few positives, for average precision.
     """
     tails = [(1 - LEVEL) / 2, (1 + LEVEL) / 2]
 
@@ -152,8 +158,41 @@ def percentile_intervals(values: np.ndarray, samples: np.ndarray, metrics: Seque
     ]
 
 
+def mean_intervals(
+    values: np.ndarray, metrics: Sequence[str], *, groups: Sequence | None, resamples: int, seed: int
+) -> dict[str, Interval]:
+    """values [n, M] of n images, NaN where an image has no value -> the mean of each metric with its interval.
+
+    The mean of a column without any value is NaN. The bootstrap resamples images, or whole groups [n] if given.
+    """
+    known = ~np.isnan(values)
+    counted, counts = np.where(known, values, 0.0), known.astype(float)
+
+    def means(weights: np.ndarray) -> np.ndarray:
+        sums, of = weights @ counted, weights @ counts
+        return np.divide(sums, of, out=np.full(sums.shape, np.nan), where=of > 0)[:, None]
+
+    n = len(values)
+    units = group_index(range(n) if groups is None else groups, n)
+    return percentile_intervals(means(np.ones((1, n))), bootstrap(means, units, resamples, seed), metrics)[0]
+
+
+def mean_and_std(values: Sequence[float | None]) -> dict[str, float | list[float]]:
+    """Values of several seeds -> {mean, std, values}, without the undefined ones (NaN, or None from JSON).
+
+    std is that of a sample; it is NaN for a single value.
+    """
+    values = [np.nan if value is None else value for value in values]
+    defined = [value for value in values if not np.isnan(value)]
+    return {
+        "mean": float(np.mean(defined)) if defined else np.nan,
+        "std": float(np.std(defined, ddof=1)) if len(defined) > 1 else np.nan,
+        "values": values,
+    }
+
+
 def _running_sums(weights: np.ndarray) -> np.ndarray:
-    """weights [R, m] -> [R, m + 1], the sum of those before each place."""
+    """weights [R, m] -> [R, m + 1], the sum of the weights before each place."""
     sums = np.zeros((len(weights), weights.shape[1] + 1), int)
     np.cumsum(weights, axis=1, out=sums[:, 1:])
     return sums

@@ -1,38 +1,61 @@
-"""Whether a model's maps say more than maps that know nothing of the image: differences case by case.
+"""The maps of a model against maps made without the image: metrics of every case, and differences case by case.
 
-Model and baselines are measured on the same cases, so what counts is the interval of the difference, which is narrower
-than the maps' own intervals suggest.
+Model and baselines are measured on the same cases, so the relevant interval is that of the difference. It is narrower
+than the intervals of the maps suggest.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import numpy as np
 import pandas as pd
 
 from mavl.metrics.grounding import METRICS, summarize
 from mavl.metrics.intervals import Interval
 
-COMPARED = {
-    "pointing_game": "pointing game",
-    "average_precision": "average precision",
-    "best_dice": "largest Dice",
-    "dice": "Dice at the threshold",
-}
-"""The metrics in which maps are compared, with their names in a sentence.
+MAPS = ("model", "random", "centre")
+"""The maps that are measured: that of the model, and two baselines made without the image (mavl.model.heatmaps)."""
 
-Of the others, the contrast has no sign, accuracy is mostly the background's, and the rest moves with Dice.
+ALL = "all"
+"""Takes the place of a finding where all cases are meant."""
+
+SPREADS = np.geomspace(1 / 16, 16, 129)
+"""Thresholds of the Dice curves, in multiples of a uniform map, evenly spaced on a logarithmic scale."""
+
+COMPARED = ("pointing_game", "average_precision", "best_dice", "dice")
+"""The metrics in which maps are compared.
+
+Of the others, the contrast has no sign, accuracy depends mostly on the background, and the rest changes with Dice.
 """
 
 Margins = dict[str, dict[str, Interval]]
-"""{baseline: {metric of COMPARED: the mean of model minus baseline over the cases}}."""
+"""{baseline: {metric of COMPARED: mean difference of model and baseline over the cases}}."""
 
 
 @dataclass(frozen=True)
-class Verdict:
-    """Metrics of COMPARED, by how the model's maps do against every baseline.
+class Measured:
+    """The metrics of every case, and the Dice over thresholds.
 
-    above: the interval of each difference is above 0; higher: only its mean is; not_above: some mean is not.
-    A metric without a value, as without a threshold, is in none.
+    table: a row for each case and map: path, row, group, finding, map, threshold (NaN without one) and METRICS; group
+    is the patient, or the image if the benchmark has no patient ids. dice: {finding or ALL: {one of MAPS: [K], mean
+    over its cases at each of SPREADS}}.
+    """
+
+    table: pd.DataFrame
+    dice: dict[str, dict[str, np.ndarray]]
+
+    def of(self, finding: str, name: str) -> pd.DataFrame:
+        """The rows of one map and of one finding, or of ALL; the index is the number of the case."""
+        rows = self.table[self.table["map"] == name].reset_index(drop=True)
+        return rows if finding == ALL else rows[rows["finding"] == finding]
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """The metrics of COMPARED, by the result of the model's maps against every baseline.
+
+    above: the interval of each difference is above 0; higher: only its mean is; not_above: some mean is not. A metric
+    without a value, such as one that needs a threshold without one, is in none of the lists.
     """
 
     above: list[str]
@@ -41,7 +64,7 @@ class Verdict:
 
     @property
     def answer(self) -> str:
-        """Whether they are above every baseline."""
+        """Whether the maps are above every baseline: yes, no, or in part."""
         if not self.above:
             return "no"
         return "in part" if self.higher or self.not_above else "yes"
@@ -54,18 +77,20 @@ class Verdict:
             "higher than both baselines, but not beyond chance, in": self.higher,
             "not above both baselines in": self.not_above,
         }
-        told = {what: [COMPARED[metric] for metric in metrics] for what, metrics in parts.items() if metrics}
-        return "; ".join(f"{what} {', '.join(names)}" for what, names in told.items())
+        return "; ".join(
+            f"{result} {', '.join(METRICS[name].title for name in names)}" for result, names in parts.items() if names
+        )
 
 
 def margins(maps: dict[str, pd.DataFrame], resamples: int, seed: int) -> Margins:
     """{map: a row for each case, with METRICS, path and group}, the model's map first -> its margins.
 
-    Intervals by bootstrap of the groups; none where they are one. A case without a value of either map does not count.
+    The bootstrap resamples the groups; with a single group there are no intervals. A case where one of the two maps
+    has no value does not count.
     """
     model, *baselines = maps
     cases = maps[model]
-    told = {}
+    found = {}
     for baseline in baselines:
         difference = summarize(
             cases["path"].tolist(),
@@ -74,22 +99,21 @@ def margins(maps: dict[str, pd.DataFrame], resamples: int, seed: int) -> Margins
             groups=cases["group"].tolist(),
             seed=seed,
         )
-        told[baseline] = {metric: difference.means[metric] for metric in COMPARED}
-    return told
+        found[baseline] = {metric: difference.means[metric] for metric in COMPARED}
+    return found
 
 
-def compare_to_baselines(margins: Margins) -> Verdict:
-    """What the margins say."""
+def compare_to_baselines(margins: Margins) -> Comparison:
+    """Sort the metrics of COMPARED by their margins."""
     found: dict[str, list[str]] = {"above": [], "higher": [], "not_above": []}
     for metric in COMPARED:
         differences = [of_baseline[metric] for of_baseline in margins.values()]
-        if any(difference.value != difference.value for difference in differences):
-            continue
-        found[_standing(differences)].append(metric)
-    return Verdict(**found)
+        if not any(np.isnan(difference.value) for difference in differences):
+            found[_result(differences)].append(metric)
+    return Comparison(**found)
 
 
-def _standing(differences: Sequence[Interval]) -> str:
+def _result(differences: Sequence[Interval]) -> str:
     if all(difference.low > 0 for difference in differences):
         return "above"
     return "higher" if all(difference.value > 0 for difference in differences) else "not_above"

@@ -1,4 +1,4 @@
-"""How well predicted masks overlap the true ones: Dice and IoU of each image, their means with intervals. NumPy only.
+"""Segmentation metrics: Dice and IoU of predicted and true masks, with the intervals of their means. NumPy only.
 
 Everything is computed from three pixel counts of an image: predicted, in the true mask, and in both. SPEC §12.
 """
@@ -8,10 +8,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from mavl.metrics.intervals import Interval, bootstrap, group_index, percentile_intervals
-
-METRICS = ("dice", "dice_positive", "dice_empty", "iou")
-"""Means over the images: the released Dice over all, over those with a mask, over those without; the released IoU."""
+from mavl.metrics.intervals import Interval, mean_intervals
+from mavl.metrics.metric import Metric, by_name
 
 
 @dataclass(frozen=True)
@@ -28,7 +26,7 @@ class PixelCounts:
 
     @property
     def dice(self) -> np.ndarray:
-        """[n] in [0, 1]: 2·both / (predicted + true); of an empty true mask 1 when nothing is predicted, else 0."""
+        """[n] in [0, 1]: 2·both / (predicted + true); for an empty true mask 1 if nothing is predicted, else 0."""
         total = self.predicted + self.true
         ratio = np.divide(2 * self.both, total, out=np.ones_like(total), where=total > 0)
         return np.where(self.true > 0, ratio, self.predicted == 0)
@@ -38,10 +36,30 @@ class PixelCounts:
         """[n] in (0, 1]: (both + 1) / (either + 1), the released definition."""
         return (self.both + 1) / (self.predicted + self.true - self.both + 1)
 
-    def columns(self) -> np.ndarray:
-        """[n, METRICS], NaN where an image does not count for a metric."""
-        dice, positive = self.dice, self.true > 0
-        return np.stack([dice, np.where(positive, dice, np.nan), np.where(positive, np.nan, dice), self.iou], axis=1)
+
+METRICS = by_name(
+    Metric(
+        "dice",
+        "Dice",
+        "Dice",
+        lambda counts: counts.dice,
+        note="mean over the images, where an empty mask counts 1 without a predicted pixel, else 0",
+    ),
+    Metric(
+        "dice_positive",
+        "pos.",
+        "Dice, with a mask",
+        lambda counts: np.where(counts.true > 0, counts.dice, np.nan),
+    ),
+    Metric(
+        "dice_empty",
+        "empty",
+        "Dice, empty mask",
+        lambda counts: np.where(counts.true > 0, np.nan, counts.dice),
+    ),
+    Metric("iou", "IoU", "IoU", lambda counts: counts.iou, note="(both + 1) / (either + 1), mean over the images"),
+)
+"""The function of a metric maps `PixelCounts` to a value of each image [n], NaN for an image that does not count."""
 
 
 @dataclass(frozen=True)
@@ -57,49 +75,39 @@ class SegmentationResult:
 
 
 def summarize(
-    overlap: PixelCounts, *, groups: Sequence | None = None, resamples: int = 1000, seed: int = 0
+    counts: PixelCounts, *, groups: Sequence | None = None, resamples: int = 1000, seed: int = 0
 ) -> SegmentationResult:
-    """The means over the images; the bootstrap draws images, or whole groups [n] such as patients.
+    """The means over the images; the bootstrap resamples images, or whole groups [n] such as patients.
 
-    A metric without an image to count is NaN, and a resample without one does not count for it.
+    The mean of a metric that no image counts for is NaN.
     """
-    columns = overlap.columns()
-    known = ~np.isnan(columns)
-    values, counts = np.where(known, columns, 0.0), known.astype(float)
-
-    def means(weights: np.ndarray) -> np.ndarray:
-        sums, of = weights @ values, weights @ counts
-        return np.divide(sums, of, out=np.full(sums.shape, np.nan), where=of > 0)[:, None]
-
-    n = len(columns)
-    units = group_index(range(n) if groups is None else groups, n)
-    [intervals] = percentile_intervals(means(np.ones((1, n))), bootstrap(means, units, resamples, seed), METRICS)
+    values = np.stack([metric.function(counts) for metric in METRICS.values()], axis=1)
     return SegmentationResult(
-        means=intervals,
-        images=n,
-        positives=int((overlap.true > 0).sum()),
-        groups=None if groups is None else int(units.max()) + 1,
+        means=mean_intervals(values, [*METRICS], groups=groups, resamples=resamples, seed=seed),
+        images=len(values),
+        positives=int((counts.true > 0).sum()),
+        groups=None if groups is None else len(set(groups)),
         resamples=resamples,
         seed=seed,
     )
 
 
 def count(predicted: np.ndarray, masks: np.ndarray) -> PixelCounts:
-    """predicted, masks [n, ...], nonzero where it is -> their counts."""
+    """predicted, masks [n, ...], nonzero inside -> their pixel counts."""
     predicted, masks = (np.asarray(x).astype(bool).reshape(len(x), -1) for x in (predicted, masks))
     return PixelCounts(predicted.sum(axis=1), masks.sum(axis=1), (predicted & masks).sum(axis=1))
 
 
 def best_threshold(mean_mask: np.ndarray, masks: Iterable[np.ndarray]) -> float:
-    """mean_mask [H, W], masks [H, W] -> the threshold for which mean_mask > threshold has the largest mean Dice.
+    """mean_mask [H, W], masks [H, W] -> the threshold with the largest mean Dice of mean_mask > threshold.
 
-    Candidates are hundredths of the largest value, all below it, so that only a mean mask of nothing predicts nothing.
+    The candidates are hundredths of the largest value, all below it: only a mean mask of zeros predicts nothing.
     """
     candidates = np.arange(100) / 100 * mean_mask.max()
-    level = np.searchsorted(candidates, mean_mask.ravel(), side="left")  # a pixel is above so many of the candidates
+    level = np.searchsorted(candidates, mean_mask.ravel(), side="left")  # the number of candidates below each pixel
 
     def above(pixels: np.ndarray) -> np.ndarray:
-        """[100] how many of the pixels are above each candidate."""
+        """[100] the number of pixels above each candidate."""
         return np.bincount(pixels, minlength=len(candidates) + 1)[::-1].cumsum()[-2::-1]
 
     predicted, total = above(level), np.zeros(len(candidates))

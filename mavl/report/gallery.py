@@ -1,4 +1,4 @@
-"""The cases that grounding does best and worst: which they are, and a picture of them."""
+"""The cases with the best and the worst heatmaps: their choice, and a figure of them."""
 
 from __future__ import annotations
 
@@ -13,29 +13,31 @@ import torch
 from PIL import Image
 
 from mavl.backbones import PatchGrid
+from mavl.metrics.grounding import METRICS
+from mavl.metrics.metric import Metric
+from mavl.report.figures import save_figure
 from mavl.report.overlay import blend
-from mavl.report.tables import percent
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 OUTLINE = "#56d4ff"
 INCHES = 2.3
-"""Side of a panel of the picture."""
+"""Side of a panel of the figure."""
 
 PIXELS = (600, 600)
-"""The size to which radiographs are made smaller to be shown."""
+"""The size to which radiographs are reduced for the figure."""
 
-RANKED_BY = {"dice": "Dice", "best_dice": "largest Dice"}
-"""Metrics that cases are ranked by, with the name that a reader sees: the first that any case has."""
+RANKED_BY = ("dice", "best_dice")
+"""The metrics for the ranking of cases: the first that any case has."""
 
 
 @dataclass(frozen=True)
 class Shown:
-    """A case to show: picture (mode "L"), mask bool [H, W] in any frame, grid [h, w] of attention mass.
+    """A case to show: picture (mode "L"), mask bool [H, W] of any size, grid [h, w] of attention mass.
 
-    patch_grid: where its patches look; predicted: where the enlarged map is above its threshold, bool [S, S], None without
-    one; metric, value: what it is ranked by.
+    patch_grid: position of the patches in the picture; predicted: bool [S, S], where the enlarged map is above its
+    threshold, None without one; value: that of `metric`, by which the cases are ranked.
     """
 
     picture: Image.Image
@@ -45,21 +47,21 @@ class Shown:
     predicted: np.ndarray | None
     finding: str
     name: str
-    metric: str
+    metric: Metric
     value: float
 
 
-def ranking_metric(cases: pd.DataFrame) -> str:
-    """The one of RANKED_BY: Dice at the threshold or, without thresholds, each image's largest."""
-    return next((metric for metric in RANKED_BY if not cases[metric].isna().all()), "best_dice")
+def ranking_metric(cases: pd.DataFrame) -> Metric:
+    """The one of RANKED_BY: Dice at the threshold or, without thresholds, the largest Dice of each image."""
+    return METRICS[next((name for name in RANKED_BY if not cases[name].isna().all()), RANKED_BY[-1])]
 
 
 def best_and_worst(cases: pd.DataFrame, most: int, show: Callable[[int], Shown]) -> dict[str, list[Shown]]:
-    """cases, a row each under its number -> {"best", "worst": at most so many, the most extreme first}.
+    """{"best", "worst": at most `most` cases, the most extreme first}; no case is in both.
 
-    No case is in both.
+    cases: a row for each, with its number as the index, which is the argument of `show`.
     """
-    ranked = cases[ranking_metric(cases)].sort_values(ascending=False, kind="stable").dropna().index
+    ranked = cases[ranking_metric(cases).name].sort_values(ascending=False, kind="stable").dropna().index
     half = (len(ranked) + 1) // 2
     return {
         "best": [show(case) for case in ranked[:half][:most]],
@@ -67,15 +69,15 @@ def best_and_worst(cases: pd.DataFrame, most: int, show: Callable[[int], Shown])
     }
 
 
-def plot_gallery(rows: dict[str, Sequence[Shown]], path: Path | str) -> None:
-    """A PNG with a row of cases under each heading: above the radiograph with the mask's outline, below its heatmap."""
+def plot_gallery(rows: dict[str, Sequence[Shown]], path: Path) -> None:
+    """A figure with a row of cases for each heading: radiographs with the outline of the mask, heatmaps below them."""
     from matplotlib.figure import Figure
 
     rows = {heading: cases for heading, cases in rows.items() if cases}
     columns = max(map(len, rows.values()))
     size = (INCHES * columns + 0.4, (2 * INCHES + 0.45) * len(rows) + 0.3)
     figure = Figure(figsize=size, layout="constrained")
-    figure.supxlabel("outline: the mask; colour: attention above an even spread", fontsize=8)
+    figure.supxlabel("outline: the mask; colour: attention above that of a uniform map", fontsize=8)
     for part, (heading, cases) in zip(np.atleast_1d(figure.subfigures(len(rows), 1)), rows.items(), strict=True):
         part.suptitle(heading, fontsize=10, fontweight="bold")
         panels = part.subplots(2, columns, squeeze=False)
@@ -84,14 +86,16 @@ def plot_gallery(rows: dict[str, Sequence[Shown]], path: Path | str) -> None:
         for (above, below), case in zip(panels.T, cases, strict=False):
             _draw(above, case.picture, case.mask)
             _draw(below, blend(case.picture, torch.from_numpy(case.grid), case.patch_grid), case.mask)
-            above.set_title(f"{case.finding}: {case.metric} {percent(case.value)} %\n{case.name}", fontsize=7)
-    figure.savefig(path, dpi=120)
+            above.set_title(
+                f"{case.finding}: {case.metric.heading} {case.metric.format(case.value)} %\n{case.name}", fontsize=7
+            )
+    save_figure(figure, path, dpi=120, tight=False)
 
 
 def _draw(panel: Axes, picture: Image.Image, mask: np.ndarray) -> None:
-    """The picture and, in its pixels, the mask's outline."""
+    """The picture with the outline of the mask."""
     panel.imshow(picture, cmap="gray", vmin=0, vmax=255)
-    outside = np.pad(mask.astype(float), 1)  # so that an outline is closed at the border
+    outside = np.pad(mask.astype(float), 1)  # closes outlines at the border
     x, y = (
         (np.arange(-1, length + 1) + 0.5) * side / length - 0.5
         for length, side in zip(mask.shape[::-1], picture.size, strict=True)

@@ -1,7 +1,7 @@
-"""A heatmap over its radiograph: picture + attention -> a picture to look at.
+"""A heatmap over its radiograph: picture + attention -> colour picture.
 
-Attention is shown as a multiple of an even spread over the image. 1x is no preference and stays clear; so does all
-below. The scale ends at the map's maximum but never below MIN_SCALE, so that a map without a preference looks like one.
+Attention is shown as a multiple of that of a uniform map. Values up to 1x are transparent. The scale ends at the
+maximum of the map, but never below MIN_SCALE, so that a nearly uniform map has weak colours.
 """
 
 from functools import cache
@@ -27,8 +27,8 @@ def blend(
 ) -> Image.Image:
     """picture (mode "L"), heatmap [h, w] of attention mass -> the same size in colour.
 
-    The map is laid over the whole picture, its patches where `patch_grid` says (mavl.model.heatmaps.enlarge); scale: the
-    multiple of an even spread that gets the strongest colour (`colour_scale` of the map if left out).
+    The map covers the whole picture; patch_grid: position of its patches (mavl.model.heatmaps.enlarge); scale: the
+    multiple of a uniform map with the strongest colour (`colour_scale` of the map if omitted).
     """
     relative = enlarge(_relative(heatmap)[None, None], picture.size[::-1], patch_grid)[0, 0]
     level = (relative - 1).div_((scale or colour_scale(heatmap)) - 1).clamp_(0, 1).mul_(255).byte().numpy()
@@ -39,14 +39,14 @@ def blend(
 
 
 def colour_scale(heatmap: Tensor) -> float:
-    """The multiple of an even spread at the upper end of the colour bar."""
+    """The multiple of a uniform map at the upper end of the colour bar."""
     return max(MIN_SCALE, _relative(heatmap).max().item())
 
 
 def overlay(
     picture: Image.Image, heatmap: Tensor, title: str, score: str, patch_grid: PatchGrid | None = None
 ) -> Image.Image:
-    """The picture in its own resolution under the heatmap, with a line on top and the colour bar at its right."""
+    """The picture in its own resolution with the heatmap, a line of text above and the colour bar to the right."""
     scale = colour_scale(heatmap)
     width, height = max(picture.width, _MIN_WIDTH), max(picture.height, _MIN_WIDTH // 2)
     size = min(max(width // 40, 14), 72)
@@ -64,13 +64,13 @@ def overlay(
 
 
 def _relative(heatmap: Tensor) -> Tensor:
-    """Attention mass [h, w] as multiples of an even spread."""
+    """Attention mass [h, w] as multiples of a uniform map."""
     heatmap = heatmap.float().cpu()
     return heatmap * (heatmap.numel() / heatmap.sum())
 
 
 def _draw_bar(canvas: Image.Image, box: tuple[int, int, int, int], scale: float, font: ImageFont.FreeTypeFont) -> None:
-    """The colour bar in box (x, y, width, height), from 1x at its foot to the scale's end."""
+    """Draw the colour bar into box (x, y, width, height), from 1x at the bottom to `scale` at the top."""
     x, y, width, height = box
     bar = Image.fromarray(np.linspace(255, 0, height).round().astype(np.uint8)[:, None].repeat(width, axis=1), "P")
     bar.putpalette(_palette())
@@ -99,13 +99,13 @@ def _palette() -> bytes:
 
 @cache
 def _opacity() -> np.ndarray:
-    """Of each colour level; it rises fast, so that weak colours do not look like a dirty film."""
+    """Opacity of each colour level [256]; the square root makes weak colours visible as colours, not as grey."""
     return (255 * OPACITY * np.sqrt(np.linspace(0, 1, 256))).round().astype(np.uint8)
 
 
 @cache
 def _font(size: int) -> ImageFont.FreeTypeFont:
-    """DejaVu Sans, which matplotlib brings along; findings may have names in any script."""
+    """DejaVu Sans, which is part of matplotlib and has letters of many scripts for the names of findings."""
     import matplotlib
 
     return ImageFont.truetype(str(Path(matplotlib.get_data_path()) / "fonts" / "ttf" / "DejaVuSans.ttf"), size)

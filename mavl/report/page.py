@@ -1,6 +1,6 @@
-"""Pages to look at: a template and its context -> one HTML file that needs nothing else.
+"""HTML pages: a template and its context -> one file without external parts.
 
-Images and plots are put into the file itself (data URIs); templates hold style, no script and no address to load from.
+Images and plots are in the file itself (data URIs). Templates contain the style, no script and no URL to load.
 """
 
 import base64
@@ -13,8 +13,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 from PIL import Image
 
+from mavl.files import write_text
+from mavl.metrics.metric import percent
 from mavl.report.overlay import COLOURS, MIN_SCALE, blend
-from mavl.report.tables import percent, percent_bounds
 
 if TYPE_CHECKING:
     from jinja2 import Environment
@@ -27,7 +28,7 @@ REPORT = "report.html"
 """The page of an evaluation in its result folder."""
 
 FINDINGS_SHOWN = 20
-"""Findings with plots and gallery on the page of an evaluation; its table has all of them."""
+"""Findings with plots and gallery on the page of an evaluation; its table has all findings."""
 
 THUMBNAIL = 200
 """Longest side in pixels of a picture in the gallery of an evaluation."""
@@ -37,20 +38,19 @@ BINS = 24
 
 
 def render(template: str, **context: object) -> str:
-    """The HTML of a template of mavl/templates; a name that it needs and `context` lacks is an error."""
+    """The HTML of a template of mavl/report/templates; UndefinedError if it uses a name that `context` lacks."""
     return _environment().get_template(template).render(**context)
 
 
 def write_report(folder: Path, template: str, **context: object) -> Path:
-    """The page of an evaluation into its result folder, with the config that lies there already."""
+    """Write the page of an evaluation into its result folder, which holds the config; returns its path."""
     config = (folder / "config.yaml").read_text(encoding="utf-8")
-    part = folder / f"{REPORT}.part"
-    part.write_text(render(template, config=config, **context), encoding="utf-8", errors="xmlcharrefreplace")
-    return part.replace(folder / REPORT)
+    write_text(folder / REPORT, render(template, config=config, **context))
+    return folder / REPORT
 
 
 def image_uri(image: Image.Image, longest: int) -> str:
-    """The image as a JPEG data URI, made smaller until neither side is above `longest` pixels."""
+    """The image as a JPEG data URI, reduced so that no side is longer than `longest` pixels."""
     image = image.copy()
     image.thumbnail((longest, longest), reducing_gap=2.0)
     file = io.BytesIO()
@@ -64,9 +64,13 @@ def film(
     masks: Mapping[str, np.ndarray] | None = None,
     patch_grid: "PatchGrid | None" = None,
 ) -> dict[str, object]:
-    """picture (mode "L"), its attention mass [h, w], masks [H, W] by name -> what the template draws of an image.
+    """An image for a template: {size, plain, heat: data URIs (heat None without a heatmap), outlines by name}.
 
-    patch_grid: where the patches of the map look.
+    Args:
+        picture: of mode "L".
+        heatmap: attention mass [h, w].
+        masks: {name: [H, W]}; an empty mask has no outline.
+        patch_grid: position of the patches of the map in the picture.
     """
     picture = picture.copy()
     picture.thumbnail((THUMBNAIL, THUMBNAIL), reducing_gap=2.0)
@@ -75,12 +79,12 @@ def film(
         "size": picture.size,
         "plain": image_uri(picture, THUMBNAIL),
         "heat": None if heatmap is None else image_uri(blend(picture, heatmap, patch_grid), THUMBNAIL),
-        "outlines": {name: drawn for name, drawn in outlines.items() if drawn is not None},
+        "outlines": {name: line for name, line in outlines.items() if line is not None},
     }
 
 
 def figure_uri(figure: "Figure | Path") -> str:
-    """A matplotlib figure, or a PNG file that one was saved to, as a data URI."""
+    """A matplotlib figure, or the PNG file of one, as a data URI."""
     if isinstance(figure, Path):
         return _data_uri(figure.read_bytes(), "image/png")
     file = io.BytesIO()
@@ -91,9 +95,9 @@ def figure_uri(figure: "Figure | Path") -> str:
 def histogram(
     series: Mapping[str, np.ndarray], low: float, high: float, threshold: float | None = None
 ) -> dict[str, object]:
-    """Values by name -> what the template draws: of each name its shares in BINS from low to high, the tallest 1.
+    """A histogram for a template: for each name the shares of its values in BINS from low to high, the largest is 1.
 
-    NaN does not count. A threshold outside of low to high is not drawn.
+    NaN is ignored. The place of the threshold is None if it is outside of low to high.
     """
     high = high if high > low else low + 1e-6
     counts = {name: np.histogram(x[~np.isnan(x)], BINS, (low, high))[0] for name, x in series.items()}
@@ -109,11 +113,11 @@ def histogram(
 
 
 def outline(mask: np.ndarray) -> dict[str, object] | None:
-    """mask [H, W] -> what the template draws: an SVG path around it in a frame of about THUMBNAIL pixels at most.
+    """mask [H, W] -> the SVG path around it, with its width and height of about THUMBNAIL pixels; None if it is empty.
 
-    None for an empty mask. What is thin stays: a pixel of the smaller frame is in the mask where any of its own was.
+    Thin parts are kept: a pixel of the reduced mask is set if one of its pixels in the mask is.
     """
-    from contourpy import contour_generator  # comes with matplotlib, which takes time to import
+    from contourpy import contour_generator  # part of matplotlib, slow to import
 
     if not mask.any():
         return None
@@ -121,7 +125,7 @@ def outline(mask: np.ndarray) -> dict[str, object] | None:
     height, width = mask.shape
     whole = np.pad(mask, ((0, -height % factor), (0, -width % factor)))
     small = whole.reshape(len(whole) // factor, factor, -1, factor).any(axis=(1, 3))
-    framed = np.pad(small.astype(float), 1)  # so that an outline is closed at the border
+    framed = np.pad(small.astype(float), 1)  # closes outlines at the border
     y, x = (np.arange(-1, length - 1) + 0.5 for length in framed.shape)
     lines = contour_generator(x, y, framed).lines(0.5)
     path = "".join("M" + "L".join(f"{x:g} {y:g}" for x, y in _corners(line)) + "Z" for line in lines)
@@ -129,7 +133,7 @@ def outline(mask: np.ndarray) -> dict[str, object] | None:
 
 
 def _corners(line: np.ndarray) -> np.ndarray:
-    """A closed line [n, 2], its last point the first -> its points without the last and those on a straight way."""
+    """A closed line [n, 2], whose last point is the first -> the points where it changes its direction."""
     line = line[:-1]
     before, after = line - np.roll(line, 1, axis=0), np.roll(line, -1, axis=0) - line
     return line[np.abs(before[:, 0] * after[:, 1] - before[:, 1] * after[:, 0]) > 1e-9]
@@ -146,7 +150,7 @@ def _signed(value: float, decimals: int = 2) -> str:
 
 @cache
 def _colours() -> str:
-    """The colours of heatmaps from weak to strong, for a CSS gradient."""
+    """The colours of heatmaps from weak to strong, as a list for a CSS gradient."""
     from matplotlib import colormaps
     from matplotlib.colors import to_hex
 
@@ -164,6 +168,6 @@ def _environment() -> "Environment":
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters |= {"percent": percent, "bounds": percent_bounds, "signed": _signed}
+    environment.filters |= {"percent": percent, "signed": _signed}
     environment.globals |= {"colours": _colours, "min_scale": MIN_SCALE}
     return environment

@@ -1,30 +1,32 @@
-"""The log of a run as a picture: losses and validation figures over the epochs."""
+"""The log of a training run as a plot: losses and validation metrics over the epochs."""
 
 import json
 from collections.abc import Mapping
 from pathlib import Path
 
-INKS = ("#0072b2", "#d55e00")
+from mavl.report.figures import plain_axes, save_figure
+
+TRAINING = "training.png"
+COLOURS = ("#0072b2", "#d55e00")
 
 
 def plot_training(log: Path, path: Path, best_step: int, plots: Mapping[str, Mapping[str, str]]) -> None:
-    """A picture of a run's log.jsonl, with a line at the model that was kept.
+    """Plot the log.jsonl of a run into `path`, with a line at the model that was kept.
 
-    plots: {title: {label: name in the log}}; at most two curves a plot.
+    plots: {title: {label: name in the log}}, at most two curves each.
     """
     from matplotlib.figure import Figure
 
     lines = [json.loads(line) for line in log.read_text(encoding="utf-8").splitlines()]
-    steps_per_epoch = lines[-1]["step"] / lines[-1]["epoch"]  # the last line is of the validation that ends an epoch
+    steps_per_epoch = lines[-1]["step"] / lines[-1]["epoch"]  # the last line is the validation at the end of an epoch
     figure = Figure(figsize=(9, 3.2), layout="constrained")
     for axes, (title, curves) in zip(figure.subplots(1, len(plots)), plots.items(), strict=True):
-        for (label, name), ink in zip(curves.items(), INKS, strict=False):
+        for (label, name), colour in zip(curves.items(), COLOURS, strict=False):
             points = [(line["step"] / steps_per_epoch, line[name]) for line in lines if line.get(name) is not None]
             marker = "." if name.startswith("valid") else None
-            axes.plot(*zip(*points, strict=True), color=ink, linewidth=1.4, marker=marker, label=label)
+            axes.plot(*zip(*points, strict=True), color=colour, linewidth=1.4, marker=marker, label=label)
         axes.axvline(best_step / steps_per_epoch, color="0.5", linewidth=1, linestyle=":", label="model kept")
         axes.set(title=title, xlabel="epoch")
-        axes.spines[["top", "right"]].set_visible(False)
-        axes.grid(color="0.93")
+        plain_axes(axes)
         axes.legend(frameon=False, fontsize=9)
-    figure.savefig(path, dpi=150)
+    save_figure(figure, path, dpi=150, tight=False)

@@ -15,10 +15,11 @@ from mavl.model.heatmaps import heatmaps
 from mavl.model.inference import InferenceModel, in_parts
 from mavl.model.mavl import ImageFeatures
 from mavl.model.scores import scores
-from mavl.scorers import ScorerOptions
+from mavl.scorers.protocol import ScorerOptions
 from mavl.text.books import Books, read_books
 from mavl.text.embeddings import SAME_ENCODER, TextEmbeddings, build_embeddings
-from mavl.text.encoder import TextEncoder, load_text_encoder
+from mavl.text.encoder import load_text_encoder
+from mavl.text.protocol import TextEncoder
 from mavl.vocab import DESCRIPTION, HEALTHY
 
 

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from mavl.backbones import Preprocessing
-from mavl.scorers import ScorerError, ScorerOptions
+from mavl.scorers.protocol import ScorerError, ScorerOptions
 
 SIDE = 7
 """Cells of a map's side."""
@@ -43,8 +43,8 @@ class RandomScorer:
         return torch.tensor(np.array(drawn), dtype=torch.float32)
 
 
-def open_random(seed: str, options: ScorerOptions) -> RandomScorer:
-    """The scorer of this seed, a whole number of at least 0."""
+def open_random(seed: str, options: ScorerOptions, device: torch.device) -> RandomScorer:
+    """The scorer of this seed, a whole number of at least 0; it needs neither options nor device."""
     if not seed.isdigit():
         raise ScorerError(f"random:{seed}: expected random:SEED with a whole number, such as random:0")
     return RandomScorer(int(seed))

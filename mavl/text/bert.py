@@ -17,7 +17,7 @@ from safetensors import SafetensorError
 from torch import Tensor
 
 from mavl.progress import progress_bar
-from mavl.text.encoder import TextEncoderError
+from mavl.text.protocol import TextEncoderError
 
 VOCABULARY_FILES = ("vocab.txt", "tokenizer.json")
 WEIGHT_FILES = ("model.safetensors", "pytorch_model.bin")

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from mavl.files import whole_file
 from mavl.text.books import Books
-from mavl.text.encoder import TextEncoder
+from mavl.text.protocol import TextEncoder
 from mavl.vocab import ANATOMIES, ASPECTS, UnknownFindingError, anatomy_sentence, unknown_name
 
 SAME_ENCODER = 1e-2

@@ -1,10 +1,9 @@
-"""What fine-tuning to classify and to segment share: the run of a seed put together, several seeds, their mean."""
+"""What fine-tuning to classify and to segment share: the parts of the run of a seed, and the runs of several seeds."""
 
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
-import numpy as np
 from accelerate import Accelerator
 from torch import nn
 from torch.utils.data import Dataset
@@ -13,12 +12,10 @@ from mavl.checkpoint.transfer import check_sources
 from mavl.config.finetune import FinetuneSettings
 from mavl.data.loading import build_loader
 from mavl.data.pretraining import EpochBatches, Key
+from mavl.report.tables import RESULTS
 from mavl.train.engine import Fit, Task, build_accelerator
 from mavl.train.optim import build_optimizer, build_scheduler
 from mavl.train.run_folder import open_run_folder
-
-RESULTS = "results.json"
-SUMMARY, SUMMARY_TABLE = "summary.json", "summary.csv"
 
 
 class FinetuneError(RuntimeError):
@@ -124,34 +121,3 @@ def run_seeds(
         accelerator.free_memory()
     accelerator.end_training()
     return folders
-
-
-def write_summary(summary: dict, rows: Mapping[str, Mapping[str, dict]], folder: Path) -> None:
-    """The summary of the seeds as JSON, and its rows {name: {metric: mean_and_std}} as CSV."""
-    from mavl.report.tables import dump_json, write_rows  # matplotlib and rich only where they are needed
-
-    dump_json(summary, folder / SUMMARY)
-    ends = ("mean", "std")
-    flat = [
-        {"name": name} | {f"{metric}_{end}": figure[end] for metric, figure in figures.items() for end in ends}
-        for name, figures in rows.items()
-    ]
-    write_rows(flat, folder / SUMMARY_TABLE)
-
-
-def mean_and_std(values: Sequence[float]) -> dict[str, float | list[float]]:
-    """{mean, std (of a sample, NaN for one value), values} over seeds; NaN, which is undefined, is left out."""
-    defined = [value for value in values if value is not None and not math.isnan(value)]
-    return {
-        "mean": float(np.mean(defined)) if defined else math.nan,
-        "std": float(np.std(defined, ddof=1)) if len(defined) > 1 else math.nan,
-        "values": [math.nan if value is None else value for value in values],
-    }
-
-
-def plus_minus(figure: Mapping[str, float], digits: int = 1) -> str:
-    """A mean_and_std in percent: 81.2 ± 0.9; without the second part for one seed, a dash for none."""
-    if math.isnan(figure["mean"]):
-        return "–"
-    spread = "" if math.isnan(figure["std"]) else f" ± {100 * figure['std']:.{digits}f}"
-    return f"{100 * figure['mean']:.{digits}f}{spread}"

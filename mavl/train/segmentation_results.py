@@ -1,32 +1,26 @@
-"""The test of a fine-tuned U-Net: its overlap with the true masks beside what knows nothing of the image, and pictures.
+"""The test of a fine-tuned U-Net: its overlap with the true masks and that of two baselines, written to the run folder.
 
-The mean mask is that of the training images, cut at the threshold that is best on validation; nothing predicts nothing.
+The mean mask is that of the training images, cut at the threshold that is best on validation; nothing predicts no
+pixel.
 """
 
-import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
-import pandas as pd
 
 from mavl.checkpoint.finetuned import Finetuned
 from mavl.data.images.sources import read_picture
 from mavl.data.images.transforms import eval_transform
 from mavl.data.segmentation import SegmentationDataset, resize_nearest
-from mavl.metrics.intervals import Interval
-from mavl.metrics.segmentation import METRICS, PixelCounts, SegmentationResult, best_threshold, summarize
+from mavl.metrics.segmentation import PixelCounts, SegmentationResult, best_threshold, summarize
 from mavl.model.unet import THRESHOLD, mask_probability
 from mavl.progress import progress_bar
-from mavl.report.page import REPORT
-from mavl.train.finetune import RESULTS, SUMMARY_TABLE, mean_and_std, write_summary
-
-if TYPE_CHECKING:
-    from mavl.report.segmentation import Case
+from mavl.report import segmentation as report
+from mavl.report.tables import RESULTS, TABLE
+from mavl.report.training import TRAINING, plot_training
 
 MODEL, MEAN_MASK, NOTHING = "U-Net", "mean mask", "nothing"
-CASES, CURVES, TABLE = "cases.csv", "training.png", "results.csv"
 PLOTS = {
     "loss (Dice + BCE)": {"training": "loss", "validation": "valid_loss"},
     "mean Dice on validation": {"all images": "valid_dice", "images with a mask": "valid_dice_positive"},
@@ -34,7 +28,7 @@ PLOTS = {
 
 
 def baselines(datasets: Mapping[str, SegmentationDataset], size: int) -> tuple[dict[str, PixelCounts], str]:
-    """The overlaps on test of MEAN_MASK and NOTHING at size × size pixels, and a line on the first."""
+    """The pixel counts of MEAN_MASK and NOTHING on test at size × size pixels, and a sentence about the first."""
     mean_mask = np.zeros((size, size))
     for mask in _masks(datasets["train"], size):
         mean_mask += mask / len(datasets["train"])
@@ -44,30 +38,14 @@ def baselines(datasets: Mapping[str, SegmentationDataset], size: int) -> tuple[d
     area = np.full(len(true), predicted.sum())
     note = (
         f"Mean mask: of the {len(datasets['train'])} training images, above {threshold:.3f}, the threshold with the "
-        f"best mean Dice on the {len(datasets['valid'])} of validation."
+        f"best mean Dice on the {len(datasets['valid'])} validation images."
     )
     return {MEAN_MASK: PixelCounts(area, true, both), NOTHING: PixelCounts(0 * area, true, 0 * area)}, note
 
 
-def choose_cases(overlap: PixelCounts, most: int) -> dict[str, list[int]]:
-    """{heading: positions}: of the images with a mask the best, median and worst by Dice; the largest false alarms."""
-    positive, alarm = np.flatnonzero(overlap.true > 0), np.flatnonzero((overlap.true == 0) & (overlap.predicted > 0))
-    ranked = positive[np.argsort(-overlap.dice[positive], kind="stable")]
-    n = len(ranked)
-    if n > 3 * most:
-        parts = [ranked[:most], ranked[(n - most) // 2 :][:most], ranked[n - most :]]
-    else:
-        parts = np.array_split(ranked, 3)
-    kinds = dict(zip(("Best", "Median", "Worst"), parts, strict=True))
-    kinds["No mask, but one predicted (its share of the image)"] = alarm[
-        np.argsort(-overlap.predicted[alarm], kind="stable")
-    ][:most]
-    return {kind: positions.tolist() for kind, positions in kinds.items()}
-
-
 def write_results(
     folder: Path,
-    overlaps: Mapping[str, PixelCounts],
+    counts: Mapping[str, PixelCounts],
     about: dict,
     dataset: SegmentationDataset,
     best: Finetuned,
@@ -75,66 +53,23 @@ def write_results(
     resamples: int,
     gallery: int,
 ) -> dict[str, SegmentationResult]:
-    """Table, cases, curves and page into a run folder; RESULTS last, which says that the run is complete.
+    """Write table, cases, curves and page into a run folder; RESULTS last, since its presence marks a complete run.
 
-    overlaps: MODEL's and the baselines' on `dataset`, the test images; gallery: cases of each kind on the page.
+    Args:
+        counts: of MODEL and the baselines on the images of `dataset`, those of test.
+        best: the model, for the masks on the page.
+        gallery: number of cases of each kind on the page.
     """
-    from mavl.report import segmentation as report  # matplotlib and rich only where they are needed
-    from mavl.report.training import plot_training
-
-    groups, overlap = dataset.split.groups, overlaps[MODEL]
-    results = {name: summarize(each, groups=groups, resamples=resamples) for name, each in overlaps.items()}
-    _write_cases(folder / CASES, dataset, overlap)
+    groups = dataset.split.groups
+    results = {name: summarize(each, groups=groups, resamples=resamples) for name, each in counts.items()}
+    report.write_cases(folder / report.CASES, dataset.split, counts[MODEL])
     report.write_csv(results, folder / TABLE)
-    plot_training(folder / "log.jsonl", folder / CURVES, about["best_step"], PLOTS)
-    chosen = choose_cases(overlap, gallery)
-    shown = {kind: [_case(dataset, best, i, overlap) for i in positions] for kind, positions in chosen.items()}
-    report.write_page(folder, results, about, folder / CURVES, shown)
-    draft = folder / f".{RESULTS}"
-    report.write_json(results, draft, about)
-    draft.replace(folder / RESULTS)
+    plot_training(folder / "log.jsonl", folder / TRAINING, about["best_step"], PLOTS)
+    chosen = report.choose_cases(counts[MODEL], gallery)
+    shown = {kind: [_case(dataset, best, i, counts[MODEL]) for i in images] for kind, images in chosen.items()}
+    report.write_page(folder, results, about, folder / TRAINING, shown)
+    report.write_json(results, folder / RESULTS, about)
     return results
-
-
-def read_results(folder: Path) -> tuple[dict, dict[str, SegmentationResult]]:
-    """What `write_results` wrote: about, and the results by prediction."""
-    told = json.loads((folder / RESULTS).read_text(encoding="utf-8"))
-    results = {}
-    for name, result in told["predictions"].items():
-        means = {
-            metric: Interval(*(np.nan if bound is None else bound for bound in mean.values()))
-            for metric, mean in result.pop("means").items()
-        }
-        results[name] = SegmentationResult(means, **result)
-    return told["about"], results
-
-
-def tell(folders: Mapping[int, Path], output_dir: Path) -> None:
-    """Print the results of {seed: run folder}, of several their means, which the output folder keeps in any case."""
-    from rich.console import Console
-
-    from mavl.report import segmentation as report
-
-    console, told = Console(), {seed: read_results(folder) for seed, folder in folders.items()}
-    for seed, (about, results) in told.items():
-        title = f"{about['title']}: {about['finding']}" + (f", seed {seed}" if len(told) > 1 else "")
-        console.print(report.table(results, title, [about["baseline"]]))
-        print(f"page: {folders[seed] / REPORT}\n")
-    means = summarize_seeds([results for _, results in told.values()])
-    if len(told) > 1:
-        title = f"{about['title']}: {about['finding']}, mean ± standard deviation of {len(told)} seeds"
-        console.print(report.seeds_table(means, title))
-    summary = {"title": about["title"], "finding": about["finding"], "seeds": list(told), "predictions": means}
-    write_summary(summary, means, output_dir)
-    print(f"summary: {output_dir / SUMMARY_TABLE}")
-
-
-def summarize_seeds(results: Sequence[Mapping[str, SegmentationResult]]) -> dict[str, dict[str, dict]]:
-    """Those of every seed -> {prediction: {metric: mean_and_std}}."""
-    return {
-        name: {metric: mean_and_std([of_seed[name].means[metric].value for of_seed in results]) for metric in METRICS}
-        for name in results[0]
-    }
 
 
 def _masks(dataset: SegmentationDataset, size: int) -> Iterator[np.ndarray]:
@@ -144,23 +79,9 @@ def _masks(dataset: SegmentationDataset, size: int) -> Iterator[np.ndarray]:
         yield resize_nearest(dataset.mask(index), (size, size))[0].numpy() > 0
 
 
-def _write_cases(path: Path, dataset: SegmentationDataset, overlap: PixelCounts) -> None:
-    """A line an image: where it is, Dice, IoU and the pixel counts behind them."""
-    split = dataset.split
-    table = {"path": list(map(str, split.paths)), "row": split.rows}
-    if split.groups is not None:
-        table["group"] = split.groups
-    pixels = {name: counts.astype(int) for name, counts in vars(overlap).items()}
-    pd.DataFrame({**table, "dice": overlap.dice, "iou": overlap.iou, **pixels}).to_csv(
-        path, index=False, float_format="%.9g"
-    )
-
-
-def _case(dataset: SegmentationDataset, best: Finetuned, index: int, overlap: PixelCounts) -> "Case":
-    from mavl.report.segmentation import Case
-
+def _case(dataset: SegmentationDataset, best: Finetuned, index: int, counts: PixelCounts) -> report.Case:
     picture, true = read_picture(dataset.pictures[index]), dataset.mask(index)[0].numpy() > 0
     pixels = eval_transform(best.model.preprocessing)(picture)
     predicted = mask_probability(best.model, pixels, (picture.height, picture.width)) > THRESHOLD
-    value = overlap.dice[index] if overlap.true[index] else predicted.mean()
-    return Case(dataset.split.paths[index].name, picture, true, predicted, float(value))
+    value = counts.dice[index] if counts.true[index] else predicted.mean()
+    return report.Case(dataset.split.paths[index].name, picture, true, predicted, float(value))

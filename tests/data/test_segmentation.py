@@ -230,3 +230,24 @@ def test_folders_that_do_not_fit_together_are_refused(tmp_path):
         read_folder(folders(tmp_path), "lung")
     with pytest.raises(FolderError, match="all its image files are masks"):
         read_folder(MaskFolder(images=str(tmp_path / "masks"), masks=str(tmp_path / "masks")), "lung")
+
+
+def test_folders_without_splits_are_drawn_by_patient(tmp_path):
+    for patient in range(10):
+        for film in range(2):
+            for part in ("images", "masks"):
+                path = tmp_path / part / f"p{patient}" / f"{film}.png"
+                path.parent.mkdir(parents=True, exist_ok=True)
+                Image.fromarray(np.full((16, 16), 255 * (patient % 2), np.uint8)).save(path)
+    folder = {"images": str(tmp_path / "images"), "masks": str(tmp_path / "masks"), "patient": r"(p\d+)/"}
+    data = SegmentationData(folder=folder, test_share=0.2, valid_share=0.25, check_images="exists", workers=0)
+    opened = [open_data(data, seed, progress=False) for seed in (0, 1)]
+    patients = [{name: set(split.groups) for name, split in each.splits.items()} for each in opened]
+    for each in patients:
+        assert [len(each[name]) for name in ("test", "valid", "train")] == [2, 2, 6]
+        assert not each["train"] & each["valid"] | each["train"] & each["test"] | each["valid"] & each["test"]
+    assert patients[0]["test"] == patients[1]["test"]
+    assert all(len(split.paths) == 2 * len(each[name]) for each, o in zip(patients, opened, strict=True)
+               for name, split in o.splits.items())  # fmt: skip
+    positive = open_data(data.model_copy(update={"only_present": True}), 0, progress=False)
+    assert set().union(*(split.groups for split in positive.splits.values())) == {"p1", "p3", "p5", "p7", "p9"}

@@ -25,7 +25,6 @@ from mavl.evaluate.classification import Result, attention_maps, run
 from mavl.evaluate.subject import EvaluationError, open_split, prepare, scorer_options
 from mavl.model.mavl import MAVL, MAVLOutput
 from mavl.model.scores import HeadError
-from mavl.report import tables as report
 from mavl.scorers.mavl import model_embeddings
 from mavl.text.bert import BertEncoder
 from mavl.text.books import BookError, read_books
@@ -45,7 +44,7 @@ TEST, VALID = 12, 10
 @pytest.fixture(autouse=True)
 def _quick(monkeypatch):
     """Without the plots, which have tests of their own; and each test with an accelerator of its own."""
-    monkeypatch.setattr(report, "plot_curves", lambda *arguments: None)
+    monkeypatch.setattr("mavl.evaluate.classification.plot_curves", lambda *arguments: None)
     yield
     AcceleratorState._reset_state(reset_partial_state=True)
     GradientState._reset_state()
@@ -217,7 +216,7 @@ class TestScores:
         every, chosen = evaluate(), evaluate(findings=("cardiomegaly", "effusion"))
         assert [found.name for found in chosen.evaluation.classes] == ["cardiomegaly", "effusion"]
         np.testing.assert_allclose(scores(chosen), scores(every)[:, [2, 0]], rtol=1e-6)
-        assert chosen.evaluation.classes[1].auroc.value == every.evaluation.classes[0].auroc.value
+        assert chosen.evaluation.classes[1].metrics["auroc"].value == every.evaluation.classes[0].metrics["auroc"].value
 
     def test_a_model_of_one_aspect(self, evaluate, benchmark, books, encoder, tmp_path):
         model = build(tmp_path / "medklip", books, encoder, images_of(benchmark), **ONE_ASPECT)
@@ -241,7 +240,7 @@ class TestThresholds:
             assert found.threshold == pytest.approx(expected, rel=1e-6)
             assert found.threshold_source == "validation"
             predicted = scores(result)[:, column] >= found.threshold
-            assert found.accuracy.value == pytest.approx((predicted == truth[found.name]).mean())
+            assert found.metrics["accuracy"].value == pytest.approx((predicted == truth[found.name]).mean())
         assert result.about["thresholds"] == "best F1 on the 10 images of the validation split"
         assert (result.about["protocol"], result.evaluation.strict) == ("sound", False)
 
@@ -252,7 +251,7 @@ class TestThresholds:
             labels, of_class = truth[found.name].to_numpy(), scores(result)[:, column]
             assert found.threshold == pytest.approx(best_threshold(labels, of_class), rel=1e-6)
             above = of_class > found.threshold * (1 + 1e-6)  # the file rounds
-            assert found.accuracy.value == pytest.approx((above == labels).mean())
+            assert found.metrics["accuracy"].value == pytest.approx((above == labels).mean())
             assert found.threshold_source == "test"
         assert result.evaluation.strict
         assert result.about["thresholds"].startswith("best F1 on the test images themselves")
@@ -346,9 +345,12 @@ class TestTrouble:
         table.to_csv(own / "test.csv", index=False)
         evaluation, before = evaluate(root=str(own)).evaluation, evaluate().evaluation
         assert evaluation.undefined == ["pneumothorax"]
-        areas = [found.auroc.value for found in evaluation.classes]
+        areas = [found.metrics["auroc"].value for found in evaluation.classes]
         assert np.isnan(areas[1])
-        assert [areas[0], areas[2]] == [before.classes[0].auroc.value, before.classes[2].auroc.value]
+        assert [areas[0], areas[2]] == [
+            before.classes[0].metrics["auroc"].value,
+            before.classes[2].metrics["auroc"].value,
+        ]
         assert evaluation.means["auroc"].value == pytest.approx((areas[0] + areas[2]) / 2)
 
     def test_bad_images_are_an_error_or_left_out_and_listed_for_both_splits(self, evaluate, own):
@@ -376,7 +378,7 @@ class TestTrouble:
 
 
 class TestPage:
-    """report.html, whose gallery shows where the model looks in the surest images."""
+    """report.html, whose gallery shows where the model looks in the most confident images."""
 
     @pytest.mark.parametrize("head", ["supervised", "contrastive"])
     def test_it_has_the_numbers_of_the_json_and_a_heatmap_on_every_film(self, evaluate, head):
@@ -389,7 +391,7 @@ class TestPage:
             row = rows[found["name"]]
             assert row[1] == f"{found['positives']} of {found['n']}"
             assert row[3] == f"{100 * found['auroc']['value']:.1f} {low:.1f}–{high:.1f}"
-            assert row[7].split()[0] == f"{100 * found['accuracy']['value']:.1f}"
+            assert row[8].split()[0] == f"{100 * found['accuracy']['value']:.1f}"
         films = [image for image in page.all("img") if image["alt"].endswith(".png")]
         assert len(page.all("img", **{"class": "heat"})) == len(films) > 3
         told_of_use = "does not use these maps" if head == "contrastive" else "not an outline of a lesion"

@@ -30,7 +30,7 @@ from mavl.data.pretraining import BadImagesError
 from mavl.evaluate.cases import ALL, MAPS
 from mavl.evaluate.grounding import Result, run
 from mavl.evaluate.subject import EvaluationError
-from mavl.metrics.grounding import METRICS, THRESHOLD_METRICS, best_threshold, measure, released_thresholds
+from mavl.metrics.grounding import METRICS, best_threshold, measure, released_thresholds
 from mavl.metrics.margins import compare_to_baselines
 from mavl.model.heatmaps import HeatmapError, enlarge
 from mavl.model.mavl import MAVL
@@ -242,16 +242,15 @@ class TestPage:
             assert row[0] == (finding if name == "model" else name)
             assert row[1] == (str(of_map["cases"]) if name == "model" else "")
             means = {metric: interval["value"] for metric, interval in of_map["means"].items()}
-            with_interval = ("pointing_game", "average_precision", "best_dice", "dice", "iou")
-            cells = dict(zip(with_interval, (row[3], row[4], *row[6:9]), strict=True))
-            for metric, cell in cells.items():
-                low, high = (100 * of_map["means"][metric][bound] for bound in ("low", "high"))
-                assert cell == f"{100 * means[metric]:.1f} {low:.1f}–{high:.1f}"
-            assert row[5] == f"{means['contrast_to_noise']:.2f}"
-            assert [row[9], row[10], row[11]] == [
-                "–" if means[metric] is None else f"{100 * means[metric]:.1f}"
-                for metric in ("precision", "recall", "accuracy")
-            ]
+            shown = ("pointing_game", "average_precision", "best_dice", "contrast_to_noise")
+            shown += ("iou", "dice", "recall", "precision", "accuracy")
+            for metric, cell in zip(shown, row[3:], strict=True):
+                scale, digits = (1, 2) if metric == "contrast_to_noise" else (100, 1)
+                if means[metric] is None:
+                    assert cell == "–"
+                    continue
+                low, high = (scale * of_map["means"][metric][bound] for bound in ("low", "high"))
+                assert cell == f"{scale * means[metric]:.{digits}f} {low:.{digits}f}–{high:.{digits}f}"
 
     def test_whether_the_model_is_above_is_computed(self, shown):
         result, page = shown
@@ -393,14 +392,14 @@ def test_a_model_of_one_aspect_grounds_by_its_one_query(ground, encoder, tmp_pat
     benchmark = boxes(tmp_path)
     medklip = str(build(tmp_path / "medklip", encoder, aspects=[DESCRIPTION], contrastive=False))
     result = ground(benchmark, model_path=medklip)
-    assert result.about["aspects"] == (DESCRIPTION,)
+    assert result.about["aspects"] == [DESCRIPTION]
     pd.testing.assert_frame_equal(cases_of(result), cases_of(ground(benchmark, model_path=medklip, aggregation="max")))
 
 
 def test_a_model_without_some_aspects_grounds_by_the_others(ground, encoder, tmp_path):
     write_images(tmp_path)
     model = str(build(tmp_path / "some", encoder, aspects=[DESCRIPTION, "fluid", "shape"]))
-    assert ground(boxes(tmp_path), model_path=model).about["aspects"] == (DESCRIPTION, "shape")
+    assert ground(boxes(tmp_path), model_path=model).about["aspects"] == [DESCRIPTION, "shape"]
 
 
 @pytest.mark.parametrize(
@@ -474,11 +473,12 @@ class TestThresholds:
         assert (result.folder / "gallery.png").stat().st_size > 10_000
         assert result.about["thresholds"] == "none: the benchmark has no validation split"
         [row] = cases_of(result).to_dict("records")
-        assert np.isnan([row[name] for name in ("threshold", *THRESHOLD_METRICS)]).all()
+        needing = [name for name, metric in METRICS.items() if metric.needs_threshold]
+        assert np.isnan([row[name] for name in ("threshold", *needing)]).all()
         assert row["best_dice"] > 0
         page = check_self_contained((result.folder / "report.html").read_text())
         assert len(page.all("img", **{"class": "heat"})) == 1
-        assert "which there is none of here" in page.text
+        assert "there is no interval, as all cases are of one patient or image" in page.text
         assert not [row for row in page.rows if row[0] == "Dice at the threshold"]
         # One image has no spread.
         assert np.isnan(result.localizations["effusion"]["model"].means["best_dice"].low)
@@ -515,13 +515,13 @@ def test_the_table_names_findings_maps_and_all(ground, phantoms):
     assert [line.split()[0] for line in lines[3:16] if line.strip()] == [
         *(name for finding in (*ASKED, ALL) for name in (finding, "random", "centre"))
     ]
-    assert "Dice, IoU, precision and recall (P/R), accuracy: map > a threshold chosen on" in "\n".join(lines)
+    assert "IoU, Dice, R, P, acc.: map > a threshold chosen on" in "\n".join(lines)
 
 
 def test_the_table_without_thresholds(ground, tmp_path):
     write_images(tmp_path)
     lines = printed(ground(boxes(tmp_path)))
-    assert lines[1].split() == ["finding", "n", "point", "95", "%", "AP", "95", "%", "CNR", "max.", "95", "%"]
+    assert " ".join(lines[1].split()) == "finding n point 95 % AP 95 % max. Dice 95 % CNR"
     assert [line.split()[0] for line in lines[3:6]] == ["effusion", "random", "centre"]
     assert "Dice," not in "\n".join(lines)
 

@@ -21,7 +21,6 @@ from mavl.evaluate import classification as plain
 from mavl.evaluate.subject import EvaluationError
 from mavl.evaluate.wordings import run
 from mavl.model import inference
-from mavl.report import tables as report
 from mavl.vocab import ASPECTS
 from tests.support import tiny
 
@@ -34,7 +33,7 @@ IMAGES = 12
 @pytest.fixture(autouse=True)
 def _quick(monkeypatch):
     """Without the plots of the plain evaluations; and each test with an accelerator of its own."""
-    monkeypatch.setattr(report, "plot_curves", lambda *arguments: None)
+    monkeypatch.setattr(plain, "plot_curves", lambda *arguments: None)
     yield
     AcceleratorState._reset_state(reset_partial_state=True)
     GradientState._reset_state()
@@ -103,7 +102,7 @@ def plain_scores(settings: ZeroShotSettings) -> pd.DataFrame:
 
 
 def areas(result: plain.Result) -> list[float]:
-    return [found.auroc.value for found in result.evaluation.classes]
+    return [found.metrics["auroc"].value for found in result.evaluation.classes]
 
 
 def test_a_wording_is_a_plain_evaluation_with_its_books(settings):
@@ -116,7 +115,7 @@ def test_a_wording_is_a_plain_evaluation_with_its_books(settings):
     np.testing.assert_allclose(result.areas(ASKED), [areas(of_books), areas(of_names)], atol=1e-9)
     assert not np.allclose(*result.areas(ASKED))
     assert result.about["as_trained"]
-    assert result.wordings[0].evaluation.classes[0].auroc == of_books.evaluation.classes[0].auroc
+    assert result.wordings[0].evaluation.classes[0].metrics["auroc"] == of_books.evaluation.classes[0].metrics["auroc"]
     assert json.loads((folder / "aspects.json").read_text())[NEW][0] == f"border: {NEW}"
 
 

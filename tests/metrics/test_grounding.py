@@ -9,7 +9,6 @@ from sklearn import metrics as sklearn_metrics
 
 from mavl.metrics.grounding import (
     METRICS,
-    THRESHOLD_METRICS,
     best_threshold,
     localize,
     mean_sweep,
@@ -18,6 +17,7 @@ from mavl.metrics.grounding import (
     sweep,
 )
 
+THRESHOLD_METRICS = [name for name, metric in METRICS.items() if metric.needs_threshold]
 HEATMAP = np.array([[0.9, 0.8, 0.1], [0.5, 0.5, 0.1], [0.3, 0.1, 0.0]], np.float32)
 MASK = np.array([[0, 1, 0], [0, 1, 0], [1, 0, 0]])
 CONSTANT = np.full((3, 3), 0.1, np.float32)

@@ -1,4 +1,4 @@
-"""Whether a map is above the others: differences case by case, and what is said of them."""
+"""Differences between the maps of a model and the baselines, and the comparison based on them."""
 
 import numpy as np
 import pandas as pd
@@ -41,25 +41,25 @@ def test_cases_of_one_patient_give_no_interval():
     assert compare_to_baselines(found).higher == list(COMPARED)
 
 
-def verdict_of(random: list[Interval], centre: list[Interval]):
+def comparison_of(random: list[Interval], centre: list[Interval]):
     return compare_to_baselines(
         {"random": dict(zip(COMPARED, random, strict=True)), "centre": dict(zip(COMPARED, centre, strict=True))}
     )
 
 
 def test_above_is_above_every_baseline_beyond_the_interval():
-    verdict = verdict_of([ABOVE, ABOVE, ABOVE, ABOVE], [ABOVE, UNSURE, BELOW, UNDEFINED])
-    assert verdict.above == ["pointing_game"]
-    assert verdict.higher == ["average_precision"]
-    assert verdict.not_above == ["best_dice"]
-    assert verdict.answer == "in part"
-    assert verdict.sentence == (
+    comparison = comparison_of([ABOVE, ABOVE, ABOVE, ABOVE], [ABOVE, UNSURE, BELOW, UNDEFINED])
+    assert comparison.above == ["pointing_game"]
+    assert comparison.higher == ["average_precision"]
+    assert comparison.not_above == ["best_dice"]
+    assert comparison.answer == "in part"
+    assert comparison.sentence == (
         "above both baselines in pointing game; higher than both baselines, but not beyond chance, in "
         "average precision; not above both baselines in largest Dice"
     )
 
 
 def test_the_answer_is_yes_only_for_all_metrics_that_have_a_value():
-    assert verdict_of([ABOVE] * 3 + [UNDEFINED], [ABOVE] * 3 + [UNDEFINED]).answer == "yes"
-    assert verdict_of([ABOVE] * 4, [UNSURE] * 4).answer == "no"
-    assert verdict_of([BELOW] * 4, [ABOVE] * 4).answer == "no"
+    assert comparison_of([ABOVE] * 3 + [UNDEFINED], [ABOVE] * 3 + [UNDEFINED]).answer == "yes"
+    assert comparison_of([ABOVE] * 4, [UNSURE] * 4).answer == "no"
+    assert comparison_of([BELOW] * 4, [ABOVE] * 4).answer == "no"

@@ -81,8 +81,8 @@ def in_browser(source: str, script: str, folder: Path) -> dict:
     browser = shutil.which("chromium") or shutil.which("google-chrome")
     if browser is None:
         pytest.skip("no chromium")
-    told = f"<script>onload = () => {{ document.title = JSON.stringify(({script})()) }}</script></body>"
-    (folder / "page.html").write_text(source.replace("</body>", told))
+    runner = f"<script>onload = () => {{ document.title = JSON.stringify(({script})()) }}</script></body>"
+    (folder / "page.html").write_text(source.replace("</body>", runner))
     flags = ["--headless", "--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-background-networking"]
     flags += ["--disable-component-update", "--disable-sync", "--disable-quic", "--dump-dom", "--window-size=500,900"]
     command = [browser, *flags, f"--user-data-dir={folder / 'profile'}", f"file://{folder / 'page.html'}"]

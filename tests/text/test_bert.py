@@ -7,7 +7,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from mavl.text.bert import BertEncoder
-from mavl.text.encoder import TextEncoderError
+from mavl.text.protocol import TextEncoderError
 from mavl.text.random_bert import write_random_bert
 
 SENTENCES = [

@@ -27,11 +27,12 @@ from mavl.config.loader import ConfigError, load
 from mavl.data.benchmarks.benchmark import Benchmark
 from mavl.data.benchmarks.splits import Split
 from mavl.model.classifier import Classifier
+from mavl.report.classification import read_results
 from mavl.train import classification
 from mavl.train.classification import build_model
-from mavl.train.classification_results import SHORT, Outcome, baseline_line, read_results
+from mavl.train.classification_results import Outcome
 from mavl.train.engine import build_accelerator
-from mavl.train.finetune import FinetuneError, Rounds, assemble, mean_and_std, plus_minus
+from mavl.train.finetune import FinetuneError, Rounds, assemble
 from tests.support import tiny
 
 # What the runs share --------------------------------------------------------------------------------------------------
@@ -135,32 +136,18 @@ def test_a_checkpoint_that_is_not_there_is_told_before_all_else(tmp_path, one_pr
     assert not output_dir.exists()
 
 
-def test_mean_and_deviation_over_seeds():
-    figure = mean_and_std([0.5, 0.7, 0.9])
-    assert figure == {"mean": pytest.approx(0.7), "std": pytest.approx(0.2), "values": [0.5, 0.7, 0.9]}
-    assert plus_minus(figure) == "70.0 ± 20.0"
-    assert plus_minus(mean_and_std([0.25])) == "25.0"
-    assert plus_minus(mean_and_std([math.nan, None])) == "–"
-
-
 def test_the_baseline_by_hand():
     labels = np.array([[1, 0], [1, 0], [0, 1], [1, -1]], dtype=np.int8)
     split = Split("test", ("a", "b"), [Path(str(i)) for i in range(4)], labels, None, list("1234"), None)
     outcome = Outcome(split, np.zeros((4, 2)), np.array([0.5, 0.5]), np.array([0.6, 0.2]))
-    first, second = outcome.baseline().classes
-    # a: everybody is called present, 3 of 4 right; F1 of calling all present: 2·3 / (3 + 4)
-    assert (first.auroc.value, first.accuracy.value, first.best_f1.value) == (0.5, 0.75, pytest.approx(6 / 7))
-    # b: nobody is, 2 of 3 right
-    assert (second.auroc.value, second.accuracy.value, second.average_precision.value) == (
-        0.5,
-        pytest.approx(2 / 3),
-        pytest.approx(1 / 3),
+    first, second = (
+        {name: result.metrics[name].value for name in ("auroc", "accuracy", "best_f1", "average_precision")}
+        for result in outcome.baseline().classes
     )
-
-
-def test_a_baseline_without_anything_defined_is_told_by_dashes():
-    """What JSON has in place of NaN: a test split in which no finding has both classes."""
-    assert baseline_line({"baseline": dict.fromkeys(SHORT)}).count("–") == len(SHORT)
+    # a: all are called present, 3 of 4 right; F1 2·3 / (3 + 4); precision 3/4 at recall 1
+    assert first == {"auroc": 0.5, "accuracy": 0.75, "best_f1": pytest.approx(6 / 7), "average_precision": 0.75}
+    # b: none is, 2 of 3 right; F1 of calling all present 2·1 / (1 + 3)
+    assert second == pytest.approx({"auroc": 0.5, "accuracy": 2 / 3, "best_f1": 1 / 2, "average_precision": 1 / 3})
 
 
 def test_a_probe_through_random_layers_is_refused(tmp_path, one_process):
@@ -169,7 +156,7 @@ def test_a_probe_through_random_layers_is_refused(tmp_path, one_process):
     model = {"backbone": "resnet18", "linear_probe": True, "layer4": True}
     settings = FinetuneClsSettings(data={"benchmark": "none"}, init=init, model=model)
     accelerator = build_accelerator(settings.train, tmp_path, 0)
-    with pytest.raises(InitError, match=r"drawn at random .*layer4\): set model\.layer4 to false"):
+    with pytest.raises(InitError, match=r"random weights .*layer4\): set model\.layer4 to false"):
         build_model(settings, 2, accelerator)
     by_default = settings.model_copy(update={"model": settings.model.model_copy(update={"layer4": None})})
     probe, arguments, [transfer] = build_model(by_default, 2, accelerator)
@@ -340,7 +327,7 @@ def test_a_run_folder_of_each_seed_and_their_mean(finished):
     table = pd.read_csv(folder / "summary.csv", index_col="name")
     assert list(table.index) == ["effusion", "hernia", "mean", "prevalence"]
     model = finetuned.load(folder / "seed_0/best")
-    assert (model.findings, model.image_size) == (("effusion", "hernia"), 32)
+    assert (model.findings, model.model.preprocessing.image_size) == (("effusion", "hernia"), 32)
 
 
 @pytest.mark.slow

@@ -15,7 +15,7 @@ from PIL import Image
 from safetensors.numpy import load_file
 
 from mavl.predict.segmenter import load
-from mavl.train.segmentation_results import read_results
+from mavl.report.segmentation import read_results
 from tests.support.processes import ROOT, command, environment, run
 
 SIZE = 40

@@ -1,0 +1,30 @@
+"""The interface of text encoders: sentences -> vectors."""
+
+from collections.abc import Sequence
+from typing import Any, Protocol
+
+from torch import Tensor
+
+
+class TextEncoderError(ValueError):
+    """A text encoder that cannot be loaded; the message says where it was expected and how to get it."""
+
+
+class TextEncoder(Protocol):
+    """A frozen text encoder.
+
+    name: hub id or folder. tokenisation: all settings besides the files that shape its vectors, for JSON. fingerprint:
+    SHA-256 of its files. Together they identify the vectors, which are cached by them.
+    """
+
+    name: str
+
+    @property
+    def tokenisation(self) -> dict[str, Any]: ...
+
+    @property
+    def fingerprint(self) -> str: ...
+
+    def encode(self, sentences: Sequence[str], device: str = "cpu") -> Tensor:
+        """sentences [n] -> vectors [n, T], float32 on the CPU."""
+        ...

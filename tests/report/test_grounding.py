@@ -1,0 +1,141 @@
+"""What the table, the files and the page show of maps and masks made by hand."""
+
+import csv
+import io
+import json
+
+import numpy as np
+import pandas as pd
+import pytest
+from PIL import Image
+from rich.console import Console
+
+from mavl.metrics.grounding import METRICS, measure_and_sweep, summarize
+from mavl.metrics.margins import ALL, MAPS, SPREADS, Measured, margins
+from mavl.report import grounding as report
+from mavl.report.gallery import Shown, best_and_worst, plot_gallery
+from tests.support.pages import check_self_contained
+
+LEFT = np.array([[1, 0], [1, 0]])
+MODEL = {"a.png": [[0.4, 0.1], [0.3, 0.2]], "b.png": [[0.1, 0.4], [0.3, 0.2]]}
+RANDOM, CENTRE = [[0.1, 0.2], [0.3, 0.4]], [[0.25, 0.25], [0.25, 0.25]]
+ABOUT = {
+    "title": "Films",
+    "split": "test",
+    "aggregation": "avg",
+    "protocol": "sound",
+    "aspects": ["description"],
+    "layers": "all",
+    "map_size": 2,
+    "grid": (2, 2),
+    "alignment": "patches",
+    "model": "runs/x",
+    "bank": None,
+    "thresholds": "best mean Dice on 3 cases",
+    "without_cases": [],
+    "left_out": {},
+    "provenance": {"python": "3.11", "platform": "here", "packages": {}, "git": None},
+}
+
+
+def results(threshold: float | None) -> tuple[report.Localizations, Measured]:
+    """Two cases of effusion, whose masks are the left column, each with a map of the model and the two baselines."""
+    lines, dice = [], {name: np.zeros(len(SPREADS)) for name in MAPS}
+    for path, model in MODEL.items():
+        for name, heatmap in zip(MAPS, (model, RANDOM, CENTRE), strict=True):
+            values, swept = measure_and_sweep(np.array(heatmap), LEFT, threshold, SPREADS / 4, path)
+            place = {"path": path, "row": path, "group": path, "finding": "effusion", "map": name}
+            lines.append({**place, "threshold": np.nan if threshold is None else threshold, **values})
+            dice[name] += swept["dice"] / len(MODEL)
+    measured = Measured(pd.DataFrame(lines), {"effusion": dice, ALL: dice})
+    source = None if threshold is None else "validation"
+    localizations = {
+        finding: {
+            name: summarize(
+                [*MODEL],
+                {metric: measured.of(finding, name)[metric].to_numpy() for metric in METRICS},
+                threshold,
+                threshold_source=source,
+                resamples=20,
+                groups=[*MODEL],
+            )
+            for name in MAPS
+        }
+        for finding in ("effusion", ALL)
+    }
+    return localizations, measured
+
+
+def write_all(folder, threshold: float | None = 0.25) -> dict[str, str]:
+    """{terminal, csv, json, page: the text of each output}."""
+    localizations, measured = results(threshold)
+    above = {finding: margins({name: measured.of(finding, name) for name in MAPS}, 20, 0) for finding in localizations}
+    console = Console(width=100, file=io.StringIO())
+    console.print(report.table(localizations, "Films"))
+    report.write_csv(localizations, folder / "results.csv")
+    report.write_json(localizations, above, folder / "results.json", ABOUT)
+    (folder / "config.yaml").write_text("split: test\n")
+    page = report.write_page(folder, localizations, above, ABOUT, measured, lambda finding: {"best": [case("b.png")]})
+    texts = {name: (folder / f"results.{name}").read_text() for name in ("csv", "json")}
+    return texts | {"terminal": console.file.getvalue(), "page": page.read_text()}
+
+
+def case(name: str) -> Shown:
+    grid = np.array(MODEL[name], np.float32)
+    picture = Image.new("L", (40, 40), 90)
+    return Shown(picture, LEFT > 0, grid, None, grid > 0.25, "effusion", name, METRICS["dice"], 0.5)
+
+
+def test_every_output_has_the_numbers_of_the_model(tmp_path):
+    # Above 0.25: the left column in the first image, Dice 1; the upper right and lower left pixel in the second, 1/2.
+    written = write_all(tmp_path)
+    row = next(line for line in written["terminal"].splitlines() if line.startswith("effusion")).split()
+    # n, point, AP (1 + 1/2) / 2, max. Dice (1 + 2/3) / 2, CNR, IoU (1 + 1/3) / 2, Dice, its interval, R, P, acc.
+    assert row[:5] == ["effusion", "2", "50.0", "75.0", "83.3"]
+    assert row[6:8] == ["66.7", "75.0"]
+    assert row[9:] == ["75.0", "75.0", "75.0"]
+    rows = list(csv.DictReader(io.StringIO(written["csv"])))
+    assert [(row["finding"], row["map"]) for row in rows[:3]] == [("effusion", name) for name in MAPS]
+    assert list(rows[0])[:7] == ["finding", "map", "cases", "threshold", "iou", "iou_low", "iou_high"]
+    assert (float(rows[0]["dice"]), float(rows[0]["threshold"])) == (0.75, 0.25)
+    found = json.loads(written["json"])
+    assert list(found["findings"]["effusion"]["model"]["means"]) == [*METRICS]
+    assert found["findings"]["effusion"]["centre"]["undefined"] == {"precision": 2}  # nothing is above 0.25
+    assert found["model_minus"][ALL]["random"]["dice"]["value"] == pytest.approx(0.75 - 0.5)
+    page = check_self_contained(written["page"])
+    row = next(row for row in page.rows if row[:2] == ["effusion", "2"])
+    assert row[3] == "50.0 0.0–100.0"
+    assert row[8].startswith("75.0 ")
+
+
+def test_without_a_threshold_its_metrics_are_not_shown(tmp_path):
+    written = write_all(tmp_path, threshold=None)
+    head = written["terminal"].splitlines()[1].split()
+    assert " ".join(head) == "finding n point 95 % AP 95 % max. Dice 95 % CNR"
+    page = check_self_contained(written["page"])
+    assert next(row for row in page.rows if row[0] == "finding")[3:] == ["point", "AP", "max. Dice", "CNR"]
+    assert next(iter(csv.DictReader(io.StringIO(written["csv"]))))["dice"] == ""
+
+
+def test_best_and_worst_share_no_case():
+    cases = pd.DataFrame({"dice": [0.2, np.nan, 0.9, 0.4], "best_dice": 1.0})
+    assert best_and_worst(cases, 2, lambda number: number) == {"best": [2, 3], "worst": [0]}
+    without = pd.DataFrame({"dice": [np.nan] * 2, "best_dice": [0.3, 0.6]})
+    assert best_and_worst(without, 2, lambda number: number) == {"best": [1], "worst": [0]}
+
+
+def test_the_gallery_is_a_picture_of_radiographs_above_their_heatmaps(tmp_path):
+    plot_gallery({"best": [case("a.png")], "worst": [case("b.png")]}, tmp_path / "gallery.png")
+    with Image.open(tmp_path / "gallery.png") as image:
+        pixels = np.asarray(image.convert("RGB"))
+    assert image.height > 2 * image.width
+    assert (pixels == 90).all(axis=2).any()  # the radiograph, which is grey
+    assert (np.ptp(pixels.astype(int), axis=2) > 50).any()  # a colour
+
+
+def test_an_outline_is_over_the_pixels_of_its_mask(tmp_path):
+    page = check_self_contained(write_all(tmp_path)["page"])
+    [true] = page.all("path", **{"class": "mask"})
+    corners = np.array([corner.split() for corner in true["d"].strip("MZ").split("L")], float)
+    assert [corners.min(axis=0).tolist(), corners.max(axis=0).tolist()] == [[0, 0], [1, 2]]
+    assert len(page.all("path", **{"class": "predicted"})) == 1
