@@ -93,7 +93,7 @@ def _training(case: Case) -> Callable[[], object]:
     import torch
 
     from benchmarks.plain import plain
-    from mavl.model.losses import pretraining_losses
+    from mavl.model.losses import Targets, pretraining_losses
     from mavl.train.optim import build_optimizer
 
     model, text = _model(case)
@@ -109,7 +109,7 @@ def _training(case: Case) -> Callable[[], object]:
     def step(images=images, labels=labels, locations=locations):
         with _autocast(case):
             output = forward(images, text)
-        loss = pretraining_losses(output, labels, locations, anatomies).total
+        loss = pretraining_losses(output, Targets(labels, locations, anatomies))["loss"]
         scaler.scale(loss).backward()
         scaler.step(optimizer)
         scaler.update()

@@ -13,7 +13,7 @@ import yaml
 
 from mavl.model.heatmaps import heatmaps
 from mavl.model.inference import InferenceModel
-from mavl.model.losses import pretraining_losses
+from mavl.model.losses import Targets, pretraining_losses
 from mavl.model.mavl import MAVL
 from mavl.model.scores import contrastive_probability, presence_probability
 from tests.support import goldens
@@ -56,9 +56,11 @@ def test_losses_and_gradients_equal_those_of_the_cpu(shared):
     for device in ("cpu", "cuda"):
         model, embeddings = build(file)[0].to(device), goldens.embeddings().to(device)
         output = model(goldens.images(3).to(device), embeddings.vectors)
-        losses = pretraining_losses(output, labels.to(device), locations.to(device), embeddings.anatomy_vectors)
-        losses.total.backward()
-        totals[device] = losses.total.item()
+        losses = pretraining_losses(
+            output, Targets(labels.to(device), locations.to(device), embeddings.anatomy_vectors)
+        )
+        losses["loss"].backward()
+        totals[device] = losses["loss"].item()
         gradients[device] = {name: parameter.grad.cpu() for name, parameter in model.named_parameters()}
     assert totals["cuda"] == pytest.approx(totals["cpu"], rel=1e-4)
     largest = max(gradient.norm() for gradient in gradients["cpu"].values())

@@ -1,8 +1,9 @@
-"""Losses: pure functions of an output and labels. Labels [B, F] hold 1 present, 0 absent; anything else is ignored.
+"""Losses: pure functions of an output and labels. Labels [B, F] hold 1 present, 0 absent; other values are ignored.
 
-None of them is NaN when a batch has no entry to learn from: it is then zero, and still part of the graph.
+A loss of a batch without any entry to learn from is zero, not NaN, and part of the graph.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -18,38 +19,46 @@ DICE_SMOOTH = 1.0
 
 
 @dataclass(frozen=True)
-class Losses:
-    """Scalars. total = presence + location + contrastive; `contrastive` has its weight in it already."""
+class Targets:
+    """What the output of a pre-training batch is compared with.
 
-    total: Tensor
-    presence: Tensor
-    location: Tensor
-    contrastive: Tensor
+    labels [B, F]. locations [B, F, 8]: indices of anatomies, the true one first. anatomy_vectors [51, T]: text
+    embeddings of the anatomies. contrastive_weight: factor of the contrastive loss.
+    """
 
-    def named(self) -> dict[str, Tensor]:
-        """By the names of the released log."""
-        return {
-            "loss": self.total,
-            "loss_ce": self.presence,
-            "loss_cl": self.location,
-            "loss_global": self.contrastive,
-        }
+    labels: Tensor
+    locations: Tensor
+    anatomy_vectors: Tensor
+    contrastive_weight: float = CONTRASTIVE_WEIGHT
 
 
-def pretraining_losses(
-    output: MAVLOutput,
-    labels: Tensor,
-    locations: Tensor,
-    anatomy_vectors: Tensor,
-    contrastive_weight: float = CONTRASTIVE_WEIGHT,
-) -> Losses:
-    """labels [B, F], locations [B, F, 8] (indices of anatomies, the true one first), anatomy_vectors [51, T]."""
-    presence = presence_loss(output.presence_logits, labels)
-    location = location_loss(output.location_embedding, labels, locations, anatomy_vectors)
-    contrastive = presence.new_zeros(())
-    if output.cosine is not None:
-        contrastive = contrastive_weight * contrastive_loss(output.cosine, output.logit_scale, labels)
-    return Losses(presence + location + contrastive, presence, location, contrastive)
+def pretraining_losses(output: MAVLOutput, targets: Targets) -> dict[str, Tensor]:
+    """The scalar of each of TERMS, weighted, and as "loss" their sum."""
+    terms = {name: term(output, targets) for name, term in TERMS.items()}
+    return {"loss": sum(terms.values()), **terms}
+
+
+def _presence(output: MAVLOutput, targets: Targets) -> Tensor:
+    return presence_loss(output.presence_logits, targets.labels)
+
+
+def _location(output: MAVLOutput, targets: Targets) -> Tensor:
+    return location_loss(output.location_embedding, targets.labels, targets.locations, targets.anatomy_vectors)
+
+
+def _contrastive(output: MAVLOutput, targets: Targets) -> Tensor:
+    """Zero for a model without a contrastive head."""
+    if output.cosine is None or output.logit_scale is None:
+        return output.presence_logits.new_zeros(())
+    return targets.contrastive_weight * contrastive_loss(output.cosine, output.logit_scale, targets.labels)
+
+
+TERMS: dict[str, Callable[[MAVLOutput, Targets], Tensor]] = {
+    "loss_ce": _presence,
+    "loss_cl": _location,
+    "loss_global": _contrastive,
+}
+"""The terms of the pre-training objective under the names of the released log; SPEC §6."""
 
 
 def presence_loss(presence_logits: Tensor, labels: Tensor) -> Tensor:

@@ -24,7 +24,7 @@ from mavl.data.pretraining import (
     write_left_out,
 )
 from mavl.metrics.classification import auroc
-from mavl.model.losses import pretraining_losses
+from mavl.model.losses import Targets, pretraining_losses
 from mavl.model.mavl import MAVL
 from mavl.model.scores import presence_probability
 from mavl.text.books import Books, read_books
@@ -55,10 +55,11 @@ class Pretraining:
         return self.model.preprocessing
 
     def losses(self, model: nn.Module, batch: dict) -> dict[str, Tensor]:
-        output = model(batch["image"], self.embeddings.vectors)
-        weight = self.settings.train.contrastive_weight
-        anatomy_vectors = self.embeddings.anatomy_vectors
-        return pretraining_losses(output, batch["labels"], batch["locations"], anatomy_vectors, weight).named()
+        return pretraining_losses(model(batch["image"], self.embeddings.vectors), self._targets(batch))
+
+    def _targets(self, batch: dict) -> Targets:
+        anatomy_vectors, weight = self.embeddings.anatomy_vectors, self.settings.train.contrastive_weight
+        return Targets(batch["labels"], batch["locations"], anatomy_vectors, weight)
 
     def validate(self, model: nn.Module, accelerator: Accelerator) -> dict[str, float]:
         """Losses (means over images, each batch by its size) and the mean AUROC over findings with both labels."""
@@ -85,11 +86,8 @@ class Pretraining:
 
     def _validate_batch(self, model: nn.Module, batch: dict) -> dict[str, Tensor]:
         output = model(batch["image"], self.embeddings.vectors)
-        weight = self.settings.train.contrastive_weight
-        losses = pretraining_losses(
-            output, batch["labels"], batch["locations"], self.embeddings.anatomy_vectors, weight
-        )
-        each = {name: value.expand(len(batch["index"])) for name, value in losses.named().items()}
+        losses = pretraining_losses(output, self._targets(batch))
+        each = {name: value.expand(len(batch["index"])) for name, value in losses.items()}
         return each | {"labels": batch["labels"], "probabilities": presence_probability(output.presence_logits)}
 
     def save(self, folder: Path, model: nn.Module, state: dict) -> None:

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from mavl.checkpoint import released
-from mavl.model.losses import pretraining_losses
+from mavl.model.losses import Targets, pretraining_losses
 from mavl.model.scores import contrastive_probability, presence_probability
 from mavl.text.bert import BertEncoder
 from tests.support import goldens
@@ -53,7 +53,7 @@ def test_losses_and_gradients_equal_the_release(shared):
     embeddings = goldens.embeddings()
     output = model(goldens.images(3), embeddings.vectors)
     labels, locations = torch.from_numpy(expected["labels"]), torch.from_numpy(expected["anatomy"])
-    losses = pretraining_losses(output, labels, locations, embeddings.anatomy_vectors).named()
+    losses = pretraining_losses(output, Targets(labels, locations, embeddings.anatomy_vectors))
     for name, value in losses.items():
         assert value.item() == pytest.approx(expected[name].item(), rel=1e-5), name
     losses["loss"].backward()

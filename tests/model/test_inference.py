@@ -11,7 +11,7 @@ from mavl.checkpoint import released
 from mavl.model import inference
 from mavl.model.heatmaps import heatmaps
 from mavl.model.inference import InferenceModel, folded
-from mavl.model.losses import pretraining_losses
+from mavl.model.losses import Targets, pretraining_losses
 from mavl.model.mavl import MAVL
 from mavl.model.scores import scores
 from mavl.text.embeddings import TextEmbeddings
@@ -130,8 +130,8 @@ def test_plain_and_fast_have_the_same_losses_and_gradients(model, embeddings):
     slow = plain(model)
     for way in (model, slow):
         loss = pretraining_losses(
-            way.train()(images, embeddings.vectors), labels, locations, embeddings.anatomy_vectors
-        ).total
+            way.train()(images, embeddings.vectors), Targets(labels, locations, embeddings.anatomy_vectors)
+        )["loss"]
         loss.backward()
         gradients.append((loss.detach(), way.query_projection.weight.grad, way.backbone.conv1.weight.grad))
     for fast, stock in zip(*gradients, strict=True):

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from mavl.backbones import PatchGrid
-from mavl.model.losses import contrastive_loss, location_loss, presence_loss, pretraining_losses
+from mavl.model.losses import Targets, contrastive_loss, location_loss, presence_loss, pretraining_losses
 from mavl.model.mavl import MAVLOutput
 
 CENTRES = PatchGrid(0.0, 16, (16, 32))
@@ -98,22 +98,22 @@ def test_contrastive_is_averaged_over_aspects_each_with_its_temperature():
 def test_the_total_is_the_sum_with_a_tenth_of_the_contrastive():
     locations = torch.tensor([40, 1, 2, 3, 4, 5, 6, 7]).repeat(2, 2, 1)
     made = output(logits([[LN3, LN3], [0.0, 0.0]]), torch.ones(2, 2, 1), EYE[:, None])
-    losses = pretraining_losses(made, torch.tensor([[1, 0], [-1, 1]]), locations, anatomies(a40=math.log(9)))
+    losses = pretraining_losses(made, Targets(torch.tensor([[1, 0], [-1, 1]]), locations, anatomies(a40=math.log(9))))
     expected = {
         "loss_ce": (math.log(4 / 3) + math.log(4) + math.log(2)) / 3,
         "loss_cl": math.log(16 / 9),
         "loss_global": 0.1 * math.log(4 / 3),
     }
-    named = {name: value.item() for name, value in losses.named().items()}
+    named = {name: value.item() for name, value in losses.items()}
     assert named == pytest.approx(expected | {"loss": sum(expected.values())}, rel=1e-6)
 
 
 def test_medklip_has_no_contrastive_loss():
     locations = torch.zeros(2, 2, 8, dtype=torch.long)
     made = output(logits([[LN3, LN3], [0.0, 0.0]]), torch.ones(2, 2, 1), None)
-    losses = pretraining_losses(made, torch.tensor([[1, 0], [0, 0]]), locations, anatomies())
-    assert losses.contrastive.item() == 0
-    assert losses.total.item() == pytest.approx((losses.presence + losses.location).item())
+    losses = pretraining_losses(made, Targets(torch.tensor([[1, 0], [0, 0]]), locations, anatomies()))
+    assert losses["loss_global"].item() == 0
+    assert losses["loss"].item() == pytest.approx((losses["loss_ce"] + losses["loss_cl"]).item())
 
 
 @pytest.mark.parametrize("label", [-1, 2])
@@ -121,9 +121,9 @@ def test_a_batch_without_known_labels_is_exactly_zero(label):
     present, located = logits([[3.0, -2.0], [1.0, 0.0]]).requires_grad_(), torch.ones(2, 2, 1, requires_grad=True)
     cosine = EYE[:, None].clone().requires_grad_()
     made = output(present, located, cosine)
-    losses = pretraining_losses(made, torch.full((2, 2), label), torch.full((2, 2, 8), -1), anatomies(a3=1.0))
-    assert {name: value.item() for name, value in losses.named().items()} == dict.fromkeys(losses.named(), 0.0)
-    losses.total.backward()
+    losses = pretraining_losses(made, Targets(torch.full((2, 2), label), torch.full((2, 2, 8), -1), anatomies(a3=1.0)))
+    assert {name: value.item() for name, value in losses.items()} == dict.fromkeys(losses, 0.0)
+    losses["loss"].backward()
     for tensor in (present, located, cosine, made.logit_scale):
         assert torch.equal(tensor.grad, torch.zeros_like(tensor))
 
@@ -132,9 +132,11 @@ def test_a_batch_with_absent_findings_only_teaches_their_absence():
     present, located = logits([[3.0, -2.0], [1.0, 0.0]]).requires_grad_(), torch.ones(2, 2, 1, requires_grad=True)
     cosine = EYE[:, None].clone().requires_grad_()
     locations = torch.arange(8).repeat(2, 2, 1)
-    losses = pretraining_losses(output(present, located, cosine), torch.zeros(2, 2), locations, anatomies(a3=1.0))
-    assert (losses.location.item(), losses.contrastive.item()) == (0, 0)
-    losses.total.backward()
+    losses = pretraining_losses(
+        output(present, located, cosine), Targets(torch.zeros(2, 2), locations, anatomies(a3=1.0))
+    )
+    assert (losses["loss_cl"].item(), losses["loss_global"].item()) == (0, 0)
+    losses["loss"].backward()
     assert (present.grad[..., 1] > 0).all()  # less of "present"
     assert torch.equal(located.grad, torch.zeros_like(located))
 

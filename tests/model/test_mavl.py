@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from mavl.model.losses import pretraining_losses
+from mavl.model.losses import Targets, pretraining_losses
 from mavl.model.mavl import MAVL, AttentionPool
 from mavl.vocab import DESCRIPTION
 
@@ -223,9 +223,9 @@ def test_a_gradient_reaches_every_parameter(kind, present):
     model.feature_dropout.p = 0.0  # it may zero the only present finding's only aspect
     labels = torch.tensor([[1, 0], [0, -1]]) if present else torch.tensor([[0, -1], [-1, 0]])
     output = model(draw(2, 3, 64, 64), draw(2, len(model.aspects), 12))
-    losses = pretraining_losses(output, labels, torch.arange(8).expand(2, 2, 8), draw(51, 12))
-    losses.total.backward()
-    assert losses.total.isfinite()
+    losses = pretraining_losses(output, Targets(labels, torch.arange(8).expand(2, 2, 8), draw(51, 12)))
+    losses["loss"].backward()
+    assert losses["loss"].isfinite()
     gradients = {name: parameter.grad for name, parameter in model.named_parameters()}
     assert [name for name, gradient in gradients.items() if gradient is None] == []
     assert all(gradient.isfinite().all() for gradient in gradients.values())

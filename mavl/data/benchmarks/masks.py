@@ -19,6 +19,10 @@ from mavl.data.benchmarks.tables import Column, PathTemplate, Table
 from mavl.data.images.grey import ImageError
 from mavl.vocab import ABSENT, PRESENT, UNKNOWN, unknown_name
 
+BoxFormat = Literal["xywh", "xyxy"]
+BOX_FORMATS: dict[BoxFormat, str] = {"xywh": "x;y;w;h", "xyxy": "x1;y1;x2;y2"}
+"""How the four numbers of a box are written: upper left corner and size, or two corners."""
+
 NO_REGION = ("", "-1", "nan")
 FINDING_BLANK = "{finding}"
 
@@ -78,14 +82,19 @@ class BoxMask:
     outside: tuple[str, ...] = ()
 
     @classmethod
-    def parse(cls, text: str, size: tuple[int, int]) -> Self:
-        """Fractions of a pixel are cut off (as the released masks were made), and so is what lies outside the frame."""
+    def parse(cls, text: str, size: tuple[int, int], box_format: BoxFormat = "xywh") -> Self:
+        """Fractions of a pixel are cut off (as the released masks were made), and so is what lies outside the frame.
+
+        box_format: xywh for "x;y;width;height", xyxy for two corners "left;top;right;bottom", the second one outside.
+        """
         (height, width), boxes, outside = size, [], []
         for box in filter(None, text.split("|")):
             try:
                 x, y, w, h = (int(float(number)) for number in box.split(";"))
             except (ValueError, OverflowError):
-                raise ValueError(f"box {shorten(box)!r} is not four numbers x;y;w;h") from None
+                raise ValueError(f"box {shorten(box)!r} is not four numbers {BOX_FORMATS[box_format]}") from None
+            if box_format == "xyxy":
+                w, h = w - x, h - y
             left, top, right, bottom = max(x, 0), max(y, 0), min(x + w, width), min(y + h, height)
             if left >= right or top >= bottom:
                 raise ValueError(f"box {box!r} holds no pixel of the {height} x {width} frame: check masks.size")
@@ -162,28 +171,30 @@ class RegionMasks(Settings):
     """Regions written in a column, in a frame of `size` (H, W) pixels; blank, -1 or nan is none.
 
     rle: SIIM-ACR's pairs "gap length": pixels counted down the columns, the gap from the end of the previous run.
-    boxes: RSNA's "x;y;w;h|x;y;w;h" in pixels, x to the right and y down from the top left corner.
+    boxes: RSNA's "x;y;w;h|x;y;w;h" in pixels, x to the right and y down from the top left corner, or with `box_format`
+    xyxy two corners "x1;y1;x2;y2".
     """
 
     kind: Literal["rle", "boxes"]
     column: Column
     size: tuple[PositiveInt, PositiveInt]
+    box_format: BoxFormat = "xywh"
 
     def read(self, table: Table, ids: pd.Series, root: Path, findings: Sequence[str], labels: np.ndarray) -> MaskRows:
         """The masks of the rows; a text that describes none is a problem."""
-        kind = {"rle": RunLengthMask, "boxes": BoxMask}[self.kind]
+        box_format = self.box_format if self.kind == "boxes" else None
         texts = table.column(self.column)
         if texts is None:
             return {findings[0]: [None] * len(table)}
         texts = texts.where(~texts.str.lower().isin(NO_REGION), "")
-        return {findings[0]: [_parse(table, row, kind, text, self.size) for row, text in enumerate(texts)]}
+        return {findings[0]: [_parse(table, row, text, self.size, box_format) for row, text in enumerate(texts)]}
 
 
 class BoxRows(Settings):
     """A row holds one box of one finding, as in ChestX-ray14's list; four columns hold the box's numbers.
 
-    finding: the column of the finding, by its own name in any case, or as `names` translates it; columns: x, y, w, h,
-    as in RegionMasks.
+    finding: the column of the finding, by its own name in any case, or as `names` translates it; columns: the box's
+    four numbers, in the order of `box_format`.
     """
 
     kind: Literal["box_rows"]
@@ -191,6 +202,7 @@ class BoxRows(Settings):
     names: dict[str, str] = Field(default_factory=dict)
     columns: tuple[Column, Column, Column, Column]
     size: tuple[PositiveInt, PositiveInt]
+    box_format: BoxFormat = "xywh"
 
     def read(self, table: Table, ids: pd.Series, root: Path, findings: Sequence[str], labels: np.ndarray) -> MaskRows:
         """The masks of the rows; a name or box that makes no sense is a problem."""
@@ -202,7 +214,7 @@ class BoxRows(Settings):
         for row, (name, *box) in enumerate(zip(*columns, strict=True)):
             finding = of_text.get(name, of_text.get(name.lower()))
             if finding in masks:
-                masks[finding][row] = _parse(table, row, BoxMask, ";".join(box), self.size)
+                masks[finding][row] = _parse(table, row, ";".join(box), self.size, self.box_format)
             else:
                 fix = "say under masks.names which finding it is"
                 table.report(row, "bad_region", f"a box of an {unknown_name('finding', name, findings)}: {fix}")
@@ -249,17 +261,18 @@ def resize_mask(mask: np.ndarray, size: int) -> np.ndarray:
     return mask[np.ix_(rows, columns)]
 
 
-def _parse(
-    table: Table, row: int, kind: type[RunLengthMask] | type[BoxMask], text: str, size: tuple[int, int]
-) -> Mask | None:
-    """The mask that a text describes; a text that describes none, and boxes outside the frame, become problems."""
+def _parse(table: Table, row: int, text: str, size: tuple[int, int], box_format: BoxFormat | None) -> Mask | None:
+    """The mask that a text describes, boxes with a format and run lengths without.
+
+    A text that describes none, and boxes outside the frame, become problems.
+    """
     try:
-        mask = kind.parse(text, size)
+        mask = BoxMask.parse(text, size, box_format) if box_format else RunLengthMask.parse(text, size)
     except ValueError as error:
         table.report(row, "bad_region", str(error))
         return None
     for box in mask.outside if isinstance(mask, BoxMask) else ():
-        problem = f"box {box} (x;y;w;h) in a frame of {size[1]} x {size[0]}"
+        problem = f"box {box} ({BOX_FORMATS[box_format]}) in a frame of {size[1]} x {size[0]}"
         table.report(row, "box_outside", problem, tolerated=True)
     return mask
 
