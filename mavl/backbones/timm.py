@@ -6,17 +6,9 @@ from mavl.backbones.preprocessing import Preprocessing
 from mavl.backbones.protocol import BackboneError
 from mavl.vocab import unknown_name
 
-PREFIX = "timm:"
-
-
-def split_name(name: str) -> tuple[str, str]:
-    """`timm:NAME@K` -> (NAME, K), K empty where it is not given."""
-    name, _, block = name.removeprefix(PREFIX).partition("@")
-    return name, block
-
 
 class TimmBackbone(nn.Module):
-    """A timm ViT after its final norm, `timm:NAME`, or the output of its block K, counted from 0, `timm:NAME@K`.
+    """A timm ViT after its final norm, `NAME`, or the output of its block K, counted from 0, `NAME@K`.
 
     The output of a block is used without the final norm, as in the release; the blocks after it are removed. NAME may
     carry a timm tag (`vit_base_patch16_224.dino`). For a ViT without a class token the mean of its patch tokens takes
@@ -29,7 +21,7 @@ class TimmBackbone(nn.Module):
         super().__init__()
         import timm
 
-        name, block = split_name(name)
+        name, _, block = name.partition("@")
         if not timm.is_model(name):
             raise BackboneError(unknown_name("timm model", name, timm.list_models()))
         try:

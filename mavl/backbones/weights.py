@@ -10,7 +10,6 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 
-from mavl.backbones import timm
 from mavl.backbones.protocol import Backbone, BackboneError
 
 
@@ -50,11 +49,12 @@ def _downloaded(name: str) -> Mapping[str, Tensor]:
 
 
 def _imagenet_state(name: str) -> Mapping[str, Tensor]:
-    if name.startswith(timm.PREFIX):
-        from timm import create_model
+    library, _, inner = name.partition("@")[0].rpartition(":")
+    if library == "timm":
+        import timm
 
-        return create_model(timm.split_name(name)[0], pretrained=True, num_classes=0).state_dict()
-    weights = torchvision.models.get_model_weights(name.partition("@")[0])
+        return timm.create_model(inner, pretrained=True, num_classes=0).state_dict()
+    weights = torchvision.models.get_model_weights(inner)
     return weights["IMAGENET1K_V1"].get_state_dict(progress=True, check_hash=True)
 
 

@@ -157,7 +157,7 @@ def describe(
         "split": settings.split,
         "protocol": settings.protocol,
         **more,
-        **subject.scorer.describe(),
+        **({"bank": None, "map": "heatmaps"} | subject.scorer.describe()),
         "new_findings": [name for name in subject.benchmark.findings if name not in trained],
         "thresholds": thresholds.note,
         "left_out": {settings.split: left_out} | thresholds.left_out,

@@ -52,7 +52,10 @@ class MAVLScorer:
     def describe(self) -> dict[str, Any]:
         options = self.options.map_options
         used, layers = options.used_aspects(self.aspects), options.layers or "all"
-        which = "all layers" if layers == "all" else f"the layers {', '.join(map(str, layers))}"
+        which = "mean over all layers" if layers == "all" else f"mean over the layers {', '.join(map(str, layers))}"
+        unused = ""
+        if self.options.head == "contrastive":
+            unused = " (the contrastive score compares the whole image with the text and does not use it)"
         return {
             "model": self.name,
             "bank": self.embeddings.about,
@@ -60,7 +63,7 @@ class MAVLScorer:
             "aspects": list(used),
             "aggregation": options.aggregation,
             "layers": layers,
-            "map": f"attention: {options.aggregation} over the aspects {', '.join(used)}, mean over {which}",
+            "map": f"the attention, {options.aggregation} over the aspects {', '.join(used)}, {which}{unused}",
         }
 
     def with_books(self, books: Books) -> "MAVLScorer":

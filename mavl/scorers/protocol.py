@@ -39,7 +39,7 @@ class Scorer(Protocol):
         ...
 
     def describe(self) -> dict[str, Any]:
-        """What its results depend on, for JSON: "model" at least, and sentences about its maps as "map"."""
+        """What its results depend on, for JSON: "model" at least, and as "map" a phrase on what its heatmaps show."""
         ...
 
 

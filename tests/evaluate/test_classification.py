@@ -394,7 +394,7 @@ class TestPage:
             assert row[8].split()[0] == f"{100 * found['accuracy']['value']:.1f}"
         films = [image for image in page.all("img") if image["alt"].endswith(".png")]
         assert len(page.all("img", **{"class": "heat"})) == len(films) > 3
-        told_of_use = "does not use these maps" if head == "contrastive" else "not an outline of a lesion"
+        told_of_use = "does not use it" if head == "contrastive" else "not an outline of a lesion"
         assert told_of_use in " ".join(page.text.split())
 
     @pytest.mark.parametrize("one_aspect", [False, True])

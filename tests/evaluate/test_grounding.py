@@ -304,7 +304,11 @@ class TestPage:
         result, page = shown
         text = " ".join(page.text.split())
         about = result.about
-        for fact in (f"{about['protocol']} protocol", about["thresholds"], "avg of description, patterns, shape"):
+        for fact in (
+            f"{about['protocol']} protocol",
+            about["thresholds"],
+            "avg over the aspects description, patterns, shape",
+        ):
             assert fact in text
         assert f"torch {about['provenance']['packages']['torch']}" in text
         assert "map_size: 56" in text  # the settings

@@ -15,8 +15,8 @@ from mavl.metrics.segmentation import PixelCounts, summarize
 from mavl.report import classification as report
 from mavl.report import segmentation as segmentation_report
 from mavl.report.classification_page import write_classification_page
-from tests.report.test_classification_page import ABOUT, FINDINGS, LABELS, SCORES
-from tests.report.test_grounding import write_all
+from tests.support.classification_results import ABOUT, FINDINGS, LABELS, SCORES
+from tests.support.grounding_results import write_all
 from tests.support.pages import check_self_contained
 
 
