@@ -2,7 +2,7 @@
 
 from typing import Annotated, Literal, Self
 
-from pydantic import Field, PositiveFloat, PositiveInt, field_validator, model_validator
+from pydantic import BeforeValidator, Field, PositiveFloat, PositiveInt, field_validator, model_validator
 
 from mavl.config.loader import Settings
 from mavl.text.wordings import BUILT_IN
@@ -50,17 +50,28 @@ class TextSettings(Settings):
     cache: str | None = "~/.cache/mavl/banks"
 
 
-class LoaderSettings(Settings):
+def _refuse_store(value: str | None) -> None:
+    """ValueError unless it is None, as in the run folders of earlier versions."""
+    fix = "make it again by prepare_data.py store, and give its folder as root (--root)"
+    if value is not None:
+        raise ValueError(f"a store is a folder of images now: {fix}")
+
+
+class ImageFolder(Settings):
+    """root: the folder of the images, or of small copies of them that `prepare_data.py store` made."""
+
+    root: str | None = None
+    store: Annotated[None, BeforeValidator(_refuse_store)] = Field(default=None, exclude=True)
+
+
+class LoaderSettings(ImageFolder):
     """What all data sources share. batch_size is per process; max_bad_share: missing or unreadable images tolerated.
 
-    store: a folder that `prepare_data.py store` made, to take images from instead of their files.
     augment: "full" is the released recipe, "crop" its random crop and flip alone, "none" neither: as test images are;
     augment_on: whether the operations of "full" are done by the loader's workers, or on the device for a whole batch.
     prefetch: batches that each worker is ahead; pin_memory: page-locked batches, which reach a GPU faster.
     """
 
-    root: str | None = None
-    store: str | None = None
     batch_size: PositiveInt = 124
     eval_batch_size: PositiveInt = 64
     workers: NonNegativeInt = 8
@@ -200,17 +211,14 @@ class PretrainSettings(Settings):
         return self
 
 
-class EvaluationSettings(Settings):
+class EvaluationSettings(ImageFolder):
     """What all evaluations of a benchmark share. protocol: "sound" or "released" (docs/protocols.md).
 
     findings: those to report (all of the benchmark's when empty); text_encoder, max_length: if not the model's.
-    store: a folder that `prepare_data.py store` made, to take images from instead of their files.
     """
 
     benchmark: str
     model_path: str | None = None
-    root: str | None = None
-    store: str | None = None
     split: Literal["train", "valid", "test"] = "test"
     protocol: Literal["sound", "released"] = "sound"
     findings: tuple[str, ...] = ()

@@ -122,7 +122,7 @@ def look(
         pairs[image].append(finding)
     images, benchmark = list(pairs), subject.benchmark
     transform = eval_transform(subject.image_size, benchmark.interpolation)
-    dataset = EvaluationImages(split.pictures(benchmark.equalize).take(images), transform)
+    dataset = EvaluationImages([split.paths[image] for image in images], transform, benchmark.equalize)
     batches = [
         range(start, min(start + settings.batch_size, len(images)))
         for start in range(0, len(images), settings.batch_size)

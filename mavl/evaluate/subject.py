@@ -1,7 +1,7 @@
 """What the evaluations of a benchmark share: the model with its text vectors, its images, and how they came about."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Literal
@@ -16,7 +16,7 @@ from mavl.backbones.build import PatchGrid
 from mavl.config.loader import load
 from mavl.config.settings import EvaluationSettings
 from mavl.data.benchmarks.benchmark import Benchmark, Split, read_split, split_file
-from mavl.data.images.sources import Files, Stored, from_store
+from mavl.data.images.read import read_image
 from mavl.data.images.transforms import EvalTransform, eval_transform
 from mavl.data.pretraining import bad_images, damaged_masks
 from mavl.model.inference import InferenceModel
@@ -37,14 +37,15 @@ class EvaluationError(ValueError):
 class EvaluationImages(Dataset):
     """dataset[i] -> {image uint8 [1, S, S], index}; mavl.data.loading.to_device normalises a batch of them."""
 
-    def __init__(self, pictures: Files | Stored, transform: EvalTransform):
-        self.pictures, self.transform = pictures, transform
+    def __init__(self, paths: Sequence[Path], transform: EvalTransform, equalize: bool):
+        self.paths, self.transform, self.equalize = paths, transform, equalize
 
     def __len__(self) -> int:
-        return len(self.pictures)
+        return len(self.paths)
 
     def __getitem__(self, index: int) -> dict:
-        return {"image": self.transform.pixels(self.pictures[index]), "index": index}
+        image = read_image(self.paths[index], equalize=self.equalize)
+        return {"image": self.transform.pixels(image), "index": index}
 
 
 @dataclass(frozen=True)
@@ -78,7 +79,7 @@ class Subject:
         transform = eval_transform(self.image_size, self.benchmark.interpolation)
         return predict(
             self.accelerator,
-            EvaluationImages(split.pictures(self.benchmark.equalize), transform),
+            EvaluationImages(split.paths, transform, self.benchmark.equalize),
             range(len(split)),
             compute,
             batch_size=settings.batch_size,
@@ -159,16 +160,13 @@ def bank_cache(settings: EvaluationSettings) -> Path | None:
 def open_split(settings: EvaluationSettings, benchmark: Benchmark, name: str) -> Split:
     """A split of the benchmark with the findings to report. Its images are not looked at."""
     split = read_split(benchmark, name, _root(settings))
-    if settings.store:
-        stored = from_store(split.pictures(benchmark.equalize), settings.store, _root(settings) or benchmark.root)
-        split = replace(split, stored=stored)
     return split.select(settings.findings) if settings.findings else split
 
 
 def without_bad_images(settings: EvaluationSettings, split: Split, show: bool) -> tuple[Split, list[str]]:
     """The split without its bad images and a line for each, or BadImagesError (`max_bad_share`)."""
     bad = damaged_masks(split, settings.max_bad_share)
-    bad |= bad_images(split.paths, split.rows, split.name, settings, show, split.stored)
+    bad |= bad_images(split.paths, split.rows, split.name, settings, show)
     return (split.without(set(bad)) if bad else split), list(bad.values())
 
 

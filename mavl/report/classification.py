@@ -9,8 +9,7 @@ import numpy as np
 from PIL import Image
 
 from mavl.data.benchmarks.splits import Split
-from mavl.data.images.read import Picture
-from mavl.data.images.sources import read_picture
+from mavl.data.images.read import read_image
 from mavl.metrics.classification import Evaluation
 from mavl.report import page
 from mavl.report.tables import notes
@@ -62,8 +61,7 @@ def write_classification_page(
     folder's, by title.
     """
     gallery = surest_images(evaluation, split, scores)
-    pictures = split.pictures(equalize)
-    picture = cache(lambda image: _thumbnail(pictures[image]))
+    picture = cache(lambda image: _thumbnail(split.paths[image], equalize))
 
     def shown(image: int, column: int) -> dict:
         heatmap = (heatmaps or {}).get((image, split.findings[column]))
@@ -121,7 +119,7 @@ def _surest(labels: np.ndarray, scores: np.ndarray, threshold: float) -> dict[st
     return {kind: images[:GALLERY].tolist() for kind, images in kinds.items()}
 
 
-def _thumbnail(source: Picture) -> Image.Image:
-    picture = read_picture(source)
+def _thumbnail(path: Path, equalize: bool) -> Image.Image:
+    picture = read_image(path, equalize=equalize)
     picture.thumbnail((page.THUMBNAIL, page.THUMBNAIL), reducing_gap=2.0)
     return picture

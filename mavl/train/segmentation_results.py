@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
-from mavl.data.images.sources import read_picture
 from mavl.data.segmentation import SegmentationDataset, resize_nearest
 from mavl.metrics.intervals import Interval
 from mavl.metrics.segmentation import METRICS, PixelCounts, SegmentationResult, best_threshold, summarize
@@ -157,7 +156,7 @@ def _write_cases(path: Path, dataset: SegmentationDataset, overlap: PixelCounts)
 def _case(dataset: SegmentationDataset, best: Segmenter, index: int, overlap: PixelCounts) -> "Case":
     from mavl.report.segmentation import Case
 
-    picture, true = read_picture(dataset.pictures[index]), dataset.mask(index)[0].numpy() > 0
+    picture, true = dataset.image(index), dataset.mask(index)[0].numpy() > 0
     predicted = best.probability_shown(picture) > THRESHOLD
     value = overlap.dice[index] if overlap.true[index] else predicted.mean()
     return Case(dataset.split.paths[index].name, picture, true, predicted, float(value))

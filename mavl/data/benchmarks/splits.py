@@ -8,7 +8,6 @@ from typing import Self
 import numpy as np
 
 from mavl.data.benchmarks.masks import DamagedMask, Mask
-from mavl.data.images.sources import Files, Stored
 from mavl.vocab import unknown_name
 
 
@@ -35,8 +34,6 @@ class Split:
     """Where each image was named, "test.csv:17"."""
     masks: dict[str, list[Mask | None]] | None
     """For each finding the mask of each image, read when asked for: `empty` and `read()`. None where there is none."""
-    stored: Stored | None = None
-    """The images in a store, where they come from one and not from `paths`."""
 
     def __len__(self) -> int:
         return len(self.paths)
@@ -56,17 +53,12 @@ class Split:
         lists = ("paths", "groups", "rows")
         shorter = {name: None if (x := getattr(self, name)) is None else [x[i] for i in kept] for name in lists}
         masks = self.masks and {finding: [x[i] for i in kept] for finding, x in self.masks.items()}
-        stored = self.stored and self.stored.take(kept)
-        return replace(self, labels=self.labels[kept], masks=masks, stored=stored, **shorter)
+        return replace(self, labels=self.labels[kept], masks=masks, **shorter)
 
     def damaged_masks(self) -> dict[int, str]:
         """Position -> reason of each image that has no label, since the mask file that tells it cannot be read."""
         masks = [mask for of_finding in (self.masks or {}).values() for mask in enumerate(of_finding)]
         return {image: mask.reason for image, mask in masks if isinstance(mask, DamagedMask)}
-
-    def pictures(self, equalize: bool) -> Files | Stored:
-        """pictures[i] -> image i, not decoded yet."""
-        return Files(self.paths, equalize) if self.stored is None else replace(self.stored, equalize=equalize)
 
     def mask(self, image: int, finding: str | None = None) -> np.ndarray:
         """bool [H, W] in the frame of the benchmark's `masks.size`, or of the mask file.

@@ -1,6 +1,6 @@
 """Transforms: grey image -> pixels uint8 [1, S, S] -> normalised tensor [3, S, S]. SPEC §8 (training), §10 (testing).
 
-An image is a PIL image or a `Picture` that is not decoded yet. Everything before `normalise` works on one channel of
+An image is a PIL image or an `ImageFile` that is not decoded yet. Everything before `normalise` works on one channel of
 bytes; an X-ray has no colours, the three channels are equal anyway, and a batch is twelve times smaller on its way.
 """
 
@@ -14,7 +14,7 @@ from PIL import Image
 from torch import Tensor
 
 from mavl.data.images.augment import apply_operations, draw_operations
-from mavl.data.images.read import Picture
+from mavl.data.images.read import ImageFile
 from mavl.data.images.resize import resize_bicubic
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
@@ -38,10 +38,10 @@ class Box(NamedTuple):
 class Transform(Protocol):
     """What makes a model's input of an image; called, all at once: image -> float [3, S, S]."""
 
-    def item(self, image: Image.Image | Picture, generator: np.random.Generator) -> dict[str, Tensor]:
+    def item(self, image: Image.Image | ImageFile, generator: np.random.Generator) -> dict[str, Tensor]:
         """{"image": uint8 [1, S, S]}, and "operations" int8 [2] where the device applies them."""
 
-    def __call__(self, image: Image.Image | Picture) -> Tensor: ...
+    def __call__(self, image: Image.Image | ImageFile) -> Tensor: ...
 
 
 def normalise(pixels: Tensor) -> Tensor:
@@ -73,29 +73,30 @@ class EvalTransform:
     def __init__(self, size: int, interpolation: str):
         self.size, self.filter = size, Image.Resampling[interpolation.upper()]
 
-    def pixels(self, image: Image.Image | Picture) -> Tensor:
+    def pixels(self, image: Image.Image | ImageFile) -> Tensor:
         """uint8 [1, S, S]."""
         grey = image if isinstance(image, Image.Image) else Image.fromarray(image.pixels())
         return torch.from_numpy(np.array(grey.resize((self.size, self.size), self.filter)))[None]
 
-    def item(self, image: Image.Image | Picture, generator: np.random.Generator) -> dict[str, Tensor]:
+    def item(self, image: Image.Image | ImageFile, generator: np.random.Generator) -> dict[str, Tensor]:
         return {"image": self.pixels(image)}
 
-    def __call__(self, image: Image.Image | Picture) -> Tensor:
+    def __call__(self, image: Image.Image | ImageFile) -> Tensor:
         return normalise(self.pixels(image))
 
 
 class TrainTransform:
     """Random crop of (min_scale, 1) of the area, bicubic, flip, two random operations.
 
-    The crop is drawn in the original's pixels before anything is decoded, so originals, reduced originals and a store
-    show the same part. on_device: the operations are drawn here, and left to `augment_and_normalize`.
+    The crop is chosen before anything is decoded, as shares of the image's sides: an original, its reduced decoding and
+    its small copy (`prepare_data.py store`) show the same part, up to a pixel of the smaller one. on_device: the
+    operations are chosen here and applied by `augment_and_normalize`.
     """
 
     def __init__(self, size: int, min_scale: float, augment: bool, on_device: bool):
         self.size, self.min_scale, self.augment, self.on_device = size, min_scale, augment, on_device
 
-    def item(self, image: Image.Image | Picture, generator: np.random.Generator) -> dict[str, Tensor]:
+    def item(self, image: Image.Image | ImageFile, generator: np.random.Generator) -> dict[str, Tensor]:
         box = draw_crop(image.size, self.min_scale, generator)
         flip = generator.random() < 0.5
         codes = torch.from_numpy(draw_operations(generator)) if self.augment else None
@@ -108,7 +109,7 @@ class TrainTransform:
             return {"image": pixels, "operations": codes}
         return {"image": apply_operations(pixels[None], codes[None])[0]}
 
-    def __call__(self, image: Image.Image | Picture) -> Tensor:
+    def __call__(self, image: Image.Image | ImageFile) -> Tensor:
         """float [3, S, S]; uses torch's RNG."""
         generator = np.random.default_rng(torch.randint(2**62, ()).item())
         return augment_and_normalize({name: value[None] for name, value in self.item(image, generator).items()})[
@@ -147,7 +148,7 @@ def draw_crop(size: tuple[int, int], min_scale: float, generator: np.random.Gene
     return Box((width - w) // 2, (height - h) // 2, w, h)
 
 
-def crop(image: Image.Image | Picture, box: Box, size: int) -> Tensor:
+def crop(image: Image.Image | ImageFile, box: Box, size: int) -> Tensor:
     """The part of an image in `box`, in pixels of its full size, resized to uint8 [1, size, size], bicubic.
 
     Decoded at the least resolution that leaves the part no smaller than `size`; its edges are then rounded to pixels

@@ -11,8 +11,6 @@ from mavl.data.benchmarks.folders import WHOLE, FolderError, read_folder
 from mavl.data.benchmarks.masks import MaskFile
 from mavl.data.benchmarks.splits import Split
 from mavl.data.images.grey import ImageError
-from mavl.data.images.sources import Files, from_store
-from mavl.data.images.store import StoreError
 from mavl.prepare.doctor.images import Seen, SeenMask, in_threads, look, look_at_mask, same_bytes
 from mavl.prepare.doctor.judge import count_labels, judge_images, judge_masks, label_by_masks
 from mavl.prepare.doctor.lists import Listed, read_listed
@@ -62,10 +60,7 @@ class Examination:
 
     def look_at_files(self) -> None:
         """Look at every image and mask file that was chosen."""
-        if self.plan.store is None:
-            self._look_at_images()
-        else:
-            self._look_into_store(self.plan.store)
+        self._look_at_images()
         masks = {
             mask.path: None
             for split, chosen in self._chosen()
@@ -117,20 +112,6 @@ class Examination:
             lambda item: look(item[0], self.decode, item[1]), list(images.items()), self.workers, "images"
         ):
             self.seen[seen.path] = seen
-
-    def _look_into_store(self, store: str) -> None:
-        """Whether the store has every image; it was checked when it was made, and its files need not be there."""
-        try:
-            for split, chosen in self._chosen():
-                paths = [split.paths[image] for image in chosen]
-                stored = from_store(Files(paths), store, self.plan.root)
-                missing = stored.check("exists", workers=self.workers, progress=False)
-                for position, path in enumerate(paths):
-                    reason = missing.get(position)
-                    self.seen[path] = Seen(path, reason, missing=reason is not None)
-        except StoreError as error:
-            self.found.add("bad_store", str(error))
-        self.notes.append(f"images come from {store}, not from their files; `prepare_data.py store --verify` reads it")
 
     def _lists(self) -> Iterator[Listed]:
         plan = self.plan

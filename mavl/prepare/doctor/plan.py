@@ -49,9 +49,9 @@ class Plan:
     """What a config names.
 
     files, models: (key, path) of what must be on the disk, and of what may be a hub id too. Images come from one of
-    benchmark, mimic and folder, or from none when they are drawn; `store` has them in place of their files. splits:
-    those that the run reads, and in `optional` those that it goes without. image_size: side in pixels at which images
-    are shown to the network, where the config says so.
+    benchmark, mimic and folder, or from none when they are drawn. splits: those that the run reads, and in `optional`
+    those that it goes without. image_size: side in pixels at which images are shown to the network, where the config
+    says so.
     """
 
     task: str
@@ -61,7 +61,6 @@ class Plan:
     benchmark: Benchmark | None = None
     mimic: MimicData | None = None
     folder: MaskFolder | None = None
-    store: str | None = None
     findings: tuple[str, ...] = ()
     splits: tuple[str, ...] = ()
     optional: tuple[str, ...] = ()
@@ -160,7 +159,6 @@ def _evaluation(task: str, settings: EvaluationSettings, root: Path | None) -> P
         files=[(key, path) for key, paths in books for path in paths],
         models=_named([("model_path", settings.model_path), ("text_encoder", settings.text_encoder)]),
         benchmark=benchmark,
-        store=settings.store,
         findings=settings.findings,
         splits=(settings.split,),
         optional=("valid",) if thresholds else (),
@@ -177,7 +175,6 @@ def _pretraining(task: str, settings: PretrainSettings, init: list, common: dict
     }
     if isinstance(data, PhantomData):
         return Plan(f"{task} on phantoms, which are drawn as they are needed", **common)
-    common["store"] = data.store
     if isinstance(data, MimicData):
         common["files"] += [
             (f"data.{name}", getattr(data, name)) for name in ("train_file", "valid_file", "label_file")
