@@ -1,4 +1,4 @@
-"""From the downloads to data that training reads: labels of reports, images in shards, and what is wrong with both.
+"""From the downloads to data that training reads: labels of reports, small images, and what is wrong with both.
 
     python prepare_data.py radgraph --graphs MIMIC-CXR_graphs.json --root <MIMIC-CXR-JPG> --out data_file
     python prepare_data.py store --help                # images decoded once, at the size that training needs
@@ -16,7 +16,7 @@ from mavl.config.cli import complain_in_one_line
 
 COMMANDS = {
     "radgraph": "report graphs -> label store, manifests, statistics",
-    "store": "images -> shards of smaller ones",
+    "store": "images -> small copies under the same names",
     "doctor": "a config -> what is wrong with its data",
 }
 """Each is a module of mavl.prepare with `add_arguments(parser)` and `run(arguments) -> exit code`."""

@@ -16,7 +16,7 @@ from pathlib import Path
 
 import torch
 
-from benchmarks.loader import IMAGES, Sources, build_dataset, write_sources
+from benchmarks.loader import IMAGES, Films, build_dataset, write_films
 from benchmarks.steps import EPOCHS, MIMIC_IMAGES, Case, best_seconds, build_step
 from mavl.data.loading import build_loader, to_device
 
@@ -38,15 +38,15 @@ def main(arguments: list[str] | None = None) -> None:
     whole = f"{EPOCHS} epochs of {MIMIC_IMAGES:,}"
     print(f"  {chosen.workers} workers          operations  loader alone  feeding the step  {whole}")
     with tempfile.TemporaryDirectory() as name:
-        sources = write_sources(Path(name))
-        for title in sources.pictures:
+        films = write_films(Path(name))
+        for title in films.paths:
             for on_device in (False, True):
-                print("  " + _line(sources, title, on_device, device, chosen, step), flush=True)
+                print("  " + _line(films, title, on_device, device, chosen, step), flush=True)
 
 
-def _line(sources: Sources, title: str, on_device: bool, device: str, chosen: argparse.Namespace, step) -> str:
+def _line(films: Films, title: str, on_device: bool, device: str, chosen: argparse.Namespace, step) -> str:
     def measured(take: Callable[[dict], object]) -> float:
-        return rate(sources, title, on_device, torch.device(device), chosen.batch, chosen.workers, take)
+        return rate(films, title, on_device, torch.device(device), chosen.batch, chosen.workers, take)
 
     head = f"{title:18}  {'device' if on_device else 'loader':10}  {measured(lambda batch: None):8.0f} /s"
     if step is None:
@@ -56,7 +56,7 @@ def _line(sources: Sources, title: str, on_device: bool, device: str, chosen: ar
 
 
 def rate(
-    sources: Sources,
+    films: Films,
     title: str,
     on_device: bool,
     device: torch.device,
@@ -65,7 +65,7 @@ def rate(
     take: Callable[[dict], object],
 ) -> float:
     """Images a second of a loader whose batches `take` takes, for SECONDS after every worker has delivered some."""
-    dataset = build_dataset(sources.pictures[title], sources.labels, on_device)
+    dataset = build_dataset(films.paths[title], films.labels, on_device)
     batches = [[(epoch, index % IMAGES) for index in range(batch_size)] for epoch in range(100_000)]
     loader = build_loader(dataset, batches, workers, pin_memory=device.type == "cuda", prefetch=2)
     start, taken, first = 0.0, 0, 3 * max(workers, 1)

@@ -1,6 +1,6 @@
-"""Training samples a second on one core: originals of MIMIC's size, the store as JPEG and raw, against a plain loader.
+"""Training samples a second on one core: originals of MIMIC's size, their store, and a loader in plain PyTorch.
 
-python -m benchmarks.loader        some 40 seconds on one core
+python -m benchmarks.loader        some 30 seconds on one core
 
 A sample is all that a loader does: decode, crop, augment, normalise to float [3, 224, 224], labels, locations. Plain is
 the same recipe as torchvision has it, on a JPEG decoded to RGB in full. Times are the processor's, the least of several
@@ -24,12 +24,13 @@ from torchvision.transforms.v2 import functional as F
 
 from mavl.data import phantom
 from mavl.data.images import augment
-from mavl.data.images.sources import Files, Stored, from_store, read_picture
-from mavl.data.images.store import StoreSettings, key_of
+from mavl.data.images.read import read_image
 from mavl.data.images.transforms import IMAGENET_MEAN, IMAGENET_STD, EvalTransform, normalise, train_transform
 from mavl.data.labels import LabelStore, draw_locations, finding_labels
 from mavl.data.pretraining import PretrainingDataset
 from mavl.data.samples import ReportSamples
+from mavl.prepare.store.sources import Sources
+from mavl.prepare.store.tree import StoreSettings
 from mavl.prepare.store.writer import write_store
 
 ORIGINAL = (2544, 3056)
@@ -37,10 +38,10 @@ NOISE = 2.0
 """Standard deviation in grey values at which such a JPEG of quality 95 has MIMIC's mean size, 1.5 MB."""
 
 IMAGES, ROUNDS = 4, 8
-SAMPLES = {"plain": 4, "originals": 8, "store, JPEG": 64, "store, raw": 64, "labels and locations": 300}
+SAMPLES = {"plain": 4, "originals": 8, "store": 64, "labels and locations": 300}
 """Timed in a round."""
 
-TARGETS = {"originals": 3.5, "store, JPEG": 35, "store, raw": 75}
+TARGETS = {"originals": 3.5, "store": 35}
 
 
 class PlainOperations(torch.nn.Module):
@@ -73,45 +74,39 @@ def plain_sample(paths: list[Path]) -> Callable[[int], Tensor]:
     return lambda number: transform(Image.open(paths[number % IMAGES]).convert("RGB"))
 
 
-def build_dataset(pictures: Files | Stored, labels: Path, on_device: bool = False) -> PretrainingDataset:
+def build_dataset(paths: list[Path], labels: Path, on_device: bool = False) -> PretrainingDataset:
     """Of IMAGES images."""
-    samples = ReportSamples([], LabelStore(labels), np.arange(IMAGES), [], pictures)
+    samples = ReportSamples(paths, LabelStore(labels), np.arange(IMAGES), [])
     return PretrainingDataset(samples, train_transform(224, on_device=on_device), seed=0)
 
 
-def sample(pictures: Files | Stored, labels: Path) -> Callable[[int], Tensor]:
-    dataset = build_dataset(pictures, labels)
+def sample(paths: list[Path], labels: Path) -> Callable[[int], Tensor]:
+    dataset = build_dataset(paths, labels)
     return lambda number: normalise(dataset[divmod(number, IMAGES)]["image"])
 
 
 @dataclass(frozen=True)
-class Sources:
-    """IMAGES images as files and in stores. paths, labels: of the originals and of their label matrices; pictures,
-    sizes: by title, the images and the bytes that one takes; making: milliseconds of one core to put one into a store.
+class Films:
+    """IMAGES images as originals and in a store. paths, sizes: by title, the files and the bytes that one takes on
+    average; labels: the file of their label matrices; making: milliseconds of one core to put one into the store.
     """
 
-    paths: list[Path]
-    labels: Path
-    pictures: dict[str, Files | Stored]
+    paths: dict[str, list[Path]]
     sizes: dict[str, float]
+    labels: Path
     making: float
 
 
-def write_sources(folder: Path) -> Sources:
-    paths, labels = write_originals(folder), folder / "labels.npy"
+def write_films(folder: Path) -> Films:
+    originals, store, labels = write_originals(folder), folder / "store", folder / "labels.npy"
     np.save(labels, np.stack([phantom.draw(0, number, 64).labels for number in range(IMAGES)]))
-    pictures = {"originals": Files(paths)}
-    sizes = {"originals": sum(path.stat().st_size for path in paths) / IMAGES}
-    making: list[float] = []
-    for encoding, title in (("jpeg", "store, JPEG"), ("raw", "store, raw")):
-        store = folder / encoding
-        files = {key_of(path, folder): path for path in paths}
-        start = time.process_time()
-        write_store(store, StoreSettings(encoding=encoding), files, workers=1, show=False)
-        making.append(1000 * (time.process_time() - start) / IMAGES)
-        pictures[title] = from_store(pictures["originals"], store, folder)
-        sizes[title] = sum(path.stat().st_size for path in store.glob("*.bin")) / IMAGES
-    return Sources(paths, labels, pictures, sizes, min(making))
+    sources = Sources(images={path.name: path for path in originals})
+    start = time.process_time()
+    write_store(store, StoreSettings(), sources, workers=1, show=False)
+    making = 1000 * (time.process_time() - start) / IMAGES
+    paths = {"originals": originals, "store": [store / path.name for path in originals]}
+    sizes = {title: sum(path.stat().st_size for path in files) / IMAGES for title, files in paths.items()}
+    return Films(paths, sizes, labels, making)
 
 
 def write_originals(folder: Path) -> list[Path]:
@@ -132,11 +127,11 @@ def milliseconds(call: Callable[[int], object], first: int, count: int) -> float
     return 1000 * (time.process_time() - start) / count
 
 
-def difference(pictures: Files | Stored, originals: Files) -> float:
+def difference(paths: list[Path], originals: list[Path]) -> float:
     """Mean absolute difference of the 224-pixel test images, in grey values."""
     transform = EvalTransform(224, "bilinear")
-    a, b = ([transform.pixels(read_picture(images[i])) for i in range(IMAGES)] for images in (pictures, originals))
-    return (torch.stack(a).float() - torch.stack(b).float()).abs().mean().item()
+    a, b = (torch.stack([transform.pixels(read_image(path)) for path in files]).float() for files in (paths, originals))
+    return (a - b).abs().mean().item()
 
 
 @dataclass(frozen=True)
@@ -156,13 +151,12 @@ class Measured:
 def measure() -> Measured:
     torch.set_num_threads(1)
     with tempfile.TemporaryDirectory() as name:
-        sources = write_sources(Path(name))
-        pictures, labels = sources.pictures, sources.labels
-        matrices = np.load(labels)
+        films = write_films(Path(name))
+        matrices = np.load(films.labels)
         generator = np.random.default_rng(0)
-        calls = {"plain": plain_sample(sources.paths)} | {
-            title: sample(images, labels) for title, images in pictures.items()
-        }
+        originals = films.paths["originals"]
+        calls = {"plain": plain_sample(originals)}
+        calls |= {title: sample(paths, films.labels) for title, paths in films.paths.items()}
         calls["labels and locations"] = lambda number: (
             finding_labels(matrices[number % IMAGES]),
             draw_locations(matrices[number % IMAGES], generator),
@@ -172,8 +166,8 @@ def measure() -> Measured:
             for title, call in calls.items():
                 count = SAMPLES[title]
                 times[title] = min(times[title], milliseconds(call, number * count, count))
-        differences = {title: difference(images, pictures["originals"]) for title, images in pictures.items()}
-    return Measured(times, sources.sizes, differences, sources.making)
+        differences = {title: difference(paths, originals) for title, paths in films.paths.items()}
+    return Measured(times, films.sizes, differences, films.making)
 
 
 def main() -> None:

@@ -21,7 +21,6 @@ import numpy as np
 
 from benchmarks.steps import EPOCHS, MIMIC_IMAGES, MIMIC_STUDIES
 from mavl.config.settings import ModelSettings
-from mavl.data.images.store import index_type
 from mavl.data.samples import read_reports
 from mavl.vocab import ANATOMIES, FINDINGS
 
@@ -66,7 +65,7 @@ def measure(gpu: float) -> Rates:
 
 
 def listed_bytes() -> float:
-    """Bytes of memory that the lists of one image take in a training process (its workers hold none of them)."""
+    """Bytes of memory that the lists of one image take in a training process (its workers hold the paths alone)."""
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         np.save(folder / "labels.npy", np.zeros((1, len(ANATOMIES), len(FINDINGS)), np.int8))
@@ -93,13 +92,12 @@ def count_parameters() -> int:
 
 def storage(images: int, rates: Rates) -> dict[str, float]:
     """Bytes on disk."""
-    index = images * index_type(len(PATH)).itemsize
     labels = images * STUDIES_PER_IMAGE * LABEL_BYTES
-    return {title: images * size for title, size in rates.sizes.items()} | {"index of a store": index, "labels": labels}
+    return {title: images * size for title, size in rates.sizes.items()} | {"labels": labels}
 
 
 def memory(images: int, rates: Rates) -> float:
-    """Bytes that the lists take in each training process. Labels and index are mapped: the page cache's, and shared."""
+    """Bytes that the lists take in each training process. Labels are a memory map, which processes share."""
     return images * rates.listed
 
 

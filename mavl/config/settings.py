@@ -3,7 +3,15 @@
 import re
 from typing import Annotated, Literal, Self
 
-from pydantic import AfterValidator, Field, PositiveFloat, PositiveInt, field_validator, model_validator
+from pydantic import (
+    AfterValidator,
+    BeforeValidator,
+    Field,
+    PositiveFloat,
+    PositiveInt,
+    field_validator,
+    model_validator,
+)
 
 from mavl.config.loader import Settings
 from mavl.vocab import ASPECTS, FINDINGS, WORDINGS, unknown_name
@@ -72,17 +80,28 @@ class TextSettings(Settings):
     cache: str | None = TEXT_CACHE
 
 
-class LoaderSettings(Settings):
+def _refuse_store(value: str | None) -> None:
+    """ValueError unless it is None, as in the run folders of earlier versions."""
+    fix = "make it again by prepare_data.py store, and give its folder as root (--root)"
+    if value is not None:
+        raise ValueError(f"a store is a folder of images now: {fix}")
+
+
+class ImageFolder(Settings):
+    """root: the folder of the images, or of small copies of them that `prepare_data.py store` made."""
+
+    root: str | None = None
+    store: Annotated[None, BeforeValidator(_refuse_store)] = Field(default=None, exclude=True)
+
+
+class LoaderSettings(ImageFolder):
     """What all data sources share. batch_size is per process; max_bad_share: missing or unreadable images tolerated.
 
-    store: a folder that `prepare_data.py store` made, to take images from instead of their files.
     augment: "full" is the released recipe, "crop" its random crop and flip alone, "none" neither: as test images are;
     augment_on: whether the operations of "full" are done by the loader's workers, or on the device for a whole batch.
     prefetch: batches that each worker is ahead; pin_memory: page-locked batches, which reach a GPU faster.
     """
 
-    root: str | None = None
-    store: str | None = None
     batch_size: PositiveInt = 124
     eval_batch_size: PositiveInt = 64
     workers: NonNegativeInt = 8
@@ -222,19 +241,16 @@ class PretrainSettings(Settings):
         return self
 
 
-class EvaluationSettings(Settings):
+class EvaluationSettings(ImageFolder):
     """What all evaluations of a benchmark share. protocol: "sound" or "released" (docs/protocols.md).
 
     findings: those to report (all of the benchmark's when empty); text_encoder, max_length: if not the model's.
     map_aspects, aggregation: how the attention of a finding's aspects becomes its map (mavl.model.heatmaps.MapOptions);
     layers: decoder layers of the map, counted from 0 (all when empty).
-    store: a folder that `prepare_data.py store` made, to take images from instead of their files.
     """
 
     benchmark: str
     model_path: str | None = None
-    root: str | None = None
-    store: str | None = None
     split: Literal["train", "valid", "test"] = "test"
     protocol: Literal["sound", "released"] = "sound"
     findings: tuple[str, ...] = ()

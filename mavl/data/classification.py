@@ -16,6 +16,7 @@ from mavl.config.finetune import ClassificationData, FinetuneData, Policy
 from mavl.data.benchmarks.benchmark import Benchmark, read_split
 from mavl.data.benchmarks.splits import Split
 from mavl.data.benchmarks.tables import ColumnLabels
+from mavl.data.images.read import ImageFile
 from mavl.data.images.transforms import Transform
 from mavl.data.subset import SamplingUnits, draw_share
 from mavl.vocab import ABSENT, PRESENT, UNKNOWN
@@ -117,14 +118,15 @@ class LabelledImages(Dataset):
     """
 
     def __init__(self, split: Split, transform: Transform, equalize: bool, seed: int):
-        self.pictures, self.labels = split.pictures(equalize), torch.from_numpy(split.labels)
-        self.transform, self.seed = transform, seed
+        self.paths, self.labels = split.paths, torch.from_numpy(split.labels)
+        self.transform, self.equalize, self.seed = transform, equalize, seed
 
     def __len__(self) -> int:
         return len(self.labels)
 
     def __getitem__(self, key: tuple[int, int]) -> dict:
-        item = self.transform.item(self.pictures[key[1]], np.random.default_rng((self.seed, *key)))
+        image = ImageFile(self.paths[key[1]], equalize=self.equalize)
+        item = self.transform.item(image, np.random.default_rng((self.seed, *key)))
         return item | {"labels": self.labels[key[1]], "index": key[1]}
 
 

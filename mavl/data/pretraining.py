@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +14,7 @@ from mavl.config.loader import load
 from mavl.config.settings import LoaderSettings, MimicData, PretrainSettings, TableData
 from mavl.data.benchmarks.benchmark import Benchmark, read_split
 from mavl.data.benchmarks.splits import Split
-from mavl.data.images.sources import Files, Stored, from_store
+from mavl.data.images.read import check_images
 from mavl.data.images.transforms import Transform, eval_transform, train_transform
 from mavl.data.labels import draw_locations, finding_labels
 from mavl.data.samples import ManifestError, PhantomSamples, finding_columns, read_reports, table_samples
@@ -108,7 +108,7 @@ def open_data(settings: PretrainSettings, preprocessing: Preprocessing, progress
     """Open both splits of the configured source; every image file is checked before anything is trained.
 
     ManifestError for files of labels that do not fit, BadImagesError when more than `data.max_bad_share` of a split's
-    images are missing or unreadable; fewer are left out. StoreError for a `data.store` that is none.
+    images are missing or unreadable; fewer are left out.
     """
     data, seed = settings.data, settings.train.seed
     plain = eval_transform(preprocessing, _interpolation(data))
@@ -129,23 +129,17 @@ def _open_split(name: str, data: LoaderSettings, findings: Sequence[str], size: 
     root = Path(data.root) if data.root else None
     if isinstance(data, MimicData):
         manifest = Path(data.train_file if name == "train" else data.valid_file)
-        samples = read_reports(manifest, Path(data.label_file), root, data.prefix, finding_columns(findings))
-        return _from_store(samples, data, root), []
+        return read_reports(manifest, Path(data.label_file), root, data.prefix, finding_columns(findings)), []
     if isinstance(data, TableData):
         benchmark = load(Benchmark, Path(data.benchmark))
         split = read_split(benchmark, name, root)
         damaged = damaged_masks(split, data.max_bad_share)
         samples = table_samples(split.without(set(damaged)), findings, benchmark.equalize)
-        return _from_store(samples, data, root or benchmark.root), list(damaged.values())
+        return samples, list(damaged.values())
     fresh = name == "train"
     number, seed = (data.train, data.seed) if fresh else (data.valid, data.seed + VALID_SEED_OFFSET)
     columns = [FINDINGS.index(finding) for finding in findings]
     return PhantomSamples(seed, number, size, columns, tuple(data.exclude), fresh), []
-
-
-def _from_store(samples, data: LoaderSettings, root: Path | None):
-    """The samples with their images taken from the configured store, if there is one."""
-    return replace(samples, pictures=from_store(samples.pictures, data.store, root)) if data.store else samples
 
 
 def _check_disjoint(train, valid) -> None:
@@ -164,22 +158,15 @@ def _without_bad(samples, split: str, data: LoaderSettings, progress: bool):
     """The samples without bad images, and a line for each that was left out."""
     if isinstance(samples, PhantomSamples):
         return samples, []
-    lines = bad_images(samples.paths, samples.places, split, data, progress, samples.pictures)
+    lines = bad_images(samples.paths, samples.places, split, data, progress)
     return (samples.without(set(lines)) if lines else samples), list(lines.values())
 
 
-def bad_images(
-    paths, places, split: str, settings, progress: bool, pictures: Files | Stored | None = None
-) -> dict[int, str]:
-    """Position -> "row: reason" of each bad image; BadImagesError when they are more than `max_bad_share`, or all.
-
-    pictures: the images, if they are not the files at `paths`.
-    """
-    pictures = Files(paths) if pictures is None else pictures
-    reasons = pictures.check(settings.check_images, workers=max(1, settings.workers), progress=progress)
+def bad_images(paths, places, split: str, settings, progress: bool) -> dict[int, str]:
+    """Position -> "row: reason" of each bad image; BadImagesError when they are more than `max_bad_share`, or all."""
+    reasons = check_images(paths, settings.check_images, workers=max(1, settings.workers), progress=progress)
     lines = {position: f"{places[position]}: {reason}" for position, reason in sorted(reasons.items())}
-    mend = "Add them to the store, mend --root" if isinstance(pictures, Stored) else "Mend them or --root"
-    _refuse_too_many(lines, len(paths), f"images of the {split} split", mend, settings.max_bad_share)
+    _refuse_too_many(lines, len(paths), f"images of the {split} split", "Mend them or --root", settings.max_bad_share)
     return lines
 
 

@@ -22,7 +22,7 @@ from mavl.data.benchmarks.folders import WHOLE, read_folder
 from mavl.data.benchmarks.masks import MaskFile
 from mavl.data.benchmarks.splits import Split, SplitError
 from mavl.data.classification import draw_splits
-from mavl.data.images.sources import Files, Stored, from_store, read_picture
+from mavl.data.images.read import read_image
 from mavl.data.images.transforms import eval_transform
 from mavl.data.pretraining import bad_images, damaged_masks
 from mavl.vocab import ABSENT, PRESENT
@@ -78,24 +78,27 @@ def joint_eval_transform(preprocessing: Preprocessing) -> JointTransform:
 class SegmentationDataset(Dataset):
     """dataset[epoch, index] -> {image uint8 [1, S, S], mask uint8 [1, S, S] of 0 and 1, index}.
 
-    split: of one finding; where it has no mask the finding is absent; pictures: of its images. What is random about an
-    item is drawn from (seed, epoch, index), as in pre-training.
+    split: of one finding, which is absent where it has no mask. What is random about an item depends on (seed, epoch,
+    index) alone, as in pre-training.
     """
 
-    def __init__(self, split: Split, pictures: Files | Stored, transform: JointTransform, seed: int):
-        self.split, self.pictures, self.transform, self.seed = split, pictures, transform, seed
+    def __init__(self, split: Split, transform: JointTransform, equalize: bool, seed: int):
+        self.split, self.transform, self.equalize, self.seed = split, transform, equalize, seed
         [self.masks] = split.masks.values()
 
     def __len__(self) -> int:
         return len(self.split)
 
     def __getitem__(self, key: tuple[int, int]) -> dict:
-        image = read_picture(self.pictures[key[1]])
         generator = np.random.default_rng((self.seed, *key))
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(int(generator.integers(2**62)))
-            pixels, mask = self.transform(image, self.mask(key[1]))
+            pixels, mask = self.transform(self.image(key[1]), self.mask(key[1]))
         return {"image": pixels, "mask": mask, "index": key[1]}
+
+    def image(self, index: int) -> Image.Image:
+        """The whole image, grey."""
+        return read_image(self.split.paths[index], equalize=self.equalize)
 
     def mask(self, index: int) -> Tensor:
         """uint8 [1, H, W] of 0 and 1 in the mask's own frame."""
@@ -108,14 +111,12 @@ class SegmentationDataset(Dataset):
 class MaskedData:
     """What a run is trained, validated and tested on.
 
-    splits: train, valid and test, of one finding; root: the folder of the images; pictures: of each split, its images;
-    interpolation, equalize: how they are shown; notes: a line on each decision;
-    left_out: bad images, by split.
+    splits: train, valid and test, of one finding; root: the folder of the images; interpolation, equalize: how they are
+    shown; notes: a line on each decision; left_out: bad images, by split.
     """
 
     title: str
     splits: dict[str, Split]
-    pictures: dict[str, Files | Stored]
     root: Path | None
     interpolation: Interpolation | None
     equalize: bool
@@ -127,13 +128,13 @@ class MaskedData:
         return self.splits["train"].findings[0]
 
     def dataset(self, name: str, transform: JointTransform, seed: int = 0) -> SegmentationDataset:
-        return SegmentationDataset(self.splits[name], self.pictures[name], transform, seed)
+        return SegmentationDataset(self.splits[name], transform, self.equalize, seed)
 
 
 def open_data(data: SegmentationData, seed: int, progress: bool) -> MaskedData:
     """Read the benchmark or the folders, draw the splits, check every file of theirs.
 
-    Errors: BenchmarkError, FolderError, SplitError, FinetuneDataError, BadImagesError, StoreError.
+    Errors: BenchmarkError, FolderError, SplitError, FinetuneDataError, BadImagesError.
     """
     if data.folder is not None:
         root, title, interpolation, equalize = Path(data.folder.images), data.folder.images, None, False
@@ -152,15 +153,11 @@ def open_data(data: SegmentationData, seed: int, progress: bool) -> MaskedData:
     if data.only_present:
         usable, notes = _only_present(usable)
     drawn = draw_splits(usable, data, seed, root)
-    splits, pictures = {}, {}
+    splits = {}
     for name, split in drawn.splits.items():
-        images = Files(split.paths, equalize)
-        images = from_store(images, data.store, root) if data.store else images
-        bad = bad_files(split, images, data, progress)
-        kept = [i for i in range(len(split)) if i not in bad]
-        splits[name], pictures[name] = split.without(set(bad)), images.take(kept)
-        left_out[name] = [*left_out.get(name, []), *bad.values()]
-    return MaskedData(title, splits, pictures, root, interpolation, equalize, notes + drawn.notes, left_out)
+        bad = bad_files(split, data, progress)
+        splits[name], left_out[name] = split.without(set(bad)), [*left_out.get(name, []), *bad.values()]
+    return MaskedData(title, splits, root, interpolation, equalize, notes + drawn.notes, left_out)
 
 
 def of_finding(split: Split, finding: str | None = None) -> tuple[Split, list[str]]:
@@ -180,14 +177,14 @@ def of_finding(split: Split, finding: str | None = None) -> tuple[Split, list[st
     return split.without(set(unknown)), lines
 
 
-def bad_files(split: Split, pictures: Files | Stored, settings: LoaderSettings, progress: bool) -> dict[int, str]:
+def bad_files(split: Split, settings: LoaderSettings, progress: bool) -> dict[int, str]:
     """Position -> "row: reason" of each image that is missing or unreadable, or its mask file.
 
     BadImagesError when they are more than `max_bad_share`, as in pre-training.
     """
     [masks] = split.masks.values()
     files = {i: mask.path for i, mask in enumerate(masks) if isinstance(mask, MaskFile)}
-    bad = bad_images(split.paths, split.rows, split.name, settings, progress, pictures)
+    bad = bad_images(split.paths, split.rows, split.name, settings, progress)
     if files:
         places = [f"{split.rows[i]}: mask" for i in files]
         found = bad_images(list(files.values()), places, split.name, settings, progress)

@@ -15,7 +15,7 @@ from mavl.config.loader import dump
 from mavl.config.settings import GroundingSettings
 from mavl.data.benchmarks.masks import resize_mask
 from mavl.data.benchmarks.splits import Split
-from mavl.data.images.sources import read_picture
+from mavl.data.images.read import read_image
 from mavl.data.pretraining import write_left_out
 from mavl.evaluate.cases import (
     ALL,
@@ -172,7 +172,7 @@ def _case_to_show(
     settings: GroundingSettings, tested: Grounded, measured: Measured, equalize: bool, case: int
 ) -> Shown:
     image, finding = tested.cases[case]
-    picture = read_picture(tested.split.pictures(equalize)[image])
+    picture = read_image(tested.split.paths[image], equalize=equalize)
     picture.thumbnail(PIXELS)
     row = measured.of(ALL, MAPS[0]).loc[case]
     _, maps = tested.compare(case, settings)

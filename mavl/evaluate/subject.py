@@ -1,6 +1,6 @@
 """What the evaluations of a benchmark share: the model as a scorer, the benchmark's images, a result's description."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -15,7 +15,7 @@ from mavl.config.settings import EvaluationSettings, ZeroShotSettings
 from mavl.cpu import prepare_device
 from mavl.data.benchmarks.benchmark import Benchmark, read_split, split_file
 from mavl.data.benchmarks.splits import Split
-from mavl.data.images.sources import Files
+from mavl.data.images.read import read_image
 from mavl.data.images.transforms import EvalTransform, eval_transform
 from mavl.data.loading import compute_all
 from mavl.data.pretraining import bad_images, damaged_masks
@@ -33,14 +33,15 @@ class EvaluationError(ValueError):
 class EvaluationImages(Dataset):
     """dataset[i] -> {image uint8 [1, S, S], index}; mavl.data.loading.to_device normalizes a batch of them."""
 
-    def __init__(self, images: Files, transform: EvalTransform):
-        self.images, self.transform = images, transform
+    def __init__(self, paths: Sequence[Path], transform: EvalTransform, equalize: bool):
+        self.paths, self.transform, self.equalize = paths, transform, equalize
 
     def __len__(self) -> int:
-        return len(self.images)
+        return len(self.paths)
 
     def __getitem__(self, index: int) -> dict:
-        return {"image": self.transform.pixels(self.images[index]), "index": index}
+        image = read_image(self.paths[index], equalize=self.equalize)
+        return {"image": self.transform.pixels(image), "index": index}
 
 
 @dataclass(frozen=True)
@@ -53,9 +54,9 @@ class Subject:
 
     def images(self, split: Split, positions: list[int] | None = None) -> EvaluationImages:
         """The split's images, or those at these positions, as the model's input."""
-        files = split.pictures(self.benchmark.equalize)
+        paths = split.paths if positions is None else [split.paths[position] for position in positions]
         transform = eval_transform(self.scorer.preprocessing, self.benchmark.interpolation)
-        return EvaluationImages(files if positions is None else files.take(positions), transform)
+        return EvaluationImages(paths, transform, self.benchmark.equalize)
 
     def compute(
         self, settings: EvaluationSettings, split: Split, function: Callable[[Tensor], dict[str, Tensor]]

@@ -9,8 +9,7 @@ import numpy as np
 from PIL import Image
 
 from mavl.data.benchmarks.splits import Split
-from mavl.data.images.read import Picture
-from mavl.data.images.sources import read_picture
+from mavl.data.images.read import read_image
 from mavl.metrics.classification import Evaluation
 from mavl.report import page
 from mavl.report.classification import notes, shown_metrics
@@ -67,8 +66,7 @@ def write_classification_page(
         plots: {title: file in the folder}; a plot without a file is omitted.
     """
     gallery = most_confident(evaluation, split, scores)
-    pictures = split.pictures(equalize)
-    picture = cache(lambda image: _thumbnail(pictures[image]))
+    picture = cache(lambda image: _thumbnail(split.paths[image], equalize))
 
     def shown(image: int, column: int) -> dict:
         heatmap = (heatmaps or {}).get((image, split.findings[column]))
@@ -127,7 +125,7 @@ def _most_confident(labels: np.ndarray, scores: np.ndarray, threshold: float) ->
     return {kind: images[:GALLERY].tolist() for kind, images in kinds.items()}
 
 
-def _thumbnail(source: Picture) -> Image.Image:
-    picture = read_picture(source)
+def _thumbnail(path: Path, equalize: bool) -> Image.Image:
+    picture = read_image(path, equalize=equalize)
     picture.thumbnail((page.THUMBNAIL, page.THUMBNAIL), reducing_gap=2.0)
     return picture

@@ -1,7 +1,7 @@
 """Fine-tuning a classifier: settings -> for every seed a run folder with its best model, tested. SPEC §12."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from itertools import groupby
 from operator import itemgetter
@@ -29,7 +29,6 @@ from mavl.data.classification import (
     read_labelled,
     write_images,
 )
-from mavl.data.images.sources import from_store
 from mavl.data.images.transforms import Transform, eval_transform, train_transform, with_interpolation
 from mavl.data.loading import compute_all, to_device
 from mavl.data.pretraining import bad_images, damaged_masks, write_left_out
@@ -147,9 +146,7 @@ def open_data(settings: FinetuneClsSettings, progress: bool) -> RunData:
         listed[name], left_out[name] = split.without(set(damaged)), list(damaged.values())
     drawn = draw_splits(listed, settings.data, settings.seed, root)
     for name, split in drawn.splits.items():
-        if settings.data.store:
-            split = replace(split, stored=from_store(split.pictures(benchmark.equalize), settings.data.store, root))
-        bad = bad_images(split.paths, split.rows, name, settings.data, progress, split.stored)
+        bad = bad_images(split.paths, split.rows, name, settings.data, progress)
         kept[name], left_out[name] = split.without(set(bad)), [*left_out.get(name, []), *bad.values()]
     kept["train"], policy = label_train(benchmark, settings.data, root, kept["train"])
     sizes = []

@@ -10,7 +10,6 @@ from pathlib import Path
 import numpy as np
 
 from mavl.checkpoint.finetuned import Finetuned
-from mavl.data.images.sources import read_picture
 from mavl.data.images.transforms import eval_transform
 from mavl.data.segmentation import SegmentationDataset, resize_nearest
 from mavl.metrics.segmentation import PixelCounts, SegmentationResult, best_threshold, summarize
@@ -80,7 +79,7 @@ def _masks(dataset: SegmentationDataset, size: int) -> Iterator[np.ndarray]:
 
 
 def _case(dataset: SegmentationDataset, best: Finetuned, index: int, counts: PixelCounts) -> report.Case:
-    picture, true = read_picture(dataset.pictures[index]), dataset.mask(index)[0].numpy() > 0
+    picture, true = dataset.image(index), dataset.mask(index)[0].numpy() > 0
     pixels = eval_transform(best.model.preprocessing)(picture)
     predicted = mask_probability(best.model, pixels, (picture.height, picture.width)) > THRESHOLD
     value = counts.dice[index] if counts.true[index] else predicted.mean()

@@ -3,7 +3,6 @@
 import json
 import os
 import pickle
-import shutil
 from pathlib import Path
 
 import numpy as np
@@ -15,9 +14,7 @@ from torch.utils.data import Dataset
 
 from mavl.backbones import Preprocessing
 from mavl.config.settings import PretrainSettings
-from mavl.data.images.read import read_image
-from mavl.data.images.sources import read_picture
-from mavl.data.images.store import StoreError, StoreSettings, key_of
+from mavl.data.images.read import ImageError, read_image
 from mavl.data.images.transforms import eval_transform
 from mavl.data.loading import build_loader, to_device
 from mavl.data.pretraining import (
@@ -29,7 +26,6 @@ from mavl.data.pretraining import (
     write_left_out,
 )
 from mavl.data.samples import ManifestError
-from mavl.prepare.store.writer import write_store
 from mavl.vocab import ANATOMIES, FINDINGS
 
 PREFIX = "/remote-home/share/medical/public/MIMIC-CXR-JPG/MIMIC-CXR/small"
@@ -137,7 +133,7 @@ def pixels(dataset: PretrainingDataset, epoch: int = 0) -> list[bytes]:
 def shown(dataset: PretrainingDataset, index: int) -> Image.Image:
     """An image that was read from a file, before any transform."""
     picture, _ = dataset.samples[0, index]
-    return read_picture(picture)
+    return Image.fromarray(picture.pixels())
 
 
 class TestReleasedFiles:
@@ -467,66 +463,25 @@ class TestOverlap:
             opened(table)
 
 
-class TestStore:
-    """The same samples, their images from a store; the files themselves are gone."""
-
-    def test_items_are_those_of_the_originals(self, mimic, tmp_path):
-        keep = {"augment": "full", "min_crop": 0.5}
-        originals = opened(mimic | keep)
-        expected = [items(dataset, epoch=3) for dataset in (originals.train, originals.valid)]
-        data = opened(mimic | keep | {"store": store_of(originals, mimic["root"], tmp_path)})
-        shutil.rmtree(mimic["root"])
-        for dataset, wanted in zip((data.train, data.valid), expected, strict=True):
-            for item, other in zip(items(dataset, epoch=3), wanted, strict=True):
-                assert item.keys() == other.keys()
-                for name in item:
-                    assert torch.equal(torch.as_tensor(item[name]), torch.as_tensor(other[name]))
-
-    def test_a_table_is_looked_up_under_its_benchmarks_root(self, table, tmp_path):
-        store = store_of(opened(table), str(tmp_path), tmp_path)
-        shutil.rmtree(tmp_path / "png")
-        data = opened(table | {"store": store})
-        assert greys_of(data.train) + greys_of(data.valid) == [0, 10, 20, 30, 40, 50]
-
-    def test_images_that_it_lacks_are_bad_ones(self, mimic, tmp_path):
-        originals = opened(mimic)
-        store = store_of(originals, mimic["root"], tmp_path, leave_out=(3, 7))
-        with pytest.raises(BadImagesError) as caught:
-            opened(mimic | {"store": store})
-        first, line, _, fix = str(caught.value).splitlines()
-        assert first == "2 of 12 images of the train split are missing or unreadable:"
-        assert "/s3/x.png: not in the store" in line
-        assert fix.startswith("Add them to the store, mend --root, or raise max_bad_share")
-        data = opened(mimic | {"store": store, "max_bad_share": 0.2})
-        assert greys_of(data.train) == [10 * image for image in range(TRAIN) if image not in (3, 7)]
-        assert labels_of(data.train)[3][row_of(4)] == 1
-        assert len(data.left_out["train"]) == 2
-
-    def test_a_folder_that_is_no_store_is_told(self, mimic, tmp_path):
-        with pytest.raises(StoreError, match="nowhere is no image store"):
-            opened(mimic | {"store": str(tmp_path / "nowhere")})
-
-    @pytest.mark.parametrize("from_store", [False, True])
-    def test_workers_are_sent_no_names(self, mimic, tmp_path, from_store):
+class TestWorkers:
+    def test_workers_get_paths_as_one_array_and_no_places(self, mimic):
         data = opened(mimic)
-        if from_store:
-            data = opened(mimic | {"store": store_of(data, mimic["root"], tmp_path)})
         content = pickle.dumps(data.train)
         assert b"rad_graph_metric_train" not in content  # the places
-        assert (b"x.png" in content) == (not from_store)
         again = pickle.loads(content)
         assert len(again) == TRAIN
+        assert [os.fsdecode(path) for path in again.samples.paths] == list(map(str, data.train.samples.paths))
         assert greys_of(again) == greys_of(data.train)
         (batch,) = build_loader(again, [[(0, index) for index in range(TRAIN)]], workers=1, pin_memory=False)
         assert batch["image"][:, 0, 0, 0].tolist() == greys_of(data.train)
 
-
-def store_of(data: PretrainingData, root: str, folder: Path, leave_out=()) -> str:
-    """A raw store of all images but these of the training split."""
-    paths = [path for i, path in enumerate(data.train.samples.paths) if i not in leave_out] + data.valid.samples.paths
-    settings = StoreSettings(size=512, encoding="raw")
-    write_store(folder / "store", settings, {key_of(path, root): path for path in paths}, workers=1, show=False)
-    return str(folder / "store")
+    def test_a_bad_image_is_named_by_a_worker_as_by_the_process(self, mimic):
+        data = opened(mimic)
+        path = data.train.samples.paths[2]
+        path.unlink()
+        for dataset in (data.train, pickle.loads(pickle.dumps(data.train))):
+            with pytest.raises(ImageError, match=f"^{path}: no such file$"):
+                dataset[0, 2]
 
 
 class TestDevice:

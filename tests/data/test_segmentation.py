@@ -16,7 +16,6 @@ from mavl.data.benchmarks.benchmark import Benchmark, read_split
 from mavl.data.benchmarks.folders import WHOLE, FolderError, read_folder
 from mavl.data.benchmarks.masks import BoxMask, MaskFile
 from mavl.data.benchmarks.splits import Split, SplitError
-from mavl.data.images.sources import Files
 from mavl.data.pretraining import BadImagesError, damaged_masks
 from mavl.data.segmentation import (
     SegmentationDataset,
@@ -96,14 +95,14 @@ def split_of(folder: Path, masks: list, labels: list[int]) -> Split:
 
 def test_an_item_depends_on_seed_epoch_and_index_alone(tmp_path):
     split = split_of(tmp_path, [BoxMask((50, 40), np.array([[5, 5, 30, 40]])), None], [1, 0])
-    dataset = SegmentationDataset(split, Files(split.paths), joint_train_transform(Preprocessing(32)), seed=3)
+    dataset = SegmentationDataset(split, joint_train_transform(Preprocessing(32)), equalize=False, seed=3)
     first = dataset[0, 0]
     torch.rand(7)
     again = pickle.loads(pickle.dumps(dataset))[0, 0]  # as a loader's worker gets it
     assert torch.equal(first["image"], again["image"])
     assert torch.equal(first["mask"], again["mask"])
     assert not torch.equal(first["image"], dataset[1, 0]["image"])
-    other = SegmentationDataset(split, Files(split.paths), joint_train_transform(Preprocessing(32)), seed=4)
+    other = SegmentationDataset(split, joint_train_transform(Preprocessing(32)), equalize=False, seed=4)
     assert not torch.equal(first["image"], other[0, 0]["image"])
     assert dataset[0, 1]["mask"].shape == (1, 32, 32)
     assert dataset[0, 1]["mask"].sum() == 0
@@ -137,8 +136,8 @@ def test_damaged_images_and_masks_are_found_before_training(tmp_path):
     split = split_of(tmp_path, [MaskFile(whole), None, MaskFile(cut)], [1, 0, 1])
     split.paths[0].unlink()
     with pytest.raises(BadImagesError, match=r"list.csv:2: no such file"):
-        bad_files(split, Files(split.paths), LoaderSettings(), progress=False)
-    bad = bad_files(split, Files(split.paths), LoaderSettings(max_bad_share=0.5), progress=False)
+        bad_files(split, LoaderSettings(), progress=False)
+    bad = bad_files(split, LoaderSettings(max_bad_share=0.5), progress=False)
     assert list(bad) == [0, 2]
     assert bad[0] == "list.csv:2: no such file"
     assert bad[2].startswith("list.csv:4: mask: ")

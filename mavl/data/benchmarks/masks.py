@@ -16,6 +16,7 @@ from pydantic import Field, PositiveInt
 
 from mavl.config.loader import Settings
 from mavl.data.benchmarks.tables import Column, PathTemplate, Table
+from mavl.data.images.formats import STORED
 from mavl.data.images.grey import ImageError
 from mavl.vocab import ABSENT, PRESENT, UNKNOWN, unknown_name
 
@@ -137,6 +138,8 @@ class MaskFile:
         """bool [H, W], the size of the file; ImageError where it is none."""
         try:
             with Image.open(self.path) as image:
+                if image.info.get("comment") == STORED:
+                    raise ImageError("a JPEG of an image store; make the store of the config, which copies masks")
                 # RGB resolves the colours of a palette and drops transparency; 16-bit grey would be clipped by it.
                 pixels = np.asarray(image if image.mode.startswith("I") else image.convert("RGB"))
         except (OSError, ValueError, SyntaxError) as error:  # what Pillow raises for damaged files

@@ -8,7 +8,6 @@ from typing import Self
 import numpy as np
 
 from mavl.data.benchmarks.masks import DamagedMask, Mask, label_by
-from mavl.data.images.sources import Files, Stored
 from mavl.vocab import unknown_name
 
 
@@ -37,8 +36,6 @@ class Split:
     """For each finding the mask of each image, None where there is none; `empty` and `read()` read it."""
     views: list[str] | None = None
     """The projection of each image by the file's column for it, such as "PA" or "LATERAL"."""
-    stored: Stored | None = None
-    """The images in a store, where they come from one and not from `paths`."""
 
     def __len__(self) -> int:
         return len(self.paths)
@@ -58,8 +55,7 @@ class Split:
         lists = ("paths", "groups", "rows", "views")
         shorter = {name: None if (x := getattr(self, name)) is None else [x[i] for i in kept] for name in lists}
         masks = self.masks and {finding: [x[i] for i in kept] for finding, x in self.masks.items()}
-        stored = self.stored and self.stored.take(kept)
-        return replace(self, labels=self.labels[kept], masks=masks, stored=stored, **shorter)
+        return replace(self, labels=self.labels[kept], masks=masks, **shorter)
 
     def labelled_by_masks(self) -> Self:
         """The split with its labels by its masks: present where they are not empty, unknown where there is none.
@@ -75,10 +71,6 @@ class Split:
         """Position -> reason of each image that has no label because the mask file for it cannot be read."""
         masks = [mask for of_finding in (self.masks or {}).values() for mask in enumerate(of_finding)]
         return {image: mask.reason for image, mask in masks if isinstance(mask, DamagedMask)}
-
-    def pictures(self, equalize: bool) -> Files | Stored:
-        """pictures[i] -> image i, not decoded yet."""
-        return Files(self.paths, equalize) if self.stored is None else replace(self.stored, equalize=equalize)
 
     def mask(self, image: int, finding: str | None = None) -> np.ndarray:
         """bool [H, W] in the frame of the benchmark's `masks.size`, or of the mask file.

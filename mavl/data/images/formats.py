@@ -18,6 +18,9 @@ TURNS = {
     8: Image.Transpose.ROTATE_90,
 }
 
+STORED = b"mavl image store"
+"""The comment in each JPEG of `prepare_data.py store`. A mask that has it was changed by the compression."""
+
 _SUBFILE = 0x00FE
 """The TIFF tag whose bits mark a page as another's smaller copy (1) or transparency mask (4)."""
 

@@ -39,9 +39,9 @@ def find_images(names: Sequence[str], out: Path | None = None) -> tuple[list[Pat
     """The images that these names mean, each once and in the order given, and the names that mean none.
 
     A folder stands for the images in it and below it, told by their suffix, or by their content where they have none
-    (DICOM from an archive often has none). Paths in a CSV file are relative to its folder. A file that is named itself
-    is taken for an image whatever it is; whether it is one shows when it is read. out: the output folder of the run;
-    what an earlier one drew there is left out.
+    (DICOM from an archive often has none, and so has its JPEG in a store). Paths in a CSV file are relative to its
+    folder. A file that is named itself is taken for an image whatever it is; whether it is one shows when it is read.
+    out: the output folder of the run; what an earlier one drew there is left out.
 
     NoImageError when all names mean none.
     """
@@ -99,14 +99,18 @@ def _is_image(path: Path) -> bool:
     try:
         if path.is_symlink() and not path.exists():
             return path.suffix.lower() in IMAGE_SUFFIXES
-        return path.is_file() and (path.suffix.lower() in IMAGE_SUFFIXES or (not path.suffix and _is_dicom(path)))
+        return path.is_file() and (
+            path.suffix.lower() in IMAGE_SUFFIXES or (not path.suffix and _begins_as_image(path))
+        )
     except OSError:
         return True
 
 
-def _is_dicom(path: Path) -> bool:
+def _begins_as_image(path: Path) -> bool:
+    """Whether it is DICOM or JPEG."""
     with path.open("rb") as file:
-        return file.read(132)[128:] == b"DICM"
+        start = file.read(132)
+    return start[128:] == b"DICM" or start.startswith(b"\xff\xd8\xff")
 
 
 def _listed(table: Path) -> list[Path]:

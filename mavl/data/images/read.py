@@ -1,12 +1,13 @@
 """Radiographs from files: one as 8-bit grey, and many checked before a run that would trip over them hours later.
 
-A `Picture` is a radiograph that is not decoded yet. Its size is known, so that what part of it is wanted can be decided
-first; a JPEG is then decoded at the least resolution that this part needs.
+An `ImageFile` knows its size before its pixels are decoded: a crop is chosen first, and a JPEG is then decoded at the
+least resolution that this crop needs.
 
-The format is told by the content of a file, not by its name; only DICOM without its preamble needs its extension.
-Every failure is one line that names the file.
+The content of a file decides its format, not its name; only DICOM without a preamble needs its suffix. Every error is
+one line that names the file.
 """
 
+import io
 import os
 import stat
 import threading
@@ -14,7 +15,7 @@ import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import BinaryIO, Literal, Protocol, get_args
+from typing import BinaryIO, Literal, get_args
 
 import numpy as np
 from PIL import Image, UnidentifiedImageError
@@ -31,15 +32,6 @@ Level = Literal["exists", "header", "decode"]
 
 REDUCTIONS = (8, 4, 2)
 """What a JPEG's sides may be divided by while it is decoded."""
-
-
-class Picture(Protocol):
-    """A grey radiograph, decoded when asked for. size: (width, height) of the original, in which crops are drawn."""
-
-    size: tuple[int, int]
-
-    def pixels(self, shrink: float = 1) -> np.ndarray:
-        """Grey uint8 [h, w] of the whole image: in its own size, or smaller by up to `shrink` where that is cheaper."""
 
 
 def read_image(path: str | os.PathLike, *, equalize: bool = False) -> Image.Image:
@@ -64,34 +56,39 @@ def grey_picture(image: Image.Image, name: str) -> Image.Image:
 
 
 class ImageFile:
-    """A `Picture` of a file: a JPEG is decoded when its pixels are asked for, all else here. ImageError as it comes."""
+    """The radiograph in a file, decoded by `pixels`. size: (width, height) of the upright image.
 
-    def __init__(self, path: str | os.PathLike, *, equalize: bool = False):
-        self.path, self._grey = path, None
-        with _naming(path):
-            _check_exists(path)
-            size = None if equalize else _jpeg_size(path)
-            if size is None:
-                self._grey = _equalized(_decode(path), equalize)
-            self.size = size or self._grey.size
+    A JPEG is only read at first; other formats are decoded at once. ImageError at either time.
+    """
+
+    def __init__(self, path: str | bytes | os.PathLike, *, equalize: bool = False):
+        self.path, self._jpeg, self._grey = os.fsdecode(path), b"", None
+        with _naming(self.path):
+            _check_exists(self.path)
+            self._opened = None if equalize else self._open_jpeg()
+            if self._opened is None:
+                self._grey = _equalized(_decode(self.path), equalize)
+        self.size = (self._opened or self._grey).size
 
     def pixels(self, shrink: float = 1) -> np.ndarray:
+        """Grey uint8 [h, w] of the whole image: in its own size, or of a JPEG smaller by up to `shrink`."""
         if self._grey is not None:
             return np.asarray(self._grey)
-        with _naming(self.path), open(self.path, "rb") as file:
-            return np.asarray(decode_jpeg(file, shrink))
+        try:  # without _naming, which costs a hundredth of a training sample: Pillow warns while it opens a file only
+            image, self._opened = self._opened or Image.open(io.BytesIO(self._jpeg), formats=("JPEG",)), None
+            return _decode_jpeg(image, shrink)
+        except Exception as error:  # as in _naming
+            raise ImageError(f"{self.path}: {_reason(error)}") from error
 
-
-def decode_jpeg(file: BinaryIO, shrink: float = 1) -> Image.Image:
-    """A JPEG as grey (mode "L"), its sides divided by the largest of REDUCTIONS that is no more than `shrink`.
-
-    The reduction is the decoder's own, by way of smaller cosine transforms; of colours it then decodes the luma alone.
-    """
-    image = Image.open(file, formats=("JPEG",))
-    scale = next((scale for scale in REDUCTIONS if scale <= shrink), None)
-    if scale is not None:
-        image.draft("L", (max(1, image.width // scale), max(1, image.height // scale)))
-    return to_grey(image)
+    def _open_jpeg(self) -> Image.Image | None:
+        """The image of an upright JPEG, read but not decoded; None for any other file."""
+        with open(self.path, "rb") as file:
+            if file.read(2) != b"\xff\xd8":
+                return None
+            file.seek(0)
+            self._jpeg = file.read()
+        image = _open(self.path, io.BytesIO(self._jpeg))
+        return image if image.format == "JPEG" and turn_of(image) is None else None
 
 
 def check_image(path: str | os.PathLike, level: Level) -> str | None:
@@ -220,13 +217,15 @@ def _upright_grey(image: Image.Image) -> Image.Image:
     return grey if turn is None else grey.transpose(turn)
 
 
-def _jpeg_size(path: str | os.PathLike) -> tuple[int, int] | None:
-    """(width, height) of an upright JPEG; None for all else."""
-    with open(path, "rb") as file:
-        image = _open(path, file)
-        if image is None or image.format != "JPEG" or turn_of(image) is not None:
-            return None
-        return image.size
+def _decode_jpeg(image: Image.Image, shrink: float) -> np.ndarray:
+    """Grey uint8 [h, w], the sides divided by the largest of REDUCTIONS that is no more than `shrink`.
+
+    The decoder itself reduces the image, by smaller cosine transforms; of colours it then decodes the luma alone.
+    """
+    scale = next((scale for scale in REDUCTIONS if scale <= shrink), None)
+    if scale is not None:
+        image.draft("L", (max(1, image.width // scale), max(1, image.height // scale)))
+    return np.asarray(image if image.mode == "L" else to_grey(image))
 
 
 def _check_header(path: str | os.PathLike) -> None:

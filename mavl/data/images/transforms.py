@@ -1,8 +1,8 @@
 """Transforms: grey image -> pixels uint8 [1, S, S] -> normalized tensor [3, S, S]. SPEC §8 (training), §10 (testing).
 
 S, the mean, the standard deviation and the interpolation are those of the model's `Preprocessing`. An image is a PIL
-image or a `Picture` that is not decoded yet. Everything before `normalize` works on one channel of bytes: an X-ray has
-no colours, the three channels are equal, and a batch is twelve times smaller on its way to the device.
+image or an `ImageFile` that is not decoded yet. Everything before `normalize` works on one channel of bytes: an X-ray
+has no colours, the three channels are equal, and a batch is twelve times smaller on its way to the device.
 """
 
 import math
@@ -17,7 +17,7 @@ from torch import Tensor
 
 from mavl.backbones.preprocessing import Interpolation, Preprocessing
 from mavl.data.images.augment import apply_operations, draw_operations
-from mavl.data.images.read import Picture
+from mavl.data.images.read import ImageFile
 from mavl.data.images.resize import resize_bicubic
 
 RATIO = (3 / 4, 4 / 3)
@@ -40,10 +40,10 @@ class Transform(Protocol):
 
     preprocessing: Preprocessing
 
-    def item(self, image: Image.Image | Picture, generator: np.random.Generator) -> dict[str, Tensor]:
+    def item(self, image: Image.Image | ImageFile, generator: np.random.Generator) -> dict[str, Tensor]:
         """{"image": uint8 [1, S, S]}, and "operations" int8 [2] where the device applies them."""
 
-    def __call__(self, image: Image.Image | Picture) -> Tensor: ...
+    def __call__(self, image: Image.Image | ImageFile) -> Tensor: ...
 
 
 def normalize(pixels: Tensor, preprocessing: Preprocessing) -> Tensor:
@@ -75,31 +75,32 @@ class EvalTransform:
     def __init__(self, preprocessing: Preprocessing):
         self.preprocessing = preprocessing
 
-    def pixels(self, image: Image.Image | Picture) -> Tensor:
+    def pixels(self, image: Image.Image | ImageFile) -> Tensor:
         """uint8 [1, S, S]."""
         grey = image if isinstance(image, Image.Image) else Image.fromarray(image.pixels())
         size, interpolation = self.preprocessing.image_size, self.preprocessing.interpolation
         return torch.from_numpy(np.array(grey.resize((size, size), Image.Resampling[interpolation.upper()])))[None]
 
-    def item(self, image: Image.Image | Picture, generator: np.random.Generator) -> dict[str, Tensor]:
+    def item(self, image: Image.Image | ImageFile, generator: np.random.Generator) -> dict[str, Tensor]:
         return {"image": self.pixels(image)}
 
-    def __call__(self, image: Image.Image | Picture) -> Tensor:
+    def __call__(self, image: Image.Image | ImageFile) -> Tensor:
         return normalize(self.pixels(image), self.preprocessing)
 
 
 class TrainTransform:
     """Random crop of (min_scale, 1) of the area, bicubic, flip, two random operations.
 
-    The crop is chosen in the original's pixels before anything is decoded, so an original, decoded at any resolution,
-    gives the same part. on_device: the operations are chosen here and applied by `augment_and_normalize`.
+    The crop is chosen before anything is decoded, as shares of the image's sides: an original, its reduced decoding and
+    its small copy (`prepare_data.py store`) show the same part, up to a pixel of the smaller one. on_device: the
+    operations are chosen here and applied by `augment_and_normalize`.
     """
 
     def __init__(self, preprocessing: Preprocessing, min_scale: float, augment: bool, on_device: bool):
         self.preprocessing, self.min_scale = preprocessing, min_scale
         self.augment, self.on_device = augment, on_device
 
-    def item(self, image: Image.Image | Picture, generator: np.random.Generator) -> dict[str, Tensor]:
+    def item(self, image: Image.Image | ImageFile, generator: np.random.Generator) -> dict[str, Tensor]:
         box = draw_crop(image.size, self.min_scale, generator)
         flip = generator.random() < 0.5
         codes = torch.from_numpy(draw_operations(generator)) if self.augment else None
@@ -112,7 +113,7 @@ class TrainTransform:
             return {"image": pixels, "operations": codes}
         return {"image": apply_operations(pixels[None], codes[None])[0]}
 
-    def __call__(self, image: Image.Image | Picture) -> Tensor:
+    def __call__(self, image: Image.Image | ImageFile) -> Tensor:
         """float [3, S, S]; uses torch's RNG."""
         generator = np.random.default_rng(torch.randint(2**62, ()).item())
         batch = {name: value[None] for name, value in self.item(image, generator).items()}
@@ -155,7 +156,7 @@ def draw_crop(size: tuple[int, int], min_scale: float, generator: np.random.Gene
     return Box((width - w) // 2, (height - h) // 2, w, h)
 
 
-def crop(image: Image.Image | Picture, box: Box, size: int) -> Tensor:
+def crop(image: Image.Image | ImageFile, box: Box, size: int) -> Tensor:
     """The part of an image in `box`, in pixels of its full size, resized to uint8 [1, size, size], bicubic.
 
     Decoded at the least resolution that leaves the part no smaller than `size`; its edges are then rounded to pixels

@@ -11,8 +11,6 @@ from mavl.data.benchmarks.benchmark import examine_split
 from mavl.data.benchmarks.folders import WHOLE, FolderError, list_folder
 from mavl.data.benchmarks.masks import MaskFile
 from mavl.data.benchmarks.splits import MissingSplitError, Split
-from mavl.data.images.sources import Files, from_store
-from mavl.data.images.store import StoreError
 from mavl.prepare.doctor.checks import check_images, check_masks, count_labels, inspected_masks, label_by_masks
 from mavl.prepare.doctor.images import ImageFacts, MaskFacts, inspect_image, inspect_mask, same_bytes
 from mavl.prepare.doctor.mimic import read_mimic
@@ -76,10 +74,7 @@ class Examination:
 
     def inspect_files(self) -> None:
         """Inspect every image and mask file that was chosen."""
-        if self.plan.store is None:
-            self._inspect_images()
-        else:
-            self._look_into_store(self.plan.store)
+        self._inspect_images()
         masks = {
             mask: None
             for split, chosen in self.chosen
@@ -133,20 +128,6 @@ class Examination:
             lambda path: inspect_image(path, self.decode, decoded[path]), list(decoded), self.workers, "images"
         ):
             self.images[facts.path] = facts
-
-    def _look_into_store(self, store: str) -> None:
-        """Whether the store has every image; it was checked when it was made, and its files need not be there."""
-        try:
-            for split, chosen in self.chosen:
-                paths = [split.paths[image] for image in chosen]
-                stored = from_store(Files(paths), store, self.plan.root)
-                missing = stored.check("exists", workers=self.workers, progress=False)
-                for position, path in enumerate(paths):
-                    reason = missing.get(position)
-                    self.images[path] = ImageFacts(path, reason, missing=reason is not None)
-        except StoreError as error:
-            self.found.add("bad_store", str(error))
-        self.notes.append(f"images come from {store}, not from their files; `prepare_data.py store --verify` reads it")
 
     def _splits(self) -> Iterator[Split]:
         """The splits of the plan, as far as they can be read; their problems are reported."""

@@ -51,7 +51,6 @@ class Plan:
     Args:
         files: (key, path) of what must be on the disk.
         models: (key, path) of what may be a hub id too.
-        store: a store of the images, in place of their files.
         splits: those that the run reads; `optional`: those that it can go without.
         image_size: side in pixels of the network's input, where the config gives it.
     """
@@ -63,7 +62,6 @@ class Plan:
     benchmark: Benchmark | None = None
     mimic: MimicData | None = None
     folder: MaskFolder | None = None
-    store: str | None = None
     findings: tuple[str, ...] = ()
     splits: tuple[str, ...] = ()
     optional: tuple[str, ...] = ()
@@ -85,13 +83,13 @@ def read_plan(config: Path, root: Path | None, overrides: Sequence[str] = ()) ->
         return _evaluation(task, settings, root)
     data, init = settings.data, settings.init
     files, models = [], [("init.checkpoint", init.checkpoint), ("init.backbone", init.backbone)]
-    findings, splits, store = (), ("train", "valid"), None
+    findings, splits = (), ("train", "valid")
     mimic = data if isinstance(data, MimicData) else None
     benchmark = load(Benchmark, Path(data.benchmark)) if getattr(data, "benchmark", None) else None
     if isinstance(data, PhantomData):
         task += " on phantoms, which are drawn as they are needed"
     if isinstance(settings, PretrainSettings):
-        text, store = settings.text, data.store
+        text = settings.text
         models.append(("text.encoder", text.encoder))
         files += _files({"text.descriptions": text.descriptions})
         files += _files({"text.aspects": text.aspects if len(settings.model.aspects) > 1 else ()})
@@ -108,7 +106,6 @@ def read_plan(config: Path, root: Path | None, overrides: Sequence[str] = ()) ->
         benchmark=benchmark,
         mimic=mimic,
         folder=getattr(data, "folder", None),
-        store=store,
         findings=findings,
         splits=splits,
         image_size=settings.model.image_size,
@@ -184,7 +181,6 @@ def _evaluation(task: str, settings: EvaluationSettings, root: Path | None) -> P
         files=_files(books),
         models=[("model_path", settings.model_path), ("text_encoder", settings.text_encoder)],
         benchmark=benchmark,
-        store=settings.store,
         findings=settings.findings,
         splits=(settings.split,),
         optional=("valid",) if thresholds else (),

@@ -50,7 +50,6 @@ KINDS: dict[str, Kind] = {
     "shared_image": Kind("images named in two splits", "keep each in one split"),
     "leaked_image": Kind("files of two splits with the same bytes", "keep one of them, in one split"),
     "duplicate_image": Kind("files of one split with the same bytes", "keep one of them"),
-    "bad_store": Kind("image stores that cannot be used", "make it anew by prepare_data.py store, or correct `store`"),
     "missing_image": Kind("images that do not exist", "correct --root or images.path, or download them again"),
     "unreadable_image": Kind("images that cannot be read", "download them again, or allow for them by max_bad_share"),
     "blank_image": Kind("images of one brightness", "remove them from the lists: they show nothing"),

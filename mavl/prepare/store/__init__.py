@@ -1,17 +1,19 @@
-"""Images, decoded once and kept small, for loaders that would else wait for full-size JPEGs.
+"""Small copies of images, decoded once, for loaders that would else wait for full-size files.
 
     python prepare_data.py store configs/MAVL_resnet.yaml --root <MIMIC-CXR-JPG> --out stores/mimic
     python prepare_data.py store configs/benchmarks/rsna.yaml --root <RSNA> --out stores/rsna --size 1024
-    python prepare_data.py store <folder> list.csv 'more/*.png' --root <folder of all> --out stores/mine --encoding raw
+    python prepare_data.py store <folder> list.csv 'more/*.png' --root <folder of all> --out stores/mine
     python prepare_data.py store --verify --out stores/mimic
 
-Reads images by folder, pattern, CSV list, manifest (JSON) or any config: then all that its run would read. Writes grey
-images of 8 bits, their shorter side 512 pixels, into shards of --out; smaller ones stay as they are. Training reads
-them with `data.store: stores/mimic`, evaluation with `store: stores/mimic`, under the same root.
+Reads images by folder, pattern, CSV list, manifest (JSON) or any config: then all that its run would read, with its
+lists and mask files. Writes each image under the path that it has in the root, as a grey JPEG whose shorter side is 512
+pixels; smaller images keep their size. Names keep their suffix (x.dcm, x.png), since all readers go by the content. So
+training, evaluation and doctor read the store with `--root stores/mimic`, and nothing else changes.
 
-JPEG takes about 40 KB an image, raw 310 KB and no decoding; docs/scale.md has the time that films take. The same
-command goes on after a kill, tries again what could not be read (unreadable.csv), and adds images that are new. Exit
-code 0: all images are there, or verified; 1: some are unreadable, or damaged.
+An image takes about 40 KB, and 50 ms of a core. The same command goes on after a kill, tries again what could not be
+read (unreadable.csv), and adds images that are new. --verify compares every file with the length and the checksum that
+were written, and names those that are missing or damaged; delete the damaged ones, and the first command makes them
+again. Exit code 1 when an image could not be read or --verify found something, 2 when nothing could be done.
 """
 
 import argparse
@@ -23,9 +25,9 @@ from pydantic import ValidationError
 
 from mavl.config.cli import positive
 from mavl.data.images.inputs import Failure
-from mavl.data.images.store import INDEX_FILE, Store, StoreSettings, verify
 from mavl.prepare.store.sources import SourceError, find_sources
-from mavl.prepare.store.writer import SHARD_IMAGES, UNREADABLE, write_store
+from mavl.prepare.store.tree import UNREADABLE, StoreSettings, verify
+from mavl.prepare.store.writer import write_store
 
 SHOWN = 20
 DEFAULTS = StoreSettings()
@@ -34,14 +36,12 @@ DEFAULTS = StoreSettings()
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("inputs", nargs="*", metavar="INPUT", help="image, folder, pattern, CSV, manifest or config")
     parser.add_argument("--out", type=Path, required=True, metavar="FOLDER", help="the store")
-    parser.add_argument("--root", type=Path, metavar="FOLDER", help="folder of the data set, as a run will be given it")
+    parser.add_argument("--root", type=Path, metavar="FOLDER", help="folder of the data set, as a run would get it")
     parser.add_argument("--size", type=int, default=DEFAULTS.size, help="pixels of the side (%(default)s)")
     parser.add_argument("--side", choices=("shortest", "longest"), default=DEFAULTS.side, help="(%(default)s)")
-    parser.add_argument("--encoding", choices=("jpeg", "raw"), default=DEFAULTS.encoding, help="(%(default)s)")
     parser.add_argument("--quality", type=int, default=DEFAULTS.quality, help="of JPEG, to 100 (%(default)s)")
-    parser.add_argument("--shard_images", type=positive, help=f"images a shard ({SHARD_IMAGES}, more for millions)")
     parser.add_argument("--workers", type=positive, default=os.cpu_count() or 1, help="processes (%(default)s)")
-    parser.add_argument("--verify", action="store_true", help="read every byte of the store again, after the inputs")
+    parser.add_argument("--verify", action="store_true", help="read every file of the store again, after the inputs")
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -55,15 +55,14 @@ def run(arguments: argparse.Namespace) -> int:
 
 def _write(arguments: argparse.Namespace) -> list[Failure]:
     settings = _settings(arguments)
-    sources, without = find_sources(arguments.inputs, arguments.root)
-    written = write_store(
-        arguments.out, settings, sources, workers=arguments.workers, shard_images=arguments.shard_images
-    )
-    print(f"{arguments.out}: {written.images} of {len(sources)} images, {written.fresh} of them new")
-    _show(without, "name means no image", "names mean no image")
+    sources = find_sources(arguments.inputs, arguments.root, arguments.out)
+    written = write_store(arguments.out, settings, sources, workers=arguments.workers)
+    copies = f"; {written.copies} lists and masks" if written.copies else ""
+    there = f"{written.fresh} written, {written.images - written.fresh} there already"
+    print(f"{arguments.out}: {written.images} of {len(sources.images)} images: {there}{copies}")
     listed = f"could not be read; all are in {arguments.out / UNREADABLE}"
-    _show(written.unreadable, f"image {listed}", f"images {listed}")
-    return without + written.unreadable
+    _show(written.unreadable, f"file {listed}", f"files {listed}")
+    return written.unreadable
 
 
 def _settings(arguments: argparse.Namespace) -> StoreSettings:
@@ -75,13 +74,11 @@ def _settings(arguments: argparse.Namespace) -> StoreSettings:
 
 
 def _verify(arguments: argparse.Namespace) -> list[str]:
-    if not (arguments.out / INDEX_FILE).exists():
-        Store(arguments.out)  # which says what it lacks
     problems = verify(arguments.out, arguments.workers, show=True)
-    fix = "delete the shards that are named (the folder, where it is no shard) and give the command that made them"
+    fix = "delete the files that are named, and give the command that made them"
     _show(problems, f"fault; {fix}", f"faults; {fix}")
     if not problems:
-        print(f"{arguments.out}: every byte is as it was written")
+        print(f"{arguments.out}: every file is as it was written")
     return problems
 
 

@@ -1,12 +1,15 @@
-"""What a person names for a store -> image files, each under the key by which a run will look for it."""
+"""What a person names for a store -> the files that go into it, each under its path in the root."""
 
 import os
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from mavl.config.settings import MimicData
-from mavl.data.images.inputs import Failure, find_images
-from mavl.data.images.store import key_of
+from mavl.data.benchmarks.masks import MaskFile
+from mavl.data.images.inputs import find_images
+from mavl.prepare.radgraph.mimic import MimicError, find_table
+from mavl.prepare.store.tree import RESERVED
 
 CONFIGS, MANIFESTS = (".yaml", ".yml"), (".json",)
 
@@ -15,34 +18,69 @@ class SourceError(ValueError):
     """Names from which no store can be made; the message says why."""
 
 
-def find_sources(names: Sequence[str], root: Path | None) -> tuple[dict[bytes, Path], list[Failure]]:
-    """{key: file} of the images that these names mean, in the order given, and what of them means none.
+@dataclass
+class Sources:
+    """images, copies: {path in the store: file}; `copies` are lists and masks, which stay as they are."""
+
+    images: dict[str, Path] = field(default_factory=dict)
+    copies: dict[str, Path] = field(default_factory=dict)
+
+
+def find_sources(names: Sequence[str], root: Path | None, out: Path) -> Sources:
+    """The images that these names mean, in the order given, and what a run with another root reads beside them.
 
     A name is an image, a folder, a pattern, a CSV that lists images, a manifest (JSON), or a config or a benchmark
-    (YAML), whose images are all that it reads. Keys are relative to `root`; without it, to that of the config, to the
-    folder, or to the folder of the CSV or of the images.
+    (YAML), with all images, split files and mask files that it reads under its root. Paths are relative to `root`;
+    without it, to that of the config, to the folder, or to the folder of the CSV or of the images. What lies in `out`,
+    the store itself, is left out of folders.
+
+    SourceError for a root that is no folder, an image outside of it, two images of one path, and a name of the store's
+    own files; NoImageError for a name that means no image.
     """
-    sources: dict[bytes, Path] = {}
-    failures: list[Failure] = []
+    if root is not None and not root.is_dir():
+        raise SourceError(f"--root {root}: no such folder")
+    sources = Sources()
     for name in names:
         suffix = Path(name).suffix.lower()
+        copies: Iterable[Path] = ()
         if suffix in CONFIGS:
-            paths, base = _of_config(Path(name), root)
+            paths, copies, base = _of_config(Path(name), root)
         elif suffix in MANIFESTS:
             paths, base = _of_manifests([Path(name)], root, MimicData().prefix), root
         else:
-            paths, failed = find_images([name])
-            failures += failed
+            paths, _ = find_images([name])
             base = root or _base(name, paths)
-        for path in paths:
-            key = key_of(path, base)
-            if (other := sources.setdefault(key, path)) != path:
-                fix = "give --root, a folder that both are in"
-                raise SourceError(f"{other} and {path} would both be {os.fsdecode(key)} in the store: {fix}")
-    return sources, failures
+            if not (paths := [path for path in paths if not _below(path, out)]):
+                raise SourceError(f"{name}: all of its images lie in the store itself, --out {out}")
+            copies = [Path(name)] if suffix == ".csv" else []
+        if base is None:
+            raise SourceError(f"{name}: does not say which folder its images lie in: give --root")
+        if not base.is_dir():
+            raise SourceError(f"{name}: its root {base} is no folder: give --root")
+        _add(sources.images, paths, base)
+        _add(sources.copies, (path for path in copies if _below(path, base)), base)
+    for place in sources.copies:  # a folder that was named may hold masks
+        sources.images.pop(place, None)
+    return sources
 
 
-def _base(name: str, paths: Iterable[Path]) -> Path:
+def _add(sources: dict[str, Path], paths: Iterable[Path], base: Path) -> None:
+    for path in paths:
+        if (place := _below(path, base)) is None:
+            raise SourceError(f"{path} lies outside of the root {base}: give a --root that it lies in")
+        if place in RESERVED:
+            raise SourceError(f"{path}: a store has a file {place} of its own: give a folder above as --root")
+        if (other := sources.setdefault(place, path)) != path and os.path.abspath(other) != os.path.abspath(path):
+            raise SourceError(f"{other} and {path} would both be {place} in the store: give a --root that both lie in")
+
+
+def _below(path: Path, base: Path) -> str | None:
+    """The path relative to `base`; None where it lies outside."""
+    path, base = os.path.abspath(path), os.path.join(os.path.abspath(base), "")
+    return path.removeprefix(base) if path.startswith(base) else None
+
+
+def _base(name: str, paths: Sequence[Path]) -> Path:
     if Path(name).is_dir():
         return Path(name)
     if Path(name).suffix.lower() == ".csv":
@@ -50,29 +88,35 @@ def _base(name: str, paths: Iterable[Path]) -> Path:
     return Path(os.path.commonpath([path.parent for path in paths]))
 
 
-def _of_config(config: Path, root: Path | None) -> tuple[Iterable[Path], Path | None]:
-    """The images of all splits that a run with this config reads, and the root that it takes."""
-    from mavl.data.benchmarks.benchmark import MissingSplitError, read_split
+def _of_config(config: Path, root: Path | None) -> tuple[Iterable[Path], list[Path], Path | None]:
+    """The images of all splits that a run with this config reads, its lists and masks, and its root."""
+    from mavl.data.benchmarks.benchmark import MissingSplitError, read_split, split_file
     from mavl.data.benchmarks.folders import read_folder
     from mavl.prepare.doctor.plan import read_plan
 
     plan = read_plan(config, root)
     if plan.mimic is not None:
         manifests = [Path(plan.mimic.train_file), Path(plan.mimic.valid_file)]
-        return _of_manifests(manifests, plan.root, plan.mimic.prefix), plan.root
+        return _of_manifests(manifests, plan.root, plan.mimic.prefix), _views(plan.root), plan.root
     if plan.folder is not None:
         splits = read_folder(plan.folder, "finding").values()
-        return [path for split in splits for path in split.paths], root or Path(plan.folder.images)
+        return [path for split in splits for path in split.paths], [], root or Path(plan.folder.images)
     if plan.benchmark is None:
         raise SourceError(f"{config}: {plan.task}: there are no images to store")
-    paths = []
-    for split in plan.splits + plan.optional:
+    images: dict[Path, None] = {}
+    copies: dict[Path, None] = {}
+    for name in plan.splits + plan.optional:
         try:
-            paths += read_split(plan.benchmark, split, plan.root).paths
+            split = read_split(plan.benchmark, name, plan.root)
         except MissingSplitError:
-            if split in plan.splits:
+            if name in plan.splits:
                 raise
-    return paths, plan.root
+            continue
+        images |= dict.fromkeys(split.paths)
+        masks = [mask for of_finding in (split.masks or {}).values() for mask in of_finding]
+        copies |= dict.fromkeys([split_file(plan.benchmark, name, plan.root)])
+        copies |= dict.fromkeys(mask.path for mask in masks if isinstance(mask, MaskFile))
+    return images, list(copies), plan.root
 
 
 def _of_manifests(manifests: Iterable[Path], root: Path | None, prefix: str) -> Iterator[Path]:
@@ -87,3 +131,11 @@ def _of_manifests(manifests: Iterable[Path], root: Path | None, prefix: str) -> 
         except (OSError, ValueError) as error:
             raise SourceError(str(error)) from error
         yield from (image_path(name, root, prefix) for name in entries)
+
+
+def _views(root: Path | None) -> list[Path]:
+    """The metadata file of MIMIC-CXR-JPG, from which doctor knows the views, where the root holds one."""
+    try:
+        return [] if root is None else [find_table(root, "metadata")]
+    except MimicError:
+        return []

@@ -8,6 +8,8 @@ from PIL import Image
 
 from mavl.data.benchmarks.benchmark import SplitError, examine_split, read_split
 from mavl.data.benchmarks.masks import BoxMask, MaskFile, RunLengthMask, resize_mask
+from mavl.data.images.grey import ImageError
+from mavl.prepare.store.tree import StoreSettings, encode
 from tests.support.small_benchmarks import benchmark, positives, problems_of, released, split_of
 
 RLE = {"labels": {"kind": "mask"}, "masks": {"kind": "rle", "column": "mask", "size": [4, 3]}}
@@ -167,6 +169,13 @@ def test_mask_files_of_every_mode(tmp_path, mode):
     mask = MaskFile(tmp_path / "mask.png")
     assert mask.read().tolist() == [[False, False, True]]
     assert not mask.empty
+
+
+def test_a_mask_that_was_stored_as_an_image_is_refused(tmp_path):
+    """Compression has changed it: pixels around its border would count."""
+    (tmp_path / "mask.png").write_bytes(encode(Image.new("L", (9, 9)), StoreSettings()))
+    with pytest.raises(ImageError, match=r"mask.png: .*a JPEG of an image store; make the store of the config"):
+        MaskFile(tmp_path / "mask.png").read()
 
 
 def test_missing_mask_files_are_all_named(tmp_path):

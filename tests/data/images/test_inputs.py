@@ -26,6 +26,12 @@ def test_a_folder_stands_for_the_images_in_it_and_below(folder):
     assert found("scans") == ["scans/a.JPG", "scans/b.png", "scans/below/EXPORT", "scans/below/c.dcm"]
 
 
+def test_a_jpeg_without_a_suffix_is_an_image(folder):
+    """As a store has it of a DICOM file without one."""
+    (folder / "scans" / "below" / "SMALL").write_bytes(b"\xff\xd8\xff\xe0")
+    assert "scans/below/SMALL" in found("scans")
+
+
 def test_a_link_to_nothing_is_not_passed_over(folder):
     """Reading it says what is wrong; left out in silence it would not be missed."""
     (folder / "scans" / "gone.png").symlink_to("nowhere.png")

@@ -103,13 +103,6 @@ FAULTS = {
         lambda f: set_cell(f / "mimic-cxr-2.0.0-metadata.csv", 1, "ViewPosition", "LATERAL"),
     ),
     "label store not there": ("mimic", "missing_path", lambda f: (f / "labels.npy").unlink()),
-    "image store that is none": (
-        "mimic",
-        "bad_store",
-        lambda f: change_yaml(
-            f / "mimic.yaml", data=planted.yaml.safe_load((f / "mimic.yaml").read_text())["data"] | {"store": str(f)}
-        ),
-    ),
     "mask without image in a folder": ("masks", "split_file", lambda f: (f / "masks/0.png").unlink()),
 }
 
