@@ -37,8 +37,7 @@ from mavl.data.images.store import (
     write_settings,
 )
 from mavl.files import whole_file
-from mavl.prepare.processes import work_through
-from mavl.prepare.sole_writer import LOCK, sole_writer
+from mavl.prepare.processes import LOCK, sole_writer, work_through
 from mavl.progress import progress_bar
 
 UNREADABLE = "unreadable.csv"

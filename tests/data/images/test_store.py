@@ -26,7 +26,7 @@ from mavl.data.images.sources import Files, Stored, from_store, read_picture
 from mavl.data.images.store import Store, StoreError, StoreSettings, key_of, verify
 from mavl.data.images.transforms import eval_transform, train_transform
 from mavl.evaluate.subject import EvaluationImages
-from mavl.prepare.sole_writer import InUseError
+from mavl.prepare.processes import InUseError
 from mavl.prepare.store import writer as store_writer
 from mavl.prepare.store.writer import UNREADABLE, Written, write_store
 
