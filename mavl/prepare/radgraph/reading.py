@@ -32,33 +32,23 @@ def members(path: Path) -> Iterator[tuple[str, str]]:
     text, at, name = "", 0, None
     size = path.stat().st_size
     with open(path, "rb") as file, progress_bar(total=size, description=path.name, unit="B", unit_scale=True) as bar:
-
-        def read_on() -> bool:
-            nonlocal text, at
-            chunk = file.read(CHUNK)
-            bar.update(len(chunk))
-            if chunk:
-                text, at = text[at:], 0
-            text += decoder.decode(chunk, final=not chunk)
-            return bool(chunk)
-
         try:
             while True:
                 try:
                     found, start, end = _member(text, at, _OPENING if name is None else _COMMA)
                 except (ValueError, RecursionError):
-                    if len(text) - at > LARGEST or not read_on():
+                    if len(text) - at > LARGEST or not (chunk := file.read(CHUNK)):
                         raise
+                    text, at = text[at:] + decoder.decode(chunk), 0
+                    bar.update(len(chunk))
                     continue
                 at = end
                 if found is None:
                     break
                 name = found
                 yield name, text[start:end]
-            more = True
-            while more and not text[at:].strip(" \t\r\n"):
-                more = read_on()
-            if text[at:].strip(" \t\r\n"):
+            text, at = text[at:] + decoder.decode(file.read(LARGEST), final=True), 0
+            if text.strip(" \t\r\n"):
                 raise json.JSONDecodeError("more text after the object", text, at)
         except (ValueError, RecursionError) as error:
             rest = text[getattr(error, "pos", at) :].encode(errors="surrogateescape") + decoder.getstate()[0]
