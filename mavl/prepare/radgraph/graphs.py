@@ -13,7 +13,7 @@ from collections.abc import Iterator, Mapping
 from itertools import islice
 from operator import itemgetter
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -140,7 +140,7 @@ def _entities(graph: object, problems: list[Problem]) -> dict[str, _Entity]:
     return read
 
 
-def _entity(key: str, fields: object, ends: list[int], problems: list[Problem]) -> _Entity | None:
+def _entity(key: str, fields: Any, ends: list[int], problems: list[Problem]) -> _Entity | None:
     """ends: the positions of the tokens that end a sentence. None for an entity that has a fault."""
     try:
         words, label, start, relations = _fields(fields)

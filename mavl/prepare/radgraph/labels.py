@@ -5,7 +5,7 @@ from array import array
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from functools import partial
-from typing import IO, NamedTuple
+from typing import IO, Any, NamedTuple
 
 import numpy as np
 
@@ -54,8 +54,8 @@ def write_labels(file: IO[bytes], batches: Iterable[Labelled], report: Report) -
     return totals
 
 
-def checksum(file: IO[bytes]) -> str:
-    """SHA-256 of the whole file, in hexadecimal digits."""
+def checksum(file: Any) -> str:
+    """SHA-256 of a whole binary file, in hexadecimal digits."""
     file.seek(0)
     return hashlib.file_digest(file, "sha256").hexdigest()
 
