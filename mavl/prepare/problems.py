@@ -1,27 +1,26 @@
-"""problems.csv: everything that is wrong with the data, written as it is met and counted by kind."""
+"""problems.csv: each fault of the data, in order of discovery, with the number of each kind."""
 
 import csv
 from collections import Counter
-from collections.abc import Iterator
-from contextlib import contextmanager
-from pathlib import Path
+from collections.abc import Callable
 from typing import IO, NamedTuple
-
-from mavl.files import whole_file
 
 
 class Problem(NamedTuple):
-    """What is wrong: of one of a few kinds, with which part, and in which report, image or row."""
+    """A fault. kind: one of a few; where: the report, image or row."""
 
     kind: str
     detail: str = ""
     where: str = ""
 
 
-class ProblemList:
-    """Writes problems down; `counts` says how many there were of each kind."""
+Report = Callable[[Problem], object]
 
-    def __init__(self, file: IO):
+
+class ProblemList:
+    """Writes problems to a text file; `counts` has the number of each kind."""
+
+    def __init__(self, file: IO[str]):
         self._rows = csv.writer(file)
         self._rows.writerow(["kind", "where", "detail"])
         self.counts: Counter[str] = Counter()
@@ -29,10 +28,3 @@ class ProblemList:
     def add(self, problem: Problem) -> None:
         self._rows.writerow([problem.kind, problem.where, problem.detail])
         self.counts[problem.kind] += 1
-
-
-@contextmanager
-def problem_list(path: Path) -> Iterator[ProblemList]:
-    """A list whose file is there when the block ends."""
-    with whole_file(path) as file:
-        yield ProblemList(file)

@@ -1,52 +1,81 @@
-"""Work for several processes: few tasks ahead of the results, and no process that outlives the one that started it."""
+"""Several processes on one task list, and one process at a time in a folder."""
 
+import errno
+import fcntl
 import multiprocessing
 import os
 import signal
+import sys
 import threading
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
+from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
-from multiprocessing.connection import wait as wait_for
+from contextlib import contextmanager
+from multiprocessing.connection import wait
+from pathlib import Path
 from typing import TypeVar
 
 Task = TypeVar("Task")
 Result = TypeVar("Result")
 
 AHEAD = 2
-"""Tasks a process that are drawn from the iterable before their results are: it may be as long as it likes."""
+"""Tasks per process that are taken from the iterable before their results are: the iterable may have any length."""
+
+LOCK = ".lock"
+NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP)
+"""The errors of cluster file systems that have no locks."""
 
 
 class WorkerError(RuntimeError):
     """A process was killed from outside."""
 
 
-def work_through(function: Callable[[Task], Result], tasks: Iterable[Task], workers: int) -> Iterator[Result]:
-    """function(task) of every task, as they are done, in so many processes (1: in this one).
+class InUseError(ValueError):
+    """A folder that another process writes."""
 
-    When drawing a task or doing one fails, those that were begun are finished before the error is raised; WorkerError
-    when a process was killed.
+
+def work_through(function: Callable[[Task], Result], tasks: Iterable[Task], workers: int) -> Iterator[Result]:
+    """function(task) of each task, in the order of the tasks, computed in `workers` processes (1: in this process).
+
+    An error of `tasks` or of `function` is raised after the tasks in work are done; WorkerError when a process was
+    killed.
     """
     if workers <= 1:
         yield from map(function, tasks)
         return
-    context = multiprocessing.get_context("spawn")  # a fork would carry along the threads' locks of this process
+    context = multiprocessing.get_context("spawn")  # a fork would copy the locks that threads of this process hold
     with ProcessPoolExecutor(workers, mp_context=context, initializer=_leave_with_parent) as pool:
-        pending = set()
+        pending = deque()
         try:
             for task in tasks:
                 if len(pending) == AHEAD * workers:
-                    done, pending = wait(pending, return_when=FIRST_COMPLETED)
-                    yield from (future.result() for future in done)
-                pending.add(pool.submit(function, task))
-            yield from (future.result() for future in pending)
+                    yield pending.popleft().result()
+                pending.append(pool.submit(function, task))
+            while pending:
+                yield pending.popleft().result()
         except BrokenProcessPool as error:
-            fix = "out of memory? fewer --workers need less; the same command goes on where it was"
+            fix = "out of memory? run the command again: fewer --workers need less"
             raise WorkerError(f"a worker process was killed ({fix})") from error
 
 
 def _leave_with_parent() -> None:
-    """An interrupt is the parent's affair; a parent that is gone, however it went, takes this process along."""
+    """The process ignores interrupts, which the parent handles, and exits when the parent is gone."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     parent = multiprocessing.parent_process().sentinel
-    threading.Thread(target=lambda: (wait_for([parent]), os._exit(1)), daemon=True).start()
+    threading.Thread(target=lambda: (wait([parent]), os._exit(1)), daemon=True).start()
+
+
+@contextmanager
+def sole_writer(folder: Path) -> Iterator[None]:
+    """Lock the folder for the block; the end of the process also ends the lock. InUseError where it is locked."""
+    with open(folder / LOCK, "w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise InUseError(f"{folder} is being written by another process") from error
+        except OSError as error:
+            if error.errno not in NO_LOCKS:
+                raise
+            print(f"{folder}: its file system has no locks; let no other process write it", file=sys.stderr)
+        yield

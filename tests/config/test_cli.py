@@ -175,14 +175,18 @@ def test_an_interrupt_is_one_line_and_exit_code_130(monkeypatch, capsys, hint, l
 
 @pytest.mark.parametrize(
     ("command", "line"),
-    [("radgraph", "interrupted; the same command goes on where it was\n"), ("doctor", "interrupted\n")],
+    [
+        ("store", "interrupted; the same command goes on where it was\n"),
+        ("radgraph", "interrupted\n"),
+        ("doctor", "interrupted\n"),
+    ],
 )
 def test_the_commands_that_go_on_after_an_interrupt_say_so(script, monkeypatch, capsys, command, line):
     def interrupted(arguments):
         raise KeyboardInterrupt
 
     monkeypatch.setattr(f"mavl.prepare.{command}.run", interrupted)
-    words = {"radgraph": ["--graphs", "g.json", "--out", "out"], "doctor": ["--config", "c.yaml"]}[command]
+    words = ["--config", "c.yaml"] if command == "doctor" else ["--out", "out"]
     monkeypatch.setattr("sys.argv", ["prepare_data.py", command, *words])
     assert script("prepare_data").main() == 130
     assert capsys.readouterr().err == line

@@ -1,4 +1,4 @@
-"""Work for several processes: all of it done, few tasks ahead, errors raised, a killed process noticed."""
+"""Work for several processes: all of it done in order, few tasks ahead, errors raised, a killed process noticed."""
 
 import os
 import signal
@@ -21,18 +21,18 @@ def die(number: int) -> None:
 
 
 @pytest.mark.parametrize("workers", [1, 2])
-def test_every_task_is_done_and_few_are_drawn_ahead(workers):
-    drawn, done, most = [], [], 0
+def test_every_task_is_done_in_order_and_few_are_taken_ahead(workers):
+    taken, done, most = [], [], 0
 
     def tasks():
         for number in range(40):
-            drawn.append(number)
+            taken.append(number)
             yield number
 
     for result in work_through(square, tasks(), workers):
         done.append(result)
-        most = max(most, len(drawn) - len(done))
-    assert sorted(done) == [number * number for number in range(40)]
+        most = max(most, len(taken) - len(done))
+    assert done == [number * number for number in range(40)]
     assert most <= AHEAD * workers
 
 

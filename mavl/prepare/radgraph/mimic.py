@@ -1,31 +1,23 @@
-"""MIMIC-CXR-JPG's images: which split, view and study each has, by the two CSV files beside them, row by row.
-
-Nothing is held of an image but its view and a hash of its name, some twenty bytes.
-"""
+"""The split, view and study of each image of MIMIC-CXR-JPG, from the two CSV files beside the images."""
 
 import csv
 import gzip
 import hashlib
 import zlib
 from array import array
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 
-from mavl.prepare.problems import Problem
+from mavl.prepare.problems import Problem, Report
 
 SPLITS = ("train", "validate", "test")
 FRONTAL = ("PA", "AP")
-ID_DIGITS = 18  # of a study at most, since it is kept in 64 bits; MIMIC's have 8
-COLUMNS = {
-    "split": ("dicom_id", "subject_id", "study_id", "split"),
-    "metadata": ("dicom_id", "ViewPosition"),
-}
-"""What is read of the two files."""
-
-Report = Callable[[Problem], object]
+ID_DIGITS = 18  # at most, since study ids are stored in 64 bits; MIMIC's have 8 digits
+COLUMNS = {"split": ("dicom_id", "subject_id", "study_id", "split"), "metadata": ("dicom_id", "ViewPosition")}
+"""The columns that are read of the two files."""
 
 
 class MimicError(ValueError):
@@ -33,7 +25,7 @@ class MimicError(ValueError):
 
 
 class MimicImage(NamedTuple):
-    """An image by its place below MIMIC-CXR-JPG's folder. view: None where the metadata do not know the image."""
+    """An image. path: below MIMIC-CXR-JPG's folder; view: None where the metadata do not have the image."""
 
     path: str
     split: str
@@ -42,7 +34,7 @@ class MimicImage(NamedTuple):
 
 
 def find_table(root: Path, name: str) -> Path:
-    """mimic-cxr-2.0.0-NAME.csv, packed or not. MimicError where there is none."""
+    """mimic-cxr-2.0.0-NAME.csv or .csv.gz. MimicError where there is none."""
     found = [path for suffix in (".csv", ".csv.gz") for path in sorted(root.glob(f"mimic-cxr-*-{name}{suffix}"))]
     if not found:
         raise MimicError(f"{root}: holds no mimic-cxr-2.0.0-{name}.csv.gz; --root is MIMIC-CXR-JPG's folder")
@@ -51,26 +43,25 @@ def find_table(root: Path, name: str) -> Path:
 
 def check_table(root: Path, name: str) -> None:
     """MimicError where the table is missing, or cannot be read to its end."""
-    for _ in rows(find_table(root, name), COLUMNS[name], lambda problem: None):
+    for _ in rows(find_table(root, name), COLUMNS[name]):
         pass
 
 
 def images(root: Path, folder: str, report: Report) -> Iterator[MimicImage]:
-    """Every image that the split file names; what is wrong with a row is reported, and the row passed over."""
+    """Each image of the split file. A row with a fault is reported and left out, as is a repeated image."""
     views, table = Views(find_table(root, "metadata")), find_table(root, "split")
-    repeated, met = _repeated(table), set()
+    repeated, seen = _repeated(table), set()
     for place, (dicom, subject, study, split) in rows(table, COLUMNS["split"], report):
+        path = "/".join(filter(None, (folder, f"p{subject[:2]}", f"p{subject}", f"s{study}", f"{dicom}.jpg")))
         if not (subject.isdecimal() and study.isdecimal() and max(len(subject), len(study)) <= ID_DIGITS):
             report(Problem("unreadable row", f"subject_id {subject!r}, study_id {study!r}", place))
         elif split not in SPLITS:
             report(Problem("unknown split", f"{split!r}; expected one of {', '.join(SPLITS)}", place))
+        elif path in seen:
+            report(Problem("image twice", f"again at {place}, as {split}; the first row counts", path))
         else:
-            path = "/".join(filter(None, (folder, f"p{subject[:2]}", f"p{subject}", f"s{study}", f"{dicom}.jpg")))
-            if (key := _hash(f"{subject}/{study}/{dicom}")) in repeated:
-                if key in met:
-                    report(Problem("image twice", f"again at {place}, as {split}; the first row counts", path))
-                    continue
-                met.add(key)
+            if _hash(dicom) in repeated:
+                seen.add(path)
             view = views.of(dicom)
             if view is None:
                 report(Problem("image without metadata", "it has no view", path))
@@ -78,16 +69,14 @@ def images(root: Path, folder: str, report: Report) -> Iterator[MimicImage]:
 
 
 def _repeated(table: Path) -> set[int]:
-    """Hashes of the images that several rows of the split file name."""
-    every = array("Q")
-    for _, (dicom, subject, study, _) in rows(table, COLUMNS["split"], lambda problem: None):
-        every.append(_hash(f"{subject}/{study}/{dicom}"))
-    hashes = np.sort(np.frombuffer(every, dtype=np.uint64)) if every else np.empty(0, dtype=np.uint64)
-    return set(hashes[1:][hashes[1:] == hashes[:-1]].tolist())
+    """Hashes of the image ids that several rows of the split file have; an array of all takes 8 bytes per image."""
+    hashes = np.fromiter((_hash(cells[0]) for _, cells in rows(table, COLUMNS["split"])), dtype=np.uint64)
+    values, counts = np.unique(hashes, return_counts=True)
+    return set(values[counts > 1].tolist())
 
 
-def rows(path: Path, columns: Sequence[str], report: Report) -> Iterator[tuple[str, list[str]]]:
-    """("FILE:LINE", the cells of these columns) of each row. MimicError for a bad file or one without them."""
+def rows(path: Path, columns: Sequence[str], report: Report = lambda problem: None) -> Iterator[tuple[str, list[str]]]:
+    """("FILE:LINE", the cells of these columns) of each row. MimicError where the file is damaged or lacks a column."""
     try:
         with _open(path) as file:
             lines = csv.reader(file)
@@ -106,24 +95,22 @@ def rows(path: Path, columns: Sequence[str], report: Report) -> Iterator[tuple[s
 
 
 class Views:
-    """Image id -> view, of the metadata file: 64 bits of a hash and a number for each image, sorted."""
+    """The view of each image of the metadata file, in ten bytes per image: a sorted hash and the number of its view."""
 
     def __init__(self, path: Path):
         numbers: dict[str, int] = {}
         keys, codes = array("Q"), array("H")
-        for _, (dicom, view) in rows(path, COLUMNS["metadata"], lambda problem: None):
+        for _, (dicom, view) in rows(path, COLUMNS["metadata"]):
             keys.append(_hash(dicom))
             codes.append(numbers.setdefault(view, len(numbers)))
-        self.names = list(numbers)
-        keys, codes = np.array(keys, dtype=np.uint64), np.array(codes, dtype=np.uint16)
         order = np.argsort(keys)
-        self.keys, self.codes = keys[order], codes[order]
+        self._names, self._keys, self._codes = list(numbers), np.array(keys)[order], np.array(codes)[order]
 
     def of(self, dicom: str) -> str | None:
         """The view of an image, which may be empty; None where the metadata do not have the image."""
         key = np.uint64(_hash(dicom))
-        place = int(np.searchsorted(self.keys, key))
-        return self.names[self.codes[place]] if place < len(self.keys) and self.keys[place] == key else None
+        place = np.searchsorted(self._keys, key)
+        return self._names[self._codes[place]] if place < len(self._keys) and self._keys[place] == key else None
 
 
 def _open(path: Path):

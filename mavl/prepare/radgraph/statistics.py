@@ -1,11 +1,10 @@
-"""How often each finding was reported at each anatomy: a table, and a picture of it."""
+"""The numbers of studies that report a finding at an anatomy: a table and a picture."""
 
 import csv
-from pathlib import Path
+from typing import IO
 
 import numpy as np
 
-from mavl.files import whole_file
 from mavl.prepare.radgraph.labels import Totals
 from mavl.vocab import ANATOMIES, FINDINGS
 
@@ -14,18 +13,17 @@ COLUMNS = ["finding", "anatomy", "present", "absent"]
 _COLOURS = {"present": "Reds", "absent": "Blues"}
 
 
-def write_table(totals: Totals, path: Path) -> None:
-    """A row for every finding and anatomy: in how many studies it is present there, and in how many absent."""
-    with whole_file(path) as file:
-        rows = csv.writer(file)
-        rows.writerow(COLUMNS)
-        for column, finding in enumerate(FINDINGS):
-            for row, anatomy in enumerate(ANATOMIES):
-                rows.writerow([finding, anatomy, totals.present[row, column], totals.absent[row, column]])
+def write_table(totals: Totals, file: IO[str]) -> None:
+    """A row for each finding and anatomy: the number of studies where it is present there, and where it is absent."""
+    rows = csv.writer(file)
+    rows.writerow(COLUMNS)
+    for column, finding in enumerate(FINDINGS):
+        for row, anatomy in enumerate(ANATOMIES):
+            rows.writerow([finding, anatomy, totals.present[row, column], totals.absent[row, column]])
 
 
-def draw_picture(totals: Totals, path: Path) -> None:
-    """Two heatmaps, findings × anatomies: studies with the finding present, and absent. Blank where there is none."""
+def draw_picture(totals: Totals, file: IO[bytes]) -> None:
+    """Two PNG heatmaps, findings × anatomies: studies with the finding present, and absent. Zero is blank."""
     from matplotlib.colors import LogNorm
     from matplotlib.figure import Figure
 
@@ -44,5 +42,4 @@ def draw_picture(totals: Totals, path: Path) -> None:
         axes.tick_params(length=0)
         axes.spines[:].set_visible(False)
         figure.colorbar(image, ax=axes, label="studies", shrink=0.5, pad=0.01)
-    with whole_file(path, "wb") as file:
-        figure.savefig(file, format="png", dpi=110)
+    figure.savefig(file, format="png", dpi=110)

@@ -9,7 +9,7 @@ from typing import NamedTuple
 from mavl.data.images.inputs import Failure
 from mavl.data.images.read import read_image
 from mavl.files import whole_file
-from mavl.prepare.sole_writer import sole_writer
+from mavl.prepare.processes import sole_writer
 from mavl.prepare.store.sources import Sources
 from mavl.prepare.store.tree import (
     ABOUT,

@@ -25,7 +25,6 @@ from mavl.data.phantom import draw
 from mavl.data.phantom.dataset import report_path
 from mavl.data.samples import read_reports
 from mavl.prepare import radgraph
-from mavl.prepare.radgraph import labels as label_store
 from mavl.prepare.radgraph.labels import LABELS, Totals
 from mavl.prepare.radgraph.statistics import COLUMNS, draw_picture
 from mavl.vocab import ANATOMIES, FINDINGS
@@ -44,15 +43,16 @@ def phantoms():
 @pytest.fixture
 def mimic(tmp_path, phantoms, monkeypatch):
     """A folder with graphs.json and MIMIC-CXR-JPG's CSV files: three images a study, one of each of VIEWS."""
-    monkeypatch.setattr(radgraph, "PART_ROWS", 2)
-    monkeypatch.setattr(radgraph, "draw_picture", lambda totals, path: None)  # which takes most of the time
+    monkeypatch.setattr("mavl.prepare.radgraph.graphs.BATCH", 2)
+    monkeypatch.setattr("mavl.prepare.radgraph.released.BATCH", 2)
+    monkeypatch.setattr(radgraph, "draw_picture", lambda totals, file: None)  # which takes most of the time
     write_graphs(tmp_path, {report_path(index): phantom.graph for index, phantom in enumerate(phantoms)})
     write_tables(tmp_path, [row for index in range(NUMBER) for row in image_rows(index)])
     return tmp_path
 
 
-def write_graphs(folder: Path, graphs: dict) -> None:
-    (folder / "graphs.json").write_text(json.dumps(graphs))
+def write_graphs(folder: Path, reports: dict) -> None:
+    (folder / "graphs.json").write_text(json.dumps(reports))
 
 
 def image_rows(index: int) -> list[dict]:
@@ -134,14 +134,13 @@ def test_frontal_images_are_listed_by_split_with_the_row_of_their_study(mimic):
     assert problems(out) == []
 
 
-def test_all_views_are_listed_on_demand_without_labelling_again(mimic):
+def test_all_views_are_listed_on_demand(mimic):
     out = prepare(mimic)
-    before = (out / LABELS).stat()
+    labels = (out / LABELS).read_bytes()
     prepare(mimic, "--views", "all", "--images", "")
     assert [len(manifest(out, split)) for split in SPLITS] == [9, 6, 6]
     assert manifest(out, "test")["p10/p10000002/s50000002/d2L.jpg"] == {"labels_id": 2, "view": "LATERAL"}
-    after = (out / LABELS).stat()
-    assert (before.st_mtime_ns, before.st_ino) == (after.st_mtime_ns, after.st_ino)
+    assert (out / LABELS).read_bytes() == labels
 
 
 def test_training_reads_what_was_written(mimic, phantoms):
@@ -237,25 +236,21 @@ def test_graphs_and_ids_that_no_program_takes_are_listed_and_nothing_stops(mimic
         f"p10/p10000000/s{'9' * 25}.txt": phantoms[0].graph,
         "p10/p10000001/s50000001.txt": {"text": "edema", "entities": {"1": edema | {"label": "\ud800"}}},
         "p10/p10000002/s50000002.txt": {"text": "edema", "entities": {"1": edema | {"start_ix": "0"}}},
-        "p10/p10000003/s50000003.txt": {"DEEP": 0},
     }
     write_graphs(mimic, graphs)
-    raw = (mimic / "graphs.json").read_text()
-    (mimic / "graphs.json").write_text(raw.replace('{"DEEP": 0}', '{"a":' * 3000 + "0" + "}" * 3000))
     long = image_rows(0)[0] | {"dicom_id": "dL", "study_id": "9" * 25}
     write_tables(mimic, [*(image_rows(index)[0] for index in range(4)), long])
-    prepare(mimic)
-    out = prepare(mimic)  # the notes are read again
+    out = prepare(mimic)
     assert sorted((kind, where) for kind, where, _ in problems(out)) == [
         ("malformed entity", "p10/p10000002/s50000002.txt"),
         ("name of no study", f"p10/p10000000/s{'9' * 25}.txt"),
-        ("report that cannot be read", "p10/p10000003/s50000003.txt"),
+        ("study without graph", "s50000003"),
         ("unknown label", "p10/p10000001/s50000001.txt"),
         ("unreadable row", "mimic-cxr-2.0.0-split.csv.gz:6"),
     ]
     assert "\\ud800 of entity 1" in (out / "problems.csv").read_text()
     assert [list(manifest(out, split).values()) for split in SPLITS] == [
-        [{"labels_id": 0, "view": "PA"}, {"labels_id": 4, "view": "PA"}],
+        [{"labels_id": 0, "view": "PA"}],
         [{"labels_id": 2, "view": "PA"}],
         [{"labels_id": 3, "view": "PA"}],
     ]
@@ -275,7 +270,7 @@ def test_an_image_that_several_rows_name_counts_once(mimic):
 
 
 def test_a_damaged_table_is_told_before_the_labels_are_made(mimic, monkeypatch):
-    monkeypatch.setattr(radgraph, "fill", lambda *_: pytest.fail("labels are made"))
+    monkeypatch.setattr(radgraph, "write_labels", lambda *_: pytest.fail("labels are made"))
     with gzip.open(mimic / "mimic-cxr-2.0.0-split.csv.gz", "at") as file:
         file.write("".join(f"d{n},{n * n},1,train\n" for n in range(1000)))
     cut_short(mimic / "mimic-cxr-2.0.0-split.csv.gz")
@@ -289,12 +284,11 @@ def test_a_damaged_table_is_told_before_the_labels_are_made(mimic, monkeypatch):
         (lambda m: (m / "mimic-cxr-2.0.0-split.csv.gz").unlink(), "holds no mimic-cxr-2.0.0-split.csv.gz; --root is"),
         (lambda m: (m / "mimic-cxr-2.0.0-metadata.csv").write_text("a,b\n1,2\n"), "has no column dicom_id, ViewPosit"),
         (lambda m: cut_short(m / "mimic-cxr-2.0.0-split.csv.gz"), "cannot be read to its end .*; download it again"),
-        (lambda m: (m / "graphs.json").unlink(), r"--graphs .*graphs\.json: no such file"),
+        (lambda m: (m / "graphs.json").unlink(), r"graphs\.json: no such file; --graphs is"),
         (lambda m: (m / "graphs.json").write_text("{}"), r"graphs\.json: holds no report"),
-        (lambda m: cut_short(m / "graphs.json"), "is cut short inside the entry at byte"),
         (
-            lambda m: write_graphs(m, {"p10/p1/s1.txt": [{}], "b": {}}),
-            r"2 objects between bytes .* and 1 reports",
+            lambda m: cut_short(m / "graphs.json"),
+            r"damaged or cut short at byte [\d,]+, after p10/p10000005/s50000005\.txt \(.*download it",
         ),
     ],
 )
@@ -320,55 +314,27 @@ def test_the_script_says_what_is_missing_and_exits_with_two(tmp_path):
     )
 
 
-# ---- going on
+# ---- replaced together at the end
 
 
-def notes(out: Path) -> dict[str, tuple[int, int]]:
-    return {path.name: (path.stat().st_ino, path.stat().st_mtime_ns) for path in (out / "parts").glob("*.json")}
-
-
-def test_a_download_that_was_cut_short_is_gone_on_with(mimic):
-    clean = contents(prepare(mimic, out="clean"))
+def test_a_download_that_was_cut_short_changes_nothing(mimic):
+    before = contents(prepare(mimic))
     path = mimic / "graphs.json"
     whole = path.read_bytes()
     path.write_bytes(whole[: whole.index(b"s50000005")])
-    with pytest.raises(ValueError, match=r"is cut short .*the 5 entries before it are whole"):
+    with pytest.raises(ValueError, match=r"cut short at .*, after p10/p10000004/s50000004\.txt"):
         prepare(mimic)
-    assert not (mimic / "out" / LABELS).exists()
-    kept = notes(mimic / "out")
-    assert len(kept) == 3
+    assert contents(mimic / "out") == before
     path.write_bytes(whole)
-    again = contents(prepare(mimic))
-    after = notes(mimic / "out")
-    assert [after[name] == kept[name] for name in sorted(kept)] == [True, True, False]  # the third held one of two
-    assert len(after) == 4
-    assert again == clean
+    assert contents(prepare(mimic)) == before
 
 
-def test_what_changed_is_made_again_and_nothing_else(mimic, phantoms):
-    out = prepare(mimic)
-    before = notes(out)
-    graphs = {report_path(index): phantom.graph for index, phantom in enumerate(phantoms)}
-    graphs[report_path(3)] = phantoms[0].graph
-    write_graphs(mimic, dict(list(graphs.items())[:5]))
+def test_a_later_source_takes_the_place_of_an_earlier_one(mimic, phantoms):
     prepare(mimic)
-    after = notes(out)
-    assert [name for name in sorted(after) if after[name] != before[name]] == ["000001.json", "000002.json"]
-    store = LabelStore(out / LABELS)
+    write_graphs(mimic, {report_path(index): phantoms[0].graph for index in range(5)})
+    store = LabelStore(prepare(mimic) / LABELS)
     assert len(store) == 5
     np.testing.assert_array_equal(store[3], phantoms[0].labels)
-
-
-def test_other_rules_or_a_lost_store_are_labelled_again(mimic, monkeypatch):
-    out = prepare(mimic)
-    clean, before = contents(out), notes(out)
-    (out / LABELS).unlink()
-    assert contents(prepare(mimic)) == clean
-    after = notes(out)
-    assert all(after[name] != before[name] for name in before)
-    monkeypatch.setattr(label_store, "fingerprint", lambda: "others")
-    prepare(mimic)
-    assert all(notes(out)[name] != after[name] for name in before)
 
 
 def test_a_matrix_from_elsewhere_is_not_written_over(mimic, released):
@@ -384,7 +350,6 @@ def test_what_is_read_is_not_written_over(mimic, released):
     out = prepare(mimic)
     before = contents(out)
     (mimic / "same").symlink_to(out)
-    (out / "parts" / "graphs.json").write_bytes((mimic / "graphs.json").read_bytes())
     (mimic / "linked").mkdir()
     for name, content in before.items():
         (mimic / "linked" / name).write_bytes(content)
@@ -393,47 +358,24 @@ def test_what_is_read_is_not_written_over(mimic, released):
     for source in ("out", "same", "linked"):
         with pytest.raises(ValueError, match="which is read, would be written over; choose another --out"):
             prepare_data(["--released", str(mimic / source), "--root", str(mimic), "--out", str(out)])
-    with pytest.raises(ValueError, match="which is read, would be written over; choose another --out"):
-        prepare_data(["--graphs", str(out / "parts" / "graphs.json"), "--root", str(mimic), "--out", str(out)])
     assert contents(out) == before
 
 
-def test_a_failure_in_one_part_keeps_the_others(mimic, monkeypatch):
-    clean, label = contents(prepare(mimic, out="clean")), radgraph.label_graphs
-
-    def fail(source, part):
-        if part.number == 2:
-            raise MemoryError
-        return label(source, part)
-
-    monkeypatch.setattr(radgraph, "label_graphs", fail)
-    with pytest.raises(MemoryError):
-        prepare(mimic)
-    assert len(notes(mimic / "out")) == 2
-    monkeypatch.setattr(radgraph, "label_graphs", label)
-    assert contents(prepare(mimic)) == clean
-
-
 @pytest.mark.slow
-def test_killed_processes_lose_the_parts_in_work_and_leave_nobody_behind(mimic, phantoms):
-    graphs = {report_path(index): phantoms[index % NUMBER].graph for index in range(4000)}
-    write_graphs(mimic, graphs)
+def test_killed_processes_leave_no_half_output_and_nobody_behind(mimic, phantoms):
+    write_graphs(mimic, {report_path(index): phantoms[index % NUMBER].graph for index in range(4000)})
     command = [sys.executable, "prepare_data.py", "radgraph", "--graphs", str(mimic / "graphs.json"), "--workers", "2"]
     command += ["--root", str(mimic), "--out", str(mimic / "out")]
     process = subprocess.Popen(command, cwd=ROOT, stderr=subprocess.DEVNULL, start_new_session=True)
-    wait_until(lambda: notes(mimic / "out"))
+    wait_until(lambda: any(path.stat().st_size for path in (mimic / "out").glob(f".{LABELS}.*")))
     workers = psutil.Process(process.pid).children(recursive=True)
     os.kill(process.pid, signal.SIGKILL)
     process.wait()
     assert not psutil.wait_procs(workers, timeout=20)[1]
-    kept = notes(mimic / "out")
-    assert 0 < len(kept) < 16
-    assert not (mimic / "out" / LABELS).exists()
+    assert contents(mimic / "out").keys().isdisjoint(radgraph.WRITTEN)
 
     subprocess.run(command, cwd=ROOT, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL, check=True)
-    after = notes(mimic / "out")
-    assert len(after) == 16
-    assert {name: after[name] for name in kept} == kept
+    assert contents(mimic / "out").keys() == set(radgraph.WRITTEN)  # no draft of the first run is left
     store = LabelStore(mimic / "out" / LABELS)
     assert len(store) == 4000
     for row in range(0, 4000, 37):
@@ -459,50 +401,28 @@ def test_two_at_once_are_refused(mimic):
 # ---- verified
 
 
-def test_any_flipped_byte_of_labels_and_notes_is_found(mimic):
+def test_any_flipped_byte_of_the_labels_is_found(mimic):
     out = prepare(mimic)
-    assert verify(out) == (0, f"{out / LABELS}: every label is as it was written\n")
-    places = [(out / LABELS, place) for place in [*range(128), *range(128, 128 + NUMBER * 51 * 75, 97)]]
-    note = out / "parts" / "000001.json"
-    for path, place in [*places, *((note, place) for place in range(note.stat().st_size))]:
-        content = bytearray(path.read_bytes())
+    path, content = out / LABELS, bytearray((out / LABELS).read_bytes())
+    assert verify(out) == (0, f"{path}: every label is as it was written\n")
+    for place in [*range(128), *range(128, len(content), 97)]:
         content[place] ^= 1
         path.write_bytes(content)
-        code, said = verify(out)
-        assert (code, said.count("delete that file")) == (1, 1), (path, place)
+        assert verify(out) == (1, f"{path}: damaged; make it again\n"), place
         content[place] ^= 1
-        path.write_bytes(content)
-    assert verify(out)[0] == 0
+    path.write_bytes(content + b"\0")
+    assert verify(out)[0] == 1
+    clean = contents(prepare(mimic, "--verify"))
+    assert clean[LABELS] == content
 
 
-def test_what_is_damaged_is_made_again_when_its_note_is_deleted(mimic):
+@pytest.mark.parametrize("summary", [None, "{", "{}"])
+def test_without_a_checksum_there_is_nothing_to_verify_by(mimic, summary):
+    """As in a folder that an earlier version wrote."""
     out = prepare(mimic)
-    clean, before = contents(out), notes(out)
-    with open(out / LABELS, "r+b") as file:
-        file.seek(128 + 2 * 51 * 75)
-        file.write(b"\x05")
-    damaged = out / "parts" / "000001.json"
-    code, said = verify(out)
-    assert code == 1
-    assert said.startswith(f"{damaged}: it, or rows 2 to 3 of the labels, are not as written; delete that file")
-    damaged.unlink()
-    assert contents(prepare(mimic, "--verify")) == clean
-    after = notes(out)
-    assert [name for name in sorted(after) if after[name] != before[name]] == ["000001.json"]
-
-
-def test_a_store_that_is_not_finished_or_none_is_told(mimic):
-    out = prepare(mimic)
-    (out / LABELS).rename(out / f".{LABELS}.partial")
-    code, said = verify(out)
-    assert code == 1
-    assert "not finished; the command that made it goes on with it" in said
-    with pytest.raises(ValueError, match="no parts there, so nothing to verify the labels by"):
-        verify(mimic)
-    (out / f".{LABELS}.partial").rename(out / LABELS)
-    with open(out / LABELS, "ab") as file:
-        file.write(b"\0")
-    assert "not the header and the 7 rows" in verify(out)[1]
+    (out / "summary.json").unlink() if summary is None else (out / "summary.json").write_text(summary)
+    with pytest.raises(ValueError, match=r"summary\.json: holds no checksum of the labels; make them again"):
+        verify(out)
 
 
 # ---- the released files
@@ -569,7 +489,7 @@ def test_what_is_wrong_with_released_files_is_listed(mimic, released):
     [
         (lambda r: (r / LABELS).unlink(), "no such file; --released is the folder"),
         (lambda r: (r / "rad_graph_metric_test.json").unlink(), r"test\.json: no such file; --released is the folder"),
-        (lambda r: cut_short(r / LABELS), r"is cut short \(214,308 of 214,328 bytes\)"),
+        (lambda r: cut_short(r / LABELS), "length is greater than file size.*; download it again"),
         (lambda r: np.save(r / LABELS, np.zeros((3, 75, 51))), r"expected \[studies, 51, 75\]"),
         (lambda r: (r / LABELS).write_bytes(b"PK"), "not an NPY file of numbers"),
     ],
