@@ -8,8 +8,7 @@ the drawing goes
 and beside it the report, with its RadGraph graph and the label matrix that the graph amounts to.
 """
 
-from mavl.data.phantom.dataset import write_dataset
-from mavl.data.phantom.sheet import contact_sheet
+from mavl.data.phantom.dataset import contact_sheet, write_dataset
 from mavl.data.phantom.study import FINDINGS, Phantom, draw, truth
 
 __all__ = ["FINDINGS", "Phantom", "contact_sheet", "draw", "truth", "write_dataset"]

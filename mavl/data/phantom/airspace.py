@@ -5,9 +5,8 @@ from typing import Self
 
 import numpy as np
 
-from mavl.data.phantom.anatomy import Scene
+from mavl.data.phantom.anatomy import LungFinding, Scene, grade, sample_side, sample_sides
 from mavl.data.phantom.body import SIDES, Body
-from mavl.data.phantom.finding import LungFinding, grade, sample_side, sample_sides
 
 LOBES: dict[str, tuple[str, float, float]] = {
     "upper_left_lobe": ("left", 0.55, 0.33),

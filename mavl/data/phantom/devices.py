@@ -5,9 +5,8 @@ from typing import Self
 
 import numpy as np
 
-from mavl.data.phantom.anatomy import Scene
+from mavl.data.phantom.anatomy import Finding, Scene, sample_side
 from mavl.data.phantom.body import SIDES, Body
-from mavl.data.phantom.finding import Finding, sample_side
 from mavl.data.phantom.view import Strokes, spline
 
 

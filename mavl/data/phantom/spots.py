@@ -6,9 +6,8 @@ from typing import Self
 import numpy as np
 
 from mavl.data.phantom.airspace import LOBES
-from mavl.data.phantom.anatomy import Scene
+from mavl.data.phantom.anatomy import LungFinding, Scene, sample_side
 from mavl.data.phantom.body import Body
-from mavl.data.phantom.finding import LungFinding, sample_side
 
 ZONES: dict[str, tuple[float, float]] = {"upper": (0.25, 0.42), "mid": (0.48, 0.66), "lower": (0.72, 0.88)}
 """Thirds of a lung and how far down (from apex to dome) their spots may lie."""

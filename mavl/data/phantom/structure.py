@@ -7,15 +7,17 @@ import numpy as np
 
 from mavl.data.phantom.anatomy import (
     RIB_CONTRAST,
+    Finding,
     Scene,
     clavicle_course,
     clavicle_profile,
+    grade,
     heart_depth,
     rib_course,
     rib_profile,
+    sample_side,
 )
 from mavl.data.phantom.body import Body
-from mavl.data.phantom.finding import Finding, grade, sample_side
 
 
 @dataclass(frozen=True)

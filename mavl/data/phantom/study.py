@@ -8,11 +8,10 @@ import numpy as np
 
 from mavl import vocab
 from mavl.data.phantom import airspace, devices, spots, structure
-from mavl.data.phantom.anatomy import Scene
+from mavl.data.phantom.anatomy import Finding, LungFinding, Scene
 from mavl.data.phantom.body import sample_body
-from mavl.data.phantom.film import develop, sample_exposure
-from mavl.data.phantom.finding import Finding, LungFinding
 from mavl.data.phantom.report import CLEAR, NORMAL, Located, Report, compose
+from mavl.data.phantom.view import develop, sample_exposure
 
 CATALOGUE: dict[str, type[Finding]] = {
     "emphysema": airspace.Emphysema,
