@@ -1,4 +1,4 @@
-"""Phantoms as files, laid out as a benchmark's images, labels, masks and report graphs are."""
+"""Phantoms as files: a data set with images, labels, masks and report graphs, and a contact sheet to look at."""
 
 import colorsys
 import csv
@@ -20,12 +20,12 @@ GAP, LINE = 8, 15  # pixels between tiles; height of a line of text
 
 
 def study_name(index: int) -> str:
-    """The study of an index, which names its image and its report: "s50000007"."""
+    """The name of the study of an index, of its image and of its report: "s50000007"."""
     return f"s{FIRST_STUDY + index}"
 
 
 def report_path(index: int) -> str:
-    """The key of a study's report graph, in MIMIC-CXR's form: "p10/p10000007/s50000007.txt"."""
+    """The key of the report graph of a study, as in MIMIC-CXR: "p10/p10000007/s50000007.txt"."""
     patient = f"p{FIRST_PATIENT + index}"
     return f"{patient[:3]}/{patient}/{study_name(index)}.txt"
 
@@ -33,12 +33,12 @@ def report_path(index: int) -> str:
 def write_dataset(
     folder: Path, split: str, seed: int, indices: Iterable[int], size: int, exclude: Collection[str] = ()
 ) -> None:
-    """Draw the phantoms of a split into a folder, which then holds, with ID = SPLIT/NAME for every index,
+    """Write the phantoms of a split to a folder, which then holds, with ID = SPLIT/NAME for every index,
 
-    - images/ID.png, whose text chunk says that this is no patient;
-    - masks/FINDING/ID.png, 0 or 255, for each finding that is there;
-    - SPLIT.csv, a row an image: its ID, one column of 0/1 a finding, then normal and clear: what was drawn;
-    - SPLIT_reports.json, RadGraph's format.
+    - images/ID.png, with a text chunk that says that it shows no patient;
+    - masks/FINDING/ID.png, 0 or 255, for each finding that is present;
+    - SPLIT.csv, a row for each image: its ID, 0 or 1 for each finding, for normal and for clear, as in `truth`;
+    - SPLIT_reports.json, in the format of RadGraph.
     """
     columns, reports = [*FINDINGS, NORMAL, CLEAR], {}
     (folder / "images" / split).mkdir(parents=True, exist_ok=True)
@@ -63,16 +63,16 @@ def _save(path: Path, pixels: np.ndarray) -> None:
 
 
 def colour(finding: str) -> tuple[int, int, int]:
-    """The finding's own colour (RGB): neighbours in `FINDINGS` are far apart on the wheel."""
+    """The colour (RGB) of a finding; neighbours in `FINDINGS` have very different hues."""
     number = FINDINGS.index(finding)
     hue, saturation = number * 0.382 % 1, 0.8 if number < len(FINDINGS) / 2 else 0.4
     return tuple(round(255 * part) for part in colorsys.hsv_to_rgb(hue, saturation, 1.0))
 
 
 def contact_sheet(phantoms: Sequence[Phantom], columns: int = 4) -> Image.Image:
-    """A labelled grid (RGB) of phantoms of one size: under each its findings, each mask outlined in its name's colour.
+    """A grid (RGB) of phantoms of one size: each with its masks outlined, and its findings below in the same colours.
 
-    Raises ValueError where there are no phantoms or no columns.
+    Raises ValueError for no phantoms or no columns.
     """
     if not phantoms or columns < 1:
         raise ValueError(f"a sheet needs phantoms and columns, got {len(phantoms)} phantoms and {columns} columns")
@@ -94,7 +94,7 @@ def contact_sheet(phantoms: Sequence[Phantom], columns: int = 4) -> Image.Image:
 
 
 def outlined(phantom: Phantom) -> Image.Image:
-    """The phantom's image (RGB) with each mask's outline."""
+    """The image (RGB) of a phantom with the outline of each mask."""
     pixels = np.repeat(phantom.image[:, :, None], 3, axis=2)
     for name, mask in phantom.masks.items():
         inner = np.asarray(Image.fromarray(mask.astype(np.uint8)).filter(ImageFilter.MinFilter(3)))
