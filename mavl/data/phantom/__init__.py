@@ -1,15 +1,13 @@
-"""Phantoms: synthetic chest X-rays drawn from a seed, with findings, masks and reports. Not patients.
+"""Phantoms: synthetic chest X-rays drawn from a seed, with findings, masks and reports. They show no patient.
 
-A phantom stands in for data that may not be passed on: the demo and the tests run on them. `draw` makes one study;
-the drawing goes
+The demo and the tests use phantoms in place of data that may not be passed on. `draw` makes one study, in these steps:
 
-    body (proportions) -> findings reshape it -> scene (attenuation) -> findings paint into it -> film (grey)
+    body (proportions) -> reshaped by findings -> scene (attenuation) -> painted by findings -> film (grey)
 
-and beside it the report, with its RadGraph graph and the label matrix that the graph amounts to.
+It also makes the report, the report's RadGraph graph and the label matrix that follows from the graph.
 """
 
-from mavl.data.phantom.dataset import write_dataset
-from mavl.data.phantom.sheet import contact_sheet
+from mavl.data.phantom.dataset import contact_sheet, write_dataset
 from mavl.data.phantom.study import FINDINGS, Phantom, draw, truth
 
 __all__ = ["FINDINGS", "Phantom", "contact_sheet", "draw", "truth", "write_dataset"]

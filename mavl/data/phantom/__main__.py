@@ -2,7 +2,7 @@
 
     python -m mavl.data.phantom --out runs/phantoms --split test --number 500 --seed 0 --size 224
 
-Some 20 ms a phantom at 224 pixels. See `write_dataset` for what the folder holds.
+It takes about 20 ms for each phantom at 224 pixels. `write_dataset` describes the folder.
 """
 
 import argparse
@@ -16,7 +16,7 @@ ON_SHEET = 24
 
 
 def main() -> None:
-    """Parse, draw, write."""
+    """Write the data set and the contact sheet that the command line describes."""
     parser = argparse.ArgumentParser(prog="python -m mavl.data.phantom", description="Write synthetic chest X-rays.")
     parser.add_argument("--out", type=Path, required=True, help="folder to write to")
     parser.add_argument("--split", default="test", help="name of the list and of the sheet")

@@ -1,13 +1,12 @@
-"""Findings that change how much air the lungs hold: pleural ones, opacities and their opposite."""
+"""Findings that change the amount of air in the lungs: emphysema, pleural findings, diffuse and lobar opacities."""
 
 from dataclasses import dataclass, replace
 from typing import Self
 
 import numpy as np
 
-from mavl.data.phantom.anatomy import Scene
+from mavl.data.phantom.anatomy import LungFinding, Scene, grade, sample_side, sample_sides
 from mavl.data.phantom.body import SIDES, Body
-from mavl.data.phantom.finding import LungFinding, grade, sample_side, sample_sides
 
 LOBES: dict[str, tuple[str, float, float]] = {
     "upper_left_lobe": ("left", 0.55, 0.33),
@@ -16,12 +15,12 @@ LOBES: dict[str, tuple[str, float, float]] = {
     "middle_right_lobe": ("right", 0.52, 0.70),
     "lower_right_lobe": ("right", 0.66, 0.88),
 }
-"""Anatomy -> side and middle: how far out (of the cage's half-width) and down (from apex to dome) it lies."""
+"""Lobe -> its side and its centre: the share of the cage's half-width, and the share of the way from apex to dome."""
 
 
 @dataclass(frozen=True)
 class Emphysema(LungFinding):
-    """Overinflated lungs: dark, long, few vessels, low flat diaphragm, narrow heart."""
+    """Overinflated lungs: dark and long, with few vessels, a low flat diaphragm and a narrow heart."""
 
     severity: float
 
@@ -60,7 +59,7 @@ class Emphysema(LungFinding):
 
 @dataclass(frozen=True)
 class Pneumothorax(LungFinding):
-    """Air beside a retracted lung: a dark rim without vessels, bounded by the thin visceral pleura."""
+    """Air beside a retracted lung: a dark rim without vessels, bounded by a thin line, the visceral pleura."""
 
     side: str
     apical: bool
@@ -96,7 +95,7 @@ class Pneumothorax(LungFinding):
 
 @dataclass(frozen=True)
 class Edema(LungFinding):
-    """Fluid in both lungs: haze that fans out of the hila, broad vessels, septal lines at the bases."""
+    """Fluid in both lungs: haze around the hila, broad vessels, septal lines at the bases."""
 
     density: float
     reach: float
@@ -130,7 +129,7 @@ class Edema(LungFinding):
 
 @dataclass(frozen=True)
 class Consolidation(LungFinding):
-    """Fluffy filling of a part of a lobe."""
+    """A part of a lobe filled with fluid; its border is soft and irregular."""
 
     lobe: str
     place: tuple[str, float, float]  # as in `Body.point`
@@ -160,7 +159,7 @@ class Consolidation(LungFinding):
 
 @dataclass(frozen=True)
 class Atelectasis(LungFinding):
-    """Collapse: plate-like bands at the bases, or a wedge of a lower lobe against the spine; the dome rises."""
+    """Collapsed lung: bands at the bases, or a wedge of a lower lobe against the spine; the dome rises."""
 
     sides: tuple[str, ...]
     wedge: bool
@@ -172,7 +171,7 @@ class Atelectasis(LungFinding):
         wedge = bool(rng.uniform() < 0.35)
         sides = sample_sides(rng, both=0.0 if wedge else 0.3)
         low, high = (0.35, 0.84, 0.12, -0.35, -0.3), (0.7, 0.95, 0.24, 0.25, 0.9)
-        upper = np.array([0, 0.12, 0, 0, 0])  # how much higher the second band lies
+        upper = np.array([0, 0.12, 0, 0, 0])  # the second band lies this much higher
         bands = {
             side: tuple(tuple((rng.uniform(low, high) - row * upper).tolist()) for row in range(rng.integers(1, 3)))
             for side in sides
@@ -218,11 +217,11 @@ class Atelectasis(LungFinding):
 
 @dataclass(frozen=True)
 class Effusion(LungFinding):
-    """Fluid in the pleural space: dense base, lost costophrenic angle, a meniscus that climbs the lateral wall."""
+    """Fluid in the pleural space: a dense base that hides the costophrenic angle, a meniscus at the lateral wall."""
 
     sides: tuple[str, ...]
-    height: float  # of the fluid above the dome's top, at mid-lung
-    climb: float  # of the meniscus
+    height: float  # of the fluid above the top of the dome, at mid-lung
+    climb: float  # height of the meniscus at the lateral wall
 
     @classmethod
     def sample(cls, rng: np.random.Generator, body: Body) -> Self:
@@ -245,6 +244,6 @@ class Effusion(LungFinding):
             depth = view.y - surface + self.climb * (outward**5 - 0.15)
             fluid = view.edge(depth, 0.07) * scene.side(side)
             scene.fill(0.96 * fluid)
-            scene.tissue += (0.1 - 0.25 * scene.heart) * fluid * scene.lung  # no heart border left
+            scene.tissue += (0.1 - 0.25 * scene.heart) * fluid * scene.lung  # hides the border of the heart
             mask |= fluid * scene.lung > 0.3
         return mask

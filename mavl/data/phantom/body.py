@@ -1,18 +1,19 @@
-"""The normal body behind a phantom: proportions drawn from a seed, and the curves that follow from them."""
+"""The normal body of a phantom: random proportions and vessels, and the curves that follow from them."""
 
 from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
 
-from mavl.data.phantom.vessels import sample_vessels
 from mavl.data.phantom.view import Curve, Pose, Strokes
 
 SIDES: dict[str, int] = {"left": 1, "right": -1}
-"""The patient's sides and the sign of x there."""
+"""The sides of the patient and the sign of x on each."""
 
-CREST = 0.5  # where a dome is highest, of the cage's half-width
-LEFT_SHARE = 0.67  # of the heart's width, what lies left of the midline
+CREST = 0.5  # where a dome is highest, as a share of the half-width of the cage
+LEFT_SHARE = 0.67  # share of the width of the heart that lies left of the midline
+STEMS, FAR = 10, 30  # vessels of each lung that leave the hilum, and short ones further out
+POINTS = 7  # of a vessel
 
 
 @dataclass(frozen=True)
@@ -28,25 +29,25 @@ class Body:
     widest: float  # row where the cage is widest
     left_dome: float  # row of the top of the left hemidiaphragm
     right_dome: float
-    dome_drop: float  # how far the costophrenic angle lies below the dome's top
+    dome_drop: float  # depth of the costophrenic angle below the top of the dome
     cardiothoracic_ratio: float  # heart width over inner cage width
     heart_row: float  # row of the heart's greatest width
     mediastinum: float  # half-width of the upper mediastinum
-    midline: float  # x of spine and heart against the cage's middle: a turned patient
-    knob: float  # how far the aortic knob stands out
+    midline: float  # x of spine and heart; not 0 where the patient is turned
+    knob: float  # width of the aortic knob outside the mediastinum
     rib_spacing: float
     rib_origin: float
     rib_contrast: float
-    clavicle_rise: float  # how far the clavicle's outer end lies above the inner one
+    clavicle_rise: float  # height of the outer end of the clavicle above the inner end
     breast: float  # contrast of breast shadows, 0 for none
     gas: float  # radius of the stomach bubble, 0 for none
-    air: float  # attenuation that full-depth lung takes away
+    air: float  # attenuation that a lung of full depth removes
     marking: float  # contrast of the vessels
     vessels: Strokes
 
     @cached_property
     def cage(self) -> Curve:
-        """Inner half-width of the cage, by row."""
+        """Inner half-width of the cage, a function of the row."""
         rows = np.linspace(self.apex, self.widest, 40)
         t = (self.widest - rows) / (self.widest - self.apex)
         above = self.width * (1 - t**2.8) ** 0.52
@@ -55,7 +56,7 @@ class Body:
 
     @cached_property
     def skin(self) -> Curve:
-        """Half-width of the silhouette, by row: neck, shoulders with arms, chest."""
+        """Half-width of the silhouette, a function of the row: neck, shoulders with arms, chest."""
         chest = self.width + self.flank
         rows = [self.apex + below for below in (-0.5, -0.2, -0.07, 0.03, 0.1, 0.2)]
         rows += [self.armpit + below for below in (0, 0.35, 0.9)]
@@ -67,8 +68,8 @@ class Body:
 
     @cached_property
     def floor(self) -> Curve:
-        """Row of the diaphragm, by x: two domes that meet under the heart."""
-        at = np.linspace(0, 1, 40)  # of the cage's half-width
+        """Row of the diaphragm, a function of x: two domes that meet under the heart."""
+        at = np.linspace(0, 1, 40)  # share of the half-width of the cage
         lateral, medial = np.maximum(at - CREST, 0) / (1 - CREST), np.maximum(CREST - at, 0) / CREST
         middle = (self.left_dome + self.right_dome) / 2 + 0.3 * self.dome_drop
         left, right = (
@@ -79,7 +80,7 @@ class Body:
 
     @cached_property
     def heart_borders(self) -> tuple[Curve, Curve]:
-        """x of the left and of the right border of mediastinum and heart, by row."""
+        """x of the left and of the right border of mediastinum and heart, each a function of the row."""
         span = self.heart_row - self.apex
         heart = 2 * self.width * self.cardiothoracic_ratio
         left, right = LEFT_SHARE * heart - self.mediastinum, (1 - LEFT_SHARE) * heart - self.mediastinum
@@ -95,17 +96,17 @@ class Body:
 
     @property
     def carina(self) -> tuple[float, float]:
-        """Where the trachea divides."""
+        """The body point where the trachea divides."""
         return self.midline - 0.01, self.apex + 0.42 * (self.heart_row - self.apex)
 
     def point(self, side: str, out: float, down: float) -> tuple[float, float]:
-        """The body point `out` of the way from the middle to the cage, `down` of that from apex to dome (both 0..1)."""
+        """The body point at the shares (0..1) `out` from the middle to the cage, and `down` from apex to dome."""
         row = self.apex + down * (self.dome_row(side) - self.apex)
         return SIDES[side] * out * float(self.cage(row)), row
 
 
 def sample_body(rng: np.random.Generator) -> Body:
-    """A body without findings, in the spread of adult frontal films."""
+    """A random body without findings, with the proportions of adults on frontal films."""
     uniform = rng.uniform
     apex, right_dome = uniform(-0.80, -0.68), uniform(0.24, 0.42)
     left_dome = right_dome + uniform(0.0, 0.07)
@@ -141,4 +142,50 @@ def sample_body(rng: np.random.Generator) -> Body:
         air=uniform(0.56, 0.66),
         marking=uniform(0.11, 0.17),
         vessels=sample_vessels(rng, midline, apex + 0.52 * (right_dome - apex), width),
+    )
+
+
+def sample_vessels(rng: np.random.Generator, midline: float, hilum_row: float, width: float) -> Strokes:
+    """The vessels of both lungs: stems that leave the hila, twigs that leave the stems, and short ones further out."""
+    sign = np.repeat([1.0, -1.0], STEMS)
+    hila = np.stack([midline + sign * 0.14, hilum_row + np.where(sign < 0, 0.03, -0.02)], axis=1)
+    angles = np.tile(np.linspace(-1.2, 1.45, STEMS), 2) + rng.normal(0, 0.12, 2 * STEMS)
+    starts = hila + np.stack([sign * rng.uniform(-0.02, 0.03, 2 * STEMS), 0.1 * np.sin(angles)], axis=1)
+    stems = _wander(rng, starts, angles, rng.uniform(0.2, 0.55, 2 * STEMS), sign)
+    roots = np.tile(np.arange(2 * STEMS), 3)
+    leaving = angles[roots] + rng.choice([-1, 1], len(roots)) * rng.uniform(0.3, 0.9, len(roots))
+    forks = stems[roots, rng.integers(1, POINTS - 2, len(roots))]
+    twigs = _wander(rng, forks, leaving, rng.uniform(0.12, 0.26, len(roots)), sign[roots])
+    side = np.repeat([1.0, -1.0], FAR)
+    out, down = rng.uniform(0.3, 0.95, 2 * FAR) * width, rng.uniform(-0.42, 0.5, 2 * FAR)
+    outward = np.arctan2(down, out - 0.1) + rng.normal(0, 0.35, 2 * FAR)
+    places = np.stack([side * out, hilum_row + down], axis=1)
+    far = _wander(rng, places, outward, rng.uniform(0.06, 0.16, 2 * FAR), side)
+    arteries = np.stack([hila[:1], hila[-1:]]) + rng.uniform(-1, 1, (2, 3, 2)) * [0.02, 0.07]
+    groups = [
+        _taper(far, rng.uniform(0.007, 0.012, 2 * FAR), 0.4),
+        _taper(twigs, rng.uniform(0.008, 0.016, len(roots)), 0.6),
+        _taper(stems, rng.uniform(0.012, 0.03, 2 * STEMS), 0.8),
+        Strokes(arteries, np.full(2, 0.055), np.ones(2)),
+    ]
+    return Strokes(*(np.concatenate(parts) for parts in zip(*groups, strict=True)))
+
+
+def _wander(
+    rng: np.random.Generator, starts: np.ndarray, angles: np.ndarray, lengths: np.ndarray, sign: np.ndarray
+) -> np.ndarray:
+    """Bent lines [S, POINTS, 2] that start at `angles` below the horizontal, away from the midline."""
+    bends = angles[:, None] + np.cumsum(rng.normal(0, 0.24, (len(angles), POINTS - 1)), axis=1)
+    steps = np.stack([sign[:, None] * np.cos(bends), np.sin(bends)], axis=2) * (lengths / (POINTS - 1))[:, None, None]
+    return starts[:, None] + np.concatenate([np.zeros((len(angles), 1, 2)), np.cumsum(steps, axis=1)], axis=1)
+
+
+def _taper(lines: np.ndarray, width: np.ndarray, strength: float) -> Strokes:
+    """Lines [S, POINTS, 2] as pieces of three points, outermost first, thinner and fainter towards their ends."""
+    starts = range(POINTS - 3, -1, -2)
+    shares = [1 - start / POINTS for start in starts]
+    return Strokes(
+        np.concatenate([lines[:, start : start + 3] for start in starts]),
+        np.concatenate([share * width for share in shares]),
+        np.concatenate([np.full(len(lines), share * strength) for share in shares]),
     )

@@ -1,18 +1,17 @@
-"""Devices: metal and plastic that somebody put in."""
+"""Findings that are devices: pacemaker, catheter, tube."""
 
 from dataclasses import dataclass
 from typing import Self
 
 import numpy as np
 
-from mavl.data.phantom.anatomy import Scene
+from mavl.data.phantom.anatomy import Finding, Scene, sample_side
 from mavl.data.phantom.body import SIDES, Body
-from mavl.data.phantom.finding import Finding, sample_side
 from mavl.data.phantom.view import Strokes, spline
 
 
 def paint_line(scene: Scene, points: list[tuple[float, float]], width: float, density: float) -> np.ndarray:
-    """A smooth line through body points, added to the tissue; returns its mask, bool [size, size]."""
+    """Add a smooth line through body points to the tissue; returns its mask, bool [size, size]."""
     line = scene.view.strokes(Strokes.single(spline(points), width))
     scene.tissue += density * line
     return line > 0.25 * line.max()
@@ -20,7 +19,7 @@ def paint_line(scene: Scene, points: list[tuple[float, float]], width: float, de
 
 @dataclass(frozen=True)
 class Pacemaker(Finding):
-    """A generator below a clavicle, with one lead to the right ventricle and perhaps one to the right atrium."""
+    """A generator below a clavicle with a lead to the right ventricle; if `dual`, also one to the right atrium."""
 
     side: str
     centre: tuple[float, float]
@@ -66,7 +65,7 @@ class Pacemaker(Finding):
 
 @dataclass(frozen=True)
 class Catheter(Finding):
-    """A central venous catheter from a neck or arm vein to the superior vena cava or the atrium."""
+    """A central venous catheter from a vein of neck or arm to the superior vena cava or the right atrium."""
 
     side: str
     jugular: bool
@@ -98,10 +97,10 @@ class Catheter(Finding):
 
 @dataclass(frozen=True)
 class Tube(Finding):
-    """A tube in the midline: in the trachea, or down the oesophagus to the stomach."""
+    """A tube in the trachea, or through the oesophagus to the stomach."""
 
     gastric: bool
-    tip: float  # share of the way to the carina; or where in the stomach it ends
+    tip: float  # share of the way to the carina, or of the way across the stomach
 
     @classmethod
     def sample(cls, rng: np.random.Generator, body: Body) -> Self:

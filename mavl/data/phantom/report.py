@@ -1,4 +1,4 @@
-"""Reports: sentences about a study, their RadGraph entities, and the label matrix that they amount to."""
+"""Reports: sentences about a study, their RadGraph entities, and the label matrix that follows from them."""
 
 import re
 from collections.abc import Mapping, Sequence
@@ -43,7 +43,8 @@ PLACES: dict[str, tuple[tuple[str, ...], ...]] = {
         "{side}_diaphragm": (("hemidiaphragm",),),
     }.items()
 }
-"""Anatomy -> the ways to say it: the last entity is the root, the others modify it. An entity may have two tokens."""
+"""Anatomy -> its wordings, each a tuple of entities: the last is the root, the others modify it. An entity may have two
+tokens."""
 
 SEEN = (
     "There is {finding} at the {places} .",
@@ -80,7 +81,7 @@ STUDY_IS = {
 
 @dataclass(frozen=True)
 class Located:
-    """What a sentence says of a finding: where (nowhere in particular if empty), how large, and whether it is there."""
+    """What a sentence says of a finding: its places (may be empty), its size, and whether it is present."""
 
     anatomies: tuple[str, ...]
     degree: str | None = None
@@ -89,7 +90,7 @@ class Located:
 
 @dataclass
 class Report:
-    """A report as it grows: tokens, entities (RadGraph's, by their id) and labels int8 [51, 75]."""
+    """A report under construction: tokens, RadGraph's entities by their id, and labels int8 [51, 75]."""
 
     tokens: list[str] = field(default_factory=list)
     entities: dict[str, dict] = field(default_factory=dict)
@@ -103,7 +104,7 @@ class Report:
         return " ".join(self.tokens)
 
     def say(self, words: str) -> None:
-        """Add words that are no entities."""
+        """Add words that are not entities."""
         self.tokens += words.split()
 
     def name(self, words: str, label: str) -> str:
@@ -133,7 +134,7 @@ class Report:
 def compose(
     rng: np.random.Generator, present: Mapping[str, Located], denied: Sequence[str], lungs_clear: bool
 ) -> Report:
-    """A report of what is `present` and of what is `denied`, the study normal where nothing is present."""
+    """A report of the findings that are `present` and of those `denied`; the study is normal if none is present."""
     report = Report()
     report.say("FINAL REPORT FINDINGS :")
     sentences = [(str(rng.choice(SEEN_OF.get(name, SEEN))), name, located) for name, located in present.items()]
@@ -175,7 +176,7 @@ def _state(rng: np.random.Generator, report: Report, template: str, finding: str
 
 
 def _introduce(report: Report, finding: str, degree: str | None) -> None:
-    """Add the article and the size that stand before a finding, as it needs them."""
+    """Add the article and the size before the name of a finding, where the finding has them."""
     first = degree or finding
     if finding not in UNCOUNTED:
         report.say("an" if first[0] in "aeiou" else "a")
@@ -184,7 +185,7 @@ def _introduce(report: Report, finding: str, degree: str | None) -> None:
 
 
 def _deny(report: Report, template: str, findings: Sequence[str]) -> None:
-    """Add a sentence that none of the findings is there."""
+    """Add a sentence that denies all of the findings."""
     before, after = template.split("{findings}")
     report.say(before)
     for number, finding in enumerate(findings):

@@ -6,27 +6,26 @@ from typing import Self
 import numpy as np
 
 from mavl.data.phantom.airspace import LOBES
-from mavl.data.phantom.anatomy import Scene
+from mavl.data.phantom.anatomy import LungFinding, Scene, sample_side
 from mavl.data.phantom.body import Body
-from mavl.data.phantom.finding import LungFinding, sample_side
 
 ZONES: dict[str, tuple[float, float]] = {"upper": (0.25, 0.42), "mid": (0.48, 0.66), "lower": (0.72, 0.88)}
-"""Thirds of a lung and how far down (from apex to dome) their spots may lie."""
+"""Third of a lung -> the range of its spots, in shares of the way from apex to dome."""
 
 
 def sample_zone(rng: np.random.Generator) -> tuple[str, tuple[str, float, float]]:
-    """A third of a lung, as an anatomy, and a place in it (see `Body.point`), clear of the mediastinum."""
+    """A random third of a lung, as an anatomy, and a place in it (see `Body.point`) outside the mediastinum."""
     side, zone = sample_side(rng), str(rng.choice(list(ZONES)))
     return f"{side}_{zone}_lung", (side, rng.uniform(0.48, 0.8), rng.uniform(*ZONES[zone]))
 
 
 @dataclass(frozen=True)
 class Nodule(LungFinding):
-    """A round opacity of under 3 cm."""
+    """A round opacity of less than 3 cm."""
 
     zone: str
     place: tuple[str, float, float]
-    radius: float  # a cage is some 28 cm wide, so 0.07 is 1.4 cm
+    radius: float  # a cage is about 28 cm wide, so 0.07 is 1.4 cm
     density: float
 
     @classmethod

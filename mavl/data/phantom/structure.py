@@ -7,15 +7,17 @@ import numpy as np
 
 from mavl.data.phantom.anatomy import (
     RIB_CONTRAST,
+    Finding,
     Scene,
     clavicle_course,
     clavicle_profile,
+    grade,
     heart_depth,
     rib_course,
     rib_profile,
+    sample_side,
 )
 from mavl.data.phantom.body import Body
-from mavl.data.phantom.finding import Finding, grade, sample_side
 
 
 @dataclass(frozen=True)
@@ -69,7 +71,7 @@ class Elevation(Finding):
 
 @dataclass(frozen=True)
 class Hernia(Finding):
-    """Stomach behind the heart: a round opacity on the diaphragm with a gas bubble over a level of fluid."""
+    """Stomach behind the heart: a round opacity on the diaphragm, with gas above a level of fluid."""
 
     centre: tuple[float, float]
     radius: float
@@ -94,12 +96,12 @@ class Hernia(Finding):
 
 @dataclass(frozen=True)
 class Fracture(Finding):
-    """A step in one clavicle, or in neighbouring ribs: a gap, and an outer fragment that is displaced."""
+    """A broken clavicle, or several broken ribs: a gap and a displaced outer fragment."""
 
     side: str
-    ribs: tuple[int, ...]  # numbers of `rib_course`; none: the clavicle
-    at: tuple[float, ...]  # where each bone breaks: how far along the rib, or how far from the middle
-    step: float  # how far the outer fragment lies too low: in rib spacings, or body units
+    ribs: tuple[int, ...]  # numbers of `rib_course`; empty for the clavicle
+    at: tuple[float, ...]  # the break of each bone: position along the rib, or distance from the middle
+    step: float  # drop of the outer fragment: in rib spacings for ribs, body units for a clavicle
 
     @classmethod
     def sample(cls, rng: np.random.Generator, body: Body) -> Self:

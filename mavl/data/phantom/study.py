@@ -1,4 +1,4 @@
-"""A study: which findings a body has, its image, its truth and its report."""
+"""A study: random findings in a random body, its image, its labels and its report."""
 
 import zlib
 from collections.abc import Collection, Iterable, Mapping
@@ -8,11 +8,10 @@ import numpy as np
 
 from mavl import vocab
 from mavl.data.phantom import airspace, devices, spots, structure
-from mavl.data.phantom.anatomy import Scene
+from mavl.data.phantom.anatomy import Finding, LungFinding, Scene
 from mavl.data.phantom.body import sample_body
-from mavl.data.phantom.film import develop, sample_exposure
-from mavl.data.phantom.finding import Finding, LungFinding
 from mavl.data.phantom.report import CLEAR, NORMAL, Located, Report, compose
+from mavl.data.phantom.view import develop, sample_exposure
 
 CATALOGUE: dict[str, type[Finding]] = {
     "emphysema": airspace.Emphysema,
@@ -32,12 +31,12 @@ CATALOGUE: dict[str, type[Finding]] = {
     "catheter": devices.Catheter,
     "tube": devices.Tube,
 }
-"""What can be drawn, in the order of painting: what changes the lungs first, what lies on top last."""
+"""The findings in the order of painting: first those that change the lungs, last those that lie on top."""
 
 FINDINGS: tuple[str, ...] = tuple(CATALOGUE)
 
 LUNG_FINDINGS = frozenset(name for name, kind in CATALOGUE.items() if issubclass(kind, LungFinding))
-"""Findings of lungs and pleura, with any of which the lungs are not clear."""
+"""Findings of lungs and pleura; the lungs are clear in a study that has none of them."""
 
 MIN_SIZE = 32  # pixels; below it the smallest findings are under a pixel
 NUMBERS = (0.22, 0.12, 0.16, 0.20, 0.18, 0.12)  # probability of 0, 1, 2, … findings in a study
@@ -46,20 +45,20 @@ CLASHES = (
     {"edema", "emphysema"},
     {"elevation", "emphysema"},
     {"elevation", "effusion"},
-)  # pairs that would hide each other
+)  # pairs of which one would hide the other
 
 
 @dataclass(frozen=True, eq=False)
 class Phantom:
-    """One synthetic study of nobody.
+    """One synthetic study.
 
-    - `image` uint8 [size, size]: grey, air dark, bone bright; the patient's left on the image's right.
+    - `image` uint8 [size, size]: grey, air dark, bone bright; the left of the patient is on the right of the image.
     - `findings`: what was drawn, names of `FINDINGS`.
-    - `labels` int8 [51, 75] by `vocab.ANATOMIES` and `vocab.FINDINGS`: what the report says, as SPEC §7 reads it:
-      1 at the anatomies of a finding that is there, 0 at "unspecified" for one that is denied ("clear": 0 at
+    - `labels` int8 [51, 75] by `vocab.ANATOMIES` and `vocab.FINDINGS`, as SPEC §7 derives them from the report: 1 at
+      the anatomies of a finding that is present, 0 at "unspecified" for one that is denied ("clear": 0 at
       "lung_volumes"), -1 elsewhere.
-    - `masks`: finding -> bool [size, size], where it shows.
-    - `report`: its text, tokens with spaces between.
+    - `masks`: finding -> bool [size, size], its pixels.
+    - `report`: the text, tokens with spaces between.
     - `graph`: the report's RadGraph 1.0.0 entry,
       {"text", "entities": {id: {tokens, label, start_ix, end_ix, relations}}}.
     """
@@ -73,10 +72,10 @@ class Phantom:
 
 
 def draw(seed: int, index: int, size: int = 224, exclude: Collection[str] = ()) -> Phantom:
-    """Study number `index` of a seed; the same anatomy, findings and report at every size (in pixels).
+    """Study number `index` of a seed; anatomy, findings and report are the same at every size (in pixels).
 
-    Findings to `exclude` are taken away from the study, which keeps its other findings and its body; its report does
-    not mention them. Raises ValueError for names that are not in `FINDINGS`, a size under 32, a negative seed or index.
+    The study lacks the findings in `exclude`, and its report does not mention them; body and other findings stay the
+    same. Raises ValueError for names that are not in `FINDINGS`, a size under 32, a negative seed or index.
     """
     _check_names(exclude, FINDINGS)
     if size < MIN_SIZE or seed < 0 or index < 0:
@@ -104,10 +103,10 @@ def draw(seed: int, index: int, size: int = 224, exclude: Collection[str] = ()) 
 
 
 def truth(phantom: Phantom | Collection[str], names: Iterable[str]) -> np.ndarray:
-    """What was drawn, whatever the report says: int8 [names], 1 or 0, of a phantom or of its set of findings.
+    """What was drawn in a phantom, or is in a set of findings: int8 [names], 1 or 0.
 
-    `names` are of `FINDINGS`, "normal" (nothing drawn) or "clear" (nothing drawn in lungs or pleura); others raise
-    ValueError.
+    `names` are names of `FINDINGS`, "normal" (no finding) or "clear" (no finding of lungs or pleura); others raise
+    ValueError. The report may leave findings out, `truth` does not.
     """
     findings = frozenset(phantom.findings if isinstance(phantom, Phantom) else phantom)
     names = list(names)
@@ -126,7 +125,7 @@ def _check_names(names: Collection[str], known: Collection[str]) -> None:
 
 
 def _report(rng: np.random.Generator, present: Mapping[str, Finding], exclude: Collection[str]) -> Report:
-    """The report of these findings; it denies most of the others."""
+    """The report of the present findings; it denies most of the others."""
     mentioned = rng.uniform(size=len(FINDINGS)) < DENIAL
     denied = [
         name
@@ -138,12 +137,12 @@ def _report(rng: np.random.Generator, present: Mapping[str, Finding], exclude: C
 
 
 def _stream(seed: int, index: int, purpose: str) -> np.random.Generator:
-    """Random numbers of their own for each purpose, so that leaving a finding out changes nothing else."""
+    """A random generator for one purpose alone, so that a finding left out changes nothing else."""
     return np.random.default_rng([seed, index, zlib.crc32(purpose.encode())])
 
 
 def _choose(rng: np.random.Generator) -> list[str]:
-    """Names of findings that go together, in the order of painting."""
+    """Random findings without clashes, in the order of painting."""
     number = int(rng.choice(len(NUMBERS), p=NUMBERS))
     chosen: set[str] = set()
     for name in rng.permutation(FINDINGS).tolist():

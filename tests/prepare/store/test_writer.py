@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from mavl.prepare.sole_writer import InUseError
+from mavl.prepare.processes import InUseError
 from PIL import Image
 
 from mavl.backbones import Preprocessing
