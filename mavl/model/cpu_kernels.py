@@ -88,16 +88,19 @@ class _DropoutAttention(torch.autograd.Function):
     @staticmethod
     def forward(ctx, query: Tensor, key: Tensor, value: Tensor, dropout: float, batch: int) -> Tensor:
         ctx.scale = _scale(dropout)
-        attended, masks = [], []
+        heads, queries, keys = *query.shape[1:3], key.shape[2]
+        # whole results from the start: small tensors between large short-lived ones would scatter the heap
+        attended = query.new_empty(batch, queries, heads, value.shape[-1]).transpose(1, 2)
+        masks = torch.empty(batch, -(-heads * queries * keys // 8), dtype=torch.uint8)
         with torch.autocast("cpu", enabled=False):
             for one, images in enumerate(_images(len(query), batch)):
                 weights, scaled = _weights(query[one], key[one]), value[one] * ctx.scale
-                for _ in images:
+                for image in images:
                     mask = _random_mask(weights.shape, dropout)
-                    masks.append(_packed(mask))
-                    attended.append(mask.to(weights.dtype).mul_(weights) @ scaled)
-        ctx.save_for_backward(query, key, value, torch.stack(masks))
-        return torch.stack(attended)
+                    masks[image] = _packed(mask)
+                    attended[image] = mask.to(weights.dtype).mul_(weights) @ scaled
+        ctx.save_for_backward(query, key, value, masks)
+        return attended
 
     @staticmethod
     @once_differentiable
