@@ -9,8 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 
-from mavl.model.cpu_attention import attention_by_image, dropout_attention, has_fast_products
-from mavl.model.dropout import Dropout, left_to_torch, relu_dropout
+from mavl.model.cpu_kernels import Dropout, attention
 
 CROSS_ATTENTION_GAIN = 2.0
 """Attention that starts nearly uniform stays so: with the usual narrow start, it was so after 20,000 phantoms."""
@@ -50,18 +49,11 @@ class Attention(nn.Module):
         return self._split(F.linear(tokens, self.in_proj_weight, self.in_proj_bias), 3)
 
     def attend(self, query: Tensor, key: Tensor, value: Tensor, batch: int | None = None) -> Tensor:
-        """query [B, heads, n, d], key and value [B, heads, m, d] -> [B, n, D].
+        """query [B, heads, n, d], key and value [B, heads, m, d] -> [B, n, D], without the attention weights.
 
-        All three may be [1, ...] for a batch of equal ones; with dropout the result is then [batch, n, D].
+        All three may be [1, ...] for `batch` equal images; with dropout the result is then [batch, n, D].
         """
-        dropout = self.dropout * self.training
-        if dropout and not left_to_torch(query):  # torch has no fused kernel with dropout for a CPU
-            return self._join(dropout_attention(query, key, value, dropout, batch))
-        if not dropout and has_fast_products(query, key):
-            return self._join(attention_by_image(query, key, value))
-        if dropout and batch is not None:
-            query, key, value = (tensor.expand(batch, -1, -1, -1) for tensor in (query, key, value))
-        return self._join(F.scaled_dot_product_attention(query, key, value, dropout_p=dropout))
+        return self._join(attention(query, key, value, self.dropout * self.training, batch))
 
     def attend_by(self, weights: Tensor, value: Tensor) -> Tensor:
         """`attend` with given attention weights [B, heads, n, m]."""
@@ -130,7 +122,8 @@ class DecoderLayer(nn.Module):
         else:
             attended = self.cross_attn.attend(query, key, value)
         queries = queries + self.dropout(attended)
-        hidden = relu_dropout(self.linear1(self.norm3(queries)), self.dropout.p * self.training)
+        # dropout and ReLU commute; in this order the backward pass needs one array of this size, not two
+        hidden = F.relu(self.dropout(self.linear1(self.norm3(queries))), inplace=True)
         return queries + self.dropout(self.linear2(hidden)), attention
 
 
