@@ -5,6 +5,7 @@ The order is an interface. It is the order of label columns, of text rows and of
 
 import difflib
 from collections.abc import Iterable
+from typing import Literal, get_args
 
 FINDINGS: tuple[str, ...] = tuple(
     """
@@ -29,17 +30,8 @@ ANATOMIES: tuple[str, ...] = tuple(
     """.split()
 )
 
-ASPECTS: tuple[str, ...] = (
-    "description",
-    "border",
-    "fluid",
-    "location",
-    "opacity",
-    "other",
-    "patterns",
-    "shape",
-    "texture",
-)
+Aspect = Literal["description", "border", "fluid", "location", "opacity", "other", "patterns", "shape", "texture"]
+ASPECTS: tuple[Aspect, ...] = get_args(Aspect)
 DESCRIPTION = ASPECTS[0]
 
 GROUNDING_ASPECTS: tuple[str, ...] = (DESCRIPTION, "patterns", "shape", "texture")
@@ -51,7 +43,8 @@ NORMALITY: tuple[str, ...] = FINDINGS[: FINDINGS.index("effusion")]
 HEALTHY: tuple[str, ...] = ("normal", "clear")
 """The findings that the contrastive head compares a finding with."""
 
-WORDINGS: tuple[str, ...] = ("names", "descriptions", "without", "reversed", "templates")
+BuiltInWording = Literal["names", "descriptions", "without", "reversed", "templates"]
+WORDINGS: tuple[BuiltInWording, ...] = get_args(BuiltInWording)
 """Wordings of a finding that are made from its books (mavl.text.wordings).
 
 names: the finding's name in place of every sentence. descriptions: the description in place of every aspect's words.

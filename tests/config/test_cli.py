@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from mavl.config.cli import EVALUATION_FLAGS, complain_in_one_line, override_flags, positive
+from mavl.config.cli import FINETUNING_FLAGS, complain_in_one_line, override_flags, positive
+from mavl.config.finetune import FinetuneClsSettings, FinetuneSegSettings
 from mavl.config.loader import ConfigError, load
 from mavl.config.settings import GroundingSettings, PretrainSettings, SensitivitySettings, Settings, ZeroShotSettings
 from mavl.data.images.grey import ImageError
@@ -88,16 +89,26 @@ def test_help_names_the_key_of_a_flag():
 
 
 @pytest.mark.parametrize(
-    ("name", "flags", "defaults"),
+    ("name", "defaults"),
     [
-        ("train_mavl", "FLAGS", PretrainSettings()),
-        ("zero_shot_classify", "OWN_FLAGS", ZeroShotSettings(benchmark="b.yaml", sensitivity=SensitivitySettings())),
-        ("zero_shot_ground", "OWN_FLAGS", GroundingSettings(benchmark="b.yaml")),
+        ("train_mavl", PretrainSettings()),
+        ("zero_shot_classify", ZeroShotSettings(benchmark="b.yaml", sensitivity=SensitivitySettings())),
+        ("zero_shot_ground", GroundingSettings(benchmark="b.yaml")),
+        ("finetune_cls", FinetuneClsSettings(data={"benchmark": "b.yaml"})),
+        ("finetune_seg", FinetuneSegSettings(data={"folder": {"images": "i", "masks": "m"}})),
     ],
 )
-def test_the_flags_of_a_script_are_short_for_keys_that_there_are(script, name, flags, defaults: Settings):
-    made = getattr(script(name), flags) | (EVALUATION_FLAGS if flags == "OWN_FLAGS" else {})
-    assert {key for key, _, _ in made.values()} <= flat(defaults.model_dump()).keys()
+def test_the_flags_of_a_script_are_short_for_keys_that_there_are(script, name, defaults: Settings):
+    flags = script(name).FLAGS if name != "finetune_cls" else FINETUNING_FLAGS
+    assert {key for key, _, _ in flags.values()} <= flat(defaults.model_dump()).keys()
+
+
+def test_a_flag_of_a_list_takes_several_values():
+    several = argparse.ArgumentParser()
+    override_flags(several, FINETUNING_FLAGS)
+    assert several.parse_args(["--seeds", "0", "2", "--bs", "4"]).overrides == ["seeds=[0, 2]", "data.batch_size=4"]
+    with pytest.raises(SystemExit):
+        several.parse_args(["--seeds", "0", "one"])
 
 
 def told(monkeypatch, capsys, error: Exception, traceback: str | None = None) -> str:
@@ -239,3 +250,12 @@ def test_a_script_tells_every_mistake_of_its_config_at_once(script, name, tmp_pa
     lines = capsys.readouterr().err.splitlines()
     assert lines[0] == f"error: {tmp_path / 'c.yaml'}: 3 problems"
     assert any("unknown key 'output_dri'; did you mean 'output_dir'?" in line for line in lines)
+
+
+def test_every_unknown_finding_is_named():
+    with pytest.raises(ConfigError) as caught:
+        settings("--override", "findings=[edma, mass, masss]")
+    assert [problem.partition("findings.")[2] for problem in caught.value.problems] == [
+        "0 = \"edma\": unknown finding 'edma'; did you mean 'edema'?",
+        "2 = \"masss\": unknown finding 'masss'; did you mean 'mass'?",
+    ]
