@@ -81,7 +81,7 @@ def _read(path: Path, part: str, hashes: dict[str, str]) -> dict:
 
 
 def _distinct(pairs: list[tuple]) -> dict:
-    """The object of these pairs; ValueError for a name that stands twice in one object, of which JSON keeps the last."""
+    """The object of these pairs; ValueError for a name that stands twice, which JSON itself would allow."""
     made = dict(pairs)
     if len(made) < len(pairs):
         names = [name for name, _ in pairs]
