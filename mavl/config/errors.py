@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from pydantic import BaseModel, ValidationError
+from pydantic_core import ErrorDetails
 
 from mavl.config.document import Keys
 from mavl.vocab import unknown_name
@@ -27,39 +28,56 @@ def complaints(schema: type[BaseModel], invalid: ValidationError, raw: Any) -> d
 
     What the types of a union expect becomes alternatives in one line.
     """
+    json_schema, errors = schema.model_json_schema(), invalid.errors(include_url=False)
     places: dict[Keys, list] = {}
-    json_schema = schema.model_json_schema()
     for keys, choices in _places(json_schema, json_schema.get("$defs", {})):
         places.setdefault(keys, []).extend(choices)
-    errors = invalid.errors(include_url=False)
-    subjects: dict[Keys, str] = {}
-    reasons: dict[Keys, dict[str, None]] = {}
+    found: dict[Keys, list[str]] = {}
     for error in errors:
-        kind, value, keys = error["type"], error["input"], _keys(error["loc"], raw)
-        if kind == "too_short" and any(other["loc"][:-1] == error["loc"] for other in errors):
+        if error["type"] == "too_short" and any(other["loc"][:-1] == error["loc"] for other in errors):
             continue  # pydantic counts only the items that it accepted
-        if kind in ("union_tag_invalid", "union_tag_not_found"):
-            tag = error.get("ctx", {})["discriminator"].strip("'")
-            keys, value = (*keys, tag), value.get(tag)
-        elif kind == "missing":
-            keys = (*keys, str(error["loc"][-1]))
-        choices = [choice for place, of in places.items() if _matches(keys, place) for choice in of]
-        if kind in ("missing", "union_tag_not_found"):
-            reason = "missing" + (f"; expected {alternatives(choices)}" if choices else "")
-        elif kind == "extra_forbidden":
-            reason = _unknown_key(keys, places)
-        elif kind in ("literal_error", "union_tag_invalid"):
-            near = difflib.get_close_matches(str(value), map(str, choices), n=1)
-            reason = f"expected {alternatives(choices)}" + (f"; did you mean {near[0]!r}?" if near else "")
-        else:
-            reason = _reason(error["msg"])
-        silent = reason.startswith("missing") or (isinstance(value, dict) and not kind.endswith("_type"))
-        subjects[keys] = ".".join(keys) + ("" if silent else f" = {show(value)}")
-        reasons.setdefault(keys, {})[reason] = None
+        keys, kind, value = _place(error, raw)
+        subject = ".".join(keys) + (f" = {show(value)}" if keys and kind != "missing" else "")
+        found.setdefault(keys, [subject]).append(_reason(keys, kind, value, error["msg"], places))
     return {
-        keys: f"{subject}: ".removeprefix(": ") + " or ".join(reasons[keys]).replace(" or expected ", " or ")
-        for keys, subject in subjects.items()
+        keys: f"{subject}: ".removeprefix(": ") + " or ".join(dict.fromkeys(reasons)).replace(" or expected ", " or ")
+        for keys, (subject, *reasons) in found.items()
     }
+
+
+def _place(error: ErrorDetails, raw: Any) -> tuple[Keys, str, Any]:
+    """The keys of an error in `raw`, its kind and the value. Parts of pydantic's location may be types of a union."""
+    keys, kind = [], error["type"]
+    value: Any = error["input"]
+    for part in error["loc"]:
+        children: Any = dict(enumerate(raw)) if isinstance(raw, list) else raw
+        if isinstance(children, dict) and part in children:
+            raw = children[part]
+            keys.append(str(part))
+    if kind == "missing":
+        return (*keys, str(error["loc"][-1])), kind, None
+    if kind in ("union_tag_invalid", "union_tag_not_found"):
+        tag = error.get("ctx", {})["discriminator"].strip("'")
+        return (*keys, tag), "literal_error" if tag in value else "missing", value.get(tag)
+    return tuple(keys), kind, value
+
+
+def _reason(keys: Keys, kind: str, value: Any, message: str, places: dict[Keys, list]) -> str:
+    choices = [choice for place, of in places.items() if _matches(keys, place) for choice in of]
+    if kind == "missing":
+        return f"missing; expected {alternatives(choices)}" if choices else "missing"
+    if kind == "literal_error":
+        near = difflib.get_close_matches(str(value), map(str, choices), n=1)
+        return f"expected {alternatives(choices)}" + (f"; did you mean {near[0]!r}?" if near else "")
+    if kind == "extra_forbidden":
+        if elsewhere := [".".join(place) for place in places if place[-1:] == keys[-1:]]:
+            return f"unknown key {keys[-1]!r}; did you mean {alternatives(elsewhere)}?"
+        here = [place[-1] for place in places if place and _matches(keys[:-1], place[:-1])]
+        return unknown_name("key", keys[-1], here)
+    expected = message.removeprefix("Input should be ")
+    if expected == message:
+        return message.removeprefix("Value error, ")
+    return f"expected {'a value ' * expected.startswith(('greater', 'less'))}{_EXPECTED.get(expected, expected)}"
 
 
 def show(value: Any) -> str:
@@ -87,28 +105,3 @@ def _places(node: dict, definitions: dict, keys: Keys = ()) -> Iterator[tuple[Ke
 
 def _matches(keys: Keys, place: Keys) -> bool:
     return len(keys) == len(place) and all(part in ("*", key) for key, part in zip(keys, place, strict=True))
-
-
-def _keys(location: tuple[str | int, ...], raw: Any) -> Keys:
-    """The parts of pydantic's location that are keys or indexes of `raw`; the others name types of a union."""
-    keys: list[str] = []
-    for part in location:
-        children: Any = dict(enumerate(raw)) if isinstance(raw, list) else raw
-        if isinstance(children, dict) and part in children:
-            raw = children[part]
-            keys.append(str(part))
-    return tuple(keys)
-
-
-def _unknown_key(keys: Keys, places: dict[Keys, list]) -> str:
-    """Where the key may have been meant: in another section under this very name, or here under a similar one."""
-    if elsewhere := [".".join(place) for place in places if place[-1:] == keys[-1:]]:
-        return f"unknown key {keys[-1]!r}; did you mean {alternatives(elsewhere)}?"
-    return unknown_name("key", keys[-1], [place[-1] for place in places if place and _matches(keys[:-1], place[:-1])])
-
-
-def _reason(message: str) -> str:
-    expected = message.removeprefix("Input should be ")
-    if expected == message:
-        return message.removeprefix("Value error, ")
-    return f"expected {'a value ' * expected.startswith(('greater', 'less'))}{_EXPECTED.get(expected, expected)}"

@@ -39,13 +39,6 @@ class FinetuneData(LoaderSettings):
     batch_size: PositiveInt = 256
 
 
-class FinetuneModel(Settings):
-    """backbone: a name for mavl.backbones.build_backbone; image_size: side of the input in pixels."""
-
-    backbone: str = "resnet50"
-    image_size: ImageSize = 224
-
-
 class FinetuneOptimizer(OptimizerSettings):
     """AdamW, the released rate."""
 
@@ -93,10 +86,8 @@ class FinetuneSettings(Settings):
         schedule, lr = self.schedule, self.optimizer.lr
         refuse_higher_rates(lr, schedule, schedule.warmup_epochs)
         if schedule.warmup_epochs > schedule.epochs and schedule.warmup_lr < lr:
-            raise ValueError(
-                f"schedule.warmup_epochs ({schedule.warmup_epochs}) above schedule.epochs ({schedule.epochs}), so that "
-                "the rate would never reach optimizer.lr: set warmup_epochs lower"
-            )
+            lengths = f"schedule.warmup_epochs ({schedule.warmup_epochs}) above schedule.epochs ({schedule.epochs})"
+            raise ValueError(f"{lengths}, so that the rate would never reach optimizer.lr: set warmup_epochs lower")
         return self
 
     def of_seed(self, seed: int) -> Self:
@@ -117,9 +108,11 @@ class ClassificationData(FinetuneData):
     uncertain: Policy = "ignore"
 
 
-class ClassifierModel(FinetuneModel):
+class ClassifierModel(Settings):
     """As in mavl.model.classifier.Classifier. layer4 is true by default, except in a linear probe of a checkpoint."""
 
+    backbone: str = "resnet50"
+    image_size: ImageSize = 224
     layer4: bool | None = None
     linear_probe: bool = False
 
@@ -180,10 +173,11 @@ class SegmentationData(FinetuneData):
         return self
 
 
-class UNetModel(FinetuneModel):
+class UNetModel(Settings):
     """A U-Net on a ResNet."""
 
     backbone: Literal["resnet50", "resnet18"] = "resnet50"
+    image_size: ImageSize = 224
 
 
 class SegmentationSchedule(FinetuneSchedule):

@@ -12,7 +12,7 @@ import json
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import NamedTuple, TypeVar
+from typing import TypeVar
 
 import yaml
 from pydantic import BaseModel, ConfigDict, ValidationError
@@ -47,13 +47,6 @@ class ConfigError(ValueError):
         return "\n  ".join([f"{self.source}: {len(self.problems)} problems", *self.problems])
 
 
-class Override(NamedTuple):
-    """An applied `--override`: its text and the keys it sets."""
-
-    text: str
-    keys: Keys
-
-
 def load(
     schema: type[S],
     path: Path | None,
@@ -80,10 +73,10 @@ def load(
         except ValueError as error:
             raise ConfigError(source, [*problems, str(error)]) from error
 
-    applied: list[Override] = []
+    applied: list[tuple[Keys, str]] = []  # (the keys that it sets, the override)
     for text in overrides:
         try:
-            applied.append(_apply(raw, text))
+            applied.append((_apply(raw, text), f"--override {text}"))
         except ValueError as error:
             problems.append(f"--override {text}: {error}")
 
@@ -127,8 +120,11 @@ def _read(path: Path) -> tuple[dict[Keys, int], dict, list[str]]:
     return document.lines, document.data, problems
 
 
-def _apply(raw: dict, text: str) -> Override:
-    """Put an override `a.b=value` into a mapping, and make the sections on its way; ValueError if it is wrong."""
+def _apply(raw: dict, text: str) -> Keys:
+    """Put an override `a.b=value` into a mapping and make the sections on its way; returns its keys.
+
+    ValueError for one that is wrong.
+    """
     dotted, equals, value = text.partition("=")
     keys = tuple(dotted.strip().split("."))
     if not equals or not all(keys):
@@ -148,15 +144,14 @@ def _apply(raw: dict, text: str) -> Override:
             raise ValueError(f"{'.'.join(keys[:depth])} is {show(raw[key])}, no section; override it whole")
         raw = raw[key]
     raw[keys[-1]] = document.data
-    return Override(text, keys)
+    return keys
 
 
-def _where(keys: Keys, lines: dict[Keys, int], applied: list[Override]) -> str:
+def _where(keys: Keys, lines: dict[Keys, int], applied: list[tuple[Keys, str]]) -> str:
     """'--override …: ' or 'line 7: ', whichever gave the value at these keys, or else the nearest section around it."""
-    inside = [override for override in applied if override.keys == keys[: len(override.keys)]][-1:]
-    if not inside and keys not in lines:  # a section that only overrides make
-        inside = [override for override in applied if keys and override.keys[: len(keys)] == keys]
-    if inside:
-        return " ".join(f"--override {override.text}" for override in inside) + ": "
+    makers = [text for of, text in applied if of == keys[: len(of)]][-1:]
+    if not makers and keys and keys not in lines:  # a section that only overrides make
+        makers = [text for of, text in applied if of[: len(keys)] == keys]
     parents = (keys[:depth] for depth in range(len(keys), 0, -1))
-    return next((f"line {lines[parent]}: " for parent in parents if parent in lines), "")
+    line = next((f"line {lines[parent]}" for parent in parents if parent in lines), "")
+    return f"{' '.join(makers) or line}: ".removeprefix(": ")

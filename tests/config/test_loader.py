@@ -244,7 +244,7 @@ precision: fp61
         'line 19: resume = "yes": expected true or false',
         "line 4: lr = 0.0001: unknown key 'lr'; did you mean 'optimizer.lr'?",
         "--override seed=3: seed = 3: unknown key 'seed'; did you mean 'seeds'?",
-        "--override optimzer.lr=1: optimzer: unknown key 'optimzer'; did you mean 'optimizer'?",
+        "--override optimzer.lr=1: optimzer = {\"lr\": 1}: unknown key 'optimzer'; did you mean 'optimizer'?",
     ]
 
 
@@ -294,7 +294,7 @@ def test_keys_of_other_sections_and_unlike_anything(write):
 
 def test_a_sections_own_check_names_the_section(write):
     path = write(RESNET + "schedule:\n  epochs: 2\n  warmup_epochs: 3")
-    words = "schedule: 3 warm-up epochs do not fit in 2; lower warmup_epochs"
+    words = 'schedule = {"epochs": 2, "warmup_epochs": 3}: 3 warm-up epochs do not fit in 2; lower warmup_epochs'
     assert problems(path) == [f"line 2: {words}"]
     assert problems(write(RESNET), ["schedule.epochs=2", "schedule.warmup_epochs=3"]) == [
         f"--override schedule.epochs=2 --override schedule.warmup_epochs=3: {words}"
