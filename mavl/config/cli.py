@@ -1,12 +1,12 @@
 """What the scripts share: flags that are short names of config keys, and errors in one line."""
 
 import argparse
-import functools
 import io
 import json
 import os
 import sys
 from collections.abc import Callable
+from functools import partial, wraps
 from pathlib import Path
 from typing import get_args
 
@@ -51,14 +51,11 @@ class _Override(argparse.Action):
 def override_flags(parser: argparse.ArgumentParser, flags: dict[str, tuple[str, Callable, str]]) -> None:
     """Add `--override key=value` and the flags {name: (config key, type, help)}; all end up in `overrides`."""
     parser.set_defaults(overrides=[])
+    add = partial(parser.add_argument, action=_Override)
     for name, (key, kind, text) in flags.items():
         [of_each], nargs = (get_args(kind), "+") if get_args(kind) else ([kind], None)
-        text = f"{text} ({key})"
-        parser.add_argument(
-            f"--{name}", action=_Override, const=key, type=of_each, nargs=nargs, metavar="VALUE", help=text
-        )
-    text = "set a key of the config, as in a.b=1; repeatable"
-    parser.add_argument("--override", action=_Override, metavar="KEY=VALUE", help=text)
+        add(f"--{name}", const=key, type=of_each, nargs=nargs, metavar="VALUE", help=f"{text} ({key})")
+    add("--override", metavar="KEY=VALUE", help="set a key of the config, as in a.b=1; repeatable")
 
 
 def read_settings(
@@ -70,12 +67,7 @@ def read_settings(
 ) -> tuple[S, bool]:
     """The settings that a script's command line gives, and whether it has `--resume`; ConfigError as `load`.
 
-    Args:
-        schema: the class of the settings.
-        description: for `--help`.
-        flags: {name: (config key, type, help)} besides `--config` and `--override`.
-        resumable: whether there is a flag `--resume`.
-        translate: as in `load`.
+    flags: {name: (config key, type, help)} besides `--config`, `--override` and, where `resumable`, `--resume`.
     """
     parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--config", type=Path, required=True)
@@ -93,7 +85,7 @@ def complain_in_one_line(main: Callable[[], int | None]) -> Callable[[], int]:
     traceback. Otherwise the exit code is what main returns, 0 for None.
     """
 
-    @functools.wraps(main)
+    @wraps(main)
     def wrapped() -> int:
         if isinstance(sys.stdout, io.TextIOWrapper):  # names of files that are no text are printed as escapes
             sys.stdout.reconfigure(errors="backslashreplace")
@@ -113,10 +105,12 @@ def _one_line(error: BaseException) -> str | None:
     """The line for an error that needs no traceback; None for one that may be a bug."""
     if isinstance(error, KeyboardInterrupt):
         return "; ".join(["interrupted", *map(str, error.args)])
+    if type(error).__module__.partition(".")[0] == "mavl":
+        return f"error: {error}"
     if isinstance(error, OSError) and error.strerror:  # of the operating system
         names = [os.fsdecode(name) for name in (error.filename, error.filename2) if isinstance(name, str | bytes)]
         return ": ".join(filter(None, ["error", " -> ".join(names), error.strerror]))
-    return f"error: {error}" if type(error).__module__.partition(".")[0] == "mavl" else None
+    return None
 
 
 def positive(text: str) -> int:

@@ -1,11 +1,6 @@
 """Typed configuration: YAML and overrides in, one resolved YAML out, and every mistake of both reported at once.
 
-A script declares what it needs as a subclass of `Settings`, and reads it with
-
-    settings = load(TrainSettings, Path("configs/MAVL_resnet.yaml"), ["optimizer.lr=3e-4"])
-
-A file means what it seems to mean: `1e-5` is a number, `no` and `2024-01-01` are text (only true and false are
-booleans), keys are text, a key stands once, and there are no tags, so a file can only ever build plain data.
+settings = load(PretrainSettings, Path("configs/MAVL_resnet.yaml"), ["optimizer.lr=3e-4"])
 """
 
 import json
@@ -53,20 +48,15 @@ def load(
     overrides: Sequence[str] = (),
     translate: Callable[[dict], dict] | None = None,
 ) -> S:
-    """The settings in a YAML file, with `a.b=value` overrides (values are YAML) put over it in order.
+    """The settings in a YAML file, or the defaults, with `a.b=value` overrides (values are YAML) put over it in order.
 
     Types are strict: an int serves as a float, but no text serves as a number and no number as an int or a flag.
-    ConfigError has every problem of the file and of the overrides.
-
-    Args:
-        schema: the class of the settings.
-        path: the file; None for the defaults of the schema.
-        overrides: in today's keys.
-        translate: turns the mapping of a file in an older format into today's; it may raise ValueError.
+    translate: turns the mapping of a file in an older format into today's; it may raise ValueError. ConfigError has
+    every problem of the file and of the overrides.
     """
     source = "settings without a file" if path is None else str(path)
     lines, raw, problems = ({}, {}, []) if path is None else _read(Path(path))
-    if translate is not None and path is not None:
+    if translate is not None:
         try:
             if (today := translate(raw)) is not raw:
                 raw, lines = today, {}  # the lines are those of other keys

@@ -32,15 +32,15 @@ class Books:
 
     def require(self, findings: Iterable[str], aspects: Sequence[str] = ASPECTS) -> None:
         """BookError that names every finding which lacks one of the aspects."""
-        if complaints := [text for name in findings if (text := self._complaint(name, aspects))]:
-            raise BookError(f"{' + '.join(self.hashes) or 'no book'}: {'; '.join(complaints)}")
-
-    def _complaint(self, finding: str, aspects: Sequence[str]) -> str | None:
-        if finding not in self.sentences:
-            return unknown_name("finding", finding, self.sentences)
-        described = self.sentences[finding]
-        lacking = [aspect for aspect in aspects if aspect not in described]
-        return f"{finding!r} has no {', '.join(lacking)}, only {', '.join(described)}" if lacking else None
+        problems = []
+        for name in findings:
+            described = self.sentences.get(name, {})
+            if not described:
+                problems.append(unknown_name("finding", name, self.sentences))
+            elif lacking := [aspect for aspect in aspects if aspect not in described]:
+                problems.append(f"{name!r} has no {', '.join(lacking)}, only {', '.join(described)}")
+        if problems:
+            raise BookError(f"{' + '.join(self.hashes) or 'no book'}: {'; '.join(problems)}")
 
 
 def read_books(descriptions: Iterable[Path | str] = (), aspects: Iterable[Path | str] = ()) -> Books:

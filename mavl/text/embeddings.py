@@ -92,11 +92,9 @@ class TextEmbeddings:
         """Read what `save` wrote; EmbeddingsError for a file that is damaged or something else."""
         try:
             with safe_open(path, framework="pt") as file:
-                findings, aspects, about = (
-                    json.loads(file.metadata()[key]) for key in ("findings", "aspects", "about")
-                )
+                names = {key: json.loads(value) for key, value in dict(file.metadata()).items()}
                 vectors, anatomy_vectors = file.get_tensor("vectors"), file.get_tensor("anatomy_vectors")
-            return cls(tuple(findings), tuple(aspects), vectors, anatomy_vectors, about)
+            return cls(tuple(names["findings"]), tuple(names["aspects"]), vectors, anatomy_vectors, names["about"])
         except (SafetensorError, TypeError, KeyError, ValueError) as error:
             raise EmbeddingsError(f"{path}: damaged, or no text embeddings ({error})") from error
 
