@@ -32,7 +32,7 @@ def whole_file(path: Path, mode: str = "w") -> Iterator[IO]:
         draft.replace(path)
     except OSError as error:
         if error.filename == str(draft) or (error.filename is None and error.errno in FULL):
-            error.filename, error.filename2 = str(path), None  # the name that a person knows
+            error.filename, error.filename2 = str(path), None  # the draft's name means nothing to a reader
         raise
     finally:
         if draft.exists():

@@ -35,10 +35,10 @@ ASPECTS: tuple[Aspect, ...] = get_args(Aspect)
 DESCRIPTION = ASPECTS[0]
 
 GROUNDING_ASPECTS: tuple[str, ...] = (DESCRIPTION, "patterns", "shape", "texture")
-"""The aspects whose attention makes a finding's heatmap, as in the release: all of it, and what is seen on the spot."""
+"""The aspects whose attention makes a finding's heatmap, as in the release."""
 
 NORMALITY: tuple[str, ...] = FINDINGS[: FINDINGS.index("effusion")]
-"""The findings that say what is not wrong."""
+"""The findings of a normal film."""
 
 HEALTHY: tuple[str, ...] = ("normal", "clear")
 """The findings that the contrastive head compares a finding with."""
@@ -57,19 +57,19 @@ PRESENT, ABSENT, UNKNOWN = 1, 0, -1
 
 
 class UnknownFindingError(KeyError):
-    """A finding that is not known; the message suggests near ones."""
+    """A finding that does not exist there; the message suggests near names."""
 
     def __str__(self) -> str:
         return self.args[0]  # a KeyError shows its message in quotes
 
 
 def anatomy_sentence(anatomy: str) -> str:
-    """The text whose embedding stands for an anatomy (SPEC: "It is located at " and its name)."""
+    """The text whose embedding represents an anatomy, as in the release."""
     return f"It is located at {anatomy}"
 
 
 def unknown_name(kind: str, name: str, known: Iterable[str]) -> str:
-    """One line for an error about a name that is not known, with the nearest known names.
+    """One line for an error about an unknown name, with the nearest known names.
 
     >>> unknown_name("finding", "pneumotorax", FINDINGS)
     "unknown finding 'pneumotorax'; did you mean 'pneumothorax'?"

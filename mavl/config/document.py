@@ -82,7 +82,7 @@ class Document:
             root = self._loader.get_single_node()
             self.data = None if root is None else self._build(root, ())
         except RecursionError:
-            raise yaml.YAMLError("nested too deeply, or an alias stands inside what it repeats") from None
+            raise yaml.YAMLError("nested too deeply, or an alias inside what it repeats") from None
         finally:
             self._loader.dispose()
 

@@ -1,7 +1,7 @@
 """The schemas of the YAML configs: every key, its type, range and default, stated once."""
 
 # pyright: reportIncompatibleVariableOverride=false
-# a section may narrow the type of a key, since its fields are frozen, which pyright does not see
+# a section may narrow the type of a key, since its fields are frozen, which pyright ignores
 
 import re
 from typing import Annotated, Literal, Self

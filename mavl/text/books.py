@@ -1,4 +1,4 @@
-"""Books: what a finding looks like, in words. Read, check, find by name.
+"""Books: descriptions of findings in words. Read, check, find by name.
 
 A disease book is JSON `{finding: description}`; an aspect book is JSON `{finding: [8 strings]}`, each string
 "aspect: words", sorted by aspect. Both are the released formats. To state its origin, a book may put them under
@@ -81,11 +81,11 @@ def _read(path: Path, part: str, hashes: dict[str, str]) -> dict:
 
 
 def _distinct(pairs: list[tuple]) -> dict:
-    """The object of these pairs; ValueError for a name that stands twice, which JSON itself would allow."""
+    """The object of these pairs; ValueError for a name given twice, which JSON itself would allow."""
     made = dict(pairs)
     if len(made) < len(pairs):
         names = [name for name, _ in pairs]
-        raise ValueError(f"{next(name for name in names if names.count(name) > 1)!r} stands twice in one object")
+        raise ValueError(f"{next(name for name in names if names.count(name) > 1)!r} is twice in one object")
     return made
 
 

@@ -1,4 +1,4 @@
-"""Configs: what YAML and overrides mean, and that every mistake in them is told at once, in words, with its place."""
+"""Configs: the meaning of YAML and overrides, and all their mistakes reported at once, in words, with their places."""
 
 from pathlib import Path
 from typing import Annotated, Literal
@@ -201,7 +201,7 @@ def test_an_override_makes_the_sections_on_its_way(write):
     assert settings.backbone == ResNet(kind="resnet", depth=18)
 
 
-def test_every_problem_is_told_at_once(write):
+def test_every_problem_is_reported_at_once(write):
     path = write("""\
 backbone:
   kind: resnet
@@ -248,7 +248,7 @@ precision: fp61
     ]
 
 
-def test_several_problems_stand_under_the_files_name(write):
+def test_several_problems_are_listed_below_the_files_name(write):
     path = write("backbone: {kind: resnet}\nseeds: 1\ntitle: 2")
     with pytest.raises(ConfigError) as caught:
         load(Train, path)
@@ -335,8 +335,8 @@ def test_bad_overrides(write, override, reason):
         (b"a: 1\n---\na: 2\n", "is not YAML: line 2, column 1: "),
         (b"a: *nowhere", "is not YAML: line 1, column 4: found undefined alias 'nowhere'"),
         (b"a: 1\n? [1, 2]\n: 3", "is not YAML: line 2, column 3: a key must be text, not a list or a mapping"),
-        (b"a: &self [*self]", "is not YAML: nested too deeply, or an alias stands inside what it repeats"),
-        (b"a: " + 2000 * b"[", "is not YAML: nested too deeply, or an alias stands inside what it repeats"),
+        (b"a: &self [*self]", "is not YAML: nested too deeply, or an alias inside what it repeats"),
+        (b"a: " + 2000 * b"[", "is not YAML: nested too deeply, or an alias inside what it repeats"),
         (ALIASES_OF_ALIASES, "is not YAML: more than 100000 values, aliases counted"),
     ],
 )

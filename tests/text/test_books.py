@@ -33,7 +33,7 @@ def test_the_released_layout_gives_a_sentence_for_each_aspect(write):
     assert books.sentences["edema"]["texture"] == "texture: t"
 
 
-def test_a_book_of_one_kind_may_say_where_it_comes_from(write):
+def test_a_book_of_one_kind_may_state_its_origin(write):
     """Even one that describes a finding called "about"."""
     about = {"source": "by hand"}
     described = write("d.json", {"about": about, "findings": {"edema": "Fluid in the lung.", "about": "A word."}})
@@ -67,7 +67,7 @@ def test_the_later_file_counts_and_adds(write):
     ]
 
 
-def test_hashes_tell_two_books_of_one_name_apart(write):
+def test_two_books_of_one_name_have_different_hashes(write):
     paths = [write("train/book.json", {"edema": "a"}), write("test/book.json", {"edema": "b"})]
     digests = [hashlib.sha256(path.read_bytes()).hexdigest() for path in paths]
     assert read_books(paths).hashes == {"train/book.json": digests[0], "test/book.json": digests[1]}
@@ -79,8 +79,8 @@ def test_hashes_tell_two_books_of_one_name_apart(write):
         ("{", "not JSON"),
         ("", "not JSON"),
         (2000 * "[", "not JSON"),
-        ('{"edema": "a", "mass": "b", "edema": "c"}', "not JSON ('edema' stands twice in one object)"),
-        ('{"findings": {"edema": "a", "edema": "c"}}', "not JSON ('edema' stands twice in one object)"),
+        ('{"edema": "a", "mass": "b", "edema": "c"}', "not JSON ('edema' is twice in one object)"),
+        ('{"findings": {"edema": "a", "edema": "c"}}', "not JSON ('edema' is twice in one object)"),
         (["edema"], "a book is a JSON object of findings, this is a list"),
         ({"edema": ""}, "the description of 'edema' is '', not a sentence"),
         ({"edema": " \n"}, "the description of 'edema'"),
@@ -110,7 +110,7 @@ def test_a_damaged_aspect_book_is_named(write, lines, complaint):
         read_books(aspects=[write("a.json", {"mass": LINES, "edema": lines})])
 
 
-def test_a_missing_book_names_the_setting_that_asked_for_it(tmp_path):
+def test_a_missing_book_names_the_setting_of_books(tmp_path):
     with pytest.raises(BookError, match=r"none\.json: No such file or directory; the config's `text` section"):
         read_books([tmp_path / "none.json"])
 
@@ -133,6 +133,6 @@ def test_all_that_is_missing_is_named_at_once(write):
     assert "'edema' has no" not in str(error.value)
 
 
-def test_no_book_at_all_says_so():
+def test_without_any_book_the_error_says_no_book():
     with pytest.raises(BookError, match=r"^no book: unknown finding 'edema'"):
         Books({}, {}).require(["edema"])
