@@ -90,10 +90,8 @@ class Document:
         self.lines.setdefault(keys, node.start_mark.line + 1)
         if len(self.lines) > MOST_VALUES:
             raise yaml.YAMLError(f"more than {MOST_VALUES} values, aliases counted")
-        kind, reason = (
-            node.tag.removeprefix(_TAG),
-            f"the tag {node.tag.replace(_TAG, '!!')} is refused; a config is plain YAML",
-        )
+        kind = node.tag.removeprefix(_TAG)
+        reason = f"the tag {node.tag.replace(_TAG, '!!')} is refused; a config is plain YAML"
         if kind in _KINDS[type(node)]:
             if isinstance(node, yaml.SequenceNode):
                 return [self._build(item, (*keys, str(index))) for index, item in enumerate(node.value)]
