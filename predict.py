@@ -4,8 +4,8 @@
     python predict.py scans/ 'more/*.dcm' list.csv --model checkpoint_full_46.pth --out runs/scans
 
 Writes predictions.csv, .json, .html and overlays/ into `--out`. Without `--findings` all of the model's are scored and
-the most probable ones explained. A finding may be a synonym ("enlarged heart"), or new: described in a book given by
-`--books`, or by `--descriptions` and `--aspects`. A model of finetune_cls.py scores its own findings; one of
+the most probable ones explained. A finding may be a synonym ("enlarged heart"), or new, with its text in a book given
+by `--books`, or by `--descriptions` and `--aspects`. A model of finetune_cls.py scores its own findings; one of
 finetune_seg.py outlines its own: masks/, masks.csv, masks.html. A file that cannot be read is named and left out.
 Exit code: 0 when all went well, 1 when some images failed, 2 when nothing could be done. Research software, not for
 diagnosis.
@@ -18,7 +18,7 @@ from pathlib import Path
 from mavl.config.cli import complain_in_one_line, positive
 
 OF_SCORES = ("books", "descriptions", "aspects", "text_encoder", "top")
-"""The flags that mean nothing to a model that outlines."""
+"""The flags that a segmenter does not have."""
 
 
 def parse() -> argparse.Namespace:
@@ -38,7 +38,7 @@ def parse() -> argparse.Namespace:
 
 
 @complain_in_one_line
-def main() -> None:
+def main() -> int:
     arguments = parse()
     from mavl.data.images.inputs import find_images
 
@@ -49,12 +49,11 @@ def main() -> None:
     answer = outline if source_kind(arguments.model) == KIND else score
     written, page = answer(arguments, images, failures)
     print(f"{written.images} images: {arguments.out / page}")
-    if written.failures:
-        sys.exit(1)
+    return 1 if written.failures else 0
 
 
 def score(arguments: argparse.Namespace, images: list, failures: list) -> tuple:
-    """Ask a pre-trained model or a fine-tuned classifier; what was written, and the name of its page."""
+    """Apply a pre-trained model or a fine-tuned classifier; returns what was written and the name of its page."""
     from mavl.predict import load
     from mavl.predict.files import PAGE, write_predictions
 
@@ -71,7 +70,7 @@ def score(arguments: argparse.Namespace, images: list, failures: list) -> tuple:
 
 
 def outline(arguments: argparse.Namespace, images: list, failures: list) -> tuple:
-    """Ask a fine-tuned segmenter; what was written, and the name of its page."""
+    """Apply a fine-tuned segmenter; returns what was written and the name of its page."""
     from mavl.checkpoint.folder import CheckpointError
     from mavl.predict.mask_files import PAGE, write_masks
     from mavl.predict.segmenter import load

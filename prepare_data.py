@@ -4,8 +4,8 @@
     python prepare_data.py store --help                # images decoded once, at the size that training needs
     python prepare_data.py doctor --help               # every path, image, label and split of a config
 
-Each says with --help what it reads, what it writes and what it costs. When `store` is killed, the same command goes on
-where it was; `radgraph` starts again. Nothing here needs a GPU.
+The --help of each states what it reads, what it writes and what it costs. When `store` is killed, the same command
+continues; `radgraph` starts again. Nothing here needs a GPU.
 """
 
 import argparse

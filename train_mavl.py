@@ -4,16 +4,14 @@
     accelerate launch --multi_gpu --num_processes=4 train_mavl.py --config configs/MAVL_resnet.yaml --root …
     python train_mavl.py --config configs/demo.yaml             # phantoms, on a CPU, some minutes
 
-Writes a run folder (`--output_dir`): `best/` and `last/` model folders, `checkpoints/` for `--resume`, `log.jsonl`,
-`config.yaml`, `run.json` (versions), `left_out.json` (bad images). `--override key=value` sets any key of the config.
+The config may also be one of the released format. Writes a run folder (`--output_dir`): `best/` and `last/` model
+folders, `checkpoints/` for `--resume`, `log.jsonl`, `config.yaml`, `run.json` (versions), `left_out.json` (bad images).
+`--override key=value` sets any key of the config.
 """
 
-import argparse
 import sys
-from pathlib import Path
 
-from mavl.config.cli import complain_in_one_line, override_flags
-from mavl.config.loader import load
+from mavl.config.cli import complain_in_one_line, read_settings
 from mavl.config.released import translate_config
 from mavl.config.settings import PretrainSettings
 
@@ -26,23 +24,12 @@ FLAGS = {
 }
 
 
-def parse(arguments: list[str] | None = None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--config", type=Path, required=True, help="YAML, also one in the released format")
-    parser.add_argument(
-        "--resume", action="store_true", help="go on from the last complete checkpoint, if there is one"
-    )
-    override_flags(parser, FLAGS)
-    return parser.parse_args(arguments)
-
-
 @complain_in_one_line
 def main() -> None:
-    arguments = parse()
-    settings = load(PretrainSettings, arguments.config, arguments.overrides, translate=translate_config)
+    settings, resume = read_settings(PretrainSettings, __doc__, FLAGS, resumable=True, translate=translate_config)
     from mavl.train.pretrain import run  # torch and transformers take seconds; a bad config should not
 
-    progress = run(settings, resume=arguments.resume)
+    progress = run(settings, resume=resume)
     if progress.best is not None:
         best = f"{settings.train.monitor} {progress.best:.4f} at step {progress.best_step}"
         print(f"best {best}: {settings.output_dir}/best")

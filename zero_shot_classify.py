@@ -1,20 +1,19 @@
-"""Name findings in the images of a benchmark without having trained on its labels.
+"""Name findings in the images of a benchmark without training on its labels.
 
     python zero_shot_classify.py --config configs/zero_shot/chexpert_mavl.yaml --root <CheXpert> --model_path FILE.pth
     accelerate launch --multi_gpu --num_processes=4 zero_shot_classify.py --config configs/zero_shot/rsna_mavl.yaml …
     python zero_shot_classify.py --config configs/zero_shot/phantom_mavl.yaml     # after `make demo`
 
-Prints the table and writes it, the scores of every image, the curves, and a page to look at (report.html) into
-`--output_dir`. `--protocol released` is the published way (docs/protocols.md); the default takes thresholds from the
-validation split.
+Prints the table and writes it, the scores of every image, the curves, and a page (report.html) into `--output_dir`.
+`--protocol released` is the published way (docs/protocols.md); the default takes thresholds from the validation split.
 
-`--wordings all`, or some of names,descriptions,without,reversed,templates, asks instead how far the words move the
-AUROC: the benchmark is scored under the books and under each of these wordings of them (mavl/variants.py).
+`--wordings all`, or some of names,descriptions,without,reversed,templates, measures instead how far the words move the
+AUROC: the benchmark is scored with the books and with each of these wordings of them (mavl/text/wordings.py).
 """
 
 import sys
 
-from mavl.config.cli import complain_in_one_line, evaluation_settings
+from mavl.config.cli import EVALUATION_FLAGS, complain_in_one_line, read_settings
 from mavl.config.settings import ZeroShotSettings
 from mavl.vocab import WORDINGS
 
@@ -23,7 +22,7 @@ def wordings(text: str) -> list[str]:
     return list(WORDINGS) if text == "all" else text.split(",")
 
 
-OWN_FLAGS = {
+FLAGS = EVALUATION_FLAGS | {
     "head": ("head", str, "supervised or contrastive"),
     "wordings": ("sensitivity.built_in", wordings, "all, or some of " + ",".join(WORDINGS)),
 }
@@ -31,7 +30,7 @@ OWN_FLAGS = {
 
 @complain_in_one_line
 def main() -> None:
-    settings = evaluation_settings(ZeroShotSettings, __doc__, OWN_FLAGS)
+    settings, _ = read_settings(ZeroShotSettings, __doc__, FLAGS)
     if settings.sensitivity is None:
         classify(settings)
     else:

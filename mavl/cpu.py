@@ -1,15 +1,14 @@
-"""Settings of the processor and its precision. On a CPU training without them loses most of its time."""
+"""Settings of the processor and its precision. Without them a training on a CPU loses most of its time."""
 
 import ctypes
 import os
 
+M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3
+KEEP = 2**31 - 1
+
 
 class PrecisionError(ValueError):
     """A precision that the device does not have."""
-
-
-M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3
-KEEP = 2**31 - 1
 
 
 def sleep_while_waiting() -> None:
@@ -21,16 +20,15 @@ def sleep_while_waiting() -> None:
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 
-def keep_freed_memory() -> bool:
-    """Make glibc keep freed blocks instead of returning them; False where the C library has no such setting.
+def keep_freed_memory() -> None:
+    """Make glibc keep freed blocks instead of returning them; other C libraries have no such setting.
 
     By default glibc maps every large block anew, so that each step pays the page faults of gigabytes again.
     """
-    try:
-        mallopt = ctypes.CDLL(None).mallopt
-    except (AttributeError, OSError):
-        return False
-    return bool(mallopt(M_MMAP_THRESHOLD, KEEP) and mallopt(M_TRIM_THRESHOLD, KEEP))
+    libc = ctypes.CDLL(None)
+    if hasattr(libc, "mallopt"):
+        libc.mallopt(M_MMAP_THRESHOLD, KEEP)
+        libc.mallopt(M_TRIM_THRESHOLD, KEEP)
 
 
 def prepare_device(device_type: str, mixed_precision: str) -> None:
@@ -38,8 +36,7 @@ def prepare_device(device_type: str, mixed_precision: str) -> None:
 
     device_type: as of torch.device, "cpu" or "cuda". mixed_precision: accelerate's "no", "fp16" or "bf16".
     """
-    if device_type != "cpu":
-        return
-    keep_freed_memory()
-    if mixed_precision == "fp16":
-        raise PrecisionError("fp16 needs a GPU (a CPU would compute in fp32); use mixed_precision bf16 or no")
+    if device_type == "cpu":
+        keep_freed_memory()
+        if mixed_precision == "fp16":
+            raise PrecisionError("fp16 needs a GPU (a CPU would compute in fp32); use mixed_precision bf16 or no")

@@ -4,17 +4,21 @@ import errno
 import json
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any
 
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
-"""What a write that finds no room fails with, and names no file."""
+"""Errors of a write without room, which name no file."""
+
+
+class NotTextError(ValueError):
+    """A file that is not UTF-8 text; the message names it."""
 
 
 @contextmanager
 def whole_file(path: Path, mode: str = "w") -> Iterator[IO]:
-    """A file to write that takes the place of `path` at the end of the block, unless the block fails.
+    """A file to write that replaces `path` at the end of the block, unless the block fails.
 
     What UTF-8 cannot hold, such as half a pair of surrogates, is written as its escape (\\ud800), which is JSON's too.
     """
@@ -28,15 +32,11 @@ def whole_file(path: Path, mode: str = "w") -> Iterator[IO]:
         draft.replace(path)
     except OSError as error:
         if error.filename == str(draft) or (error.filename is None and error.errno in FULL):
-            error.filename, error.filename2 = str(path), None  # the name that a person knows
+            error.filename, error.filename2 = str(path), None  # the draft's name means nothing to a reader
         raise
     finally:
-        with suppress(OSError):
+        if draft.exists():
             draft.unlink()
-
-
-class NotTextError(ValueError):
-    """A file that is not UTF-8 text; the message names it."""
 
 
 def read_text(path: Path) -> str:

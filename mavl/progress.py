@@ -1,4 +1,4 @@
-"""Progress bars: lively on a terminal, a line now and then in a log file, one process's only."""
+"""Progress bars: frequent on a terminal, a line now and then in a log file."""
 
 import sys
 from collections.abc import Callable, Iterator, Sequence
@@ -26,14 +26,9 @@ def in_threads(
     function: Callable[[Item], Result], items: Sequence[Item], workers: int, description: str, show: bool = True
 ) -> Iterator[Result]:
     """function(item) of every file in order, under a progress bar. An interrupt cancels what has not begun."""
-
-    def work(start: int) -> list[Result]:
-        return [function(item) for item in items[start : start + TOGETHER]]
-
-    with (
-        ThreadPoolExecutor(max(1, workers)) as pool,
-        progress_bar(total=len(items), description=description, unit="file", show=show and len(items) > 0) as bar,
-    ):
-        for results in pool.map(work, range(0, len(items), TOGETHER)):
+    tasks = [items[start : start + TOGETHER] for start in range(0, len(items), TOGETHER)]
+    bar = progress_bar(total=len(items), description=description, unit="file", show=show and len(items) > 0)
+    with ThreadPoolExecutor(max(1, workers)) as pool, bar:
+        for results in pool.map(lambda task: [function(item) for item in task], tasks):
             bar.update(len(results))
             yield from results

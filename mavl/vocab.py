@@ -5,6 +5,7 @@ The order is an interface. It is the order of label columns, of text rows and of
 
 import difflib
 from collections.abc import Iterable
+from typing import Literal, get_args
 
 FINDINGS: tuple[str, ...] = tuple(
     """
@@ -29,29 +30,21 @@ ANATOMIES: tuple[str, ...] = tuple(
     """.split()
 )
 
-ASPECTS: tuple[str, ...] = (
-    "description",
-    "border",
-    "fluid",
-    "location",
-    "opacity",
-    "other",
-    "patterns",
-    "shape",
-    "texture",
-)
+Aspect = Literal["description", "border", "fluid", "location", "opacity", "other", "patterns", "shape", "texture"]
+ASPECTS: tuple[Aspect, ...] = get_args(Aspect)
 DESCRIPTION = ASPECTS[0]
 
 GROUNDING_ASPECTS: tuple[str, ...] = (DESCRIPTION, "patterns", "shape", "texture")
-"""The aspects whose attention makes a finding's heatmap, as in the release: all of it, and what is seen on the spot."""
+"""The aspects whose attention makes a finding's heatmap, as in the release."""
 
 NORMALITY: tuple[str, ...] = FINDINGS[: FINDINGS.index("effusion")]
-"""The findings that say what is not wrong."""
+"""The findings of a normal film."""
 
 HEALTHY: tuple[str, ...] = ("normal", "clear")
 """The findings that the contrastive head compares a finding with."""
 
-WORDINGS: tuple[str, ...] = ("names", "descriptions", "without", "reversed", "templates")
+BuiltInWording = Literal["names", "descriptions", "without", "reversed", "templates"]
+WORDINGS: tuple[BuiltInWording, ...] = get_args(BuiltInWording)
 """Wordings of a finding that are made from its books (mavl.text.wordings).
 
 names: the finding's name in place of every sentence. descriptions: the description in place of every aspect's words.
@@ -64,19 +57,19 @@ PRESENT, ABSENT, UNKNOWN = 1, 0, -1
 
 
 class UnknownFindingError(KeyError):
-    """A finding that is not known; the message suggests near ones."""
+    """A finding that does not exist there; the message suggests near names."""
 
     def __str__(self) -> str:
         return self.args[0]  # a KeyError shows its message in quotes
 
 
 def anatomy_sentence(anatomy: str) -> str:
-    """The text whose embedding stands for an anatomy (SPEC: "It is located at " and its name)."""
+    """The text whose embedding represents an anatomy, as in the release."""
     return f"It is located at {anatomy}"
 
 
 def unknown_name(kind: str, name: str, known: Iterable[str]) -> str:
-    """One line for an error about a name that is not known, with the nearest known names.
+    """One line for an error about an unknown name, with the nearest known names.
 
     >>> unknown_name("finding", "pneumotorax", FINDINGS)
     "unknown finding 'pneumotorax'; did you mean 'pneumothorax'?"

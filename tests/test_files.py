@@ -32,7 +32,7 @@ def test_a_failure_leaves_the_former_file(tmp_path):
     assert list(tmp_path.iterdir()) == [path]
 
 
-def test_a_full_disk_is_told_with_the_file_that_did_not_fit(tmp_path, little_room):
+def test_the_error_of_a_full_disk_names_the_file_that_did_not_fit(tmp_path, little_room):
     path = tmp_path / "a.json"
     with pytest.raises(OSError, match=r"a\.json") as caught, whole_file(path) as file:
         file.write("x" * 100_000)
@@ -40,13 +40,13 @@ def test_a_full_disk_is_told_with_the_file_that_did_not_fit(tmp_path, little_roo
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_folder_that_is_not_there_is_told_by_the_name_of_the_file(tmp_path):
+def test_the_error_of_a_missing_folder_names_the_file(tmp_path):
     with pytest.raises(FileNotFoundError) as caught, whole_file(tmp_path / "none" / "a.json"):
         pass
     assert caught.value.filename == str(tmp_path / "none" / "a.json")
 
 
-def test_a_folder_that_is_a_file_is_told_with_the_name_that_a_person_knows(tmp_path):
+def test_the_error_of_a_folder_that_is_a_file_names_the_file(tmp_path):
     (tmp_path / "folder").write_text("a file")
     with pytest.raises(NotADirectoryError) as caught, whole_file(tmp_path / "folder" / "a.json"):
         pass

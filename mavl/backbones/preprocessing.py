@@ -1,7 +1,7 @@
 """How an image becomes a backbone's input: its side, its mean and standard deviation, its interpolation."""
 
 from dataclasses import asdict, dataclass
-from typing import Any, Literal, Self
+from typing import Any, Literal, Self, get_args
 
 Interpolation = Literal["bilinear", "bicubic", "lanczos", "nearest"]
 
@@ -22,19 +22,18 @@ class Preprocessing:
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> Self:
         """The inverse of `to_dict`; lists serve as tuples. TypeError for an unknown key, ValueError for a bad value."""
-        made = cls(**{key: tuple(value) if isinstance(value, list) else value for key, value in values.items()})
-        if not (isinstance(made.image_size, int) and made.image_size > 0):
-            raise ValueError(f"image_size is {made.image_size!r}; expected a positive whole number")
-        for name in ("mean", "std"):
-            channels = getattr(made, name)
-            if len(channels) != 3 or not all(isinstance(value, int | float) for value in channels):
-                raise ValueError(f"{name} is {channels!r}; expected three numbers")
-        if min(made.std) <= 0:
-            raise ValueError(f"std is {made.std!r}; expected numbers above 0")
-        if made.interpolation not in Interpolation.__args__:
-            raise ValueError(f"interpolation is {made.interpolation!r}; expected {', '.join(Interpolation.__args__)}")
+        arguments: dict[str, Any] = {key: tuple(v) if isinstance(v, list) else v for key, v in values.items()}
+        made, methods = cls(**arguments), get_args(Interpolation)
+        known = isinstance(made.image_size, int) and made.image_size > 0 and made.interpolation in methods
+        if not (known and _of_channels(made.mean) and _of_channels(made.std) and min(made.std) > 0):
+            expected = f"a positive image_size, mean and std of three numbers, std above 0, {' or '.join(methods)}"
+            raise ValueError(f"{values}; expected {expected}")
         return made
 
     def to_dict(self) -> dict[str, Any]:
         """For JSON."""
         return asdict(self)
+
+
+def _of_channels(values: Any) -> bool:
+    return isinstance(values, tuple) and len(values) == 3 and all(isinstance(value, int | float) for value in values)

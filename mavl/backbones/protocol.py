@@ -1,4 +1,4 @@
-"""What every image encoder offers, and what a grid of patches is.
+"""The interface of image encoders: images -> a grid of patches.
 
 Letters in shapes: B images, C channels, h × w the grid, H × W the input.
 """

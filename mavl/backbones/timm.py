@@ -1,5 +1,7 @@
 """timm's ViTs as image encoders."""
 
+from typing import Any
+
 from torch import Tensor, nn
 
 from mavl.backbones.preprocessing import Preprocessing
@@ -10,9 +12,9 @@ from mavl.vocab import unknown_name
 class TimmBackbone(nn.Module):
     """A timm ViT after its final norm, `NAME`, or the output of its block K, counted from 0, `NAME@K`.
 
-    The output of a block is used without the final norm, as in the release; the blocks after it are removed. NAME may
-    carry a timm tag (`vit_base_patch16_224.dino`). For a ViT without a class token the mean of its patch tokens takes
-    its place. Mean, standard deviation and interpolation are those of timm's configuration of the model.
+    The output of a block is without the final norm, as in the release; the blocks after it are removed. NAME may have a
+    timm tag (`vit_base_patch16_224.dino`). A ViT without a class token gives the mean of its patch tokens instead.
+    Mean, standard deviation and interpolation are those of timm's configuration of the model.
     """
 
     has_class_token = True
@@ -25,15 +27,15 @@ class TimmBackbone(nn.Module):
         if not timm.is_model(name):
             raise BackboneError(unknown_name("timm model", name, timm.list_models()))
         try:
-            self.vit = timm.create_model(name, pretrained=False, num_classes=0, dynamic_img_size=True)
-        except TypeError as error:
+            self.vit: Any = timm.create_model(name, pretrained=False, num_classes=0, dynamic_img_size=True)
+            depth = len(self.vit.blocks)
+        except (TypeError, AttributeError) as error:
             raise BackboneError(f"timm's {name} is not a ViT that takes images of any size ({error})") from error
-        depth = len(self.vit.blocks)
         if block and not (block.isdigit() and int(block) < depth):
             raise BackboneError(f"timm's {name} has blocks 0 to {depth - 1}, not {block}")
         self.block = int(block) if block else depth - 1
         self.vit.prune_intermediate_layers([self.block], prune_norm=bool(block), prune_head=True)
-        self.channels, self.stride = self.vit.embed_dim, self.vit.patch_embed.patch_size[0]
+        self.channels, self.stride = self.vit.embed_dim, self.vit.patch_embed.feat_ratio()
         self.offset = (self.stride - 1) / 2
         known = self.vit.pretrained_cfg
         self.preprocessing = Preprocessing(image_size, known["mean"], known["std"], known["interpolation"])
@@ -46,5 +48,7 @@ class TimmBackbone(nn.Module):
         [tokens] = self.vit.forward_intermediates(
             images, indices=[self.block], return_prefix_tokens=True, norm=True, intermediates_only=True
         )
-        grid, prefix = tokens if self.vit.num_prefix_tokens else (tokens, None)
+        if self.vit.num_prefix_tokens == 0:
+            return tokens, tokens.mean(dim=(2, 3))
+        grid, prefix = tokens
         return grid, grid.mean(dim=(2, 3)) if self.vit.cls_token is None else prefix[:, 0]

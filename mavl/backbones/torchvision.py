@@ -1,5 +1,7 @@
 """torchvision's ResNets and ViTs as image encoders."""
 
+from typing import cast
+
 import torch
 import torchvision
 from torch import Tensor, nn
@@ -24,18 +26,18 @@ class ResNetBackbone(nn.Module):
         super().__init__()
         self.preprocessing = Preprocessing(image_size)
         name, _, last = name.partition("@")
-        resnet = torchvision.models.get_model(name, weights=None)
+        resnet = cast(torchvision.models.ResNet, torchvision.models.get_model(name, weights=None))
         self.conv1, self.bn1, self.relu, self.maxpool = resnet.conv1, resnet.bn1, resnet.relu, resnet.maxpool
         self.layer1, self.layer2 = resnet.layer1, resnet.layer2
         self.layer3 = None if last == "layer2" else resnet.layer3
-        following = resnet.layer3 if self.layer3 is None else resnet.layer4
-        self.channels, self.stride = following[0].conv1.in_channels, 8 if self.layer3 is None else 16
+        width = resnet.fc.in_features
+        self.channels, self.stride = (width // 4, 8) if self.layer3 is None else (width // 2, 16)
 
     @property
     def weights(self) -> nn.Module:
         return self
 
-    def forward(self, images: Tensor) -> tuple[Tensor, None]:
+    def forward(self, images: Tensor) -> tuple[Tensor, Tensor | None]:
         grid = self.layer2(self.layer1(self.maxpool(self.relu(self.bn1(self.conv1(images))))))
         return grid if self.layer3 is None else self.layer3(grid), None
 
@@ -48,8 +50,8 @@ class ViTBackbone(nn.Module):
     def __init__(self, name: str, image_size: int = 224):
         super().__init__()
         self.preprocessing = Preprocessing(image_size)
-        self.vit = torchvision.models.get_model(name, weights=None)
-        self.vit.heads = nn.Identity()
+        self.vit = cast(torchvision.models.VisionTransformer, torchvision.models.get_model(name, weights=None))
+        self.vit.heads = nn.Sequential()
         self.channels, self.stride = self.vit.hidden_dim, self.vit.patch_size
         self.offset = (self.stride - 1) / 2
 
@@ -57,7 +59,7 @@ class ViTBackbone(nn.Module):
     def weights(self) -> nn.Module:
         return self.vit
 
-    def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
+    def forward(self, images: Tensor) -> tuple[Tensor, Tensor | None]:
         patches = self.vit.conv_proj(images)
         size = patches.shape[-2:]
         tokens = torch.cat([self.vit.class_token.expand(len(images), -1, -1), patches.flatten(2).mT], dim=1)

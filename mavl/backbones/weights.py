@@ -17,30 +17,36 @@ def load_pretrained(backbone: Backbone, name: str, source: str | Path) -> tuple[
     """Load pre-trained weights into a backbone; returns (names loaded, names of the source not used).
 
     source: `imagenet` (the library's weights, from the hub) or a file of a state dict with the library's names. The
-    names not used are the classifier's and the like. BackboneError when a parameter of the backbone is missing in the
-    source or has another shape.
+    names not used are those of a classifier. BackboneError when a parameter of the backbone is missing in the source or
+    has another shape.
     """
     target = backbone.weights
-    state = _downloaded(name) if str(source) == "imagenet" else _read_state(Path(source))
+    state = _imagenet_state(name) if str(source) == "imagenet" else _read_state(Path(source))
     wanted = target.state_dict()
     missing = [key for key in wanted if key not in state and not key.endswith("num_batches_tracked")]
+    loaded = {key: state[key] for key in wanted if key in state}
     shapes = [
-        f"{key} {tuple(state[key].shape)} for {tuple(value.shape)}"
-        for key, value in wanted.items()
-        if key in state and state[key].shape != value.shape
+        f"{key} {tuple(value.shape)} for {tuple(wanted[key].shape)}"
+        for key, value in loaded.items()
+        if value.shape != wanted[key].shape
     ]
     if missing or shapes:
-        raise BackboneError(
-            f"{source}: not weights of {name}: missing {missing[:5]} ({len(missing)} in all), other shapes {shapes[:5]}"
-        )
-    loaded = [key for key in wanted if key in state]
-    target.load_state_dict({key: state[key] for key in loaded}, strict=False)
-    return loaded, [key for key in state if key not in wanted]
+        lacks = f"missing {missing[:5]} ({len(missing)} in all), other shapes {shapes[:5]}"
+        raise BackboneError(f"{source}: not weights of {name}: {lacks}")
+    target.load_state_dict(loaded, strict=False)
+    return list(loaded), [key for key in state if key not in wanted]
 
 
-def _downloaded(name: str) -> Mapping[str, Tensor]:
+def _imagenet_state(name: str) -> Mapping[str, Tensor]:
+    """The weights of the backbone's library, from its cache or the network."""
+    library, _, inner = name.partition("@")[0].rpartition(":")
     try:
-        return _imagenet_state(name)
+        if library == "timm":
+            import timm
+
+            return timm.create_model(inner, pretrained=True, num_classes=0).state_dict()
+        weights = torchvision.models.get_model_weights(inner)["IMAGENET1K_V1"]
+        return weights.get_state_dict(progress=True, check_hash=True)
     except (OSError, RuntimeError) as error:
         raise BackboneError(
             f"imagenet: the weights of {name} are neither on this machine nor available from the network ({error}); "
@@ -48,22 +54,10 @@ def _downloaded(name: str) -> Mapping[str, Tensor]:
         ) from error
 
 
-def _imagenet_state(name: str) -> Mapping[str, Tensor]:
-    library, _, inner = name.partition("@")[0].rpartition(":")
-    if library == "timm":
-        import timm
-
-        return timm.create_model(inner, pretrained=True, num_classes=0).state_dict()
-    weights = torchvision.models.get_model_weights(inner)
-    return weights["IMAGENET1K_V1"].get_state_dict(progress=True, check_hash=True)
-
-
 def _read_state(path: Path) -> Mapping[str, Tensor]:
     try:
-        if path.suffix == ".safetensors":
-            state = load_file(path)
-        else:
-            state = torch.load(path, map_location="cpu", weights_only=True)
+        safe = path.suffix == ".safetensors"
+        state = load_file(path) if safe else torch.load(path, map_location="cpu", weights_only=True)
     except (OSError, EOFError, RuntimeError, pickle.UnpicklingError, SafetensorError) as error:
         raise BackboneError(f"{path}: weights that cannot be read ({error})") from error
     for key in ("state_dict", "model"):

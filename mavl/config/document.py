@@ -1,4 +1,4 @@
-"""YAML to plain data: no tags, no duplicate keys, numbers and booleans as in YAML 1.2, problems by their line."""
+"""YAML 1.2 to plain data: no tags, no key twice, and the line of every value."""
 
 import re
 from typing import Any
@@ -7,109 +7,108 @@ import yaml
 
 Keys = tuple[str, ...]
 
+MOST_VALUES = 100_000
+"""More values than any config has. Aliases of aliases make billions from a few lines."""
+
 _TAG = "tag:yaml.org,2002:"
-_PLAIN_TAGS = {
-    yaml.ScalarNode: {_TAG + kind for kind in ("null", "bool", "int", "float", "str")},
-    yaml.SequenceNode: {_TAG + "seq"},
-    yaml.MappingNode: {_TAG + "map"},
+_KINDS = {
+    yaml.ScalarNode: ("null", "bool", "int", "float", "str"),
+    yaml.SequenceNode: ("seq",),
+    yaml.MappingNode: ("map",),
 }
-_IMPLICIT = {"null", "int", "float", "merge"}
-_FLOAT = re.compile(
-    r"[-+]?(?:[0-9][0-9_]*\.[0-9_]*|\.[0-9][0-9_]*)(?:[eE][-+]?[0-9]+)?$|[-+]?[0-9][0-9_]*[eE][-+]?[0-9]+$"
-)
+_CORE_SCHEMA = [
+    (_TAG + kind, re.compile(pattern))
+    for kind, pattern in {
+        "null": r"(~|null|Null|NULL|)$",
+        "bool": r"(true|True|TRUE|false|False|FALSE)$",
+        "int": r"([-+]?[0-9]+|0o[0-7]+|0x[0-9a-fA-F]+)$",
+        "float": r"([-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?|[-+]?\.(inf|Inf|INF)|\.(nan|NaN|NAN))$",
+        "merge": r"<<$",
+    }.items()
+]
+"""(tag, pattern) of plain scalars (YAML 1.2.2, section 10.3), and `<<`, which only YAML 1.1 has."""
 
 
 class _Loader(yaml.SafeLoader):
-    """PyYAML reads YAML 1.1, where `1e-5` is text, `no` a boolean and `2024-01-01` a date; here they are as in 1.2."""
+    """PyYAML reads YAML 1.1, where `1e-5` is text, `no` is false, `010` is 8, `12:30` is 750, `2024-01-01` a date."""
 
-    yaml_implicit_resolvers = {  # noqa: RUF012, the name and the type are PyYAML's
-        first: [(tag, pattern) for tag, pattern in patterns if tag.removeprefix(_TAG) in _IMPLICIT]
-        for first, patterns in yaml.SafeLoader.yaml_implicit_resolvers.items()
-    }
+    yaml_implicit_resolvers = {None: _CORE_SCHEMA}  # noqa: RUF012, the name and the type are PyYAML's
+
+    def __init__(self, text: bytes | str):
+        super().__init__(text)
+        self.problems: list[tuple[int, str]] = []
+
+    def compose_mapping_node(self, anchor: Any) -> yaml.MappingNode:
+        """A mapping with the keys that `<<` adds. A key that is given twice becomes a problem."""
+        node = super().compose_mapping_node(anchor)
+        first_line: dict[str, int] = {}
+        for key, _ in node.value:
+            if not isinstance(key, yaml.ScalarNode):
+                reason = "a key must be text, not a list or a mapping"
+                raise yaml.constructor.ConstructorError(None, None, reason, key.start_mark)
+            line = key.start_mark.line + 1
+            if key.value in first_line:
+                self.problems.append((line, f"{key.value}: given twice, first on line {first_line[key.value]}"))
+            first_line.setdefault(key.value, line)
+        self.flatten_mapping(node)
+        return node
+
+
+def _whole_number(loader: yaml.SafeLoader, node: yaml.ScalarNode) -> int:
+    return int(node.value, 0 if node.value[:2] in ("0o", "0x") else 10)
+
+
+_Loader.add_constructor(_TAG + "int", _whole_number)
 
 
 class Dumper(yaml.SafeDumper):
-    """Quotes what either reading of YAML would not take for text, and keeps short lists on a line."""
+    """Quotes texts that YAML 1.1 or 1.2 reads as something else."""
 
-    def represent_sequence(self, tag, sequence, flow_style=None):
-        flat = not any(isinstance(item, list | dict) for item in sequence)
-        return super().represent_sequence(tag, sequence, flow_style=flat)
-
-
-_Loader.add_implicit_resolver(_TAG + "bool", re.compile(r"(?:true|True|TRUE|false|False|FALSE)$"), list("tTfF"))
-for _side in (_Loader, Dumper):
-    _side.add_implicit_resolver(_TAG + "float", _FLOAT, list("-+.0123456789"))
+    yaml_implicit_resolvers = yaml.SafeDumper.yaml_implicit_resolvers | {None: _CORE_SCHEMA}
 
 
 class Document:
-    """One parsed YAML text: its `root` node (None when empty), its `data`, its `problems` as (line, what is wrong).
+    """One parsed YAML text.
 
-    Raises yaml.YAMLError where the text is not YAML.
+    data: plain data, None for an empty text. lines: {keys: line of the value}, where an index of a list counts as a
+    key. problems: (line, what is wrong). Raises yaml.YAMLError for a text that is not YAML.
     """
 
     def __init__(self, text: bytes | str):
-        self.problems: list[tuple[int, str]] = []
-        self._open: list[yaml.Node] = []
-        self._checked: set[int] = set()
+        self.lines: dict[Keys, int] = {}
         self._loader = _Loader(text)
+        self.problems = self._loader.problems
         try:
-            self.root = self._loader.get_single_node()
-            self.data = None if self.root is None else self._build(self.root, ())
+            root = self._loader.get_single_node()
+            self.data = None if root is None else self._build(root, ())
+        except RecursionError:
+            raise yaml.YAMLError("nested too deeply, or an alias inside what it repeats") from None
         finally:
             self._loader.dispose()
 
     def _build(self, node: yaml.Node, keys: Keys) -> Any:
-        if node.tag not in _PLAIN_TAGS[type(node)]:
-            tag = node.tag.replace(_TAG, "!!")
-            return self._refuse(node, keys, f"the tag {tag} is refused; a config is plain YAML")
-        if any(node is parent for parent in self._open):
-            return self._refuse(node, keys, "an alias stands inside what it repeats")
-        self._open.append(node)
-        try:
-            if isinstance(node, yaml.MappingNode):
-                return self._build_mapping(node, keys)
+        self.lines.setdefault(keys, node.start_mark.line + 1)
+        if len(self.lines) > MOST_VALUES:
+            raise yaml.YAMLError(f"more than {MOST_VALUES} values, aliases counted")
+        kind = node.tag.removeprefix(_TAG)
+        reason = f"the tag {node.tag.replace(_TAG, '!!')} is refused; a config is plain YAML"
+        if kind in _KINDS[type(node)]:
             if isinstance(node, yaml.SequenceNode):
                 return [self._build(item, (*keys, str(index))) for index, item in enumerate(node.value)]
-            return self._build_scalar(node, keys)
-        finally:
-            self._open.pop()
-
-    def _build_scalar(self, node: yaml.ScalarNode, keys: Keys) -> Any:
-        try:
-            return self._loader.construct_object(node)
-        except (ValueError, KeyError):  # an explicit tag may be a lie, as in `!!int abc`
-            return self._refuse(node, keys, f"{node.value!r} is no {node.tag.removeprefix(_TAG)}")
-
-    def _build_mapping(self, node: yaml.MappingNode, keys: Keys) -> dict[str, Any]:
-        if id(node) not in self._checked:  # once, and before `<<` puts in keys that may well be there already
-            self._checked.add(id(node))
-            self._check_keys(node, keys)
-            self._loader.flatten_mapping(node)
-        return {
-            key.value: self._build(value, (*keys, key.value))
-            for key, value in node.value
-            if isinstance(key, yaml.ScalarNode)
-        }
-
-    def _check_keys(self, node: yaml.MappingNode, keys: Keys) -> None:
-        first_line: dict[str, int] = {}
-        for key, _ in node.value:
-            line = key.start_mark.line + 1
-            if not isinstance(key, yaml.ScalarNode):
-                self._refuse(key, keys, "a key must be text, not a list or a mapping")
-            elif key.value in first_line:
-                self._refuse(key, (*keys, key.value), f"given twice, first on line {first_line[key.value]}")
-            else:
-                first_line[key.value] = line
-
-    def _refuse(self, node: yaml.Node, keys: Keys, reason: str) -> None:
-        prefix = f"{'.'.join(keys)}: " if keys else ""
-        self.problems.append((node.start_mark.line + 1, prefix + reason))
+            if isinstance(node, yaml.MappingNode):
+                self.lines |= {(*keys, key.value): key.start_mark.line + 1 for key, _ in node.value}
+                return {key.value: self._build(value, (*keys, key.value)) for key, value in node.value}
+            try:
+                return self._loader.construct_object(node)
+            except (ValueError, KeyError):  # an explicit tag may be wrong, as in `!!int abc`
+                reason = f"{node.value!r} is no {kind}"
+        self.problems.append((node.start_mark.line + 1, ": ".join([*filter(None, [".".join(keys)]), reason])))
+        return None
 
 
 def yaml_reason(error: yaml.YAMLError) -> str:
-    mark = getattr(error, "problem_mark", None)
-    if mark is None:
+    """The place and the cause of a YAML error, on one line."""
+    if not isinstance(error, yaml.MarkedYAMLError) or error.problem_mark is None:
         return str(error).splitlines()[0]
-    context = f" {error.context}" if error.context else ""
-    return f"line {mark.line + 1}, column {mark.column + 1}: {error.problem}{context}"
+    mark = error.problem_mark
+    return f"line {mark.line + 1}, column {mark.column + 1}: {error.problem} {error.context or ''}".strip()

@@ -1,18 +1,21 @@
 """The schemas of fine-tuning's YAML configs, and what classification and segmentation share of them."""
 
+# pyright: reportIncompatibleVariableOverride=false
+# as in mavl.config.settings
+
 from typing import Annotated, Literal, Self
 
-from pydantic import Field, PositiveInt, field_validator, model_validator
+from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt, field_validator, model_validator
 
 from mavl.config.loader import Settings
 from mavl.config.settings import (
     EngineSettings,
     GroupPattern,
+    ImageSize,
     InitSettings,
     LoaderSettings,
-    NonNegativeFloat,
-    NonNegativeInt,
     OptimizerSettings,
+    ScheduleSettings,
     refuse_higher_rates,
 )
 
@@ -23,9 +26,9 @@ Policy = Literal["ignore", "zeros", "ones"]
 class FinetuneData(LoaderSettings):
     """A benchmark YAML with a train split, and how much of it is used.
 
-    findings: those to train (all of the benchmark's when empty); data_pct: share of the training images, drawn by
-    patient and label; test_share, valid_share: of the training patients, drawn for testing (the same for every seed)
-    and then for validation, each where there is no such split.
+    findings: those to train (all of the benchmark's when empty); data_pct: share of the training images, chosen at
+    random by patient and label; test_share, valid_share: of the training patients, taken at random for testing (the
+    same for every seed) and then for validation, each where there is no such split.
     """
 
     benchmark: str
@@ -36,28 +39,15 @@ class FinetuneData(LoaderSettings):
     batch_size: PositiveInt = 256
 
 
-class FinetuneModel(Settings):
-    """backbone: a name for mavl.backbones.build_backbone; image_size: side of the input in pixels."""
-
-    backbone: str = "resnet50"
-    image_size: Annotated[int, Field(ge=32)] = 224
-
-
 class FinetuneOptimizer(OptimizerSettings):
     """AdamW, the released rate."""
 
-    lr: Annotated[float, Field(gt=0)] = 1e-5
+    lr: PositiveFloat = 1e-5
 
 
-class FinetuneSchedule(Settings):
-    """Linear warm-up over the first `warmup_epochs`, then a cosine by epoch (mavl.train.optim.learning_rate).
+class FinetuneSchedule(ScheduleSettings):
+    """The warm-up is linear. min_steps: of the optimizer in an epoch; a training set too small for them is repeated."""
 
-    min_steps: of the optimizer in an epoch; a training set too small for them is gone through several times an epoch.
-    """
-
-    epochs: PositiveInt = 60
-    min_lr: NonNegativeFloat = 1e-5
-    warmup_lr: NonNegativeFloat = 1e-5
     warmup_epochs: NonNegativeInt = 0
     min_steps: PositiveInt = 1
 
@@ -72,9 +62,9 @@ class FinetuneTrain(EngineSettings):
 class FinetuneSettings(Settings):
     """What both kinds of fine-tuning share. Each of `seeds` is a run of its own, in `output_dir`/seed_N.
 
-    init: `backbone` is what the whole network starts from, `checkpoint` the pre-trained model whose part of it is put
-    over that. A seed decides the drawn images, the start of new layers, the order and the augmentation.
-    resamples: of the bootstrap behind the intervals on the test split.
+    init: `backbone` initialises the whole network, `checkpoint` is the pre-trained model that then replaces its part.
+    A seed decides the random choice of images, the start of new layers, the order and the augmentation.
+    resamples: of the bootstrap that gives the intervals on the test split.
     """
 
     seeds: Annotated[tuple[NonNegativeInt, ...], Field(min_length=1)] = (0,)
@@ -94,13 +84,10 @@ class FinetuneSettings(Settings):
     @model_validator(mode="after")
     def _rate_is_reached_and_never_climbs(self) -> Self:
         schedule, lr = self.schedule, self.optimizer.lr
-        rates = {"min_lr": schedule.min_lr, "warmup_lr": schedule.warmup_lr}
-        refuse_higher_rates(lr, **rates, warms_up=schedule.warmup_epochs > 0)
+        refuse_higher_rates(lr, schedule, schedule.warmup_epochs)
         if schedule.warmup_epochs > schedule.epochs and schedule.warmup_lr < lr:
-            raise ValueError(
-                f"schedule.warmup_epochs ({schedule.warmup_epochs}) above schedule.epochs ({schedule.epochs}), so that "
-                "the rate would never reach optimizer.lr: set warmup_epochs lower"
-            )
+            lengths = f"schedule.warmup_epochs ({schedule.warmup_epochs}) above schedule.epochs ({schedule.epochs})"
+            raise ValueError(f"{lengths}, so that the rate would never reach optimizer.lr: set warmup_epochs lower")
         return self
 
     def of_seed(self, seed: int) -> Self:
@@ -121,12 +108,11 @@ class ClassificationData(FinetuneData):
     uncertain: Policy = "ignore"
 
 
-class ClassifierModel(FinetuneModel):
-    """layer4, linear_probe: as mavl.model.classifier.Classifier has them.
+class ClassifierModel(Settings):
+    """As in mavl.model.classifier.Classifier. layer4 is true by default, except in a linear probe of a checkpoint."""
 
-    layer4: by default true, but for a linear probe of a checkpoint, which has no such layer.
-    """
-
+    backbone: str = "resnet50"
+    image_size: ImageSize = 224
     layer4: bool | None = None
     linear_probe: bool = False
 
@@ -138,7 +124,7 @@ class ClassificationTrain(FinetuneTrain):
 
 
 class FinetuneClsSettings(FinetuneSettings):
-    """finetune_cls.py. html: whether each result gets a page to look at."""
+    """finetune_cls.py. html: write a page for each result."""
 
     model: ClassifierModel = ClassifierModel()
     data: ClassificationData
@@ -148,7 +134,7 @@ class FinetuneClsSettings(FinetuneSettings):
 
     @property
     def layer4(self) -> bool:
-        """model.layer4 as it is built."""
+        """model.layer4 with its default resolved."""
         chosen = self.model.layer4
         return not (self.model.linear_probe and self.init.checkpoint) if chosen is None else chosen
 
@@ -156,8 +142,8 @@ class FinetuneClsSettings(FinetuneSettings):
 class MaskFolder(Settings):
     """A folder of images and one of masks (mavl.data.benchmarks.folders), in place of a benchmark.
 
-    suffix: what a mask's name has behind its image's; patient: finds the patient in an image's path. Without subfolders
-    train, valid and test all images are the train split.
+    suffix: what follows the image's name in the name of its mask; patient: pattern of the patient in an image's path.
+    Without subfolders train, valid and test all images are the train split.
     """
 
     images: str
@@ -187,10 +173,11 @@ class SegmentationData(FinetuneData):
         return self
 
 
-class UNetModel(FinetuneModel):
+class UNetModel(Settings):
     """A U-Net on a ResNet."""
 
     backbone: Literal["resnet50", "resnet18"] = "resnet50"
+    image_size: ImageSize = 224
 
 
 class SegmentationSchedule(FinetuneSchedule):

@@ -3,14 +3,17 @@
 from typing import Any
 
 KEYS = {
-    "train.recompute": "train.activation_checkpointing",
-    "sensitivity.variants": "sensitivity.wordings",
+    "train.recompute": "activation_checkpointing",
+    "sensitivity.variants": "wordings",
     "bank_cache": "text_cache",
 }
-"""{former key: today's key}, in any config of the project."""
+"""{former key: today's, in the same section}, in any config of the project."""
 
 VALUES = {("text.encoder", "drawn"): "random"}
 """{(key, former value): today's value}."""
+
+REMOVED = ("store", "data.store")
+"""Keys that former configs hold as null. With another value they are unknown keys."""
 
 
 def translate(raw: dict[str, Any]) -> list[str]:
@@ -20,22 +23,26 @@ def translate(raw: dict[str, Any]) -> list[str]:
     """
     notes = []
     for former, today in KEYS.items():
-        section, key = _section(raw, former), former.rpartition(".")[2]
-        if section is not None and key in section:
-            value = section.pop(key)
-            section.setdefault(today.rpartition(".")[2], value)
-            notes.append(f"{former} is called {today} now")
+        section, key = _section(raw, former)
+        if key in section:
+            section.setdefault(today, section.pop(key))
+            notes.append(f"{former} is called {former.removesuffix(key)}{today} now")
     for (name, former), today in VALUES.items():
-        section, key = _section(raw, name), name.rpartition(".")[2]
-        if section is not None and section.get(key) == former:
+        section, key = _section(raw, name)
+        if section.get(key) == former:
             section[key] = today
             notes.append(f"{name}: {former} is called {today} now")
+    for name in REMOVED:
+        section, key = _section(raw, name)
+        if section.get(key, "") is None:
+            del section[key]
     return notes
 
 
-def _section(raw: dict[str, Any], dotted: str) -> dict[str, Any] | None:
-    """The mapping that holds the last part of a dotted key, None where there is none."""
+def _section(raw: dict[str, Any], dotted: str) -> tuple[dict[str, Any], str]:
+    """The mapping that holds the last part of a dotted key, empty where there is none, and that part."""
+    *parents, key = dotted.split(".")
     section: Any = raw
-    for key in dotted.split(".")[:-1]:
-        section = section.get(key) if isinstance(section, dict) else None
-    return section if isinstance(section, dict) else None
+    for parent in parents:
+        section = section.get(parent) if isinstance(section, dict) else None
+    return (section if isinstance(section, dict) else {}), key

@@ -1,24 +1,27 @@
 """The schemas of the YAML configs: every key, its type, range and default, stated once."""
 
+# pyright: reportIncompatibleVariableOverride=false
+# a section may narrow the type of a key, since its fields are frozen, which pyright ignores
+
 import re
 from typing import Annotated, Literal, Self
 
 from pydantic import (
     AfterValidator,
-    BeforeValidator,
     Field,
+    NonNegativeFloat,
+    NonNegativeInt,
     PositiveFloat,
     PositiveInt,
-    field_validator,
     model_validator,
 )
 
 from mavl.config.loader import Settings
-from mavl.vocab import ASPECTS, FINDINGS, WORDINGS, unknown_name
+from mavl.vocab import ASPECTS, FINDINGS, WORDINGS, Aspect, BuiltInWording, unknown_name
 
 Share = Annotated[float, Field(ge=0, le=1)]
-NonNegativeFloat = Annotated[float, Field(ge=0)]
-NonNegativeInt = Annotated[int, Field(ge=0)]
+ImageSize = Annotated[int, Field(ge=32)]
+"""Side of a model's input in pixels."""
 
 
 def _has_one_group(pattern: str) -> str:
@@ -31,6 +34,15 @@ def _has_one_group(pattern: str) -> str:
     return pattern
 
 
+def _known_finding(name: str) -> str:
+    if name not in FINDINGS:
+        raise ValueError(unknown_name("finding", name, FINDINGS))
+    return name
+
+
+Finding = Annotated[str, AfterValidator(_known_finding)]
+"""A finding of the vocabulary."""
+
 GroupPattern = Annotated[str, AfterValidator(_has_one_group)]
 """A regular expression whose one (group) finds the patient in a name."""
 
@@ -38,7 +50,7 @@ Precision = Literal["no", "fp16", "bf16"] | None
 """None leaves it to `accelerate launch --mixed_precision`."""
 
 RANDOM = "random"
-"""The text encoder of random weights. Former configs call it "drawn"."""
+"""The text encoder of random weights."""
 
 DESCRIPTION_BOOKS = ("concept_gen/books/descriptions.json",)
 ASPECT_BOOKS = ("concept_gen/books/aspects.json",)
@@ -52,8 +64,8 @@ class ModelSettings(Settings):
     """Keyword arguments of mavl.model.mavl.MAVL, except text_width, which the text encoder decides."""
 
     backbone: str = "resnet50"
-    image_size: Annotated[int, Field(ge=32)] = 224
-    aspects: tuple[Literal[ASPECTS], ...] = ASPECTS
+    image_size: ImageSize = 224
+    aspects: tuple[Aspect, ...] = ASPECTS
     width: PositiveInt = 256
     layers: PositiveInt = 4
     heads: PositiveInt = 4
@@ -80,28 +92,17 @@ class TextSettings(Settings):
     cache: str | None = TEXT_CACHE
 
 
-def _refuse_store(value: str | None) -> None:
-    """ValueError unless it is None, as in the run folders of earlier versions."""
-    fix = "make it again by prepare_data.py store, and give its folder as root (--root)"
-    if value is not None:
-        raise ValueError(f"a store is a folder of images now: {fix}")
+class LoaderSettings(Settings):
+    """What all data sources share.
 
-
-class ImageFolder(Settings):
-    """root: the folder of the images, or of small copies of them that `prepare_data.py store` made."""
-
-    root: str | None = None
-    store: Annotated[None, BeforeValidator(_refuse_store)] = Field(default=None, exclude=True)
-
-
-class LoaderSettings(ImageFolder):
-    """What all data sources share. batch_size is per process; max_bad_share: missing or unreadable images tolerated.
-
-    augment: "full" is the released recipe, "crop" its random crop and flip alone, "none" neither: as test images are;
-    augment_on: whether the operations of "full" are done by the loader's workers, or on the device for a whole batch.
-    prefetch: batches that each worker is ahead; pin_memory: page-locked batches, which reach a GPU faster.
+    root: the folder of the images, or of small copies of them that `prepare_data.py store` made. batch_size: images a
+    process. max_bad_share: missing or unreadable images tolerated. augment: "full" is the released recipe, "crop" its
+    random crop and flip alone, "none" neither: as test images are. augment_on: whether the loader's workers compute
+    the operations of "full", or the device for a whole batch. prefetch: batches that each worker is ahead. pin_memory:
+    page-locked batches, which reach a GPU faster.
     """
 
+    root: str | None = None
     batch_size: PositiveInt = 124
     eval_batch_size: PositiveInt = 64
     workers: NonNegativeInt = 8
@@ -135,7 +136,7 @@ class TableData(LoaderSettings):
 
 
 class PhantomData(LoaderSettings):
-    """Phantoms: `train` new ones every epoch, `valid` always the same. `exclude`: findings never drawn."""
+    """Phantoms: `train` new ones every epoch, `valid` always the same. exclude: findings that none has."""
 
     source: Literal["phantom"] = "phantom"
     seed: int = 0
@@ -159,27 +160,29 @@ class OptimizerSettings(Settings):
 
 
 class ScheduleSettings(Settings):
-    """Warm-up in stairs of `warmup_stair` steps, then a cosine by epoch (mavl.train.optim.learning_rate)."""
+    """A warm-up from warmup_lr, then a cosine by epoch down to min_lr (mavl.train.optim.learning_rate)."""
 
     epochs: PositiveInt = 60
     min_lr: NonNegativeFloat = 1e-5
     warmup_lr: NonNegativeFloat = 1e-5
+
+
+class PretrainSchedule(ScheduleSettings):
+    """The warm-up has stairs of `warmup_stair` steps."""
+
     warmup_steps: NonNegativeInt = 500
     warmup_stair: PositiveInt = 100
 
 
-def refuse_higher_rates(lr: float, *, min_lr: float, warmup_lr: float, warms_up: bool) -> None:
-    """ValueError where a schedule would climb over the optimizer's rate, at its end or in a warm-up."""
-    rates = {"schedule.min_lr": min_lr} | ({"schedule.warmup_lr": warmup_lr} if warms_up else {})
-    if above := [f"{key} ({rate:g})" for key, rate in rates.items() if rate > lr]:
-        raise ValueError(
-            f"{' and '.join(above)} above optimizer.lr ({lr:g}), so that the rate would climb over it: "
-            f"set at most {lr:g}"
-        )
+def refuse_higher_rates(lr: float, schedule: ScheduleSettings, warmup: int) -> None:
+    """ValueError where a schedule would exceed the optimizer's rate, at its end or in a warm-up longer than 0."""
+    rates = {"min_lr": schedule.min_lr} | ({"warmup_lr": schedule.warmup_lr} if warmup else {})
+    if above := [f"schedule.{key} ({rate:g})" for key, rate in rates.items() if rate > lr]:
+        raise ValueError(f"{' and '.join(above)} above optimizer.lr ({lr:g}), the highest rate: set at most {lr:g}")
 
 
 class EngineSettings(Settings):
-    """What the engine reads, for any task.
+    """What training of any task shares.
 
     checkpoint_every: optimizer steps between resumable checkpoints (every validation ends with one); keep: how many
     stay. monitor: what decides the best model; patience: so many validations without a better one end the run (None:
@@ -215,41 +218,33 @@ class TrainSettings(EngineSettings):
 class PretrainSettings(Settings):
     """train_mavl.py."""
 
-    findings: tuple[str, ...] = FINDINGS
+    findings: tuple[Finding, ...] = FINDINGS
     model: ModelSettings = ModelSettings()
     text: TextSettings = TextSettings()
     data: Annotated[MimicData | TableData | PhantomData, Field(discriminator="source")] = MimicData()
     init: InitSettings = InitSettings()
     optimizer: OptimizerSettings = OptimizerSettings()
-    schedule: ScheduleSettings = ScheduleSettings()
+    schedule: PretrainSchedule = PretrainSchedule()
     train: TrainSettings = TrainSettings()
     output_dir: str = "runs/pretrain"
 
-    @field_validator("findings")
-    @classmethod
-    def _known(cls, findings: tuple[str, ...]) -> tuple[str, ...]:
-        for finding in findings:
-            if finding not in FINDINGS:
-                raise ValueError(unknown_name("finding", finding, FINDINGS))
-        return findings
-
     @model_validator(mode="after")
     def _rate_never_climbs(self) -> Self:
-        schedule = self.schedule
-        rates = {"min_lr": schedule.min_lr, "warmup_lr": schedule.warmup_lr}
-        refuse_higher_rates(self.optimizer.lr, **rates, warms_up=schedule.warmup_steps > 0)
+        refuse_higher_rates(self.optimizer.lr, self.schedule, self.schedule.warmup_steps)
         return self
 
 
-class EvaluationSettings(ImageFolder):
-    """What all evaluations of a benchmark share. protocol: "sound" or "released" (docs/protocols.md).
+class EvaluationSettings(Settings):
+    """What all evaluations of a benchmark share.
 
+    root: the folder of the images, or of small copies of them. protocol: "sound" or "released" (docs/protocols.md).
     findings: those to report (all of the benchmark's when empty); text_encoder, max_length: if not the model's.
     map_aspects, aggregation: how the attention of a finding's aspects becomes its map (mavl.model.heatmaps.MapOptions);
     layers: decoder layers of the map, counted from 0 (all when empty).
     """
 
     benchmark: str
+    root: str | None = None
     model_path: str | None = None
     split: Literal["train", "valid", "test"] = "test"
     protocol: Literal["sound", "released"] = "sound"
@@ -264,7 +259,7 @@ class EvaluationSettings(ImageFolder):
     mixed_precision: Precision = None
     check_images: Literal["exists", "header", "decode"] = "header"
     max_bad_share: Share = 0.0
-    map_aspects: Annotated[tuple[Literal[ASPECTS], ...], Field(min_length=1)] | None = None
+    map_aspects: Annotated[tuple[Aspect, ...], Field(min_length=1)] | None = None
     aggregation: Literal["avg", "max", "global"] = "avg"
     layers: tuple[NonNegativeInt, ...] = ()
     resamples: NonNegativeInt = 1000
@@ -272,20 +267,20 @@ class EvaluationSettings(ImageFolder):
 
 
 class BookFiles(Settings):
-    """Books of another wording, laid over those of the settings: findings that they lack keep their text."""
+    """Books of another wording. Findings that they lack keep the text of the evaluation's books."""
 
     descriptions: tuple[str, ...] = ()
     aspects: tuple[str, ...] = ()
 
 
 class SensitivitySettings(Settings):
-    """Which wordings a benchmark is scored under, besides the books themselves.
+    """The wordings that a benchmark is scored with, besides the books themselves.
 
-    built_in: made from the books; wordings: other books, by name; vary: the text of all findings,
-    or of those alone that the model was not trained with.
+    built_in: made from the books; wordings: {name: other books}; vary: the text of all findings, or of those alone that
+    the model was not trained with.
     """
 
-    built_in: tuple[Literal[WORDINGS], ...] = WORDINGS
+    built_in: tuple[BuiltInWording, ...] = WORDINGS
     wordings: dict[str, BookFiles] = Field(default_factory=dict)
     vary: Literal["all", "new"] = "all"
 
@@ -293,8 +288,8 @@ class SensitivitySettings(Settings):
 class ZeroShotSettings(EvaluationSettings):
     """zero_shot_classify.py. head: of the model, "supervised" (presence) or "contrastive" (text).
 
-    html: whether the result folder gets a page to look at, with the surest images of each finding in it.
-    sensitivity: score several wordings and report how far the AUROC moves, in place of the usual table.
+    html: write a page with the images of highest score of each finding. sensitivity: score several wordings and report
+    how far the AUROC moves, in place of the usual table.
     """
 
     head: Literal["supervised", "contrastive"] = "supervised"
@@ -306,9 +301,9 @@ class ZeroShotSettings(EvaluationSettings):
 class GroundingSettings(EvaluationSettings):
     """zero_shot_ground.py.
 
-    map_size: side in pixels at which map and mask are compared; alignment: "patches" puts each patch at its position,
-    "corners" stretches the grid over the image as the release does (by default as the protocol has it); gallery: how
-    many of the best and of the worst cases are shown; html: whether the result folder gets a page.
+    map_size: side in pixels at which map and mask are compared. alignment: "patches" puts each patch at its position,
+    "corners" stretches the grid over the image, as the release does; by default the protocol decides. gallery: number
+    of best and of worst cases to show. html: write a page.
     """
 
     map_size: PositiveInt = 224

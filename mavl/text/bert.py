@@ -6,24 +6,24 @@ trained so; `sep` and `max_length` select the tokenisation.
 
 import hashlib
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import Any, cast
 
 import torch
 from safetensors import SafetensorError
 from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
 
 from mavl.progress import progress_bar
 from mavl.text.protocol import TextEncoderError
 
 VOCABULARY_FILES = ("vocab.txt", "tokenizer.json")
 WEIGHT_FILES = ("model.safetensors", "pytorch_model.bin")
-LARGE = 2**24  # bytes
-DIGESTS = Path("~/.cache/mavl/digests")
-ENCODER_FILES = ("config.json", *VOCABULARY_FILES, *WEIGHT_FILES)
+ENCODER_FILES: list[str] = ["config.json", *VOCABULARY_FILES, *WEIGHT_FILES]
 
 
 @dataclass(frozen=True)
@@ -46,19 +46,18 @@ class BertEncoder:
 
     @cached_property
     def folder(self) -> Path:
-        """Where the files are: the folder itself, or the hub's snapshot (downloaded on first use)."""
+        """The folder of the files: `name`, or the hub's snapshot, which is downloaded on first use."""
         if Path(self.name).is_dir():
             return Path(self.name)
         from huggingface_hub import snapshot_download
         from huggingface_hub.errors import HFValidationError, LocalEntryNotFoundError
 
-        patterns = list(ENCODER_FILES)
         with suppress(LocalEntryNotFoundError, HFValidationError):
-            cached = Path(snapshot_download(self.name, allow_patterns=patterns, local_files_only=True))
-            if _holds(cached, WEIGHT_FILES):  # another program may have fetched the tokenizer alone
+            cached = Path(snapshot_download(self.name, allow_patterns=ENCODER_FILES, local_files_only=True))
+            if _files(cached, WEIGHT_FILES):  # another program may have fetched the tokenizer alone
                 return cached
         try:
-            return Path(snapshot_download(self.name, allow_patterns=patterns))
+            return Path(snapshot_download(self.name, allow_patterns=ENCODER_FILES))
         except (OSError, ValueError) as error:
             raise TextEncoderError(
                 f"text encoder {self.name!r} is neither a folder nor to be had from the hub ({type(error).__name__});"
@@ -69,21 +68,20 @@ class BertEncoder:
     def fingerprint(self) -> str:
         """SHA-256 over the encoder's files: two encoders with the same name but other weights differ."""
         digest = hashlib.sha256()
-        for name in ENCODER_FILES:
-            if (self.folder / name).exists():
-                digest.update(name.encode())
-                digest.update(_digest(self.folder / name))
+        for path in _files(self.folder, ENCODER_FILES):
+            with path.open("rb") as file:
+                digest.update(path.name.encode() + hashlib.file_digest(file, "sha256").digest())
         return digest.hexdigest()
 
     @cached_property
     def tokenizer(self):
         """The `tokenizers` tokenizer, with this encoder's own closing and length rules."""
         from tokenizers import normalizers, processors
-        from transformers import BertTokenizerFast
+        from transformers import BertTokenizer
 
-        if not _holds(self.folder, VOCABULARY_FILES):  # else the tokenizer has five words, and says nothing
+        if not _files(self.folder, VOCABULARY_FILES):  # transformers would make a tokenizer of five words
             raise TextEncoderError(f"text encoder {self.folder}: none of {', '.join(VOCABULARY_FILES)} is there")
-        tokenizer = BertTokenizerFast.from_pretrained(str(self.folder)).backend_tokenizer
+        tokenizer = BertTokenizer.from_pretrained(str(self.folder)).backend_tokenizer
         tokenizer.normalizer = normalizers.BertNormalizer(lowercase=self.lower_case)
         special = [(token, tokenizer.token_to_id(token)) for token in ("[CLS]", "[SEP]")]
         template = "[CLS] $A [SEP]" if self.sep else "[CLS] $A"
@@ -98,18 +96,21 @@ class BertEncoder:
         from transformers import BertModel
         from transformers.utils import logging
 
-        if (kind := _model_type(self.folder)) != "bert":
-            raise TextEncoderError(f"text encoder {self.name!r} is a {kind!r} model; only BERT models are supported")
+        where = f"text encoder {self.folder}"
+        try:
+            kind = json.loads((self.folder / "config.json").read_bytes()).get("model_type")
+        except (OSError, ValueError) as error:
+            raise TextEncoderError(f"{where}: no folder with a BERT ({error})") from error
+        if kind != "bert":
+            raise TextEncoderError(f"{where} is a {kind!r} model; only BERT models are supported")
         logging.disable_progress_bar()
         options = {"dtype": torch.float32, "add_pooling_layer": False, "output_loading_info": True}
         try:
-            bert, loaded = BertModel.from_pretrained(str(self.folder), **options)
+            bert, loaded = cast(Any, BertModel).from_pretrained(str(self.folder), **options)
         except (OSError, ValueError, RuntimeError, SafetensorError) as error:
-            raise TextEncoderError(f"text encoder {self.folder}: its weights cannot be read ({error})") from error
-        if loaded["missing_keys"]:  # they would be left at random, with no more than a warning
-            raise TextEncoderError(
-                f"text encoder {self.folder}: weights lack {', '.join(sorted(loaded['missing_keys']))}"
-            )
+            raise TextEncoderError(f"{where}: its weights cannot be read ({error})") from error
+        if loaded["missing_keys"]:  # transformers only warns, and leaves them random
+            raise TextEncoderError(f"{where}: weights lack {', '.join(sorted(loaded['missing_keys']))}")
         return bert.eval().requires_grad_(False)
 
     def token_ids(self, sentences: Sequence[str]) -> list[list[int]]:
@@ -121,46 +122,19 @@ class BertEncoder:
         """sentences [n] -> vectors [n, T], float32 on the CPU. Equal sentences are encoded once, short with short."""
         bert = self.bert.to(device)
         unique = sorted(set(sentences))
-        ids = self.token_ids(unique)
-        order = sorted(range(len(unique)), key=lambda i: len(ids[i]))
-        vectors = torch.empty(len(unique), bert.config.hidden_size)
+        tokens = {text: torch.tensor(ids) for text, ids in zip(unique, self.token_ids(unique), strict=True)}
+        order = sorted(unique, key=lambda text: len(tokens[text]))
+        vectors: dict[str, Tensor] = {}
         batches = range(0, len(order), self.batch_size)
         for start in progress_bar(batches, description="encoding text", unit="batch", show=len(batches) > 8):
             batch = order[start : start + self.batch_size]
-            tokens = torch.nn.utils.rnn.pad_sequence([torch.tensor(ids[i]) for i in batch], batch_first=True)
-            lengths = torch.tensor([len(ids[i]) for i in batch])
-            mask = torch.arange(tokens.shape[1]) < lengths[:, None]
-            hidden = bert(input_ids=tokens.to(device), attention_mask=mask.to(device)).last_hidden_state
-            vectors[batch] = hidden[:, 0].float().cpu()
-        position = {sentence: i for i, sentence in enumerate(unique)}
-        return vectors[[position[sentence] for sentence in sentences]].clone()
+            ids = pad_sequence([tokens[text] for text in batch], batch_first=True)
+            mask = pad_sequence([torch.ones(len(tokens[text]), dtype=torch.bool) for text in batch], batch_first=True)
+            hidden = bert(input_ids=ids.to(device), attention_mask=mask.to(device)).last_hidden_state
+            vectors |= zip(batch, hidden[:, 0].float().cpu(), strict=True)
+        return torch.stack([vectors[text] for text in sentences])
 
 
-def _digest(path: Path) -> bytes:
-    """SHA-256 of a file. That of a large one is remembered by its place, size and time of change, to the nanosecond."""
-    path = path.resolve()
-    state = path.stat()
-    if state.st_size < LARGE:
-        return hashlib.sha256(path.read_bytes()).digest()
-    known = f"{path}\0{state.st_size}\0{state.st_mtime_ns}"
-    note = DIGESTS.expanduser() / hashlib.sha256(known.encode()).hexdigest()
-    with suppress(OSError):
-        if len(remembered := note.read_bytes()) == hashlib.sha256().digest_size:
-            return remembered
-    with path.open("rb") as file:
-        digest = hashlib.file_digest(file, "sha256").digest()
-    with suppress(OSError):  # a home that cannot be written to costs a second each time
-        note.parent.mkdir(parents=True, exist_ok=True)
-        note.write_bytes(digest)
-    return digest
-
-
-def _model_type(folder: Path) -> str | None:
-    try:
-        return json.loads((folder / "config.json").read_bytes()).get("model_type")
-    except (OSError, ValueError) as error:
-        raise TextEncoderError(f"text encoder {folder}: no folder with a BERT ({error})") from error
-
-
-def _holds(folder: Path, names: Iterable[str]) -> bool:
-    return any((folder / name).exists() for name in names)
+def _files(folder: Path, names: Sequence[str]) -> list[Path]:
+    """Those of the files that the folder holds."""
+    return [folder / name for name in names if (folder / name).exists()]

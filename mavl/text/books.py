@@ -1,8 +1,8 @@
-"""Books: what a finding looks like, in words. Read, check, look up by name.
+"""Books: descriptions of findings in words. Read, check, find by name.
 
 A disease book is JSON `{finding: description}`; an aspect book is JSON `{finding: [8 strings]}`, each string
-"aspect: words", sorted by aspect. Both are the released formats, so released books load as they are; to say where it
-comes from, a book may put them under "findings", beside an "about" of its own. A whole book, JSON
+"aspect: words", sorted by aspect. Both are the released formats. To state its origin, a book may put them under
+"findings", beside an "about" of its own. A whole book, JSON
 `{"findings": {finding: {"description": ..., "aspects": [8 strings], ...}}}` (mavl.concepts.book), is both in one.
 """
 
@@ -30,78 +30,77 @@ class Books:
     sentences: dict[str, dict[str, str]]
     hashes: dict[str, str]
 
-    def sentence(self, finding: str, aspect: str) -> str:
-        """One sentence; BookError when no book describes the finding, or not this aspect of it."""
-        self.require([finding], [aspect])
-        return self.sentences[finding][aspect]
-
     def require(self, findings: Iterable[str], aspects: Sequence[str] = ASPECTS) -> None:
         """BookError that names every finding which lacks one of the aspects."""
-        if complaints := [text for name in findings if (text := self._complaint(name, aspects))]:
-            raise BookError(f"{' + '.join(self.hashes) or 'no book'}: {'; '.join(complaints)}")
-
-    def _complaint(self, finding: str, aspects: Sequence[str]) -> str | None:
-        if finding not in self.sentences:
-            return unknown_name("finding", finding, self.sentences)
-        described = self.sentences[finding]
-        lacking = [aspect for aspect in aspects if aspect not in described]
-        return f"{finding!r} has no {', '.join(lacking)}, only {', '.join(described)}" if lacking else None
+        problems = []
+        for name in findings:
+            described = self.sentences.get(name, {})
+            if not described:
+                problems.append(unknown_name("finding", name, self.sentences))
+            elif lacking := [aspect for aspect in aspects if aspect not in described]:
+                problems.append(f"{name!r} has no {', '.join(lacking)}, only {', '.join(described)}")
+        if problems:
+            raise BookError(f"{' + '.join(self.hashes) or 'no book'}: {'; '.join(problems)}")
 
 
 def read_books(descriptions: Iterable[Path | str] = (), aspects: Iterable[Path | str] = ()) -> Books:
     """Read disease books and aspect books; where two files describe a finding, the later one counts.
 
-    Of a whole book, the descriptions are taken where it stands among the disease books, the aspects among the others.
+    A whole book gives its descriptions to `descriptions` and its aspects to `aspects`.
     """
     sentences: dict[str, dict[str, str]] = {}
     hashes: dict[str, str] = {}
     for path in map(Path, descriptions):
-        for finding, text in _part(path, _read_json(path, hashes), "description").items():
+        for finding, text in _read(path, "description", hashes).items():
             if not isinstance(text, str) or not text.strip():
                 raise BookError(f"{path}: the description of {finding!r} is {text!r}, not a sentence")
             sentences.setdefault(finding, {})[DESCRIPTION] = text
     for path in map(Path, aspects):
-        for finding, lines in _part(path, _read_json(path, hashes), "aspects").items():
-            sentences.setdefault(finding, {}).update(_aspect_lines(path, finding, lines))
+        for finding, lines in _read(path, "aspects", hashes).items():
+            sentences.setdefault(finding, {}).update(_aspect_lines(f"{path}: {finding!r}", lines))
     return Books(sentences, hashes)
 
 
-def _read_json(path: Path, hashes: dict[str, str]) -> dict:
+def _read(path: Path, part: str, hashes: dict[str, str]) -> dict:
+    """{finding: its description, or its aspects}: that part of a whole book, all of a book of one kind."""
     try:
         content = path.read_bytes()
+        book = json.loads(content, object_pairs_hook=_distinct)
     except OSError as error:
         raise BookError(f"{path}: {error.strerror}; the config's `text` section names the books") from error
-    try:
-        book = json.loads(content)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise BookError(f"{path}: not JSON ({error})") from error
     if not isinstance(book, dict):
         raise BookError(f"{path}: a book is a JSON object of findings, this is a {type(book).__name__}")
     hashes["/".join(path.parts[-2:])] = hashlib.sha256(content).hexdigest()
-    return book
-
-
-def _part(path: Path, book: dict, part: str) -> dict:
-    """{finding: its description, or its aspects}: of a whole book that part, of a book of one kind all."""
     if not isinstance(entries := book.get("findings"), dict):  # a finding of that name has a text or a list
         return book
-    for finding, entry in entries.items():
-        if isinstance(entry, dict) and part not in entry:
-            raise BookError(f"{path}: {finding!r} has no {part!r}")
-    return {finding: entry[part] if isinstance(entry, dict) else entry for finding, entry in entries.items()}
+    if lacking := [name for name, entry in entries.items() if isinstance(entry, dict) and part not in entry]:
+        raise BookError(f"{path}: {lacking[0]!r} has no {part!r}")
+    return {name: entry[part] if isinstance(entry, dict) else entry for name, entry in entries.items()}
 
 
-def _aspect_lines(path: Path, finding: str, lines: object) -> dict[str, str]:
+def _distinct(pairs: list[tuple]) -> dict:
+    """The object of these pairs; ValueError for a name given twice, which JSON itself would allow."""
+    made = dict(pairs)
+    if len(made) < len(pairs):
+        names = [name for name, _ in pairs]
+        raise ValueError(f"{next(name for name in names if names.count(name) > 1)!r} is twice in one object")
+    return made
+
+
+def _aspect_lines(place: str, lines: object) -> dict[str, str]:
     """The eight lines of a finding by aspect. The released books write "others" in places for "other"."""
     expected = ASPECTS[1:]
     if not isinstance(lines, list) or not all(isinstance(line, str) for line in lines):
-        raise BookError(f"{path}: {finding!r} must be a list of {len(expected)} strings")
-    found = {}
+        raise BookError(f"{place} must be a list of {len(expected)} strings")
+    found: dict[str, str] = {}
     for line in lines:
-        head = line.partition(":")[0].strip().lower()
-        found["other" if head == "others" else head] = line
+        head, _, words = line.partition(":")
+        if words.strip():
+            aspect = head.strip().lower()
+            found["other" if aspect == "others" else aspect] = line
     if len(lines) != len(expected) or set(found) != set(expected):
-        missing = sorted(set(expected) - set(found))
-        extra = sorted(set(found) - set(expected))
-        raise BookError(f"{path}: {finding!r} has {len(lines)} aspects; missing {missing}, unexpected {extra}")
+        missing, extra = sorted(set(expected) - set(found)), sorted(set(found) - set(expected))
+        raise BookError(f"{place} has {len(lines)} aspects; missing or without words {missing}, unexpected {extra}")
     return found

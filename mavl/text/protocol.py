@@ -7,7 +7,7 @@ from torch import Tensor
 
 
 class TextEncoderError(ValueError):
-    """A text encoder that cannot be loaded; the message says where it was expected and how to get it."""
+    """A text encoder that cannot be loaded; the message names its place and how to get it."""
 
 
 class TextEncoder(Protocol):

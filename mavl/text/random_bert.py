@@ -1,13 +1,12 @@
 """A small BERT with random weights, for tests and the demo."""
 
 import json
-from collections import Counter
 from collections.abc import Iterable
 from pathlib import Path
 
 import torch
 from safetensors.torch import save as serialize
-from torch import Tensor
+from torch import nn
 
 from mavl.text.bert import BertEncoder
 
@@ -18,20 +17,18 @@ RANDOM_SPREAD = 0.05
 def write_random_bert(folder: Path, sentences: Iterable[str], seed: int, width: int = 128, layers: int = 2) -> Path:
     """Write a small BERT with random weights and the vocabulary of the sentences into a folder; returns the folder.
 
-    For tests and the demo, where no encoder can be downloaded. It holds no medical knowledge: sentences that share
-    words get similar vectors, no more. Its weights are wider than BERT's usual 0.02, so that its attention depends on
-    the words. Its last LayerNorm centres and scales the vectors of the sentences: their common part carries no
-    information, and small vectors start the location scores, dot products over the whole width, near zero.
+    It has no medical knowledge: sentences that share words get similar vectors, no more. Its weights are wider than
+    BERT's usual 0.02, so that its attention depends on the words. Its last LayerNorm gives the vectors of the sentences
+    mean 0 and standard deviation RANDOM_SPREAD in each dimension: their common part carries no information, and small
+    vectors start the location scores, dot products over the whole width, near zero.
     """
     from transformers import BertConfig, BertModel
-    from transformers.utils import logging
 
-    logging.disable_progress_bar()
     sentences = sorted(set(sentences))
-    words = Counter(word for sentence in sentences for word in _words(sentence))
+    words = {word for sentence in sentences for word in _words(sentence)}
     letters = sorted({letter for word in words for letter in word})
     vocabulary = [*SPECIAL_TOKENS, *letters, *(f"##{letter}" for letter in letters)]
-    vocabulary += sorted(set(words) - set(vocabulary))
+    vocabulary += sorted(words - set(vocabulary))
     config = BertConfig(
         vocab_size=len(vocabulary),
         hidden_size=width,
@@ -48,21 +45,19 @@ def write_random_bert(folder: Path, sentences: Iterable[str], seed: int, width: 
     (folder / "vocab.txt").write_text("\n".join(vocabulary) + "\n", encoding="utf-8")
     (folder / "tokenizer_config.json").write_text(json.dumps({"tokenizer_class": "BertTokenizer"}))
     _write_weights(folder, bert)
-    _standardize(bert.encoder.layer[-1].output.LayerNorm, BertEncoder(str(folder)).encode(sentences))
+    vectors = BertEncoder(str(folder)).encode(sentences)
+    norm = bert.get_submodule(f"encoder.layer.{layers - 1}.output.LayerNorm")
+    assert isinstance(norm, nn.LayerNorm)
+    with torch.no_grad():
+        scale = RANDOM_SPREAD / vectors.std(dim=0, correction=0).clamp(min=0.1)
+        norm.bias.sub_(vectors.mean(dim=0)).mul_(scale)
+        norm.weight.mul_(scale)
     _write_weights(folder, bert)
     return folder
 
 
-@torch.no_grad()
-def _standardize(norm: torch.nn.LayerNorm, vectors: Tensor) -> None:
-    """Change the norm that gave the vectors [n, T]: mean 0 and standard deviation RANDOM_SPREAD in each dimension."""
-    spread = vectors.std(dim=0, correction=0).clamp(min=0.1)
-    norm.bias.sub_(vectors.mean(dim=0)).mul_(RANDOM_SPREAD / spread)
-    norm.weight.mul_(RANDOM_SPREAD / spread)
-
-
-def _write_weights(folder: Path, bert) -> None:
-    """Not by save_pretrained, whose weights only their owner may read."""
+def _write_weights(folder: Path, bert: nn.Module) -> None:
+    """Not by save_pretrained, which lets only the owner read the weights."""
     (folder / "model.safetensors").write_bytes(serialize(bert.state_dict(), {"format": "pt"}))
 
 

@@ -1,4 +1,4 @@
-"""What a finding is called elsewhere: CheXpert's, ChestX-ray14's and PadChest's columns, and everyday words.
+"""Other names of findings: columns of CheXpert, ChestX-ray14 and PadChest, and everyday words.
 
     resolve("Pleural_Thickening", FINDINGS)  -> "thicken"
     resolve("enlarged heart", FINDINGS)      -> "cardiomegaly"
@@ -18,11 +18,11 @@ from mavl.vocab import UnknownFindingError, unknown_name
 
 TABLE = Path(__file__).with_name("synonyms.yaml")
 _SPELLING = (("ae", "e"), ("oe", "e"), ("our", "or"))
-"""British to American, by rules that also garble words; names are only ever compared garbled alike."""
+"""British to American, by rules that also garble words; both sides of a comparison are garbled alike."""
 
 
 def key(name: str) -> str:
-    """What is left of a name for comparing: no case, accents, punctuation, articles, plural s or British spelling.
+    """A name for comparisons: without case, accents, punctuation, articles, plural s and British spelling.
 
     >>> key("Pleural_Effusions") == key("the pleural effusion")
     True
@@ -33,7 +33,7 @@ def key(name: str) -> str:
 
 
 def resolve(name: str, *known: Iterable[str]) -> str:
-    """The finding that `name` means, from the first collection of findings that has it, by its own name or a synonym.
+    """The finding that `name` means, from the first collection of findings that holds it or what it is a synonym of.
 
     Of several spellings in a collection the one given counts, or else the first. UnknownFindingError when none has it.
     """
@@ -41,12 +41,12 @@ def resolve(name: str, *known: Iterable[str]) -> str:
     groups = [list(findings) for findings in known]
     for findings in groups:
         for candidate in (name, meant):
-            if candidate is not None and (spelled := spellings(candidate, findings)):
+            if candidate and (spelled := spellings(candidate, findings)):
                 return spelled[0]
     everything = {finding for findings in groups for finding in findings}
-    if meant is not None:
+    if meant:
         raise UnknownFindingError(f"{name!r} means {meant!r}: " + unknown_name("finding", meant, everything))
-    synonyms = [synonym for finding, names in _read().items() if finding in everything for synonym in names]
+    synonyms = [synonym for synonym, finding in all_names() if finding in everything]
     raise UnknownFindingError(unknown_name("finding", name, [*sorted(everything), *synonyms]))
 
 

@@ -1,14 +1,13 @@
-"""Wordings: the same findings with other text, of equal content or of less.
+"""Wordings: other text for the same findings, of equal content or of less.
 
 Every line keeps the name of its aspect in front, as the format of the books has it: "border: distinct edge, ...".
 """
 
-import json
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from mavl.files import whole_file
+from mavl.files import write_json
 from mavl.text.books import Books
 from mavl.vocab import DESCRIPTION, WORDINGS
 
@@ -62,40 +61,30 @@ def phrases_reversed(books: Books, findings: Sequence[str], aspects: Sequence[st
 
 def write_books(folder: Path, books: Books) -> dict[str, tuple[str, ...]]:
     """Write books of descriptions and, where there are any, of aspects -> {descriptions or aspects: the file}."""
-    folder.mkdir(parents=True, exist_ok=True)
+    lines = {
+        finding: [line for aspect, line in of.items() if aspect != DESCRIPTION]
+        for finding, of in books.sentences.items()
+    }
     contents = {
         "descriptions": {finding: of[DESCRIPTION] for finding, of in books.sentences.items()},
-        "aspects": {
-            finding: lines
-            for finding, of in books.sentences.items()
-            if (lines := [line for aspect, line in of.items() if aspect != DESCRIPTION])
-        },
+        "aspects": {finding: of for finding, of in lines.items() if of},
     }
-    files = {}
-    for name, content in contents.items():
-        if not content:
-            continue
-        path = folder / f"{name}.json"
-        with whole_file(path) as file:
-            file.write(json.dumps(content, indent=2, ensure_ascii=False) + "\n")
-        files[name] = (str(path),)
-    return files
+    folder.mkdir(parents=True, exist_ok=True)
+    files = {name: folder / f"{name}.json" for name, content in contents.items() if content}
+    for name, path in files.items():
+        write_json(path, contents[name])
+    return {name: (str(path),) for name, path in files.items()}
 
 
-def _changes(which: str, books: Books, aspects: Sequence[str]) -> Iterator[tuple[str, str, Change]]:
+def _changes(which: str, books: Books, aspects: Sequence[str]) -> list[tuple[str, str, Change]]:
     """(name of the wording, its kind, its change of a sentence)."""
-    if which == "names":
-        yield which, ABLATION, lambda finding, aspect, words: finding
-    elif which == "descriptions":
-        yield which, ABLATION, lambda finding, aspect, words: books.sentences[finding][DESCRIPTION]
-    elif which == "without":
-        for left_out in aspects:
-            yield f"without {left_out}", ABLATION, _leave_out(left_out)
-    elif which == "reversed":
-        yield which, REWORDING, _reverse
-    elif which == "templates":
-        for name, template in TEMPLATES.items():
-            yield name, REWORDING, _put_into(template)
+    return {
+        "names": [(which, ABLATION, lambda finding, aspect, words: finding)],
+        "descriptions": [(which, ABLATION, lambda finding, aspect, words: books.sentences[finding][DESCRIPTION])],
+        "without": [(f"without {left_out}", ABLATION, _leave_out(left_out)) for left_out in aspects],
+        "reversed": [(which, REWORDING, _reverse)],
+        "templates": [(name, REWORDING, _put_into(template)) for name, template in TEMPLATES.items()],
+    }[which]
 
 
 def _reworded(books: Books, findings: Sequence[str], aspects: Sequence[str], change: Change) -> Books:
@@ -114,12 +103,12 @@ def _leave_out(left_out: str) -> Change:
 
 
 def _reverse(finding: str, aspect: str, words: str) -> str:
-    """A description stays as it is: the clauses of a sentence depend on their order."""
+    """The words with their phrases reversed; a description as it is, since its clauses depend on their order."""
     return words if aspect == DESCRIPTION else ", ".join(reversed(words.split(", ")))
 
 
 def _put_into(template: str) -> Change:
-    """The full stop of a description stays at its end."""
+    """A change that puts words into a template; the full stop of a description stays at its end."""
 
     def change(finding: str, aspect: str, words: str) -> str:
         bare = words.removesuffix(".")

@@ -1,5 +1,6 @@
 """Backbones: grid shapes at every size, equality with their library, and pre-trained weights that all arrive."""
 
+import json
 from urllib.error import URLError
 
 import pytest
@@ -8,7 +9,7 @@ import torch
 import torchvision
 from safetensors.torch import save_file
 
-from mavl.backbones import BackboneError, build_backbone
+from mavl.backbones import BackboneError, Preprocessing, build_backbone
 from mavl.backbones.protocol import interpolate_positions
 from mavl.backbones.weights import load_pretrained
 from mavl.model.mavl import MAVL
@@ -41,7 +42,7 @@ def backbone():
     return get
 
 
-def pictures(*size: int, batch: int = 1) -> torch.Tensor:
+def images_of(*size: int, batch: int = 1) -> torch.Tensor:
     return torch.randn(batch, 3, *size, generator=torch.Generator().manual_seed(1))
 
 
@@ -58,7 +59,7 @@ def small_vit(monkeypatch):
 @pytest.mark.parametrize("size", SIZES)
 def test_the_grid_has_one_cell_for_each_patch(backbone, name, size):
     with torch.no_grad():
-        grid, class_token = backbone(name)(pictures(*size))
+        grid, class_token = backbone(name)(images_of(*size))
     stride = 8 if name.endswith("@layer2") else 16
     assert (backbone(name).channels, backbone(name).stride) == (CHANNELS[name], stride)
     assert grid.shape == (1, CHANNELS[name], size[0] // stride, size[1] // stride)
@@ -76,7 +77,7 @@ def test_resnet_equals_torchvisions_layer3(backbone):
     resnet = torchvision.models.resnet18(weights=None).eval()
     load = backbone("resnet18").load_state_dict(resnet.state_dict(), strict=False)
     assert load.missing_keys == []
-    images = pictures(96, 64)
+    images = images_of(96, 64)
     with torch.no_grad():
         stem = resnet.maxpool(resnet.relu(resnet.bn1(resnet.conv1(images))))
         expected = resnet.layer2(resnet.layer1(stem))
@@ -87,7 +88,7 @@ def test_resnet_equals_torchvisions_layer3(backbone):
 
 
 def test_vit_at_its_native_size_equals_torchvisions_own_forward(backbone):
-    vit, images = backbone("vit_b_16").vit, pictures(224, 224)
+    vit, images = backbone("vit_b_16").vit, images_of(224, 224)
     with torch.no_grad():
         patches = vit._process_input(images)
         tokens = vit.encoder(torch.cat([vit.class_token, patches], dim=1))
@@ -102,8 +103,8 @@ def test_a_timm_vit_equals_its_own_features(backbone, name):
     vit = backbone(name).vit
     size = vit.patch_embed.img_size
     with torch.no_grad():
-        tokens = vit.forward_features(pictures(*size))
-        grid, class_token = backbone(name)(pictures(*size))
+        tokens = vit.forward_features(images_of(*size))
+        grid, class_token = backbone(name)(images_of(*size))
     patches = tokens[:, vit.num_prefix_tokens :]
     torch.testing.assert_close(grid.flatten(2).mT, patches)
     torch.testing.assert_close(class_token, tokens[:, 0] if vit.cls_token is not None else patches.mean(dim=1))
@@ -111,7 +112,7 @@ def test_a_timm_vit_equals_its_own_features(backbone, name):
 
 @pytest.mark.parametrize(("name", "block"), [("timm:test_vit@2", 2), ("timm:vit_small_patch16_dinov3@0", 0)])
 def test_a_block_is_taken_as_it_comes_out(backbone, name, block):
-    images, seen = pictures(96, 96), []
+    images, seen = images_of(96, 96), []
     hook = backbone(name).vit.blocks[block].register_forward_hook(lambda module, args, out: seen.append(out))
     with torch.no_grad():
         grid, class_token = backbone(name)(images)
@@ -129,7 +130,7 @@ def test_a_timm_vit_without_any_token_but_patches(monkeypatch, batch):
     monkeypatch.setattr(timm, "create_model", lambda name, **options: create(name, **options | bare))
     backbone = build_backbone("timm:test_vit").eval()
     with torch.no_grad():
-        grid, pooled = backbone(pictures(96, 64, batch=batch))
+        grid, pooled = backbone(images_of(96, 64, batch=batch))
     assert grid.shape == (batch, 64, 6, 4)
     torch.testing.assert_close(pooled, grid.mean(dim=(2, 3)))
 
@@ -140,6 +141,7 @@ def test_a_timm_vit_without_any_token_but_patches(monkeypatch, batch):
         ("resnet51", "unknown backbone 'resnet51'; did you mean 'resnet50' or 'resnet18'"),
         ("timm:vit_tinny_patch16_224", "unknown timm model 'vit_tinny_patch16_224'; did you mean 'vit_tiny_patch16"),
         ("timm:resnet18", "timm's resnet18 is not a ViT"),
+        ("timm:swin_tiny_patch4_window7_224", "timm's swin_tiny_patch4_window7_224 is not a ViT"),
         ("timm:test_vit@6", "timm's test_vit has blocks 0 to 5, not 6"),
         ("timm:test_vit@last", "timm's test_vit has blocks 0 to 5, not last"),
     ],
@@ -253,3 +255,23 @@ def test_without_a_network_imagenet_weights_say_what_to_do(monkeypatch, tmp_path
     monkeypatch.setattr("torch.hub.urlopen", lambda *_, **__: (_ for _ in ()).throw(URLError("no route")))
     with pytest.raises(BackboneError, match=r"imagenet: the weights of resnet18 .*no route.* give a file"):
         load_pretrained(build_backbone("resnet18"), "resnet18", "imagenet")
+
+
+def test_a_stored_preprocessing_reads_back_and_one_that_cannot_be_is_refused():
+    stored = Preprocessing(96, (0.5, 0.25, 0.125), (1.0, 2.0, 4.0), "bicubic")
+    assert Preprocessing.from_dict(json.loads(json.dumps(stored.to_dict()))) == stored
+    bad = {"image_size": (0, 96.5), "mean": ([0.5, 0.5], "0.5"), "std": ([0, 1, 1], 1), "interpolation": ("cubic",)}
+    for key, values in bad.items():
+        for value in values:
+            with pytest.raises(ValueError, match=r"expected a positive image_size, mean and std of three numbers"):
+                Preprocessing.from_dict(stored.to_dict() | {key: value})
+    with pytest.raises(TypeError, match="size"):
+        Preprocessing.from_dict({"size": 96})
+
+
+def test_a_hybrid_counts_the_stride_of_its_convolutions():
+    backbone = build_backbone("timm:vit_tiny_r_s16_p8_224")
+    assert backbone.stride == 32
+    assert backbone.offset == 15.5
+    with torch.no_grad():
+        assert backbone(images_of(224, 96))[0].shape == (1, 192, 7, 3)

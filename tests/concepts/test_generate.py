@@ -38,8 +38,8 @@ def test_the_book_is_read_by_books_and_says_how_it_was_made(run, prompts, tmp_pa
     book = tmp_path / "book.json"
     books = read_books([book], [book])
     books.require(NAMES, ASPECTS)
-    assert books.sentence("covid19", "description") == good("covid19")["description"]
-    assert books.sentence("covid19", "border") == "border: border that only covid19 has on a film"
+    assert books.sentences["covid19"]["description"] == good("covid19")["description"]
+    assert books.sentences["covid19"]["border"] == "border: border that only covid19 has on a film"
     made = json.loads(book.read_text())["findings"]["covid19"]["provenance"]
     assert (made["model"], made["prompt_hash"], made["temperature"]) == ("tiny", prompts.hash, 0.5)
     assert made["created"].endswith("+00:00")
@@ -49,7 +49,7 @@ def test_the_book_is_read_by_books_and_says_how_it_was_made(run, prompts, tmp_pa
 def test_a_whole_book_without_a_part_is_named(tmp_path):
     path = tmp_path / "book.json"
     path.write_text('{"findings": {"edema": {"description": "Fluid in the lung."}}}')
-    assert read_books([path]).sentence("edema", "description") == "Fluid in the lung."
+    assert read_books([path]).sentences["edema"]["description"] == "Fluid in the lung."
     with pytest.raises(BookError, match=r"book\.json: 'edema' has no 'aspects'"):
         read_books([path], [path])
 
@@ -143,7 +143,7 @@ def test_a_book_grows_and_what_a_person_wrote_stays(run, server, tmp_path):
     (tmp_path / "book.json").write_text(json.dumps(book))
     assert run().complete == 3
     assert findings(tmp_path) == ["covid19", "rib fracture", "lung cyst"]
-    assert read_books([tmp_path / "book.json"]).sentence("covid19", "description") == "By hand."
+    assert read_books([tmp_path / "book.json"]).sentences["covid19"]["description"] == "By hand."
     assert "covid19" not in server.asked
 
 

@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from mavl.config.cli import EVALUATION_FLAGS, complain_in_one_line, override_flags, positive
+from mavl.config.cli import FINETUNING_FLAGS, complain_in_one_line, override_flags, positive
+from mavl.config.finetune import FinetuneClsSettings, FinetuneSegSettings
 from mavl.config.loader import ConfigError, load
 from mavl.config.settings import GroundingSettings, PretrainSettings, SensitivitySettings, Settings, ZeroShotSettings
 from mavl.data.images.grey import ImageError
@@ -57,13 +58,13 @@ def test_numbers_become_numbers():
     assert (chosen.data.batch_size, chosen.optimizer.lr) == (12, 1e-5)
 
 
-def test_what_is_said_last_counts():
+def test_the_last_one_given_counts():
     assert settings("--bs", "4", "--override", "data.batch_size=8").data.batch_size == 8
     assert settings("--override", "data.batch_size=8", "--bs", "4").data.batch_size == 4
     assert settings("--override", "findings=[edema, mass]", "--override", "train.seed=3").findings == ("edema", "mass")
 
 
-def test_what_is_not_said_is_left_to_the_file(tmp_path):
+def test_what_is_not_given_comes_from_the_file(tmp_path):
     (tmp_path / "c.yaml").write_text("data: {source: mimic, batch_size: 7, root: here}\n")
     chosen = load(PretrainSettings, tmp_path / "c.yaml", parser().parse_args(["--root", "there"]).overrides)
     assert (chosen.data.batch_size, chosen.data.root) == (7, "there")
@@ -88,20 +89,30 @@ def test_help_names_the_key_of_a_flag():
 
 
 @pytest.mark.parametrize(
-    ("name", "flags", "defaults"),
+    ("name", "defaults"),
     [
-        ("train_mavl", "FLAGS", PretrainSettings()),
-        ("zero_shot_classify", "OWN_FLAGS", ZeroShotSettings(benchmark="b.yaml", sensitivity=SensitivitySettings())),
-        ("zero_shot_ground", "OWN_FLAGS", GroundingSettings(benchmark="b.yaml")),
+        ("train_mavl", PretrainSettings()),
+        ("zero_shot_classify", ZeroShotSettings(benchmark="b.yaml", sensitivity=SensitivitySettings())),
+        ("zero_shot_ground", GroundingSettings(benchmark="b.yaml")),
+        ("finetune_cls", FinetuneClsSettings(data={"benchmark": "b.yaml"})),
+        ("finetune_seg", FinetuneSegSettings(data={"folder": {"images": "i", "masks": "m"}})),
     ],
 )
-def test_the_flags_of_a_script_are_short_for_keys_that_there_are(script, name, flags, defaults: Settings):
-    made = getattr(script(name), flags) | (EVALUATION_FLAGS if flags == "OWN_FLAGS" else {})
-    assert {key for key, _, _ in made.values()} <= flat(defaults.model_dump()).keys()
+def test_the_flags_of_a_script_are_short_for_keys_that_there_are(script, name, defaults: Settings):
+    flags = script(name).FLAGS if name != "finetune_cls" else FINETUNING_FLAGS
+    assert {key for key, _, _ in flags.values()} <= flat(defaults.model_dump()).keys()
 
 
-def told(monkeypatch, capsys, error: Exception, traceback: str | None = None) -> str:
-    """What a script whose main raises the error says; its exit code must be 2."""
+def test_a_flag_of_a_list_takes_several_values():
+    several = argparse.ArgumentParser()
+    override_flags(several, FINETUNING_FLAGS)
+    assert several.parse_args(["--seeds", "0", "2", "--bs", "4"]).overrides == ["seeds=[0, 2]", "data.batch_size=4"]
+    with pytest.raises(SystemExit):
+        several.parse_args(["--seeds", "0", "one"])
+
+
+def complaint(monkeypatch, capsys, error: Exception, traceback: str | None = None) -> str:
+    """What a script prints whose main raises the error; its exit code must be 2."""
     monkeypatch.delenv("MAVL_TRACEBACK", raising=False)
     if traceback is not None:
         monkeypatch.setenv("MAVL_TRACEBACK", traceback)
@@ -137,24 +148,25 @@ def unknown_finding() -> Exception:
     ids=lambda value: type(value).__name__ if isinstance(value, Exception) else "",
 )
 def test_the_packages_errors_are_their_message_and_exit_code_2(monkeypatch, capsys, error, line):
-    assert told(monkeypatch, capsys, error) == f"error: {line}\n"
+    assert complaint(monkeypatch, capsys, error) == f"error: {line}\n"
 
 
-def test_the_traceback_is_shown_when_asked_for(monkeypatch, capsys):
+def test_a_variable_shows_the_traceback(monkeypatch, capsys):
     error = ImageError("a.png: no such file")
     with pytest.raises(ImageError) as caught:
-        told(monkeypatch, capsys, error, traceback="1")
+        complaint(monkeypatch, capsys, error, traceback="1")
     assert caught.value is error
-    assert told(monkeypatch, capsys, error, traceback="0") == "error: a.png: no such file\n"
+    assert complaint(monkeypatch, capsys, error, traceback="0") == "error: a.png: no such file\n"
 
 
 def test_an_error_of_the_system_is_one_line_that_names_the_file(monkeypatch, capsys, tmp_path):
     with pytest.raises(OSError, match="No such file") as caught:
         (tmp_path / "none" / "x.json").write_text("")
     assert (
-        told(monkeypatch, capsys, caught.value) == f"error: {tmp_path / 'none' / 'x.json'}: No such file or directory\n"
+        complaint(monkeypatch, capsys, caught.value)
+        == f"error: {tmp_path / 'none' / 'x.json'}: No such file or directory\n"
     )
-    assert told(monkeypatch, capsys, OSError(28, "No space left on device")) == "error: No space left on device\n"
+    assert complaint(monkeypatch, capsys, OSError(28, "No space left on device")) == "error: No space left on device\n"
 
 
 @pytest.mark.parametrize(
@@ -202,10 +214,10 @@ def test_a_positive_number_is_one():
 @pytest.mark.parametrize("kind", [ValueError, KeyError, OSError, RuntimeError, ZeroDivisionError])
 def test_errors_of_others_keep_their_traceback(monkeypatch, capsys, kind):
     with pytest.raises(kind, match="a bug"):
-        told(monkeypatch, capsys, kind("a bug"))
+        complaint(monkeypatch, capsys, kind("a bug"))
     of_a_neighbour = type("Error", (ValueError,), {"__module__": "mavlib.errors"})
     with pytest.raises(of_a_neighbour):
-        told(monkeypatch, capsys, of_a_neighbour())
+        complaint(monkeypatch, capsys, of_a_neighbour())
 
 
 def test_any_file_name_can_be_printed(monkeypatch):
@@ -231,7 +243,7 @@ def test_a_script_that_ends_well_exits_with_0_and_keeps_its_name(capsys):
 
 
 @pytest.mark.parametrize("name", ["train_mavl", "zero_shot_classify"])
-def test_a_script_tells_every_mistake_of_its_config_at_once(script, name, tmp_path, monkeypatch, capsys):
+def test_a_script_reports_every_mistake_of_its_config_at_once(script, name, tmp_path, monkeypatch, capsys):
     (tmp_path / "c.yaml").write_text("benchmark: b.yaml\noutput_dri: x\n" if "zero" in name else "output_dri: x\n")
     arguments = ["--config", str(tmp_path / "c.yaml"), "--override", "seeed=1", "--num_workers", "-1"]
     monkeypatch.setattr("sys.argv", [name, *arguments])
@@ -239,3 +251,12 @@ def test_a_script_tells_every_mistake_of_its_config_at_once(script, name, tmp_pa
     lines = capsys.readouterr().err.splitlines()
     assert lines[0] == f"error: {tmp_path / 'c.yaml'}: 3 problems"
     assert any("unknown key 'output_dri'; did you mean 'output_dir'?" in line for line in lines)
+
+
+def test_every_unknown_finding_is_named():
+    with pytest.raises(ConfigError) as caught:
+        settings("--override", "findings=[edma, mass, masss]")
+    assert [problem.partition("findings.")[2] for problem in caught.value.problems] == [
+        "0 = \"edma\": unknown finding 'edma'; did you mean 'edema'?",
+        "2 = \"masss\": unknown finding 'masss'; did you mean 'mass'?",
+    ]

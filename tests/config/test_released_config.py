@@ -110,6 +110,7 @@ def test_released_names_of_vits(read, line, backbone):
         ("optimizer: {opt: sgd}", "optimizer.opt is 'sgd'; of the released choices only 'adamw' is offered"),
         ("schedular: {sched: step}", "schedular.sched is 'step'"),
         ("no_cl: True", "no_cl is True"),
+        ("no_cl: True\noptimizer: {opt: sgd}", "; optimizer.opt is 'sgd'"),
         ("decoder: slot", "decoder is 'slot'"),
         ("base_model: timm-vit_base_patch16_224", "layers is None; for timm-vit_base_patch16_224 it names one block"),
     ],

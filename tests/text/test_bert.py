@@ -38,7 +38,7 @@ def tokens(encoder: BertEncoder, sentence: str) -> list[str]:
     return [encoder.tokenizer.id_to_token(i) for i in ids]
 
 
-def test_a_drawn_bert_is_one_of_its_seed_and_words(folder, tmp_path):
+def test_a_random_bert_depends_on_its_seed_and_words(folder, tmp_path):
     again = write_random_bert(tmp_path / "again", SENTENCES[::-1], seed=3, width=WIDTH)
     assert {path.name for path in again.iterdir()} == {path.name for path in folder.iterdir()}
     assert all((again / path.name).read_bytes() == path.read_bytes() for path in folder.iterdir())
@@ -49,14 +49,14 @@ def test_a_drawn_bert_is_one_of_its_seed_and_words(folder, tmp_path):
     assert len({path.stat().st_mode for path in folder.iterdir()}) == 1  # whoever may read one may read all
 
 
-def test_drawing_a_bert_leaves_the_random_numbers_of_others_alone(tmp_path):
+def test_a_random_bert_leaves_the_random_numbers_of_others_alone(tmp_path):
     torch.manual_seed(0)
     before = torch.random.get_rng_state()
     write_random_bert(tmp_path, SENTENCES, seed=3, width=WIDTH)
     assert torch.equal(torch.random.get_rng_state(), before)
 
 
-def test_a_drawn_bert_tells_sentences_apart_and_near_ones_less(folder):
+def test_a_random_bert_separates_sentences_and_near_ones_less(folder):
     vectors = BertEncoder(str(folder)).encode(["in the upper lung", "in the lung", "pleural thickening"])
     distance = torch.cdist(vectors, vectors)
     assert 0.1 < distance[0, 1] < distance[0, 2]
@@ -162,7 +162,7 @@ def test_weights_that_lack_a_tensor_are_not_filled_up_at_random(copy):
 
 
 @pytest.mark.parametrize("name", ["nobody/has-this-model", "no/such/folder"])
-def test_an_encoder_that_is_nowhere_says_how_to_get_it(monkeypatch, name):
+def test_the_error_of_an_encoder_that_is_nowhere_names_a_fix(monkeypatch, name):
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
     with pytest.raises(TextEncoderError, match=f"'{name}' is neither a folder nor to be had from the hub .* download"):
         BertEncoder(name).encode(["edge"])
@@ -170,10 +170,10 @@ def test_an_encoder_that_is_nowhere_says_how_to_get_it(monkeypatch, name):
 
 def test_a_cached_tokenizer_alone_is_no_encoder(monkeypatch, folder, tmp_path):
     """Where another program fetched only the tokenizer, the weights are still fetched, and not where they are there."""
-    asked = []
+    requests = []
 
     def snapshot(name, allow_patterns, local_files_only=False):
-        asked.append(local_files_only)
+        requests.append(local_files_only)
         return tmp_path if local_files_only else folder
 
     monkeypatch.setattr("huggingface_hub.snapshot_download", snapshot)
@@ -181,4 +181,4 @@ def test_a_cached_tokenizer_alone_is_no_encoder(monkeypatch, folder, tmp_path):
     assert BertEncoder("some/bert").folder == folder
     (tmp_path / "model.safetensors").write_bytes(b"")
     assert BertEncoder("some/bert").folder == tmp_path
-    assert asked == [True, False, True]
+    assert requests == [True, False, True]

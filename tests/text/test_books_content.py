@@ -1,4 +1,4 @@
-"""The project's own books: complete and well formed. tests/test_inspection.py sees to near-duplicates."""
+"""The project's own books: complete and well formed. tests/concepts/test_inspection.py finds near-duplicates."""
 
 import itertools
 import json
@@ -59,7 +59,7 @@ def words(line: str) -> str:
     return line.split(": ", 1)[1]
 
 
-def test_both_books_say_where_they_come_from():
+def test_both_books_state_their_origin():
     about = read("descriptions.json")["about"]
     assert about == read("aspects.json")["about"]
     assert list(about) == ["source", "version", "date", "licence", "review"]
@@ -77,10 +77,10 @@ def test_vocabulary_and_benchmark_names_are_described(descriptions):
     assert expected - set(descriptions) == set()
 
 
-def test_every_padchest_class_is_described_and_nothing_unasked(descriptions, shared):
+def test_every_padchest_class_is_described_and_nothing_else(descriptions, shared):
     classes = yaml.safe_load(shared("padchest_classes.yaml").read_text(encoding="utf-8"))
     padchest = set(itertools.chain(*classes.values()))
-    padchest.remove("pleural effusion")  # asks `effusion`
+    padchest.remove("pleural effusion")  # is `effusion`
     assert padchest - set(descriptions) == set()
     assert set(descriptions) == padchest.union(FINDINGS, *OTHER_BENCHMARKS.values())
     assert len(descriptions) == 148  # 75 of the vocabulary, 60 of PadChest, 13 of other benchmarks

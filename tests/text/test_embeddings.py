@@ -43,7 +43,7 @@ def calls(monkeypatch) -> list[int]:
 
 
 def small(findings=("a", "b", "c"), offset: float = 0.0) -> TextEmbeddings:
-    """vectors [F, 2, 4] whose entries say where they stand."""
+    """vectors [F, 2, 4] whose entries are their positions."""
     vectors = torch.arange(len(findings) * 8.0).view(-1, 2, 4) + offset
     anatomy_vectors = torch.arange(len(ANATOMIES) * 4.0).view(-1, 4)
     return TextEmbeddings(tuple(findings), ASPECTS[:2], vectors, anatomy_vectors, {"encoder": "e", "books": {"x": "1"}})
@@ -60,7 +60,7 @@ def test_rows_are_finding_major_with_the_description_first(encoder):
     torch.testing.assert_close(embeddings.anatomy_vectors[ANATOMIES.index("right_atrium")], expected, rtol=0, atol=1e-5)
 
 
-def test_one_aspect_makes_the_bank_of_medklip(encoder):
+def test_one_aspect_makes_the_embeddings_of_medklip(encoder):
     books = Books({"edema": {"description": "Fluid."}}, {})
     assert build_embeddings(books, ["edema"], encoder, ["description"]).vectors.shape == (1, 1, 32)
 
@@ -94,12 +94,12 @@ def test_new_findings_come_behind_the_old():
     assert embeddings.about["books"] == {"x": "1", "y": "2"}
 
 
-def test_a_finding_stands_once():
+def test_a_finding_is_there_once():
     with pytest.raises(EmbeddingsError, match="in both text embeddings: b"):
         small().extended(small(["d", "b"]))
 
 
-def test_banks_of_different_encoders_do_not_mix(folder, tmp_path):
+def test_embeddings_of_different_encoders_do_not_mix(folder, tmp_path):
     embeddings = build_embeddings(BOOKS, FINDINGS, BertEncoder(folder))
     for other in (BertEncoder(folder, sep=True), BertEncoder(str(_with_other_weights(folder, tmp_path)))):
         with pytest.raises(EmbeddingsError, match="another text encoder or tokenisation"):
@@ -111,7 +111,7 @@ def test_banks_of_different_encoders_do_not_mix(folder, tmp_path):
         embeddings.extended(narrow)
 
 
-def test_a_bank_of_the_wrong_shape_is_refused():
+def test_embeddings_of_the_wrong_shape_are_refused():
     with pytest.raises(ValueError, match=r"text embeddings of \(1, 2\) findings and aspects hold vectors \(3, 2, 4\)"):
         replace(small(), findings=("a",))
 
@@ -129,7 +129,7 @@ def test_the_cache_is_missed_by_other_weights_under_the_same_name(folder, calls,
     encoded = []
     for seed in (0, 1, 0):
         name = str(_with_other_weights(folder, tmp_path / "bert", seed))
-        before = len(calls)  # drawing weights encodes too
+        before = len(calls)  # random weights are made by encoding too
         build_embeddings(BOOKS, FINDINGS, BertEncoder(name), cache=tmp_path / "cache")
         encoded.append(len(calls) - before)
     assert encoded == [1, 1, 0]
@@ -157,10 +157,10 @@ def test_without_a_cache_nothing_is_kept(encoder, calls):
     assert len(calls) == 2
 
 
-def test_a_saved_bank_loads_equal_and_others_may_read_it(encoder, tmp_path):
+def test_a_saved_file_loads_equal_and_others_may_read_it(encoder, tmp_path):
     embeddings = build_embeddings(BOOKS, FINDINGS, encoder)
-    embeddings.save(tmp_path / "new" / "bank.safetensors")
-    loaded = TextEmbeddings.load(tmp_path / "new" / "bank.safetensors")
+    embeddings.save(tmp_path / "new" / "text.safetensors")
+    loaded = TextEmbeddings.load(tmp_path / "new" / "text.safetensors")
     assert (loaded.findings, loaded.aspects, loaded.about) == (
         embeddings.findings,
         embeddings.aspects,
@@ -169,28 +169,28 @@ def test_a_saved_bank_loads_equal_and_others_may_read_it(encoder, tmp_path):
     assert torch.equal(loaded.vectors, embeddings.vectors)
     assert torch.equal(loaded.anatomy_vectors, embeddings.anatomy_vectors)
     (tmp_path / "plain").touch()
-    modes = [stat.S_IMODE(path.stat().st_mode) for path in (tmp_path / "new" / "bank.safetensors", tmp_path / "plain")]
+    modes = [stat.S_IMODE(path.stat().st_mode) for path in (tmp_path / "new" / "text.safetensors", tmp_path / "plain")]
     assert modes[0] == modes[1]
 
 
-def test_a_failed_save_leaves_the_former_bank_and_no_litter(monkeypatch, tmp_path):
-    small().save(tmp_path / "bank.safetensors")
+def test_a_failed_save_leaves_the_former_file_and_no_other(monkeypatch, tmp_path):
+    small().save(tmp_path / "text.safetensors")
     monkeypatch.setattr("mavl.files.os.fsync", lambda file: (_ for _ in ()).throw(OSError("disk full")))
     with pytest.raises(OSError, match="disk full"):
-        small(["d"]).save(tmp_path / "bank.safetensors")
-    assert TextEmbeddings.load(tmp_path / "bank.safetensors").findings == ("a", "b", "c")
-    assert [path.name for path in tmp_path.iterdir()] == ["bank.safetensors"]
+        small(["d"]).save(tmp_path / "text.safetensors")
+    assert TextEmbeddings.load(tmp_path / "text.safetensors").findings == ("a", "b", "c")
+    assert [path.name for path in tmp_path.iterdir()] == ["text.safetensors"]
 
 
-def test_a_damaged_bank_is_named(tmp_path):
-    path = tmp_path / "bank.safetensors"
+def test_a_damaged_file_is_named(tmp_path):
+    path = tmp_path / "text.safetensors"
     small().save(path)
     path.write_bytes(path.read_bytes()[:-10])
-    with pytest.raises(EmbeddingsError, match=r"bank\.safetensors: damaged"):
+    with pytest.raises(EmbeddingsError, match=r"text\.safetensors: damaged"):
         TextEmbeddings.load(path)
 
 
-def test_processes_that_build_the_same_bank_at_once_leave_one_good_file(folder, encoder, tmp_path):
+def test_processes_that_build_the_same_embeddings_at_once_leave_one_good_file(folder, encoder, tmp_path):
     context = multiprocessing.get_context("fork")  # torch and transformers are imported already
     barrier = context.Barrier(2)
     processes = [context.Process(target=_build, args=(folder, tmp_path, barrier)) for _ in range(2)]

@@ -24,7 +24,7 @@ def columns(benchmark: str) -> list[tuple[str, str]]:
 
 
 @pytest.mark.parametrize("benchmark", ["chexpert14", "chexpert5", "chestxray14", "nih_sample", "padchest_seen"])
-def test_every_column_means_the_finding_that_the_benchmark_asks(benchmark):
+def test_every_column_means_the_finding_of_the_benchmark(benchmark):
     named = columns(benchmark)
     assert [resolve(column, FINDINGS) for column, _ in named] == [finding for _, finding in named]
 
@@ -123,7 +123,7 @@ NAMES = {
         "right aortic arch": "right sided aortic arch",
         "tracheostomy tube": "tube",
     },
-    "PadChest": {  # labels of its file that no split of the benchmarks asks
+    "PadChest": {  # labels of its file in no split of the benchmarks
         "NSG tube": "tube",
         "laminar atelectasis": "atelectasis",
         "lobar atelectasis": "collapse",
@@ -167,10 +167,10 @@ def test_every_padchest_class_resolves(shared):
 
 
 @pytest.mark.parametrize("path", sorted((ROOT / "configs" / "benchmarks").glob("*.yaml")), ids=lambda path: path.stem)
-def test_every_benchmark_asks_findings_that_the_books_describe(path):
-    asked = load(Benchmark, path).findings
-    assert [name for name in asked if name not in BOOK] == []
-    assert [resolve(name, asked) for name in asked] == list(asked)
+def test_the_books_describe_the_findings_of_every_benchmark(path):
+    findings = load(Benchmark, path).findings
+    assert [name for name in findings if name not in BOOK] == []
+    assert [resolve(name, findings) for name in findings] == list(findings)
 
 
 @pytest.mark.parametrize(
@@ -250,5 +250,5 @@ def test_the_table_is_of_known_findings_and_no_name_means_two():
     names = [key(name) for synonyms in ENTRIES.values() for name in synonyms]
     assert len(names) == len(set(names))
     own = {key(finding) for finding in BOOK}
-    assert own.intersection(names) == {"fibrosis"}  # ChestX-ray14's, which the release asks under another name
+    assert own.intersection(names) == {"fibrosis"}  # ChestX-ray14's, which has another name in the release
     assert len(own) == len(BOOK)

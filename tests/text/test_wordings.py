@@ -70,7 +70,7 @@ def test_templates_keep_the_full_stop_at_the_end():
     assert found["named"]["cyst"]["border"] == "border: cyst: thin"
 
 
-def test_what_changes_nothing_is_no_variant():
+def test_what_changes_nothing_is_no_wording():
     """Of descriptions alone no phrases are reversed, no aspects say the description, and to leave it out is names."""
     assert list(wordings(aspects=["description"])) == ["names", "prefixed", "suffixed", "named"]
 
