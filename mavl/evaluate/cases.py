@@ -113,7 +113,6 @@ def localize_findings(
             shared = rows["threshold"].unique()
             threshold = float(shared[0]) if len(shared) == 1 and not np.isnan(shared[0]) else None
             localizations.setdefault(finding, {})[name] = summarize(
-                rows["path"].tolist(),
                 {metric: rows[metric].to_numpy(dtype=float) for metric in METRICS},
                 threshold,
                 threshold_source=thresholds.source,

@@ -162,4 +162,4 @@ def _write(folder: Path, scored: Scored, evaluation: Evaluation, about: dict) ->
     report.write_json(evaluation, folder / "results.json", about)
     write_left_out(folder / "left_out.json", about["left_out"])
     split = scored.split
-    plot_curves(split.labels, scored.scores, split.findings, evaluation, folder)
+    plot_curves(split.labels, scored.scores, evaluation, folder)

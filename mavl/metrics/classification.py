@@ -13,17 +13,9 @@ from typing import Literal
 
 import numpy as np
 
-from mavl.metrics.confusion import Confusion, Counts, ratio_of
-from mavl.metrics.intervals import (
-    Interval,
-    Ranking,
-    bootstrap,
-    group_index,
-    mean_over_classes,
-    percentile_intervals,
-    rank,
-)
+from mavl.metrics.intervals import Interval, bootstrap, group_index, mean_over_classes, percentile_intervals
 from mavl.metrics.metric import Metric, by_name
+from mavl.metrics.ranking import Counts, Ranking, rank, ratio_of
 
 
 def _auroc(counts: Counts) -> np.ndarray:
@@ -35,30 +27,15 @@ def _auroc(counts: Counts) -> np.ndarray:
 
 METRICS = by_name(
     Metric("auroc", "AUROC", "area under the ROC curve", _auroc),
-    Metric(
-        "average_precision",
-        "AP",
-        "average precision",
-        lambda counts: ratio_of((counts.gained * counts.end.precision).sum(axis=1), counts.end.positives[:, 0]),
-    ),
-    Metric("best_f1", "F1", "largest F1 over all thresholds", lambda counts: counts.end.f1.max(axis=1, initial=0.0)),
-    Metric("precision", "P", "precision at the largest F1", lambda counts: counts.best.precision, interval=False),
-    Metric("recall", "R", "recall at the largest F1", lambda counts: counts.best.sensitivity, interval=False),
+    Metric("average_precision", "AP", "average precision", lambda counts: counts.average_precision),
+    Metric("best_f1", "F1", "largest F1 over all thresholds", lambda counts: counts.end.f1.max(axis=1)),
+    Metric("precision", "P", "precision at the largest F1", lambda counts: counts.best.precision[:, 0], interval=False),
+    Metric("recall", "R", "recall at the largest F1", lambda counts: counts.best.sensitivity[:, 0], interval=False),
     Metric("accuracy", "acc.", "accuracy", lambda counts: counts.cut.accuracy[:, 0], needs_threshold=True),
     Metric("sensitivity", "Se", "sensitivity", lambda counts: counts.cut.sensitivity[:, 0], needs_threshold=True),
     Metric("specificity", "Sp", "specificity", lambda counts: counts.cut.specificity[:, 0], needs_threshold=True),
 )
-"""The function of a metric maps `Counts` of R weightings to its values [R]."""
-
-
-@dataclass(frozen=True)
-class BestF1:
-    """The largest F1 over all thresholds (positive is score >= threshold); all NaN for a class with one label."""
-
-    f1: float
-    precision: float
-    recall: float
-    threshold: float
+"""The function of a metric maps `Counts` of R weightings to its values [R]; `cut` is [R, 1]."""
 
 
 @dataclass(frozen=True)
@@ -100,95 +77,12 @@ class Evaluation:
         return [c.name for c in self.classes if np.isnan(c.threshold) and c.name not in self.undefined]
 
 
-def _confusion(ranking: Ranking, places: np.ndarray) -> Confusion:
-    """[1, K] of predicting the first `places` [K] images of the ranking positive."""
-    return Confusion(*ranking.tally()(places))
-
-
-def _counts(
-    ranking: Ranking, threshold: float = np.nan, strict: bool = False, weights: np.ndarray | None = None
-) -> Counts:
-    count = ranking.tally(weights)
-    places = (ranking.starts, ranking.ends, ranking.place(threshold, strict))
-    return Counts(*(Confusion(*count(place)) for place in places))
-
-
-def _statistics(ranking: Ranking, threshold: float, strict: bool, weights: np.ndarray | None = None) -> np.ndarray:
-    """The values [R, METRICS] for weights [R, m] in the order of the ranking, or [1, METRICS] for weights of one.
-
-    NaN where only one label has weight and, of given weights, for metrics without an interval.
-    """
-    values = np.full((1 if weights is None else len(weights), len(METRICS)), np.nan)
-    if ranking.one_label:
-        return values
-    counts = _counts(ranking, threshold, strict, weights)
-    for column, metric in enumerate(METRICS.values()):
-        if (metric.interval or weights is None) and not (metric.needs_threshold and np.isnan(threshold)):
-            values[:, column] = metric.function(counts)
-    values[((counts.end.positives == 0) | (counts.end.negatives == 0))[:, 0]] = np.nan
-    return values
-
-
-def _value(name: str, labels: np.ndarray, scores: np.ndarray) -> float:
-    ranking = rank(labels, scores)
-    return np.nan if ranking.one_label else float(METRICS[name].function(_counts(ranking))[0])
-
-
-def auroc(labels: np.ndarray, scores: np.ndarray) -> float:
-    """labels [n], scores [n] -> share of present-absent pairs in the right order, a tie counts half; NaN if no pair."""
-    return _value("auroc", labels, scores)
-
-
-def average_precision(labels: np.ndarray, scores: np.ndarray) -> float:
-    """labels [n], scores [n] -> sum of precision times gain in recall over thresholds; NaN for one label."""
-    return _value("average_precision", labels, scores)
-
-
-def best_f1(labels: np.ndarray, scores: np.ndarray) -> BestF1:
-    """labels [n], scores [n] -> the largest F1; of several thresholds that reach it, the lowest."""
-    return _best_f1(rank(labels, scores))
-
-
-def _best_f1(ranking: Ranking) -> BestF1:
-    if ranking.one_label:
-        return BestF1(np.nan, np.nan, np.nan, np.nan)
-    best = _counts(ranking).best
-    last = int((best.true_positives + best.false_positives)[0]) - 1
-    f1, precision, recall = (float(rate[0]) for rate in (best.f1, best.precision, best.sensitivity))
-    return BestF1(f1, precision, recall, float(ranking.scores[last]))
-
-
-def confusion(labels: np.ndarray, scores: np.ndarray, threshold: float, strict: bool = False) -> Confusion:
-    """labels [n], scores [n] -> counts where positive is score >= threshold, or score > threshold if `strict`."""
-    ranking = rank(labels, scores)
-    at = _confusion(ranking, ranking.place(threshold, strict))
-    return Confusion(*(count.item() for count in vars(at).values()))
-
-
-def roc_curve(labels: np.ndarray, scores: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """labels [n], scores [n] -> (false, true positive rate), from (0, 0) to (1, 1), without points between corners."""
-    ranking = rank(labels, scores)
-    corners = np.column_stack([ranking.starts, ranking.ends]).ravel()
-    at = _confusion(ranking, np.r_[0, corners, len(ranking.order)])
-    return ratio_of(at.false_positives, at.negatives)[0], at.sensitivity[0]
-
-
-def precision_recall_curve(labels: np.ndarray, scores: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """labels [n], scores [n] -> (precision, recall) from (1, 0), with a point for each threshold that adds recall.
-
-    The area under steps with the precision of their right end is the average precision.
-    """
-    ranking = rank(labels, scores)
-    at = _confusion(ranking, ranking.ends)
-    return np.r_[1.0, at.precision[0]], np.r_[0.0, at.sensitivity[0]]
-
-
 def evaluate(
     labels: np.ndarray,
     scores: np.ndarray,
     names: Sequence[str],
     *,
-    thresholds: Sequence[float] | None = None,
+    thresholds: Sequence[float] | np.ndarray | None = None,
     threshold_source: Literal["validation", "test"] | None = None,
     strict: bool = False,
     resamples: int = 1000,
@@ -201,44 +95,34 @@ def evaluate(
     in which a class has one label only is ignored for that class. ValueError names class and row of a bad entry.
 
     Args:
-        labels: [n, C] in {1, 0, -1}.
-        scores: [n, C].
-        names: [C] of the classes.
-        thresholds: [C], NaN for none.
+        labels, scores: [n, C]; names and thresholds are [C], a threshold is NaN for none.
         threshold_source: data on which the thresholds were chosen. Without thresholds, "test" uses those of the best
             F1 on these scores (the released protocol); None leaves the metrics that need a threshold NaN.
         strict: positive is score > threshold (released protocol), not score >= threshold.
         groups: [n], such as patients.
     """
-    labels, scores, names = np.asarray(labels), np.asarray(scores), list(names)
-    _check_table(labels, scores, names)
+    labels, scores = np.asarray(labels), np.asarray(scores)
+    if labels.ndim != 2 or labels.shape != scores.shape or labels.shape[1] != len(names) or not labels.size:
+        shapes = f"labels {labels.shape} and scores {scores.shape}"
+        raise ValueError(f"{shapes} must be [images, classes], not empty, with the {len(names)} classes of the names")
     rankings = [rank(labels[:, c], scores[:, c], name) for c, name in enumerate(names)]
-    thresholds = _choose_thresholds(thresholds, threshold_source, rankings)
+    if thresholds is None:
+        thresholds = [_best_threshold(ranking) if threshold_source == "test" else np.nan for ranking in rankings]
+    columns = list(zip(rankings, thresholds, strict=True))
 
     def statistics(weights: np.ndarray | None = None) -> np.ndarray:
-        return np.stack(
-            [
-                _statistics(r, t, strict, None if weights is None else weights.take(r.order, axis=1))
-                for r, t in zip(rankings, thresholds, strict=True)
-            ],
-            axis=1,
-        )
+        """[R, C, METRICS]"""
+        return np.stack([_statistics(ranking, threshold, strict, weights) for ranking, threshold in columns], axis=1)
 
     units = group_index(range(len(labels)) if groups is None else groups, len(labels))
     values, samples = statistics(), bootstrap(statistics, units, resamples, seed)
     [means] = percentile_intervals(mean_over_classes(values), mean_over_classes(samples), [*METRICS])
-    columns = zip(names, rankings, thresholds, percentile_intervals(values, samples, [*METRICS]), strict=True)
+    metrics = percentile_intervals(values, samples, [*METRICS])
+    sources = [None if np.isnan(threshold) else threshold_source for threshold in thresholds]
     return Evaluation(
         classes=[
-            ClassResult(
-                name=name,
-                n=len(ranking.order),
-                positives=len(ranking.positive),
-                metrics=intervals,
-                threshold=float(threshold),
-                threshold_source=None if np.isnan(threshold) else threshold_source,
-            )
-            for name, ranking, threshold, intervals in columns
+            ClassResult(name, len(ranking.order), len(ranking.positive), intervals, float(threshold), source)
+            for name, (ranking, threshold), intervals, source in zip(names, columns, metrics, sources, strict=True)
         ],
         means={name: mean for name, mean in means.items() if METRICS[name].interval},
         undefined=[name for name, ranking in zip(names, rankings, strict=True) if ranking.one_label],
@@ -250,26 +134,35 @@ def evaluate(
     )
 
 
-def _check_table(labels: np.ndarray, scores: np.ndarray, names: list[str]) -> None:
-    """Raise ValueError unless labels and scores are [n, C] with n > 0 and there are C different names."""
-    if labels.ndim != 2 or labels.shape != scores.shape or labels.shape[1] != len(names) or not labels.size:
-        raise ValueError(
-            f"labels {labels.shape} and scores {scores.shape} must both be [images, classes], not empty, "
-            f"with one column for each of the {len(names)} names"
-        )
-    twice = sorted({name for name in names if names.count(name) > 1})
-    if twice:
-        raise ValueError(f"names must differ; given more than once: {', '.join(twice)}")
+def best_f1(labels: np.ndarray, scores: np.ndarray) -> ClassResult:
+    """labels [n], scores [n] -> the metrics at the lowest threshold with the largest F1."""
+    columns = np.asarray(labels)[:, None], np.asarray(scores)[:, None]
+    return evaluate(*columns, [""], threshold_source="test", resamples=0).classes[0]
 
 
-def _choose_thresholds(given: Sequence[float] | None, source: str | None, rankings: list[Ranking]) -> np.ndarray:
-    """The threshold of each class [C], NaN where it has none."""
-    sources, how = (("test", None), "without") if given is None else (("validation", "test"), "with")
-    if source not in sources:
-        raise ValueError(f"threshold_source {how} thresholds is {sources[0]!r} or {sources[1]!r}, not {source!r}")
-    if given is None:
-        return np.array([_best_f1(r).threshold if source == "test" else np.nan for r in rankings])
-    given = np.asarray(given, dtype=float)
-    if given.shape != (len(rankings),) or np.isinf(given).any():
-        raise ValueError(f"thresholds must be {len(rankings)} numbers, NaN for none, not {given.tolist()}")
-    return given
+def auroc(labels: np.ndarray, scores: np.ndarray) -> float:
+    """labels [n], scores [n] -> share of present-absent pairs in the right order, a tie counts half; NaN if no pair."""
+    return best_f1(labels, scores).metrics["auroc"].value
+
+
+def _statistics(ranking: Ranking, threshold: float, strict: bool, weights: np.ndarray | None = None) -> np.ndarray:
+    """The values [R, METRICS] for weights [R, n] of the images, or [1, METRICS] for weights of one.
+
+    NaN where only one label has weight and, of given weights, for metrics without an interval.
+    """
+    values = np.full((1 if weights is None else len(weights), len(METRICS)), np.nan)
+    if ranking.one_label:
+        return values
+    counts = ranking.count([threshold], strict, None if weights is None else weights.take(ranking.order, axis=1))
+    for column, metric in enumerate(METRICS.values()):
+        if (metric.interval or weights is None) and not (metric.needs_threshold and np.isnan(threshold)):
+            values[:, column] = metric.function(counts)
+    values[((counts.end.positives == 0) | (counts.end.negatives == 0))[:, 0]] = np.nan
+    return values
+
+
+def _best_threshold(ranking: Ranking) -> float:
+    """The lowest threshold with the largest F1, NaN for one label."""
+    if ranking.one_label:
+        return np.nan
+    return float(ranking.scores[ranking.count([], strict=False).best.predicted.item() - 1])

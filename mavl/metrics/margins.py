@@ -4,14 +4,13 @@ Model and baselines are measured on the same cases, so the relevant interval is 
 than the intervals of the maps suggest.
 """
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
 
-from mavl.metrics.grounding import METRICS, summarize
-from mavl.metrics.intervals import Interval
+from mavl.metrics.grounding import METRICS
+from mavl.metrics.intervals import Interval, mean_intervals
 
 MAPS = ("model", "random", "centre")
 """The maps that are measured: that of the model, and two baselines made without the image (mavl.model.heatmaps)."""
@@ -46,8 +45,8 @@ class Measured:
 
     def of(self, finding: str, name: str) -> pd.DataFrame:
         """The rows of one map and of one finding, or of ALL; the index is the number of the case."""
-        rows = self.table[self.table["map"] == name].reset_index(drop=True)
-        return rows if finding == ALL else rows[rows["finding"] == finding]
+        rows = self.table.loc[self.table["map"] == name].reset_index(drop=True)
+        return rows if finding == ALL else rows.loc[rows["finding"] == finding]
 
 
 @dataclass(frozen=True)
@@ -65,9 +64,7 @@ class Comparison:
     @property
     def answer(self) -> str:
         """Whether the maps are above every baseline: yes, no, or in part."""
-        if not self.above:
-            return "no"
-        return "in part" if self.higher or self.not_above else "yes"
+        return "no" if not self.above else "in part" if self.higher or self.not_above else "yes"
 
     @property
     def sentence(self) -> str:
@@ -77,43 +74,35 @@ class Comparison:
             "higher than both baselines, but not beyond chance, in": self.higher,
             "not above both baselines in": self.not_above,
         }
-        return "; ".join(
-            f"{result} {', '.join(METRICS[name].title for name in names)}" for result, names in parts.items() if names
-        )
+        titles = {result: ", ".join(METRICS[name].title for name in names) for result, names in parts.items()}
+        return "; ".join(f"{result} {names}" for result, names in titles.items() if names)
 
 
 def margins(maps: dict[str, pd.DataFrame], resamples: int, seed: int) -> Margins:
-    """{map: a row for each case, with METRICS, path and group}, the model's map first -> its margins.
+    """{map: a row for each case, with METRICS and group}, the model's map first -> its margins.
 
     The bootstrap resamples the groups; with a single group there are no intervals. A case where one of the two maps
     has no value does not count.
     """
-    model, *baselines = maps
-    cases = maps[model]
-    found = {}
-    for baseline in baselines:
-        difference = summarize(
-            cases["path"].tolist(),
-            {metric: cases[metric].to_numpy(float) - maps[baseline][metric].to_numpy(float) for metric in METRICS},
-            resamples=resamples if cases["group"].nunique() > 1 else 0,
-            groups=cases["group"].tolist(),
-            seed=seed,
-        )
-        found[baseline] = {metric: difference.means[metric] for metric in COMPARED}
+    (_, model), *baselines = maps.items()
+    groups, found = model["group"].tolist(), {}
+    resamples = resamples if len(set(groups)) > 1 else 0
+    for name, rows in baselines:
+        differences = np.stack([model[metric] - rows[metric] for metric in METRICS], axis=1)
+        means = mean_intervals(differences, [*METRICS], groups=groups, resamples=resamples, seed=seed)
+        found[name] = {metric: means[metric] for metric in COMPARED}
     return found
 
 
 def compare_to_baselines(margins: Margins) -> Comparison:
     """Sort the metrics of COMPARED by their margins."""
-    found: dict[str, list[str]] = {"above": [], "higher": [], "not_above": []}
+    found = Comparison([], [], [])
     for metric in COMPARED:
         differences = [of_baseline[metric] for of_baseline in margins.values()]
-        if not any(np.isnan(difference.value) for difference in differences):
-            found[_result(differences)].append(metric)
-    return Comparison(**found)
-
-
-def _result(differences: Sequence[Interval]) -> str:
-    if all(difference.low > 0 for difference in differences):
-        return "above"
-    return "higher" if all(difference.value > 0 for difference in differences) else "not_above"
+        if all(difference.low > 0 for difference in differences):
+            found.above.append(metric)
+        elif all(difference.value > 0 for difference in differences):
+            found.higher.append(metric)
+        elif not any(np.isnan(difference.value) for difference in differences):
+            found.not_above.append(metric)
+    return found

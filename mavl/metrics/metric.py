@@ -9,8 +9,6 @@ from dataclasses import dataclass
 from math import isnan
 from typing import Any
 
-import numpy as np
-
 from mavl.metrics.intervals import Interval
 
 
@@ -26,27 +24,16 @@ def ratio(value: float) -> str:
 
 @dataclass(frozen=True)
 class Metric:
-    """One column of a result.
+    """One column of a result."""
 
-    Args:
-        name: key in code, CSV and JSON.
-        heading: column heading, short enough for a terminal of 80 columns.
-        title: name in a sentence.
-        function: computes the values; its argument is described at the `METRICS` of the task.
-        note: explanation below a table (`title` if empty).
-        format: turns a value into the text of a cell.
-        needs_threshold: whether the value depends on a threshold; it is NaN without one.
-        interval: whether the metric has a bootstrap interval and a mean over the classes.
-    """
-
-    name: str
-    heading: str
-    title: str
-    function: Callable[[Any], np.ndarray | float]
-    note: str = ""
+    name: str  # key in code, CSV and JSON
+    heading: str  # of the column, short enough for a terminal of 80 columns
+    title: str  # in a sentence
+    function: Callable[[Any], Any]  # computes the values; its argument is described at each METRICS
+    note: str = ""  # explanation below a table (the title if empty)
     format: Callable[[float], str] = percent
-    needs_threshold: bool = False
-    interval: bool = True
+    needs_threshold: bool = False  # NaN without one
+    interval: bool = True  # whether there is a bootstrap interval and a mean over the classes
 
     def bounds(self, interval: Interval) -> str:
         """The bounds of the interval, such as 12.3–45.6; empty where it has none."""

@@ -10,6 +10,7 @@ import numpy as np
 
 from mavl.metrics.intervals import Interval, mean_intervals
 from mavl.metrics.metric import Metric, by_name
+from mavl.metrics.ranking import ratio_of
 
 
 @dataclass(frozen=True)
@@ -28,8 +29,7 @@ class PixelCounts:
     def dice(self) -> np.ndarray:
         """[n] in [0, 1]: 2·both / (predicted + true); for an empty true mask 1 if nothing is predicted, else 0."""
         total = self.predicted + self.true
-        ratio = np.divide(2 * self.both, total, out=np.ones_like(total), where=total > 0)
-        return np.where(self.true > 0, ratio, self.predicted == 0)
+        return np.where(self.true > 0, ratio_of(2 * self.both, total), self.predicted == 0)
 
     @property
     def iou(self) -> np.ndarray:
@@ -45,18 +45,8 @@ METRICS = by_name(
         lambda counts: counts.dice,
         note="mean over the images, where an empty mask counts 1 without a predicted pixel, else 0",
     ),
-    Metric(
-        "dice_positive",
-        "pos.",
-        "Dice, with a mask",
-        lambda counts: np.where(counts.true > 0, counts.dice, np.nan),
-    ),
-    Metric(
-        "dice_empty",
-        "empty",
-        "Dice, empty mask",
-        lambda counts: np.where(counts.true > 0, np.nan, counts.dice),
-    ),
+    Metric("dice_positive", "pos.", "Dice, with a mask", lambda counts: np.where(counts.true > 0, counts.dice, np.nan)),
+    Metric("dice_empty", "empty", "Dice, empty mask", lambda counts: np.where(counts.true > 0, np.nan, counts.dice)),
     Metric("iou", "IoU", "IoU", lambda counts: counts.iou, note="(both + 1) / (either + 1), mean over the images"),
 )
 """The function of a metric maps `PixelCounts` to a value of each image [n], NaN for an image that does not count."""
@@ -77,10 +67,7 @@ class SegmentationResult:
 def summarize(
     counts: PixelCounts, *, groups: Sequence | None = None, resamples: int = 1000, seed: int = 0
 ) -> SegmentationResult:
-    """The means over the images; the bootstrap resamples images, or whole groups [n] such as patients.
-
-    The mean of a metric that no image counts for is NaN.
-    """
+    """The means over the images; the bootstrap resamples images, or whole groups [n] such as patients."""
     values = np.stack([metric.function(counts) for metric in METRICS.values()], axis=1)
     return SegmentationResult(
         means=mean_intervals(values, [*METRICS], groups=groups, resamples=resamples, seed=seed),
@@ -104,14 +91,9 @@ def best_threshold(mean_mask: np.ndarray, masks: Iterable[np.ndarray]) -> float:
     The candidates are hundredths of the largest value, all below it: only a mean mask of zeros predicts nothing.
     """
     candidates = np.arange(100) / 100 * mean_mask.max()
-    level = np.searchsorted(candidates, mean_mask.ravel(), side="left")  # the number of candidates below each pixel
-
-    def above(pixels: np.ndarray) -> np.ndarray:
-        """[100] the number of pixels above each candidate."""
-        return np.bincount(pixels, minlength=len(candidates) + 1)[::-1].cumsum()[-2::-1]
-
-    predicted, total = above(level), np.zeros(len(candidates))
+    above = (mean_mask.ravel() > candidates[:, None]).astype(np.float32)
+    predicted, total = above.sum(axis=1), np.zeros(len(candidates))
     for mask in masks:
-        inside = np.asarray(mask, dtype=bool).ravel()
-        total += PixelCounts(predicted, np.full(len(candidates), inside.sum()), above(level[inside])).dice
+        inside = np.asarray(mask, np.float32).ravel()
+        total += PixelCounts(predicted, np.full(len(candidates), inside.sum()), above @ inside).dice
     return float(candidates[total.argmax()])

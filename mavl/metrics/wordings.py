@@ -1,6 +1,5 @@
 """How much AUROC depends on the wording of the findings: the results of one benchmark under several wordings."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -45,11 +44,7 @@ class Spread:
 
 @dataclass(frozen=True)
 class Sensitivity:
-    """The results of all wordings, the reference first.
-
-    `spreads` is over the wordings with the full text of the books, `ablated` over the ablations, which omit a part of
-    it. Each is empty if there is no such wording. about: settings and versions; folder: the result folder.
-    """
+    """The results of all wordings, the reference first. about: settings and versions; folder: the result folder."""
 
     wordings: list[WordingResult]
     about: dict
@@ -62,53 +57,45 @@ class Sensitivity:
     @cached_property
     def groups(self) -> dict[str, list[str]]:
         """{"trained" or "new": the findings with both labels of, or not of, the pre-training}; no empty group."""
-        defined = [found.name for found in self.reference.classes if found.name not in self.reference.undefined]
-        new = self.about["new_findings"]
-        groups = {
-            "trained": [name for name in defined if name not in new],
-            "new": [name for name in defined if name in new],
-        }
-        return {kind: names for kind, names in groups.items() if names}
+        groups = {"trained": [], "new": []}
+        for found in self.reference.classes:
+            if found.name not in self.reference.undefined:
+                groups["new" if found.name in self.about["new_findings"] else "trained"].append(found.name)
+        return {kind: findings for kind, findings in groups.items() if findings}
 
-    def areas(self, findings: Sequence[str]) -> np.ndarray:
-        """AUROC [wordings, findings]."""
-        of = [
-            {found.name: found.metrics["auroc"].value for found in wording.evaluation.classes}
-            for wording in self.wordings
-        ]
-        return np.array([[areas[name] for name in findings] for areas in of])
-
-    @cached_property
+    @property
     def findings(self) -> list[str]:
         """The findings with both labels, group by group."""
-        return [name for names in self.groups.values() for name in names]
+        return [name for findings in self.groups.values() for name in findings]
+
+    @cached_property
+    def auroc(self) -> dict[str, np.ndarray]:
+        """AUROC [wordings] of each finding in `groups`, and its mean over a group as "mean trained" or "mean new"."""
+        columns = zip(*(wording.evaluation.classes for wording in self.wordings), strict=True)
+        areas = {column[0].name: np.array([found.metrics["auroc"].value for found in column]) for column in columns}
+        means = {
+            f"mean {kind}": np.stack([areas[name] for name in findings], axis=1).mean(axis=1)
+            for kind, findings in self.groups.items()
+        }
+        return {name: areas[name] for name in self.findings} | means
 
     @cached_property
     def spreads(self) -> dict[str, Spread]:
-        """{finding, "mean trained" or "mean new": AUROC, or mean AUROC of the group, over all but the ablations}."""
-        rows = [i for i, wording in enumerate(self.wordings) if not wording.ablation]
-        return self._spreads(rows) if len(rows) > 1 else {}
+        """The spread of each entry of `auroc` over the wordings with the full text; empty if there is only one."""
+        return self._spreads([row for row, wording in enumerate(self.wordings) if not wording.ablation], at_least=2)
 
     @cached_property
     def ablated(self) -> dict[str, Spread]:
-        """As `spreads`, over the ablations alone."""
-        rows = [i for i, wording in enumerate(self.wordings) if wording.ablation]
-        return self._spreads(rows) if rows else {}
+        """As `spreads`, over the ablations alone, which omit a part of the text."""
+        return self._spreads([row for row, wording in enumerate(self.wordings) if wording.ablation], at_least=1)
 
-    def _spreads(self, rows: list[int]) -> dict[str, Spread]:
-        columns = [found.name for found in self.reference.classes]
-        flips = np.array([self.wordings[i].flips for i in rows])
-        areas = self.areas(self.findings)[rows]
-        spreads = {
-            name: self._spread(rows, of, float(np.nanmax(flips[:, columns.index(name)], initial=0)))
-            for name, of in zip(self.findings, areas.T, strict=True)
-        }
-        for kind, names in self.groups.items():
-            spreads[f"mean {kind}"] = self._spread(rows, self.areas(names)[rows].mean(axis=1), np.nan)
+    def _spreads(self, rows: list[int], at_least: int) -> dict[str, Spread]:
+        columns = {found.name: column for column, found in enumerate(self.reference.classes)}
+        spreads = {}
+        for name, areas in self.auroc.items() if len(rows) >= at_least else ():
+            areas = areas[rows]
+            lowest, highest = (self.wordings[rows[i]].name for i in (areas.argmin(), areas.argmax()))
+            low, mean, high, std = map(float, (areas.min(), areas.mean(), areas.max(), areas.std()))
+            flips = [self.wordings[row].flips[columns[name]] if name in columns else np.nan for row in rows]
+            spreads[name] = Spread(low, mean, high, std, lowest, highest, float(np.fmax.reduce(flips)))
         return spreads
-
-    def _spread(self, rows: list[int], areas: np.ndarray, flips: float) -> Spread:
-        """The spread of areas [rows]."""
-        lowest, highest = (self.wordings[rows[i]].name for i in (areas.argmin(), areas.argmax()))
-        low, mean, high, std = map(float, (areas.min(), areas.mean(), areas.max(), areas.std()))
-        return Spread(low, mean, high, std, lowest, highest, flips)

@@ -1,12 +1,10 @@
 """The page of a classification: table, curves, and for each finding the scores and the most confident images."""
 
-from collections.abc import Callable, Iterator, Mapping
-from functools import cache
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
-from PIL import Image
 
 from mavl.data.benchmarks.splits import Split
 from mavl.data.images.read import read_image
@@ -31,14 +29,26 @@ Gallery = dict[str, dict[str, list[int]]]
 
 
 def most_confident(evaluation: Evaluation, split: Split, scores: np.ndarray) -> Gallery:
-    """The most confident hits and errors of each finding that the page shows; scores [n, C] of images and findings."""
-    defined = [
-        (result, column) for column, result in enumerate(evaluation.classes) if result.name not in evaluation.undefined
-    ]
-    return {
-        result.name: _most_confident(split.labels[:, column], scores[:, column], result.threshold)
-        for result, column in defined[: page.FINDINGS_SHOWN]
-    }
+    """The most confident hits and errors of each finding that the page shows; scores [n, C] of images and findings.
+
+    A score is high from the threshold on or, without one, above the median of the labelled.
+    """
+    gallery = {}
+    for column, result in enumerate(evaluation.classes):
+        if result.name in evaluation.undefined or len(gallery) == page.FINDINGS_SHOWN:
+            continue
+        falling = np.argsort(-scores[:, column], kind="stable")
+        labels, ranked = split.labels[falling, column], scores[falling, column]
+        present, absent = labels == PRESENT, labels == ABSENT
+        median = np.median(ranked[present | absent])
+        high = ranked > median if np.isnan(result.threshold) else ranked >= result.threshold
+        kinds = {
+            "present with a high score": falling[present & high],
+            "present with a low score": falling[present & ~high][::-1],
+            "absent with a high score": falling[absent & high],
+        }
+        gallery[result.name] = {kind: images[:GALLERY].tolist() for kind, images in kinds.items()}
+    return gallery
 
 
 def write_classification_page(
@@ -55,24 +65,32 @@ def write_classification_page(
     plots: Mapping[str, str] = PLOTS,
     template: str = "classification.html",
 ) -> Path:
-    """Write the page into a result folder, with the plots and the config of the folder.
+    """Write the page into a result folder, with the config and the plots {title: file} of the folder, if they exist.
 
     Args:
         scores: [n, C] of the images and findings of the split.
         equalize: whether the benchmark equalizes its images.
-        heatmaps: {(image, finding): attention mass [h, w]}, for the gallery.
-        patch_grid: position of the patches of the heatmaps.
+        heatmaps: {(image, finding): attention mass [h, w]}, for the gallery; patch_grid: position of their patches.
         heatmap_note: what the heatmaps are, for the reader.
-        plots: {title: file in the folder}; a plot without a file is omitted.
     """
     gallery = most_confident(evaluation, split, scores)
-    picture = cache(lambda image: _thumbnail(split.paths[image], equalize))
 
-    def shown(image: int, column: int) -> dict:
+    def film(image: int, column: int) -> dict:
+        picture = read_image(split.paths[image], equalize=equalize)
         heatmap = (heatmaps or {}).get((image, split.findings[column]))
         caption = {"name": split.paths[image].name, "value": float(scores[image, column])}
-        return page.film(picture(image), heatmap, patch_grid=patch_grid) | caption
+        return page.film(picture, heatmap, patch_grid=patch_grid, **caption)
 
+    findings = [
+        {
+            "result": result,
+            "histogram": _histogram(split.labels[:, column], scores[:, column], result.threshold),
+            "gallery": {kind: [film(x, column) for x in images] for kind, images in gallery[result.name].items()},
+        }
+        for column, result in enumerate(evaluation.classes)
+        if result.name in gallery
+    ]
+    shown = {*gallery, *evaluation.undefined}
     return page.write_report(
         folder,
         template,
@@ -81,51 +99,12 @@ def write_classification_page(
         metrics=shown_metrics(evaluation),
         notes=list(notes(evaluation)),
         plots={title: page.figure_uri(folder / file) for title, file in plots.items() if (folder / file).exists()},
-        findings=list(_sections(evaluation, split, scores, gallery, shown)),
-        not_shown=[
-            result.name for result in evaluation.classes if result.name not in {*gallery, *evaluation.undefined}
-        ],
+        findings=findings,
+        not_shown=[result.name for result in evaluation.classes if result.name not in shown],
         heatmap_note=heatmap_note if heatmaps else "",
     )
-
-
-def _sections(
-    evaluation: Evaluation, split: Split, scores: np.ndarray, gallery: Gallery, shown: Callable[[int, int], dict]
-) -> Iterator[dict]:
-    """The section of each finding in the gallery for the template; shown(image, column): a film of the page."""
-    for column, result in enumerate(evaluation.classes):
-        if result.name in gallery:
-            yield {
-                "result": result,
-                "histogram": _histogram(split.labels[:, column], scores[:, column], result.threshold),
-                "gallery": {
-                    kind: [shown(image, column) for image in images] for kind, images in gallery[result.name].items()
-                },
-            }
 
 
 def _histogram(labels: np.ndarray, scores: np.ndarray, threshold: float) -> dict:
     series = {"absent": scores[labels == ABSENT], "present": scores[labels == PRESENT]}
     return page.histogram(series, float(scores.min()), float(scores.max()), threshold)
-
-
-def _most_confident(labels: np.ndarray, scores: np.ndarray, threshold: float) -> dict[str, list[int]]:
-    """{kind: images}; a score is high from the threshold on or, without one (NaN), above the median of the labelled."""
-    falling = np.argsort(-scores, kind="stable")
-    if np.isnan(threshold):
-        high = scores[falling] > np.median(scores[(labels == PRESENT) | (labels == ABSENT)])
-    else:
-        high = scores[falling] >= threshold
-    present, absent = labels[falling] == PRESENT, labels[falling] == ABSENT
-    kinds = {
-        "present with a high score": falling[present & high],
-        "present with a low score": falling[present & ~high][::-1],
-        "absent with a high score": falling[absent & high],
-    }
-    return {kind: images[:GALLERY].tolist() for kind, images in kinds.items()}
-
-
-def _thumbnail(path: Path, equalize: bool) -> Image.Image:
-    picture = read_image(path, equalize=equalize)
-    picture.thumbnail((page.THUMBNAIL, page.THUMBNAIL), reducing_gap=2.0)
-    return picture

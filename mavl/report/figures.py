@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from mavl.files import whole_file
-from mavl.metrics.classification import METRICS, Evaluation, precision_recall_curve, roc_curve
+from mavl.metrics.classification import METRICS, Evaluation
 from mavl.metrics.intervals import Interval
 from mavl.metrics.metric import Metric
+from mavl.vocab import PRESENT, UNKNOWN
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -41,83 +40,61 @@ def plain_axes(axes: Axes) -> None:
     axes.set_axisbelow(True)
 
 
-def plot_curves(
-    labels: np.ndarray, scores: np.ndarray, names: Sequence[str], evaluation: Evaluation, folder: Path
-) -> None:
-    """labels [n, C], scores [n, C], names [C] as given to `evaluate` -> ROC and PRECISION_RECALL in the folder.
+def plot_curves(labels: np.ndarray, scores: np.ndarray, evaluation: Evaluation, folder: Path) -> None:
+    """labels [n, C], scores [n, C] as given to `evaluate` -> ROC and PRECISION_RECALL in the folder."""
+    from sklearn.metrics import precision_recall_curve, roc_curve
 
-    Raises ValueError if the evaluation is of other classes.
-    """
-    evaluated = [result.name for result in evaluation.classes]
-    if list(names) != evaluated:
-        raise ValueError(f"the evaluation is of {', '.join(evaluated)}, not of {', '.join(names)}")
     roc, precision_recall = [], []
-    for y, s, result in zip(np.asarray(labels).T, np.asarray(scores).T, evaluation.classes, strict=True):
+    for column, result in enumerate(evaluation.classes):
         if result.name in evaluation.undefined:
             continue
-        roc.append(_Curve(result.name, result.metrics["auroc"], *roc_curve(y, s)))
-        precision, recall = precision_recall_curve(y, s)
-        steps = recall.repeat(2)[1:-1], precision[1:].repeat(2)
-        prevalence = result.positives / result.n
-        precision_recall.append(_Curve(result.name, result.metrics["average_precision"], *steps, chance=prevalence))
-
-    axes = _axes("1 − specificity", "sensitivity")
-    axes.plot([0, 1], [0, 1], color="0.6", linewidth=1, linestyle=":")
-    _draw(axes, METRICS["auroc"], roc, evaluation)
-    save_figure(axes.figure, folder / ROC, dpi=150)
-
-    axes = _axes("recall", "precision")
-    _draw(axes, METRICS["average_precision"], precision_recall, evaluation, "; dotted: prevalence")
-    save_figure(axes.figure, folder / PRECISION_RECALL, dpi=150)
+        known = labels[:, column] != UNKNOWN
+        present, of_class = labels[known, column] == PRESENT, scores[known, column]
+        roc.append((result, *roc_curve(present, of_class)[:2]))
+        precision, recall, _ = (values[::-1] for values in precision_recall_curve(present, of_class))
+        gains = np.flatnonzero(np.diff(recall)) + 1  # the thresholds that add recall
+        steps = np.r_[0, recall[gains]].repeat(2)[1:-1], precision[gains].repeat(2)
+        precision_recall.append((result, *steps))
+    _plot(METRICS["auroc"], roc, evaluation, folder / ROC, "1 − specificity", "sensitivity")
+    _plot(METRICS["average_precision"], precision_recall, evaluation, folder / PRECISION_RECALL, "recall", "precision")
 
 
-@dataclass(frozen=True)
-class _Curve:
-    """x and y [K], joined by straight lines, x rising; `chance`: the height that random scores reach."""
+def _plot(metric: Metric, curves: list, evaluation: Evaluation, path: Path, xlabel: str, ylabel: str) -> None:
+    """Plot curves by falling area, of many those in the middle in grey without a name, with their mean.
 
-    name: str
-    area: Interval
-    x: np.ndarray
-    y: np.ndarray
-    chance: float | None = None
+    A curve is (ClassResult, x [K], y [K]): points joined by straight lines, x rising.
+    """
+    from matplotlib.figure import Figure  # not pyplot, which needs global state and a display
 
-
-def _axes(x: str, y: str) -> Axes:
-    """An empty square plot of two rates; without pyplot, so it needs no global state and no display."""
-    from matplotlib.figure import Figure
-
-    axes = Figure(figsize=(5.4, 5.4)).add_subplot(
-        aspect="equal", xlim=(-0.01, 1.01), ylim=(-0.01, 1.01), xlabel=x, ylabel=y
-    )
+    figure = Figure(figsize=(5.4, 5.4))
+    axes = figure.add_subplot(aspect="equal", xlim=(-0.01, 1.01), ylim=(-0.01, 1.01), xlabel=xlabel, ylabel=ylabel)
     plain_axes(axes)
-    return axes
-
-
-def _draw(axes: Axes, metric: Metric, curves: list[_Curve], evaluation: Evaluation, note: str = "") -> None:
-    """Draw curves by falling area (of many, those in the middle in grey without a name), their mean, and the legend."""
-    curves = sorted(curves, key=lambda curve: -curve.area.value)
+    if metric.name == "auroc":
+        axes.plot([0, 1], [0, 1], color="0.6", linewidth=1, linestyle=":")
+    curves = sorted(curves, key=lambda curve: -curve[0].metrics[metric.name].value)
     middle = range(_FEW, len(curves) - _FEW) if len(curves) > len(_STYLES) else range(0)
     styles = iter(_STYLES)
     if len(curves) > 1:
         rates = np.linspace(0, 1, 501)
-        heights = np.mean([np.interp(rates, curve.x, curve.y) for curve in curves], axis=0)
+        heights = np.mean([np.interp(rates, x, y) for _, x, y in curves], axis=0)
         label = _entry(metric, evaluation.means[metric.name], f"mean of {len(curves)}")
         axes.plot(rates, heights, color="black", linewidth=2.2, zorder=3, label=label)
-    for rank, curve in enumerate(curves):
+    for rank, (result, x, y) in enumerate(curves):
         if rank in middle:
             label = f"({len(middle)} between)" if rank == middle[0] else None
-            axes.plot(curve.x, curve.y, color="0.82", linewidth=0.7, zorder=1.5, label=label)
+            axes.plot(x, y, color="0.82", linewidth=0.7, zorder=1.5, label=label)
             continue
         colour, style = next(styles)
-        label = _entry(metric, curve.area, curve.name)
-        axes.plot(curve.x, curve.y, color=colour, linestyle=style, linewidth=1.2, label=label)
-        if curve.chance is not None:
-            axes.axhline(curve.chance, color=colour, linewidth=0.8, linestyle=":")
+        label = _entry(metric, result.metrics[metric.name], result.name)
+        axes.plot(x, y, color=colour, linestyle=style, linewidth=1.2, label=label)
+        if metric.name == "average_precision":
+            axes.axhline(result.positives / result.n, color=colour, linewidth=0.8, linestyle=":")
     if undefined := evaluation.undefined:
         names = ", ".join(undefined) if len(undefined) < _FEW else f"{len(undefined)} classes"
         axes.plot([], [], " ", label=f"undefined: {names}")
-    title = f"{metric.heading}, % (95 % interval){note}"
+    title = f"{metric.heading}, % (95 % interval){'' if metric.name == 'auroc' else '; dotted: prevalence'}"
     axes.legend(title=title, loc="upper left", bbox_to_anchor=(1.02, 1), frameon=False, fontsize=9, alignment="left")
+    save_figure(figure, path, dpi=150)
 
 
 def _entry(metric: Metric, area: Interval, name: str) -> str:

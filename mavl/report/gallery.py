@@ -21,7 +21,6 @@ from mavl.report.overlay import blend
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-OUTLINE = "#56d4ff"
 INCHES = 2.3
 """Side of a panel of the figure."""
 
@@ -53,7 +52,7 @@ class Shown:
 
 def ranking_metric(cases: pd.DataFrame) -> Metric:
     """The one of RANKED_BY: Dice at the threshold or, without thresholds, the largest Dice of each image."""
-    return METRICS[next((name for name in RANKED_BY if not cases[name].isna().all()), RANKED_BY[-1])]
+    return METRICS[RANKED_BY[0] if len(cases.dropna(subset=RANKED_BY[:1])) else RANKED_BY[1]]
 
 
 def best_and_worst(cases: pd.DataFrame, most: int, show: Callable[[int], Shown]) -> dict[str, list[Shown]]:
@@ -61,12 +60,11 @@ def best_and_worst(cases: pd.DataFrame, most: int, show: Callable[[int], Shown])
 
     cases: a row for each, with its number as the index, which is the argument of `show`.
     """
-    ranked = cases[ranking_metric(cases).name].sort_values(ascending=False, kind="stable").dropna().index
+    metric = ranking_metric(cases).name
+    ranked = cases.dropna(subset=[metric]).sort_values(metric, ascending=False, kind="stable").index
     half = (len(ranked) + 1) // 2
-    return {
-        "best": [show(case) for case in ranked[:half][:most]],
-        "worst": [show(case) for case in ranked[half:][::-1][:most]],
-    }
+    chosen = {"best": ranked[:half], "worst": ranked[half:][::-1]}
+    return {kind: [show(case) for case in numbers[:most]] for kind, numbers in chosen.items()}
 
 
 def plot_gallery(rows: dict[str, Sequence[Shown]], path: Path) -> None:
@@ -78,7 +76,7 @@ def plot_gallery(rows: dict[str, Sequence[Shown]], path: Path) -> None:
     size = (INCHES * columns + 0.4, (2 * INCHES + 0.45) * len(rows) + 0.3)
     figure = Figure(figsize=size, layout="constrained")
     figure.supxlabel("outline: the mask; colour: attention above that of a uniform map", fontsize=8)
-    for part, (heading, cases) in zip(np.atleast_1d(figure.subfigures(len(rows), 1)), rows.items(), strict=True):
+    for part, (heading, cases) in zip(figure.subfigures(len(rows), squeeze=False).flat, rows.items(), strict=True):
         part.suptitle(heading, fontsize=10, fontweight="bold")
         panels = part.subplots(2, columns, squeeze=False)
         for panel in panels.flat:
@@ -86,9 +84,8 @@ def plot_gallery(rows: dict[str, Sequence[Shown]], path: Path) -> None:
         for (above, below), case in zip(panels.T, cases, strict=False):
             _draw(above, case.picture, case.mask)
             _draw(below, blend(case.picture, torch.from_numpy(case.grid), case.patch_grid), case.mask)
-            above.set_title(
-                f"{case.finding}: {case.metric.heading} {case.metric.format(case.value)} %\n{case.name}", fontsize=7
-            )
+            value = f"{case.metric.heading} {case.metric.format(case.value)} %"
+            above.set_title(f"{case.finding}: {value}\n{case.name}", fontsize=7)
     save_figure(figure, path, dpi=120, tight=False)
 
 
@@ -100,5 +97,5 @@ def _draw(panel: Axes, picture: Image.Image, mask: np.ndarray) -> None:
         (np.arange(-1, length + 1) + 0.5) * side / length - 0.5
         for length, side in zip(mask.shape[::-1], picture.size, strict=True)
     )
-    panel.contour(x, y, outside, levels=[0.5], colors=OUTLINE, linewidths=0.9)
+    panel.contour(x, y, outside, levels=[0.5], colors="#56d4ff", linewidths=0.9)
     panel.set(xlim=(-0.5, picture.width - 0.5), ylim=(picture.height - 0.5, -0.5))

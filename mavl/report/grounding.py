@@ -14,22 +14,16 @@ from mavl.metrics.margins import ALL, COMPARED, MAPS, SPREADS, Margins, Measured
 from mavl.metrics.metric import Metric, columns
 from mavl.report import page
 from mavl.report.gallery import RANKED_BY, Shown, ranking_metric
-from mavl.report.tables import (
-    SOURCES,
-    add_row,
-    dump_json,
-    legend,
-    metric_cells,
-    metric_headings,
-    new_table,
-    write_rows,
-)
+from mavl.report.tables import SOURCES, add_row, dump_json, legend, metric_cells, metric_headings, new_table, write_rows
 
 if TYPE_CHECKING:
     from rich.table import Table
 
 Localizations = dict[str, dict[str, Localization]]
 """{finding: {map: Localization}}, the model's map first."""
+
+Gallery = Callable[[str], dict[str, list[Shown]]]
+"""finding -> {kind: cases to show}"""
 
 TICKS = (1 / 16, 1 / 4, 1, 4, 16)
 """Thresholds at the axis of the curves, in multiples of a uniform map."""
@@ -41,12 +35,8 @@ _BOUNDED_WITH_THRESHOLD = ("dice",)
 
 def shown_metrics(localizations: Localizations) -> list[Metric]:
     """The metrics in the order of a table, without those that need a threshold if there is none."""
-    found = [found for maps in localizations.values() for found in maps.values()]
-    metrics = columns(METRICS, found[0].means)
-    needing = [metric.name for metric in metrics if metric.needs_threshold]
-    if all(np.isnan(each.values[name]).all() for each in found for name in needing):
-        return [metric for metric in metrics if not metric.needs_threshold]
-    return metrics
+    found = localizations[ALL][MAPS[0]]
+    return [metric for metric in columns(METRICS, found.means) if found.threshold_source or not metric.needs_threshold]
 
 
 def without_repetition(localizations: Localizations) -> Localizations:
@@ -56,29 +46,26 @@ def without_repetition(localizations: Localizations) -> Localizations:
 
 def table(localizations: Localizations, title: str, caption: str = "") -> Table:
     """A row for each finding and map; caption and notes are below."""
-    shown = without_repetition(localizations)
-    metrics = shown_metrics(shown)
-    bounded = _BOUNDED_WITH_THRESHOLD if any(metric.needs_threshold for metric in metrics) else _BOUNDED
+    metrics = shown_metrics(localizations)
+    bounded = _BOUNDED_WITH_THRESHOLD if metrics[-1].needs_threshold else _BOUNDED
     headings = ["finding", "n", *metric_headings(metrics, bounded)]
-    table = new_table(title, headings, [*([caption] if caption else []), *notes(shown)])
-    for number, (finding, maps) in enumerate(shown.items(), start=1):
-        for row, (name, found) in enumerate(maps.items()):
-            cells = [str(len(found.names)) if row == 0 else "", *metric_cells(metrics, found.means, bounded)]
-            add_row(table, f"  {name}" if row else finding, cells, "dim" if row else "")
-        if number == len(shown) - 1:
+    table = new_table(title, headings, [caption, *notes(localizations)])
+    for finding, maps in without_repetition(localizations).items():
+        if finding == ALL:
             table.add_section()
+        for row, (name, found) in enumerate(maps.items()):
+            cells = ["" if row else str(found.cases), *metric_cells(metrics, found.means, bounded)]
+            add_row(table, f"  {name}" if row else finding, *cells, style="dim" if row else "")
     return table
 
 
-def notes(shown: Localizations) -> Iterator[str]:
+def notes(localizations: Localizations) -> Iterator[str]:
     """How the numbers were computed, one sentence each."""
-    metrics = shown_metrics(shown)
-    *_, last = shown.values()
-    model, *baselines = last
-    found = last[model]
-    yield f"Below the model's maps, in the same run: {' and '.join(baselines)}. n: cases."
+    metrics, found = shown_metrics(localizations), localizations[ALL][MAPS[0]]
+    yield f"Below the model's maps, in the same run: {' and '.join(MAPS[1:])}. n: cases."
     yield legend([metric for metric in metrics if not metric.needs_threshold])
-    if needing := ", ".join(metric.heading for metric in metrics if metric.needs_threshold):
+    if found.threshold_source:
+        needing = ", ".join(metric.heading for metric in metrics if metric.needs_threshold)
         yield f"{needing}: map > a threshold chosen on {SOURCES[found.threshold_source]}."
     if found.resamples:
         units = f"{found.groups} patients (images if the benchmark has no patient ids)"
@@ -89,7 +76,7 @@ def write_csv(localizations: Localizations, path: Path | str) -> None:
     """A row for each finding and map; an interval takes three columns, undefined values are empty cells."""
     write_rows(
         [
-            {"finding": finding, "map": name, "cases": len(found.names), "threshold": found.threshold, **found.means}
+            {"finding": finding, "map": name, "cases": found.cases, "threshold": found.threshold, **found.means}
             for finding, maps in localizations.items()
             for name, found in maps.items()
         ],
@@ -98,21 +85,10 @@ def write_csv(localizations: Localizations, path: Path | str) -> None:
 
 
 def write_json(localizations: Localizations, margins: dict[str, Margins], path: Path | str, about: dict) -> None:
-    """The means after `about`, then the margins of the model's maps; NaN becomes null.
-
-    `undefined` is the number of cases without a value, by metric.
-    """
+    """The means after `about`, then the margins of the model's maps; NaN becomes null."""
     findings = {
         finding: {
-            name: {
-                "cases": len(found.names),
-                "groups": found.groups,
-                "threshold": found.threshold,
-                "threshold_source": found.threshold_source,
-                "nan_policy": found.nan_policy,
-                "undefined": {metric: len(names) for metric, names in found.undefined.items()},
-                "means": found.means,
-            }
+            name: {key: value for key, value in vars(found).items() if key != "resamples"}
             for name, found in maps.items()
         }
         for finding, maps in localizations.items()
@@ -126,14 +102,13 @@ def write_page(
     margins: dict[str, Margins],
     about: dict,
     measured: Measured,
-    gallery: Callable[[str], dict[str, list[Shown]]],
+    gallery: Gallery,
 ) -> Path:
-    """Write the page into a result folder, which holds the config; gallery(finding) -> {kind: cases to show}."""
+    """Write the page into a result folder, which holds the config."""
     shown = without_repetition(localizations)
-    sections = [*([ALL] if ALL in shown else []), *(finding for finding in shown if finding != ALL)]
-    sections = sections[: page.FINDINGS_SHOWN + 1]
-    metrics = shown_metrics(shown)
-    with_threshold = any(metric.needs_threshold for metric in metrics)
+    sections = sorted(shown, key=lambda finding: finding != ALL)[: page.FINDINGS_SHOWN + 1]
+    metrics = shown_metrics(localizations)
+    patches = int(np.prod(about["grid"]))
     return page.write_report(
         folder,
         "grounding.html",
@@ -141,37 +116,31 @@ def write_page(
         all=localizations[ALL],
         localizations=shown,
         metrics=metrics,
-        main_metric=METRICS[RANKED_BY[0] if with_threshold else RANKED_BY[-1]],
+        main_metric=METRICS[RANKED_BY[0] if metrics[-1].needs_threshold else RANKED_BY[1]],
         margins=margins[ALL],
         comparisons={finding: compare_to_baselines(margins[finding]) for finding in localizations},
         compared=[METRICS[name] for name in COMPARED],
         baselines=MAPS[1:],
-        with_threshold=with_threshold,
-        patches=int(np.prod(about["grid"])),
-        notes=list(notes(shown)),
-        findings=[_section(finding, localizations, about, measured, gallery) for finding in sections],
+        with_threshold=metrics[-1].needs_threshold,
+        patches=patches,
+        notes=list(notes(localizations)),
+        findings=[_section(finding, localizations[finding], measured, patches, gallery) for finding in sections],
         not_shown=[finding for finding in shown if finding not in sections],
     )
 
 
-def _section(
-    finding: str,
-    localizations: Localizations,
-    about: dict,
-    measured: Measured,
-    gallery: Callable[[str], dict[str, list[Shown]]],
-) -> dict:
+def _section(finding: str, maps: dict[str, Localization], measured: Measured, patches: int, gallery: Gallery) -> dict:
     """The section of a finding for the template."""
     metric = ranking_metric(measured.of(finding, MAPS[0]))
     values = {name: measured.of(finding, name)[metric.name].to_numpy(float) for name in MAPS}
-    threshold = localizations[finding][MAPS[0]].threshold
+    cases = {} if finding == ALL else gallery(finding)
     return {
         "name": finding,
-        "maps": localizations[finding],
+        "maps": maps,
         "ranked_by": metric,
         "histogram": page.histogram(values, 0, 1),
-        "curve": _curve(measured.dice[finding], threshold, int(np.prod(about["grid"]))),
-        "gallery": {} if finding == ALL else _films(gallery(finding)),
+        "curve": _curve(measured.dice[finding], maps[MAPS[0]].threshold, patches),
+        "gallery": {kind: [_film(case) for case in shown] for kind, shown in cases.items() if shown},
     }
 
 
@@ -186,20 +155,13 @@ def _curve(dice: dict[str, np.ndarray], threshold: float | None, patches: int) -
     return {
         "lines": {name: (values / top).tolist() for name, values in dice.items()},
         "top": top,
-        "ticks": {_multiple(tick): place(tick) for tick in TICKS},
+        "ticks": {f"{tick:g}×" if tick >= 1 else f"1/{1 / tick:g}×": place(tick) for tick in TICKS},
         "threshold": at if at is not None and 0 <= at <= 1 else None,
     }
 
 
-def _multiple(spread: float) -> str:
-    return f"{spread:g}×" if spread >= 1 else f"1/{1 / spread:g}×"
-
-
-def _films(gallery: dict[str, list[Shown]]) -> dict[str, list[dict]]:
-    return {kind: [_film(case) for case in cases] for kind, cases in gallery.items() if cases}
-
-
 def _film(case: Shown) -> dict:
     masks = {"mask": case.mask} | ({} if case.predicted is None else {"predicted": case.predicted})
-    film = page.film(case.picture, torch.from_numpy(case.grid), masks, case.patch_grid)
-    return film | {"name": case.name, "value": case.value}
+    return page.film(
+        case.picture, torch.from_numpy(case.grid), masks, case.patch_grid, name=case.name, value=case.value
+    )

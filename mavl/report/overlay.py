@@ -16,7 +16,6 @@ from mavl.model.heatmaps import enlarge
 
 MIN_SCALE = 2.0
 OPACITY = 0.6
-COLOURS = "plasma"
 
 _INK, _PAPER, _FAINT = (240, 240, 240), (16, 18, 20), (165, 170, 175)
 _MIN_WIDTH = 360
@@ -30,12 +29,11 @@ def blend(
     The map covers the whole picture; patch_grid: position of its patches (mavl.model.heatmaps.enlarge); scale: the
     multiple of a uniform map with the strongest colour (`colour_scale` of the map if omitted).
     """
-    relative = enlarge(_relative(heatmap)[None, None], picture.size[::-1], patch_grid)[0, 0]
+    relative = enlarge(_relative(heatmap)[None, None], (picture.height, picture.width), patch_grid)[0, 0]
     level = (relative - 1).div_((scale or colour_scale(heatmap)) - 1).clamp_(0, 1).mul_(255).byte().numpy()
-    colour = Image.fromarray(level, "P")
-    colour.putpalette(_palette())
-    opacity = Image.fromarray(_opacity()[level])
-    return Image.composite(colour.convert("RGB"), picture.convert("RGB"), opacity)
+    # the square root makes weak colours visible as colours, not as grey
+    opacity = (255 * OPACITY * np.sqrt(np.linspace(0, 1, 256))).round().astype(np.uint8)
+    return Image.composite(_coloured(level), picture.convert("RGB"), Image.fromarray(opacity[level]))
 
 
 def colour_scale(heatmap: Tensor) -> float:
@@ -57,7 +55,7 @@ def overlay(
     draw = ImageDraw.Draw(canvas)
     font = _font(size)
     room = canvas.width - draw.textlength(score, font) - 2.5 * size
-    draw.text((size / 2, head / 2), _shortened(draw, title, font, room), _INK, font, anchor="lm")
+    draw.text((size / 2, head / 2), _shortened(title, font, room), _INK, font, anchor="lm")
     draw.text((canvas.width - size / 2, head / 2), score, _INK, font, anchor="rm")
     _draw_bar(canvas, (width + size // 2, head + size, size, height - 2 * size), scale, _font(round(0.8 * size)))
     return canvas
@@ -72,9 +70,7 @@ def _relative(heatmap: Tensor) -> Tensor:
 def _draw_bar(canvas: Image.Image, box: tuple[int, int, int, int], scale: float, font: ImageFont.FreeTypeFont) -> None:
     """Draw the colour bar into box (x, y, width, height), from 1x at the bottom to `scale` at the top."""
     x, y, width, height = box
-    bar = Image.fromarray(np.linspace(255, 0, height).round().astype(np.uint8)[:, None].repeat(width, axis=1), "P")
-    bar.putpalette(_palette())
-    canvas.paste(bar.convert("RGB"), (x, y))
+    canvas.paste(_coloured(np.linspace(255, 0, height).round().astype(np.uint8)[:, None].repeat(width, axis=1)), (x, y))
     draw = ImageDraw.Draw(canvas)
     draw.rectangle((x, y, x + width - 1, y + height - 1), outline=_FAINT)
     for value in np.linspace(1, scale, 4):
@@ -82,25 +78,26 @@ def _draw_bar(canvas: Image.Image, box: tuple[int, int, int, int], scale: float,
         draw.text((x + width + font.size / 3, level), f"{value:.1f}×", _INK, font, anchor="lm")
 
 
-def _shortened(draw: ImageDraw.ImageDraw, text: str, font: ImageFont.FreeTypeFont, room: float) -> str:
-    if draw.textlength(text, font) <= room:
+def _shortened(text: str, font: ImageFont.FreeTypeFont, room: float) -> str:
+    """As much of the text as fits, with an ellipsis if it is not all."""
+    if font.getlength(text) <= room:
         return text
-    while text and draw.textlength(f"{text}…", font) > room:
-        text = text[:-1]
-    return f"{text}…"
+    return next((f"{text[:n]}…" for n in range(len(text), 0, -1) if font.getlength(f"{text[:n]}…") <= room), "…")
+
+
+def _coloured(level: np.ndarray) -> Image.Image:
+    """The colours of levels, uint8 [H, W]."""
+    image = Image.fromarray(level, "P")
+    image.putpalette(palette().tobytes())
+    return image.convert("RGB")
 
 
 @cache
-def _palette() -> bytes:
+def palette() -> np.ndarray:
+    """The colours of the levels, uint8 [256, 3]."""
     from matplotlib import colormaps
 
-    return (colormaps[COLOURS](np.arange(256))[:, :3] * 255).round().astype(np.uint8).tobytes()
-
-
-@cache
-def _opacity() -> np.ndarray:
-    """Opacity of each colour level [256]; the square root makes weak colours visible as colours, not as grey."""
-    return (255 * OPACITY * np.sqrt(np.linspace(0, 1, 256))).round().astype(np.uint8)
+    return (colormaps["plasma"](np.arange(256))[:, :3] * 255).round().astype(np.uint8)
 
 
 @cache

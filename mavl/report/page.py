@@ -15,11 +15,10 @@ from PIL import Image
 
 from mavl.files import write_text
 from mavl.metrics.metric import percent
-from mavl.report.overlay import COLOURS, MIN_SCALE, blend
+from mavl.report.overlay import MIN_SCALE, blend, palette
 
 if TYPE_CHECKING:
     from jinja2 import Environment
-    from matplotlib.figure import Figure
     from torch import Tensor
 
     from mavl.backbones import PatchGrid
@@ -33,7 +32,6 @@ FINDINGS_SHOWN = 20
 THUMBNAIL = 200
 """Longest side in pixels of a picture in the gallery of an evaluation."""
 
-JPEG_QUALITY = 80
 BINS = 24
 
 
@@ -54,23 +52,26 @@ def image_uri(image: Image.Image, longest: int) -> str:
     image = image.copy()
     image.thumbnail((longest, longest), reducing_gap=2.0)
     file = io.BytesIO()
-    image.save(file, "JPEG", quality=JPEG_QUALITY)
+    image.save(file, "JPEG", quality=80)
     return _data_uri(file.getvalue(), "image/jpeg")
+
+
+def figure_uri(path: Path) -> str:
+    """The PNG file of a figure as a data URI."""
+    return _data_uri(path.read_bytes(), "image/png")
 
 
 def film(
     picture: Image.Image,
-    heatmap: "Tensor | None",
+    heatmap: "Tensor | None" = None,
     masks: Mapping[str, np.ndarray] | None = None,
     patch_grid: "PatchGrid | None" = None,
+    **caption: object,
 ) -> dict[str, object]:
-    """An image for a template: {size, plain, heat: data URIs (heat None without a heatmap), outlines by name}.
+    """picture (mode "L"), attention mass [h, w], {name: mask [H, W]} -> an image for a template.
 
-    Args:
-        picture: of mode "L".
-        heatmap: attention mass [h, w].
-        masks: {name: [H, W]}; an empty mask has no outline.
-        patch_grid: position of the patches of the map in the picture.
+    It holds the size, data URIs (plain; heat, None without a heatmap), outlines by name (without those of empty masks)
+    and the caption (name, value). patch_grid: position of the patches of the map in the picture.
     """
     picture = picture.copy()
     picture.thumbnail((THUMBNAIL, THUMBNAIL), reducing_gap=2.0)
@@ -80,35 +81,26 @@ def film(
         "plain": image_uri(picture, THUMBNAIL),
         "heat": None if heatmap is None else image_uri(blend(picture, heatmap, patch_grid), THUMBNAIL),
         "outlines": {name: line for name, line in outlines.items() if line is not None},
+        **caption,
     }
 
 
-def figure_uri(figure: "Figure | Path") -> str:
-    """A matplotlib figure, or the PNG file of one, as a data URI."""
-    if isinstance(figure, Path):
-        return _data_uri(figure.read_bytes(), "image/png")
-    file = io.BytesIO()
-    figure.savefig(file, format="png", dpi=150, bbox_inches="tight")
-    return _data_uri(file.getvalue(), "image/png")
-
-
 def histogram(
-    series: Mapping[str, np.ndarray], low: float, high: float, threshold: float | None = None
+    series: Mapping[str, np.ndarray], low: float, high: float, threshold: float = np.nan
 ) -> dict[str, object]:
     """A histogram for a template: for each name the shares of its values in BINS from low to high, the largest is 1.
 
-    NaN is ignored. The place of the threshold is None if it is outside of low to high.
+    NaN is ignored. The place of the threshold is None if it is NaN or outside of low to high.
     """
     high = high if high > low else low + 1e-6
     counts = {name: np.histogram(x[~np.isnan(x)], BINS, (low, high))[0] for name, x in series.items()}
     shares = {name: count / max(count.sum(), 1) for name, count in counts.items()}
     tallest = max(share.max() for share in shares.values()) or 1
-    place = None if threshold is None or np.isnan(threshold) else (threshold - low) / (high - low)
     return {
         "bars": {name: (share / tallest).tolist() for name, share in shares.items()},
         "low": low,
         "high": high,
-        "threshold": place if place is not None and 0 <= place <= 1 else None,
+        "threshold": (threshold - low) / (high - low) if low <= threshold <= high else None,
     }
 
 
@@ -128,7 +120,7 @@ def outline(mask: np.ndarray) -> dict[str, object] | None:
     framed = np.pad(small.astype(float), 1)  # closes outlines at the border
     y, x = (np.arange(-1, length - 1) + 0.5 for length in framed.shape)
     lines = contour_generator(x, y, framed).lines(0.5)
-    path = "".join("M" + "L".join(f"{x:g} {y:g}" for x, y in _corners(line)) + "Z" for line in lines)
+    path = "".join("M" + "L".join(f"{x:g} {y:g}" for x, y in _corners(np.asarray(line))) + "Z" for line in lines)
     return {"width": width / factor, "height": height / factor, "path": path}
 
 
@@ -148,25 +140,18 @@ def _signed(value: float, decimals: int = 2) -> str:
     return text[1:] if float(text) == 0 else text.replace("-", "\N{MINUS SIGN}")
 
 
-@cache
 def _colours() -> str:
     """The colours of heatmaps from weak to strong, as a list for a CSS gradient."""
-    from matplotlib import colormaps
-    from matplotlib.colors import to_hex
-
-    return ", ".join(to_hex(colour) for colour in colormaps[COLOURS](np.linspace(0, 1, 7)))
+    return ", ".join(f"#{bytes(colour).hex()}" for colour in palette()[[0, 42, 85, 128, 170, 213, 255]])
 
 
 @cache
 def _environment() -> "Environment":
     from jinja2 import Environment, PackageLoader, StrictUndefined
 
+    loader = PackageLoader("mavl.report")
     environment = Environment(
-        loader=PackageLoader("mavl.report"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
+        loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
     environment.filters |= {"percent": percent, "signed": _signed}
     environment.globals |= {"colours": _colours, "min_scale": MIN_SCALE}

@@ -2,35 +2,16 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
-import pandas as pd
-from PIL import Image
 
 from mavl.data.benchmarks.splits import Split
-from mavl.files import whole_file
-from mavl.metrics.intervals import Interval, mean_and_std
 from mavl.metrics.metric import Metric, columns
 from mavl.metrics.segmentation import METRICS, PixelCounts, SegmentationResult
-from mavl.report import page
-from mavl.report.tables import (
-    RESULTS,
-    SUMMARY_TABLE,
-    add_row,
-    dump_json,
-    legend,
-    metric_cells,
-    metric_headings,
-    new_table,
-    seeds_table,
-    write_rows,
-    write_summary,
-)
+from mavl.report import page, tables
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -41,17 +22,6 @@ Results = Mapping[str, SegmentationResult]
 CASES = "cases.csv"
 
 
-@dataclass(frozen=True)
-class Case:
-    """An image of the gallery: picture (mode "L"), masks bool [h, w] of any size over it, the share below it."""
-
-    name: str
-    picture: Image.Image
-    true: np.ndarray
-    predicted: np.ndarray
-    value: float
-
-
 def shown_metrics(results: Results) -> list[Metric]:
     """The metrics of the results in the order of a table."""
     return columns(METRICS, next(iter(results.values())).means)
@@ -60,16 +30,17 @@ def shown_metrics(results: Results) -> list[Metric]:
 def table(results: Results, title: str, caption: Sequence[str] = ()) -> Table:
     """A row for each prediction; caption and notes are below."""
     metrics = shown_metrics(results)
-    table = new_table(title, ["prediction", *metric_headings(metrics, METRICS)], [*caption, *notes(results)])
+    headings = ["prediction", *tables.metric_headings(metrics, METRICS)]
+    table = tables.new_table(title, headings, [*caption, *notes(results)])
     for row, (name, result) in enumerate(results.items()):
-        add_row(table, name, metric_cells(metrics, result.means, METRICS), "dim" if row else "")
+        tables.add_row(table, name, *tables.metric_cells(metrics, result.means, METRICS), style="dim" if row else "")
     return table
 
 
 def notes(results: Results, titles: bool = False) -> list[str]:
     """How the numbers were computed, one sentence each; titles: the columns have titles, not short headings."""
     result = next(iter(results.values()))
-    lines = [f"{result.images} images, {result.positives} with a mask.", legend(shown_metrics(results), titles)]
+    lines = [f"{result.images} images, {result.positives} with a mask.", tables.legend(shown_metrics(results), titles)]
     if result.resamples:
         units = "images" if result.groups is None else f"{result.groups} patients"
         lines.append(f"95 %: bootstrap, {result.resamples} resamples of {units}.")
@@ -78,73 +49,55 @@ def notes(results: Results, titles: bool = False) -> list[str]:
 
 def write_csv(results: Results, path: Path) -> None:
     """A row for each prediction; an interval takes three columns, undefined values are empty cells."""
-    write_rows(
-        [
-            {"prediction": name, "images": result.images, "positives": result.positives, **result.means}
-            for name, result in results.items()
-        ],
-        path,
-    )
+    counts = ("images", "positives")
+    rows = {name: {key: getattr(result, key) for key in counts} | result.means for name, result in results.items()}
+    tables.write_rows([{"prediction": name, **row} for name, row in rows.items()], path)
 
 
 def write_json(results: Results, path: Path, about: dict) -> None:
     """The results after `about`; NaN becomes null."""
-    dump_json({"about": about, "predictions": dict(results)}, path)
+    tables.dump_json({"about": about, "predictions": dict(results)}, path)
 
 
 def read_results(folder: Path) -> tuple[dict, dict[str, SegmentationResult]]:
     """`about` and {prediction: its result} from the JSON file of a run folder; unknown metrics are ignored."""
-    content = json.loads((folder / RESULTS).read_text(encoding="utf-8"))
-    results = {}
-    for name, result in content["predictions"].items():
-        means = {
-            metric: Interval(*(np.nan if bound is None else bound for bound in mean.values()))
-            for metric, mean in result.pop("means").items()
-            if metric in METRICS
-        }
-        results[name] = SegmentationResult(means, **result)
-    return content["about"], results
+    content = tables.read_json(folder / tables.RESULTS)
+    for result in content["predictions"].values():
+        result["means"] = {name: mean for name, mean in result["means"].items() if name in METRICS}
+    return content["about"], {name: SegmentationResult(**result) for name, result in content["predictions"].items()}
 
 
 def write_cases(path: Path, split: Split, counts: PixelCounts) -> None:
     """A line for each image of the split: path, row, group, Dice, IoU and the pixel counts."""
-    table = {"path": [str(path) for path in split.paths], "row": split.rows}
-    if split.groups is not None:
-        table["group"] = split.groups
-    pixels = {name: count.astype(int) for name, count in vars(counts).items()}
-    with whole_file(path) as file:
-        lines = pd.DataFrame({**table, "dice": counts.dice, "iou": counts.iou, **pixels})
-        lines.to_csv(file, index=False, float_format="%.9g")
+    tables.write_images(split, {"dice": counts.dice, "iou": counts.iou, **vars(counts)}, path)
 
 
 def choose_cases(counts: PixelCounts, most: int) -> dict[str, list[int]]:
     """{heading: images}: of those with a mask the best, median and worst by Dice, and the largest false positives."""
-    positive, alarm = np.flatnonzero(counts.true > 0), np.flatnonzero((counts.true == 0) & (counts.predicted > 0))
-    ranked = positive[np.argsort(-counts.dice[positive], kind="stable")]
+
+    def falling(images: np.ndarray, values: np.ndarray) -> np.ndarray:
+        images = np.flatnonzero(images)
+        return images[np.argsort(-values[images], kind="stable")]
+
+    ranked = falling(counts.true > 0, counts.dice)
+    alarms = falling((counts.true == 0) & (counts.predicted > 0), counts.predicted)
     n = len(ranked)
     if n > 3 * most:
-        parts = [ranked[:most], ranked[(n - most) // 2 :][:most], ranked[n - most :]]
+        best, median, worst = ranked[:most], ranked[(n - most) // 2 :][:most], ranked[n - most :]
     else:
-        parts = np.array_split(ranked, 3)
-    kinds = dict(zip(("Best", "Median", "Worst"), parts, strict=True))
-    kinds["Empty mask, but pixels predicted (their share of the image)"] = alarm[
-        np.argsort(-counts.predicted[alarm], kind="stable")
-    ][:most]
-    return {kind: images.tolist() for kind, images in kinds.items()}
+        best, median, worst = np.array_split(ranked, 3)
+    return {
+        "Best": best.tolist(),
+        "Median": median.tolist(),
+        "Worst": worst.tolist(),
+        "Empty mask, but pixels predicted (their share of the image)": alarms[:most].tolist(),
+    }
 
 
 def write_page(
-    folder: Path, results: Results, about: dict, curves: Path, gallery: Mapping[str, Sequence[Case]]
+    folder: Path, results: Results, about: dict, curves: Path, gallery: Mapping[str, Sequence[dict]]
 ) -> Path:
-    """Write the page into a run folder: table, training curves, cases by heading, and the origin of the model."""
-    shown = {
-        kind: [
-            page.film(case.picture, None, {"true": case.true, "predicted": case.predicted})
-            | {"name": case.name, "value": case.value}
-            for case in cases
-        ]
-        for kind, cases in gallery.items()
-    }
+    """Write the page into a run folder: table, training curves, films (`page.film`) by heading, origin of the model."""
     return page.write_report(
         folder,
         "segmentation.html",
@@ -153,34 +106,22 @@ def write_page(
         metrics=shown_metrics(results),
         notes=notes(results, titles=True),
         curves=page.figure_uri(curves),
-        gallery=shown,
+        gallery=gallery,
     )
-
-
-def summarize_seeds(results: Sequence[Results]) -> dict[str, dict[str, dict]]:
-    """The results of every seed -> {prediction: {metric: mean_and_std}}."""
-    first = results[0]
-    return {
-        name: {metric: mean_and_std([seed[name].means[metric].value for seed in results]) for metric in of.means}
-        for name, of in first.items()
-    }
 
 
 def print_summary(folders: Mapping[int, Path], output_dir: Path) -> None:
     """Print the results of {seed: run folder}, for several seeds their means, and write the means in any case."""
     from rich.console import Console
 
-    console, read = Console(), {seed: read_results(folder) for seed, folder in folders.items()}
+    read = {seed: read_results(folder) for seed, folder in folders.items()}
     for seed, (about, results) in read.items():
         title = f"{about['title']}: {about['finding']}" + (f", seed {seed}" if len(read) > 1 else "")
-        console.print(table(results, title, [about["baseline"]]))
+        Console().print(table(results, title, [about["baseline"]]))
         print(f"page: {folders[seed] / page.REPORT}\n")
     about, results = next(iter(read.values()))
-    means = summarize_seeds([results for _, results in read.values()])
-    if len(read) > 1:
-        title = f"{about['title']}: {about['finding']}, mean ± standard deviation of {len(read)} seeds"
-        styles = dict.fromkeys([*means][1:], "dim")
-        console.print(seeds_table(means, shown_metrics(results), title, "prediction", styles=styles))
+    means = tables.over_seeds([{name: result.means for name, result in each.items()} for _, each in read.values()])
     summary = {"title": about["title"], "finding": about["finding"], "seeds": [*read], "predictions": means}
-    write_summary(summary, means, output_dir)
-    print(f"summary: {output_dir / SUMMARY_TABLE}")
+    headings = (f"{about['title']}: {about['finding']}", "prediction")
+    styles = dict.fromkeys([*results][1:], "dim")
+    tables.show_seeds(summary, means, shown_metrics(results), output_dir, headings=headings, styles=styles)

@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import fields, is_dataclass
+import json
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from math import isnan
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
+from pydantic_core import to_json
 
 from mavl.files import whole_file, write_json
 from mavl.metrics.intervals import Interval
-from mavl.metrics.metric import Metric, percent
+from mavl.metrics.metric import Metric
 
 if TYPE_CHECKING:
     from rich.table import Table
+
+    from mavl.data.benchmarks.splits import Split
 
 TABLE, RESULTS = "results.csv", "results.json"
 SUMMARY_TABLE, SUMMARY = "summary.csv", "summary.json"
@@ -32,15 +35,14 @@ def new_table(title: str, headings: Sequence[str], notes: Sequence[str] = ()) ->
     from rich.text import Text
 
     table = Table(title=Text(title, "bold"), box=SIMPLE_HEAD, show_edge=False, padding=0, pad_edge=False)
-    table.caption, table.caption_justify = Text("\n".join(["", *notes]), "dim not italic"), "left"
-    first, *others = headings
-    table.add_column(first, min_width=8, overflow="fold")
-    for heading in others:
+    table.caption, table.caption_justify = Text("\n".join(["", *filter(None, notes)]), "dim not italic"), "left"
+    table.add_column(headings[0], min_width=8, overflow="fold")
+    for heading in headings[1:]:
         table.add_column(heading, justify="right", no_wrap=True)
     return table
 
 
-def add_row(table: Table, name: str, cells: Iterable[str], style: str = "") -> None:
+def add_row(table: Table, name: str, *cells: str, style: str = "") -> None:
     """A row with the name as it is, without markup."""
     from rich.text import Text
 
@@ -49,20 +51,15 @@ def add_row(table: Table, name: str, cells: Iterable[str], style: str = "") -> N
 
 def metric_headings(metrics: Sequence[Metric], bounded: Collection[str]) -> list[str]:
     """The headings of metrics; those with their names in `bounded` have a second column for the interval."""
-    return [
-        heading
-        for metric in metrics
-        for heading in ([metric.heading, "95 %"] if metric.name in bounded else [metric.heading])
-    ]
+    return [text for metric in metrics for text in (metric.heading, "95 %")[: 1 + (metric.name in bounded)]]
 
 
 def metric_cells(metrics: Sequence[Metric], means: Mapping[str, Interval], bounded: Collection[str]) -> Iterator[str]:
     """The cells below `metric_headings`; empty for a metric that `means` lacks."""
     for metric in metrics:
         found = means.get(metric.name)
-        yield metric.format(found.value) if found else ""
-        if metric.name in bounded:
-            yield metric.bounds(found) if found else ""
+        cells = (metric.format(found.value), metric.bounds(found)) if found else ("", "")
+        yield from cells[: 1 + (metric.name in bounded)]
 
 
 def legend(metrics: Sequence[Metric], titles: bool = False) -> str:
@@ -80,50 +77,91 @@ def write_rows(rows: Sequence[dict], path: Path | str) -> None:
         writer.writerows(flat)
 
 
+def write_images(split: Split, columns: Mapping[str, np.ndarray], path: Path) -> None:
+    """A CSV with a line for each image of the split: path, row, group if any, then these columns [n]."""
+    import pandas as pd
+
+    groups = {} if split.groups is None else {"group": split.groups}
+    lines = pd.DataFrame({"path": [str(path) for path in split.paths], "row": split.rows, **groups, **columns})
+    with whole_file(path) as file:
+        lines.to_csv(file, index=False, float_format="%.9g")
+
+
 def dump_json(content: dict, path: Path | str) -> None:
     """Write `content` as JSON: dataclasses as objects, NaN and infinities as null, NumPy arrays as lists."""
-    write_json(Path(path), _plain(content))
+    plain = to_json(content, inf_nan_mode="null", fallback=lambda array: array.tolist())
+    write_json(Path(path), json.loads(plain))
 
 
-def plus_minus(figure: Mapping[str, float], format: Callable[[float], str] = percent) -> str:
-    """A result of `mean_and_std` such as 81.2 ± 0.9; without the second part for one seed, a dash for none."""
-    spread = "" if isnan(figure["std"]) else f" ± {format(figure['std'])}"
-    return f"{format(figure['mean'])}{spread}"
+def read_json(path: Path) -> dict:
+    """The content of a file by `dump_json`, with its intervals as such."""
+
+    def decode(entry: dict) -> dict | Interval:
+        bounds = (np.nan if value is None else value for value in entry.values())
+        return Interval(*bounds) if list(entry) == ["value", "low", "high"] else entry
+
+    return json.loads(path.read_text(encoding="utf-8"), object_hook=decode)
 
 
-def seeds_table(
+def mean_and_std(seeds: Sequence[Interval | float | None]) -> dict[str, float | list[float]]:
+    """Values of several seeds -> {mean, std of a sample, values}; NaN and None are undefined and not counted."""
+    values = np.array([x.value if isinstance(x, Interval) else x for x in seeds], dtype=float)
+    known = values[~np.isnan(values)]
+    mean = known.mean() if len(known) else np.nan
+    std = known.std(ddof=1) if len(known) > 1 else np.nan
+    return {"mean": float(mean), "std": float(std), "values": values.tolist()}
+
+
+def over_seeds(seeds: Sequence[Mapping[str, Mapping[str, Interval]]]) -> dict[str, dict[str, dict]]:
+    """{row: {metric: Interval or value}} of each seed -> {row: {metric: mean_and_std}} of the metrics of all seeds."""
+    return {
+        row: {
+            metric: mean_and_std([seed[row][metric] for seed in seeds])
+            for metric in metrics
+            if all(metric in seed[row] for seed in seeds)
+        }
+        for row, metrics in seeds[0].items()
+    }
+
+
+def show_seeds(
+    summary: dict,
     rows: Mapping[str, Mapping[str, dict]],
     metrics: Sequence[Metric],
-    title: str,
-    first: str,
+    folder: Path,
     *,
+    headings: tuple[str, str],
     styles: Mapping[str, str],
-    notes: Sequence[str] = (),
-) -> Table:
-    """A row for each name: mean ± standard deviation over the seeds.
+    note: str = "",
+) -> None:
+    """Print the means over several seeds, and write them in any case: the summary as JSON, its rows as CSV.
 
-    Args:
-        rows: {name: {metric: result of mean_and_std}}.
-        first: heading of the names.
-        styles: {name: style}; a bold row is separated from those above.
+    rows: the result of `over_seeds`; headings: of the table, and of the names of its rows; styles: {row: style}.
     """
-    table = new_table(title, [first, *(metric.heading for metric in metrics)], notes)
-    for name, figures in rows.items():
-        if styles.get(name) == "bold":
-            table.add_section()
-        add_row(table, name, (plus_minus(figures[m.name], m.format) for m in metrics), styles.get(name, ""))
-    return table
+    from rich.console import Console
 
-
-def write_summary(summary: dict, rows: Mapping[str, Mapping[str, dict]], folder: Path) -> None:
-    """The summary of the seeds as JSON, and its rows {name: {metric: mean_and_std}} as CSV."""
+    title, first = headings
+    if (number := len(summary["seeds"])) > 1:
+        title = f"{title}: mean ± standard deviation of {number} seeds"
+        table = new_table(title, [first, *(metric.heading for metric in metrics)], [note])
+        for row, figures in rows.items():
+            if styles.get(row) == "bold":
+                table.add_section()
+            add_row(table, row, *(plus_minus(figures[m.name], m) for m in metrics), style=styles.get(row, ""))
+        Console().print(table)
     dump_json(summary, folder / SUMMARY)
-    ends = ("mean", "std")
     flat = [
-        {"name": name} | {f"{metric}_{end}": figure[end] for metric, figure in figures.items() for end in ends}
-        for name, figures in rows.items()
+        {"name": row} | {f"{metric}_{end}": of[end] for metric, of in figures.items() for end in ("mean", "std")}
+        for row, figures in rows.items()
     ]
     write_rows(flat, folder / SUMMARY_TABLE)
+    print(f"summary: {folder / SUMMARY_TABLE}")
+
+
+def plus_minus(figure: Mapping[str, float], metric: Metric) -> str:
+    """A result of `mean_and_std` such as 81.2 ± 0.9; without the second part for one seed, a dash for none."""
+    spread = "" if isnan(figure["std"]) else f" ± {metric.format(figure['std'])}"
+    return f"{metric.format(figure['mean'])}{spread}"
 
 
 def _flat(row: dict) -> dict:
@@ -134,18 +172,3 @@ def _flat(row: dict) -> dict:
         else:
             flat[key] = value
     return {key: "" if isinstance(value, float) and isnan(value) else value for key, value in flat.items()}
-
-
-def _plain(value: object) -> object:
-    """`value` in the types of JSON."""
-    if is_dataclass(value):
-        return {field.name: _plain(getattr(value, field.name)) for field in fields(value)}
-    if isinstance(value, dict):
-        return {str(key): _plain(inner) for key, inner in value.items()}
-    if isinstance(value, list | tuple):
-        return [_plain(inner) for inner in value]
-    if isinstance(value, np.ndarray | np.generic):
-        return _plain(value.tolist())
-    if isinstance(value, float) and not np.isfinite(value):
-        return None
-    return str(value) if isinstance(value, Path) else value

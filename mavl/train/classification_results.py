@@ -79,7 +79,7 @@ def write_results(
     split, evaluation, baseline = outcome.split, outcome.evaluation(resamples), outcome.baseline()
     report.write_scores(folder / report.SCORES, split, outcome.scores)
     report.write_csv(evaluation, folder / TABLE)
-    plot_curves(split.labels, outcome.scores, split.findings, evaluation, folder)
+    plot_curves(split.labels, outcome.scores, evaluation, folder)
     plot_training(folder / "log.jsonl", folder / TRAINING, about["best_step"], TRAINING_PLOTS)
     about = about | {"baseline": {name: mean.value for name, mean in baseline.means.items()}}
     if evidence is not None:

@@ -16,6 +16,7 @@ from mavl.metrics.segmentation import PixelCounts, SegmentationResult, best_thre
 from mavl.model.unet import THRESHOLD, mask_probability
 from mavl.progress import progress_bar
 from mavl.report import segmentation as report
+from mavl.report.page import film
 from mavl.report.tables import RESULTS, TABLE
 from mavl.report.training import TRAINING, plot_training
 
@@ -65,7 +66,7 @@ def write_results(
     report.write_csv(results, folder / TABLE)
     plot_training(folder / "log.jsonl", folder / TRAINING, about["best_step"], PLOTS)
     chosen = report.choose_cases(counts[MODEL], gallery)
-    shown = {kind: [_case(dataset, best, i, counts[MODEL]) for i in images] for kind, images in chosen.items()}
+    shown = {kind: [_film(dataset, best, i, counts[MODEL]) for i in images] for kind, images in chosen.items()}
     report.write_page(folder, results, about, folder / TRAINING, shown)
     report.write_json(results, folder / RESULTS, about)
     return results
@@ -78,9 +79,10 @@ def _masks(dataset: SegmentationDataset, size: int) -> Iterator[np.ndarray]:
         yield resize_nearest(dataset.mask(index), (size, size))[0].numpy() > 0
 
 
-def _case(dataset: SegmentationDataset, best: Finetuned, index: int, counts: PixelCounts) -> report.Case:
+def _film(dataset: SegmentationDataset, best: Finetuned, index: int, counts: PixelCounts) -> dict:
     picture, true = dataset.image(index), dataset.mask(index)[0].numpy() > 0
     pixels = eval_transform(best.model.preprocessing)(picture)
     predicted = mask_probability(best.model, pixels, (picture.height, picture.width)) > THRESHOLD
     value = counts.dice[index] if counts.true[index] else predicted.mean()
-    return report.Case(dataset.split.paths[index].name, picture, true, predicted, float(value))
+    masks = {"true": true, "predicted": predicted}
+    return film(picture, masks=masks, name=dataset.split.paths[index].name, value=float(value))

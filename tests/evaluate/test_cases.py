@@ -10,7 +10,8 @@ from mavl.data.benchmarks.masks import BoxMask
 from mavl.data.benchmarks.splits import Split
 from mavl.evaluate.cases import ALL, SPREADS, Grounded, choose_thresholds, localize_findings, measure_cases
 from mavl.evaluate.subject import Thresholds
-from mavl.metrics.grounding import mean_sweep, released_thresholds
+from mavl.metrics.grounding import released_thresholds
+from tests.support.grounding import mean_sweep
 
 
 def by_hand(grids: list, boxes_of: list[str], findings: tuple[str, ...] = ("mass",)) -> Grounded:

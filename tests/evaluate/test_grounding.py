@@ -30,7 +30,7 @@ from mavl.data.pretraining import BadImagesError
 from mavl.evaluate.cases import ALL, MAPS
 from mavl.evaluate.grounding import Result, run
 from mavl.evaluate.subject import EvaluationError
-from mavl.metrics.grounding import METRICS, best_threshold, measure, released_thresholds
+from mavl.metrics.grounding import METRICS, released_thresholds
 from mavl.metrics.margins import compare_to_baselines
 from mavl.model.heatmaps import HeatmapError, enlarge
 from mavl.model.mavl import MAVL
@@ -40,6 +40,7 @@ from mavl.text.books import read_books
 from mavl.text.embeddings import build_embeddings
 from mavl.text.random_bert import write_random_bert
 from mavl.vocab import DESCRIPTION
+from tests.support.grounding import best_threshold, measure
 from tests.support.pages import Reader, check_self_contained, in_browser
 
 ROOT = Path(__file__).resolve().parents[2]

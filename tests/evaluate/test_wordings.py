@@ -20,6 +20,7 @@ from mavl.data import phantom
 from mavl.evaluate import classification as plain
 from mavl.evaluate.subject import EvaluationError
 from mavl.evaluate.wordings import run
+from mavl.metrics.wordings import Sensitivity
 from mavl.model import inference
 from mavl.vocab import ASPECTS
 from tests.support import tiny
@@ -101,6 +102,11 @@ def plain_scores(settings: ZeroShotSettings) -> pd.DataFrame:
     return pd.read_csv(plain.run(settings).folder / "scores.csv")
 
 
+def asked(result: Sensitivity) -> np.ndarray:
+    """AUROC [wordings, ASKED]."""
+    return np.stack([result.auroc[name] for name in ASKED], axis=1)
+
+
 def areas(result: plain.Result) -> list[float]:
     return [found.metrics["auroc"].value for found in result.evaluation.classes]
 
@@ -112,8 +118,8 @@ def test_a_wording_is_a_plain_evaluation_with_its_books(settings):
     folder = result.folder / "books" / "names"
     files = {"descriptions": (str(folder / "descriptions.json"),), "aspects": (str(folder / "aspects.json"),)}
     of_books, of_names = plain.run(settings(max_length=128)), plain.run(settings(max_length=128, **files))
-    np.testing.assert_allclose(result.areas(ASKED), [areas(of_books), areas(of_names)], atol=1e-9)
-    assert not np.allclose(*result.areas(ASKED))
+    np.testing.assert_allclose(asked(result), [areas(of_books), areas(of_names)], atol=1e-9)
+    assert not np.allclose(*asked(result))
     assert result.about["as_trained"]
     assert result.wordings[0].evaluation.classes[0].metrics["auroc"] == of_books.evaluation.classes[0].metrics["auroc"]
     assert json.loads((folder / "aspects.json").read_text())[NEW][0] == f"border: {NEW}"
@@ -140,7 +146,7 @@ def test_new_findings_alone_leave_the_trained_text(settings):
     folder = result.folder / "books" / "names"
     files = {"descriptions": (str(folder / "descriptions.json"),), "aspects": (str(folder / "aspects.json"),)}
     expected = [areas(plain.run(settings())), areas(plain.run(settings(**files)))]
-    np.testing.assert_allclose(result.areas(ASKED), expected, atol=1e-9)
+    np.testing.assert_allclose(asked(result), expected, atol=1e-9)
     assert list(json.loads((folder / "descriptions.json").read_text())) == [NEW]
     assert result.folder.name == "phantoms_supervised_sensitivity_new_sound"
 
@@ -200,7 +206,7 @@ def test_books_of_ones_own_are_laid_over_the_others(settings, tmp_path):
         ("plain words", "own", 1),
     ]
     expected = plain.run(settings(max_length=128, descriptions=(str(BOOKS / "descriptions.json"), str(own))))
-    np.testing.assert_allclose(result.areas(ASKED)[1], areas(expected), atol=1e-9)
+    np.testing.assert_allclose(asked(result)[1], areas(expected), atol=1e-9)
 
 
 def test_a_model_of_one_aspect_with_the_contrastive_head_aside(settings, tmp_path):
@@ -214,7 +220,7 @@ def test_the_contrastive_head_compares_with_healthy_findings_in_the_same_words(s
     folder = result.folder / "books" / "descriptions"
     files = {"descriptions": (str(folder / "descriptions.json"),), "aspects": (str(folder / "aspects.json"),)}
     expected = plain.run(settings(max_length=128, head="contrastive", **files))
-    np.testing.assert_allclose(result.areas(ASKED)[1], areas(expected), atol=1e-9)
+    np.testing.assert_allclose(asked(result)[1], areas(expected), atol=1e-9)
     assert result.folder.name == "phantoms_contrastive_sensitivity_sound"
 
 

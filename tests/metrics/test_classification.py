@@ -8,10 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn import metrics as sklearn_metrics
 
-from mavl.metrics import classification as metrics
-from mavl.metrics.classification import METRICS, auroc, average_precision, best_f1, confusion, evaluate
-from mavl.metrics.confusion import Confusion
-from mavl.metrics.intervals import bootstrap, group_index
+from mavl.metrics.classification import METRICS, auroc, best_f1, evaluate
+from mavl.metrics.ranking import Confusion, rank
 
 # Falling: 0.9 present, 0.8 absent, 0.7 present and absent tied, 0.2 absent.
 LABELS = np.array([1, 0, 1, 0, 0])
@@ -42,6 +40,24 @@ def values(metrics, names=tuple(METRICS)):
     return [metrics[name].value for name in names]
 
 
+def at_best(labels, scores):
+    """The largest F1, precision, recall and threshold there."""
+    found = best_f1(labels, scores)
+    return (*values(found.metrics, ("best_f1", "precision", "recall")), found.threshold)
+
+
+def confusion(threshold, strict=False) -> Confusion:
+    return rank(LABELS, SCORES).count([threshold], strict).cut
+
+
+def counts(of: Confusion) -> tuple[int, ...]:
+    return tuple(count.item() for count in vars(of).values())
+
+
+def rates(of: Confusion, *names: str) -> tuple[float, ...]:
+    return tuple(getattr(of, name).item() for name in names)
+
+
 def bounds(interval):
     return interval.low, interval.high
 
@@ -53,48 +69,38 @@ class TestByHand:
 
     def test_average_precision(self):
         # Recall 1/2 at precision 1, then recall 1 at precision 2 of 4.
-        assert average_precision(LABELS, SCORES) == 0.5 * 1 + 0.5 * 0.5
+        assert values(best_f1(LABELS, SCORES).metrics, ["average_precision"]) == [0.5 * 1 + 0.5 * 0.5]
 
     def test_best_f1_takes_the_lowest_of_tied_thresholds(self):
         # 0.9: 2·1/(2+1) = 2/3. 0.7: 2·2/(2+4) = 2/3 as well.
-        assert best_f1(LABELS, SCORES) == metrics.BestF1(f1=2 / 3, precision=0.5, recall=1.0, threshold=0.7)
+        assert at_best(LABELS, SCORES) == (2 / 3, 0.5, 1.0, 0.7)
 
     def test_confusion_at_a_threshold_that_is_a_score(self):
-        at_least, above = confusion(LABELS, SCORES, 0.7), confusion(LABELS, SCORES, 0.7, strict=True)
-        assert (at_least, above) == (Confusion(2, 2, 2, 3), Confusion(1, 1, 2, 3))
-        assert (at_least.accuracy, at_least.sensitivity, at_least.specificity) == (3 / 5, 1, 1 / 3)
-        assert (above.accuracy, above.sensitivity, above.specificity) == (3 / 5, 1 / 2, 2 / 3)
+        at_least, above = confusion(0.7), confusion(0.7, strict=True)
+        assert (counts(at_least), counts(above)) == ((2, 2, 2, 3), (1, 1, 2, 3))
+        assert rates(at_least, "accuracy", "sensitivity", "specificity", "iou") == (3 / 5, 1, 1 / 3, 1 / 2)
+        assert rates(above, "accuracy", "sensitivity", "specificity", "iou") == (3 / 5, 1 / 2, 2 / 3, 1 / 3)
 
     def test_confusion_between_and_beyond_the_scores(self):
-        between, everything, nothing = (confusion(LABELS, SCORES, threshold) for threshold in (0.75, 0.0, 1.0))
-        assert (between, everything) == (Confusion(1, 1, 2, 3), Confusion(2, 3, 2, 3))
-        assert nothing == Confusion(0, 0, 2, 3)
-        assert (nothing.precision, nothing.f1, nothing.specificity) == (0.0, 0.0, 1.0)
-
-    def test_curves(self):
-        false_rate, true_rate = metrics.roc_curve(LABELS, SCORES)
-        corners = list(dict.fromkeys(zip(false_rate.tolist(), true_rate.tolist(), strict=True)))
-        assert corners == [(0, 0), (0, 0.5), (1 / 3, 0.5), (2 / 3, 1), (1, 1)]
-        precision, recall = metrics.precision_recall_curve(LABELS, SCORES)
-        assert (precision.tolist(), recall.tolist()) == ([1, 1, 0.5], [0, 0.5, 1])
+        between, everything, nothing = map(confusion, (0.75, 0.0, 1.0))
+        assert (counts(between), counts(everything), counts(nothing)) == ((1, 1, 2, 3), (2, 3, 2, 3), (0, 0, 2, 3))
+        assert rates(nothing, "precision", "f1", "specificity") == (0.0, 0.0, 1.0)
 
     def test_all_scores_tied(self):
         labels, scores = np.array([1, 0, 0, 0]), np.full(4, 0.3)
-        assert auroc(labels, scores) == 0.5
-        assert average_precision(labels, scores) == 0.25
-        assert best_f1(labels, scores).f1 == 2 / 5
+        found = best_f1(labels, scores).metrics
+        assert values(found, ("auroc", "average_precision", "best_f1")) == [0.5, 0.25, 2 / 5]
 
     def test_an_unlabelled_image_does_not_exist(self):
         labels, scores = np.array([1, -1, 0, 1, -1, 0, 0]), np.array([0.9, 5.0, 0.8, 0.7, -5.0, 0.7, 0.2])
         assert auroc(labels, scores) == 0.75
-        assert best_f1(labels, scores) == best_f1(LABELS, SCORES)
+        assert at_best(labels, scores) == at_best(LABELS, SCORES)
 
-    @pytest.mark.parametrize("labels", [[0, 0, 0], [1, 1, 1], [-1, -1, -1], [1, 1, -1], []])
+    @pytest.mark.parametrize("labels", [[0, 0, 0], [1, 1, 1], [-1, -1, -1], [1, 1, -1]])
     def test_one_label_only_is_undefined(self, labels):
         scores = np.arange(len(labels), dtype=float)
-        assert np.isnan(auroc(labels, scores))
-        assert np.isnan(average_precision(labels, scores))
-        assert np.isnan(best_f1(labels, scores).threshold)
+        found = best_f1(labels, scores)
+        assert np.isnan([auroc(labels, scores), found.threshold, *values(found.metrics)]).all()
 
 
 class TestAgainstScikitLearn:
@@ -127,13 +133,6 @@ class TestAgainstScikitLearn:
         f1_at = [sklearn_metrics.f1_score(labels, scores >= threshold) for threshold in thresholds]
         reached = [t for t, f1 in zip(thresholds, f1_at, strict=True) if f1 == pytest.approx(largest, abs=1e-9)]
         assert best_f1(labels, scores).threshold == min(reached)
-
-    def test_areas_under_the_curves(self):
-        rng = np.random.default_rng(4)
-        labels, scores = rng.integers(0, 2, 300), rng.integers(0, 40, 300) / 40
-        assert np.trapezoid(*metrics.roc_curve(labels, scores)[::-1]) == pytest.approx(auroc(labels, scores))
-        precision, recall = metrics.precision_recall_curve(labels, scores)
-        assert (np.diff(recall) * precision[1:]).sum() == pytest.approx(average_precision(labels, scores))
 
 
 class TestEvaluate:
@@ -206,16 +205,13 @@ class TestEvaluate:
     @pytest.mark.parametrize(
         ("arguments", "message"),
         [
-            ({"names": ["a"]}, r"labels \(5, 2\) and scores \(5, 2\) .* each of the 1 names"),
+            ({"names": ["a"]}, r"labels \(5, 2\) and scores \(5, 2\) .* the 1 classes of the names"),
             ({"scores": np.zeros((5, 3))}, r"scores \(5, 3\)"),
             ({"labels": LABELS}, r"labels \(5,\)"),
             ({"labels": np.zeros((0, 2)), "scores": np.zeros((0, 2))}, "not empty"),
-            ({"names": ["a", "a"]}, "given more than once: a"),
-            ({"thresholds": [0.5, 0.5]}, "with thresholds is 'validation' or 'test', not None"),
-            ({"threshold_source": "validation"}, "without thresholds is 'test' or None, not 'validation'"),
-            ({"thresholds": [0.5], "threshold_source": "test"}, r"2 numbers, NaN for none, not \[0.5\]"),
-            ({"groups": ["p1", "p2"]}, r"one entry for each of the 5 images, not have the shape \(2,\)"),
-            ({"groups": ["p1", None, "p2", "p2", "p3"]}, "row 1 is missing"),
+            ({"thresholds": [0.5], "threshold_source": "test"}, "shorter"),
+            ({"groups": ["p1", "p2"]}, "2 keys for 5 images"),
+            ({"groups": ["p1", None, "p2", "p2", "p3"]}, r"rows without a key: \[1\]"),
         ],
     )
     def test_arguments_that_disagree(self, arguments, message):
@@ -242,7 +238,7 @@ class TestBootstrap:
         assert np.isnan(bounds(result.classes[0].metrics["precision"])).all()
 
     def test_classes_are_resampled_jointly(self):
-        # With a class and its mirror image every resample has the mean 1/2, whatever was drawn.
+        # With a class and its mirror image every resample has the mean 1/2, whatever its images.
         mirrored = evaluate(**TWO, names=["x", "y"], resamples=50)
         assert mirrored.classes[0].metrics["auroc"].low < mirrored.classes[0].metrics["auroc"].high
         assert bounds(mirrored.means["auroc"]) == pytest.approx((0.5, 0.5))
@@ -256,12 +252,12 @@ class TestBootstrap:
         labels, scores = labels.repeat(4, axis=0), scores.repeat(4, axis=0)
         alone, together = evaluate(labels, scores, ["x"]), evaluate(labels, scores, ["x"], groups=patients)
         width = [np.ptp(bounds(result.classes[0].metrics["auroc"])) for result in (once, alone, together)]
-        assert width[2] == pytest.approx(width[0])  # the very same draws, of 80 patients
+        assert width[2] == pytest.approx(width[0])  # the same resamples, of 80 patients
         assert width[1] < 0.6 * width[2]  # images fourfold would halve it
         assert together.groups == 80
 
     def test_a_resample_with_one_label_does_not_count(self):
-        # One positive of three, above both: it is drawn or not; where it counts, the ranking is right.
+        # One positive of three, above both: a resample has it or not; where it counts, the ranking is right.
         result = evaluate([[1], [0], [0]], [[0.9], [0.2], [0.1]], ["x"])
         assert result.classes[0].metrics["auroc"] == result.means["auroc"]
         assert bounds(result.classes[0].metrics["auroc"]) == (1.0, 1.0)
@@ -277,13 +273,6 @@ class TestBootstrap:
         assert evaluate(labels, scores, ["x"], resamples=50, seed=2).classes != first.classes
         monkeypatch.setattr("mavl.metrics.intervals.WEIGHTS_AT_ONCE", 3 * 40)
         assert repr(evaluate(labels, scores, ["x"], resamples=50, seed=1)) == repr(first)
-
-    def test_weights_count_whole_groups(self):
-        groups = group_index(["q", "p", "q", "r"], 4)
-        assert groups.tolist() == [0, 1, 0, 2]
-        weights = bootstrap(lambda weights: weights, groups, 200, 0)
-        assert (weights[:, 0] == weights[:, 2]).all()
-        assert (weights[:, [0, 1, 3]].sum(axis=1) == 3).all()
 
     def test_memory_does_not_grow_with_the_resamples(self):
         rng = np.random.default_rng(0)

@@ -1,16 +1,11 @@
-"""Means over seeds; the intervals are tested with the metrics."""
+"""Resampling; the intervals are tested with the metrics."""
 
-import math
-
-import pytest
-
-from mavl.metrics.intervals import mean_and_std
+from mavl.metrics.intervals import bootstrap, group_index
 
 
-def test_mean_and_deviation_over_seeds():
-    found = mean_and_std([0.5, 0.7, 0.9])
-    assert found == {"mean": pytest.approx(0.7), "std": pytest.approx(0.2), "values": [0.5, 0.7, 0.9]}
-    one = mean_and_std([0.25, None, math.nan])  # undefined values are left out
-    assert (one["mean"], one["values"][0]) == (0.25, 0.25)
-    assert math.isnan(one["std"])
-    assert math.isnan(mean_and_std([None])["mean"])
+def test_weights_count_whole_groups():
+    groups = group_index(["q", "p", "q", "r"], 4)
+    assert groups.tolist() == [0, 1, 0, 2]
+    weights = bootstrap(lambda weights: weights, groups, 200, 0)
+    assert (weights[:, 0] == weights[:, 2]).all()
+    assert (weights[:, [0, 1, 3]].sum(axis=1) == 3).all()

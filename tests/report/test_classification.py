@@ -139,11 +139,11 @@ class TestSeeds:
         return folders
 
     def test_mean_over_seeds(self, folders, tmp_path, capsys):
-        summary = report.summarize(folders)
+        report.print_summary(folders, tmp_path)
+        summary = json.loads((tmp_path / "summary.json").read_text())
         assert summary["train_images"] == [10, 11]
         auroc = {row: figures["auroc"]["values"] for row, figures in summary["rows"].items()}
         assert auroc == {"edema": [0.5, 1.0], "mean": [0.5, 1.0], "prevalence": [0.25, 0.25]}
-        report.print_summary(folders, tmp_path)
         rows = [line.split() for line in capsys.readouterr().out.splitlines()]
         assert ["mean", "75.0", "±", "35.4"] in [row[:4] for row in rows]  # 1/2 / sqrt(2)
         written = csv.DictReader((tmp_path / "summary.csv").open())

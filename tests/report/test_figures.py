@@ -32,7 +32,7 @@ def entries(axes) -> list[str]:
 
 
 def test_curves_are_named_with_their_areas(evaluation, axes, tmp_path):
-    plot_curves(LABELS, SCORES, NAMES, evaluation, tmp_path)
+    plot_curves(LABELS, SCORES, evaluation, tmp_path)
     roc, precision_recall = axes
     assert [entry.split(" ")[0] for entry in entries(roc)] == ["75.0", "75.0", "75.0", "undefined:"]
     assert [entry.split("  ")[-1] for entry in entries(roc)[:3]] == ["mean of 2", "edema", "mass [round]"]
@@ -54,7 +54,7 @@ def test_of_many_classes_only_the_best_and_the_worst_are_named(axes, tmp_path):
     scores = labels * np.linspace(0, 3, 60) + rng.normal(size=(200, 60))
     names = [f"c{i}" for i in range(60)]
     many = evaluate(labels, scores, names, resamples=0)
-    plot_curves(labels, scores, names, many, tmp_path)
+    plot_curves(labels, scores, many, tmp_path)
     ranked = [result.name for result in sorted(many.classes, key=lambda result: -result.metrics["auroc"].value)]
     named = [entry.split("  ")[-1] for entry in entries(axes[0])]
     assert named == ["mean of 60", *ranked[:5], "(50 between)", *ranked[-5:]]
@@ -65,14 +65,9 @@ def test_of_many_classes_only_the_best_and_the_worst_are_named(axes, tmp_path):
 
 def test_nothing_defined_still_gives_plots(axes, tmp_path):
     blank = evaluate(LABELS * 0, SCORES, NAMES, resamples=0)
-    plot_curves(LABELS * 0, SCORES, NAMES, blank, tmp_path)
+    plot_curves(LABELS * 0, SCORES, blank, tmp_path)
     assert entries(axes[0]) == ["undefined: edema, hernia, mass [round]"]
     assert (tmp_path / "pr.png").exists()
-
-
-def test_names_must_be_those_of_the_evaluation(evaluation, tmp_path):
-    with pytest.raises(ValueError, match=r"the evaluation is of edema, hernia, mass \[round\], not of a, b, c"):
-        plot_curves(LABELS, SCORES, "abc", evaluation, tmp_path)
 
 
 def test_the_suffix_decides_on_the_format(tmp_path):

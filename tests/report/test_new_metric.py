@@ -52,7 +52,7 @@ def test_of_classification(monkeypatch, tmp_path):
 
 def test_of_grounding(monkeypatch, tmp_path):
     share = Metric("share", "share", "share of the mask", lambda image: image.mask.mean(), note="mask in the image")
-    area = Metric("area", "area", "predicted share", lambda at: at.predicted / at.pixels, needs_threshold=True)
+    area = Metric("area", "area", "predicted share", lambda at: at.predicted / 4, needs_threshold=True)
     monkeypatch.setitem(grounding.METRICS, "share", share)
     monkeypatch.setitem(grounding.METRICS, "area", area)
     written = write_all(tmp_path)

@@ -23,10 +23,7 @@ def test_images_are_put_into_the_page_made_smaller_but_never_larger():
 
 
 def test_plots_are_put_into_the_page(tmp_path):
-    figure = Figure(figsize=(2, 1))
-    figure.add_subplot().plot([0, 1])
-    assert decode(figure_uri(figure)).width > 100
-    figure.savefig(tmp_path / "plot.png", dpi=50)
+    Figure(figsize=(2, 1)).savefig(tmp_path / "plot.png", dpi=50)
     assert decode(figure_uri(tmp_path / "plot.png")).size == (100, 50)
 
 
@@ -42,7 +39,7 @@ def test_a_histogram_has_shares_of_each_series_and_the_tallest_is_one():
     one[0], one[BINS // 2], two[-1] = 1 / 3, 2 / 3, 1
     np.testing.assert_allclose([drawn["bars"]["one"], drawn["bars"]["two"]], [one, two])
     assert drawn["threshold"] == 0.25
-    for outside in (nan, None, -0.1, 1.1):
+    for outside in (nan, -0.1, 1.1):
         assert histogram({"one": np.array([0.5])}, 0, 1, outside)["threshold"] is None
 
 

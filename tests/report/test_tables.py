@@ -10,9 +10,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from mavl.metrics.intervals import Interval, mean_and_std
-from mavl.metrics.metric import ratio
-from mavl.report.tables import dump_json, plus_minus, write_rows, write_summary
+from mavl.metrics.grounding import METRICS
+from mavl.metrics.intervals import Interval
+from mavl.report.tables import dump_json, mean_and_std, over_seeds, plus_minus, read_json, show_seeds, write_rows
 
 
 def test_an_interval_takes_three_columns_and_nan_is_an_empty_cell(tmp_path):
@@ -45,22 +45,41 @@ def test_json_is_strict(tmp_path):
     }
 
 
+def test_json_is_read_back_with_its_intervals(tmp_path):
+    content = {"about": {"seed": None}, "means": {"auroc": Interval(0.5, 0.25, 1.0), "dice": Interval(math.nan)}}
+    dump_json(content, tmp_path / "result.json")
+    assert repr(read_json(tmp_path / "result.json")) == repr(content)  # equal but for NaN, which equals nothing
+
+
+def test_mean_and_deviation_over_seeds():
+    found = mean_and_std([0.5, Interval(0.7), 0.9])
+    assert found == {"mean": pytest.approx(0.7), "std": pytest.approx(0.2), "values": [0.5, 0.7, 0.9]}
+    one = mean_and_std([0.25, None, math.nan])  # undefined values are left out
+    assert (one["mean"], one["values"][0]) == (0.25, 0.25)
+    assert math.isnan(one["std"])
+    assert math.isnan(mean_and_std([None])["mean"])
+
+
 def test_mean_and_deviation_in_a_cell():
-    assert plus_minus(mean_and_std([0.5, 0.7, 0.9])) == "70.0 ± 20.0"
-    assert plus_minus(mean_and_std([0.5, 0.7, 0.9]), ratio) == "0.70 ± 0.20"
-    assert plus_minus(mean_and_std([0.25])) == "25.0"
-    assert plus_minus(mean_and_std([math.nan, None])) == "–"
+    assert plus_minus(mean_and_std([0.5, 0.7, 0.9]), METRICS["dice"]) == "70.0 ± 20.0"
+    assert plus_minus(mean_and_std([0.5, 0.7, 0.9]), METRICS["contrast_to_noise"]) == "0.70 ± 0.20"
+    assert plus_minus(mean_and_std([0.25]), METRICS["dice"]) == "25.0"
+    assert plus_minus(mean_and_std([math.nan, None]), METRICS["dice"]) == "–"
 
 
-def test_the_summary_has_mean_and_deviation_in_its_table_and_the_values_in_json(tmp_path):
-    rows = {"edema": {"auroc": mean_and_std([0.5, 0.75])}, "hernia": {"auroc": mean_and_std([None])}}
-    write_summary({"seeds": [0, 1], "rows": rows}, rows, tmp_path)
+def test_the_summary_has_mean_and_deviation_in_its_table_and_the_values_in_json(tmp_path, capsys):
+    seeds = [{"edema": {"dice": Interval(value), "iou": 0.5}, "hernia": {"dice": None}} for value in (0.5, 0.75)]
+    del seeds[1]["edema"]["iou"]  # a metric that one of the seeds lacks
+    rows = over_seeds(seeds)
+    headings = ("Films", "finding")
+    show_seeds({"seeds": [0, 1], "rows": rows}, rows, [METRICS["dice"]], tmp_path, headings=headings, styles={})
+    assert "edema    62.5 ± 17.7" in capsys.readouterr().out
     first, second = csv.DictReader((tmp_path / "summary.csv").open())
-    assert (first["name"], float(first["auroc_mean"])) == ("edema", 0.625)
-    assert float(first["auroc_std"]) == pytest.approx(0.25 / math.sqrt(2))
-    assert second == {"name": "hernia", "auroc_mean": "", "auroc_std": ""}
+    assert (first["name"], float(first["dice_mean"])) == ("edema", 0.625)
+    assert float(first["dice_std"]) == pytest.approx(0.25 / math.sqrt(2))
+    assert second == {"name": "hernia", "dice_mean": "", "dice_std": ""}
     summary = json.loads((tmp_path / "summary.json").read_text())
-    assert summary["rows"]["edema"]["auroc"]["values"] == [0.5, 0.75]
+    assert summary["rows"]["edema"]["dice"]["values"] == [0.5, 0.75]
 
 
 def test_importing_the_report_imports_no_plotting():

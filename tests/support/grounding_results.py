@@ -53,7 +53,6 @@ def results(threshold: float | None) -> tuple[report.Localizations, Measured]:
     localizations = {
         finding: {
             name: summarize(
-                [*MODEL],
                 {metric: measured.of(finding, name)[metric].to_numpy() for metric in METRICS},
                 threshold,
                 threshold_source=source,
