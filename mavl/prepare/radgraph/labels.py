@@ -1,57 +1,58 @@
 """The label file landmark_observation_adj_mtx.npy, int8 [studies, 51, 75], and the counts of its labels."""
 
 import hashlib
-from array import array
 from collections.abc import Iterable
-from dataclasses import dataclass, field
-from functools import partial
 from typing import IO, Any, NamedTuple
 
 import numpy as np
 
-from mavl.prepare.problems import Problem, Report
 from mavl.vocab import ABSENT, ANATOMIES, FINDINGS, PRESENT
 
 LABELS = "landmark_observation_adj_mtx.npy"
 SHAPE = (len(ANATOMIES), len(FINDINGS))
-BATCH = 128  # studies that a process labels at a time
+COUNTED = {"present": PRESENT, "absent": ABSENT}
+BATCH = 128
+"""Studies that a process labels at a time."""
+
+
+class Problem(NamedTuple):
+    """A row of problems.csv. where: the report, image or row of the fault."""
+
+    kind: str
+    where: str
+    detail: str = ""
 
 
 class Labelled(NamedTuple):
     """Some rows of the label file.
 
     matrices: int8 [rows, 51, 75], 1 present, 0 absent, -1 unknown.
-    studies: the study id of each row, 0 where unknown.
+    studies: the study id of each row, "" where unknown.
     """
 
     matrices: np.ndarray
-    studies: list[int]
+    studies: list[str]
     problems: list[Problem]
 
 
-@dataclass
-class Totals:
-    """studies: int64, the study id of each row; present, absent: int64 [51, 75], numbers of studies."""
+def write_labels(
+    file: IO[bytes], batches: Iterable[Labelled], problems: list[Problem]
+) -> tuple[list[str], dict[str, np.ndarray]]:
+    """Write all batches, in order, as one NPY file, and add their problems to `problems`.
 
-    studies: array = field(default_factory=partial(array, "q"))
-    present: np.ndarray = field(default_factory=partial(np.zeros, SHAPE, dtype=np.int64))
-    absent: np.ndarray = field(default_factory=partial(np.zeros, SHAPE, dtype=np.int64))
-
-
-def write_labels(file: IO[bytes], batches: Iterable[Labelled], report: Report) -> Totals:
-    """Write all batches, in order, as one NPY file, and report their problems."""
-    totals = Totals()
+    Returns: the study id of each row, and {"present", "absent"}: int64 [51, 75], the numbers of studies.
+    """
+    studies, counts = [], {name: np.zeros(SHAPE, dtype=np.int64) for name in COUNTED}
     _write_header(file, 0)
-    for matrices, studies, problems in batches:
-        file.write(matrices.tobytes())
-        totals.studies.extend(studies)
-        totals.present += (matrices == PRESENT).sum(axis=0)
-        totals.absent += (matrices == ABSENT).sum(axis=0)
-        for problem in problems:
-            report(problem)
+    for batch in batches:
+        file.write(batch.matrices.tobytes())
+        studies += batch.studies
+        problems += batch.problems
+        for name, label in COUNTED.items():
+            counts[name] += (batch.matrices == label).sum(axis=0)
     file.seek(0)
-    _write_header(file, len(totals.studies))
-    return totals
+    _write_header(file, len(studies))
+    return studies, counts
 
 
 def checksum(file: Any) -> str:

@@ -1,40 +1,36 @@
-"""The numbers of studies that report a finding at an anatomy: a table and a picture."""
+"""The numbers of studies with each finding present, and absent, at each anatomy: a table and a picture."""
 
-import csv
+from collections.abc import Mapping
 from typing import IO
 
 import numpy as np
+import pandas as pd
 
-from mavl.prepare.radgraph.labels import Totals
 from mavl.vocab import ANATOMIES, FINDINGS
 
-COLUMNS = ["finding", "anatomy", "present", "absent"]
-
-_COLOURS = {"present": "Reds", "absent": "Blues"}
+COLOURS = {"present": "Reds", "absent": "Blues"}
 
 
-def write_table(totals: Totals, file: IO[str]) -> None:
-    """A row for each finding and anatomy: the number of studies where it is present there, and where it is absent."""
-    rows = csv.writer(file)
-    rows.writerow(COLUMNS)
-    for column, finding in enumerate(FINDINGS):
-        for row, anatomy in enumerate(ANATOMIES):
-            rows.writerow([finding, anatomy, totals.present[row, column], totals.absent[row, column]])
+def write_table(counts: Mapping[str, np.ndarray], file: IO[str]) -> None:
+    """Write a CSV row for each finding and anatomy. counts: int [51, 75] each."""
+    index = pd.MultiIndex.from_product([FINDINGS, ANATOMIES], names=["finding", "anatomy"])
+    table = pd.DataFrame({name: of_name.T.ravel() for name, of_name in counts.items()}, index)
+    table.to_csv(file, lineterminator="\r\n")
 
 
-def draw_picture(totals: Totals, file: IO[bytes]) -> None:
-    """Two PNG heatmaps, findings × anatomies: studies with the finding present, and absent. Zero is blank."""
+def draw_picture(counts: Mapping[str, np.ndarray], studies: int, file: IO[bytes]) -> None:
+    """Draw two PNG heatmaps, findings × anatomies: studies with the finding present, and absent. Zero is blank."""
     from matplotlib.colors import LogNorm
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(22, 16))
     figure.subplots_adjust(left=0.06, right=0.99, bottom=0.11, top=0.94, wspace=0.02)
-    figure.suptitle(f"Findings by anatomy in the reports of {len(totals.studies):,} studies", fontsize=17)
-    for number, (name, colours) in enumerate(_COLOURS.items()):
-        counts = getattr(totals, name).T
-        axes = figure.add_subplot(1, 2, number + 1, title=f"{name}: {counts.sum():,} labels")
-        scale = LogNorm(1, max(10, int(counts.max())))
-        image = axes.imshow(np.ma.masked_less(counts, 1), colours, scale, aspect="auto", interpolation="none")
+    figure.suptitle(f"Findings by anatomy in the reports of {studies:,} studies", fontsize=17)
+    for number, (name, of_name) in enumerate(counts.items()):
+        axes = figure.add_subplot(1, 2, number + 1, title=f"{name}: {of_name.sum():,} labels")
+        scale = LogNorm(1, max(10, int(of_name.max())))
+        cells = np.ma.masked_less(of_name.T, 1)
+        image = axes.imshow(cells, COLOURS[name], scale, aspect="auto", interpolation="none")
         axes.set_xticks(range(len(ANATOMIES)), ANATOMIES, rotation=90, fontsize=9)
         axes.set_yticks(range(len(FINDINGS)), FINDINGS if number == 0 else [], fontsize=9)
         axes.hlines(np.arange(0.5, len(FINDINGS)), -0.5, len(ANATOMIES) - 0.5, color="0.9", linewidth=0.5)

@@ -12,13 +12,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from mavl.prepare.processes import InUseError
 from PIL import Image
 
 from mavl.backbones import Preprocessing
 from mavl.data import phantom
 from mavl.data.images.read import ImageFile, check_image, read_image
 from mavl.data.images.transforms import eval_transform, train_transform
+from mavl.prepare.processes import InUseError
 from mavl.prepare.store.sources import Sources
 from mavl.prepare.store.tree import ABOUT, LIST, UNREADABLE, StoreError, StoreSettings, verify
 from mavl.prepare.store.writer import Written, write_store
