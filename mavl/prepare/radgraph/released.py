@@ -10,7 +10,6 @@ from pathlib import Path
 import numpy as np
 
 from mavl.data.labels import LabelStore
-from mavl.data.samples import read_entries
 from mavl.prepare.radgraph.labels import BATCH, Labelled, Problem
 from mavl.prepare.radgraph.manifests import MANIFESTS, Pair
 from mavl.prepare.radgraph.mimic import below, view_of
@@ -53,6 +52,8 @@ def released_pairs(
 
     Reported: images whose row does not exist, paths of another form (they are kept), rows without an image.
     """
+    from mavl.data.samples import read_entries  # with pandas, which the processes that label reports do not need
+
     shown = np.zeros(rows, dtype=bool)
     for split, name in MANIFESTS.items():
         try:

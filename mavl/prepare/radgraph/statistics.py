@@ -1,10 +1,10 @@
 """The numbers of studies with each finding present, and absent, at each anatomy: a table and a picture."""
 
+import csv
 from collections.abc import Mapping
 from typing import IO
 
 import numpy as np
-import pandas as pd
 
 from mavl.vocab import ANATOMIES, FINDINGS
 
@@ -13,9 +13,11 @@ COLOURS = {"present": "Reds", "absent": "Blues"}
 
 def write_table(counts: Mapping[str, np.ndarray], file: IO[str]) -> None:
     """Write a CSV row for each finding and anatomy. counts: int [51, 75] each."""
-    index = pd.MultiIndex.from_product([FINDINGS, ANATOMIES], names=["finding", "anatomy"])
-    table = pd.DataFrame({name: of_name.T.ravel() for name, of_name in counts.items()}, index)
-    table.to_csv(file, lineterminator="\r\n")
+    rows = csv.writer(file)
+    rows.writerow(["finding", "anatomy", *counts])
+    for column, finding in enumerate(FINDINGS):
+        for row, anatomy in enumerate(ANATOMIES):
+            rows.writerow([finding, anatomy, *(of_name[row, column] for of_name in counts.values())])
 
 
 def draw_picture(counts: Mapping[str, np.ndarray], studies: int, file: IO[bytes]) -> None:
