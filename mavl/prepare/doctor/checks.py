@@ -1,5 +1,6 @@
-"""The faults of inspected files: absolute ones, and differences from the other files of the same data."""
+"""The faults of splits and of inspected files: absolute ones, and differences from the other files of the same data."""
 
+import math
 import re
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
@@ -10,7 +11,7 @@ import numpy as np
 from mavl.data.benchmarks.masks import MaskFile
 from mavl.data.benchmarks.splits import Split
 from mavl.prepare.doctor.images import INVERTED, ImageFacts, MaskFacts, inspect_mask
-from mavl.prepare.doctor.report import Found
+from mavl.prepare.doctor.report import Diagnosis
 from mavl.vocab import ABSENT, PRESENT, UNKNOWN
 
 COMMON = 0.2
@@ -29,14 +30,30 @@ LATERAL_VIEWS = ("l", "ll", "rl", "lat", "lateral", "left lateral", "right later
 LATERAL_NAME = re.compile(r"(?<![a-z])lat(eral)?(?![a-z])", re.IGNORECASE)
 
 
+def check_lists(splits: Sequence[Split], names: Mapping[Path, str], diagnosis: Diagnosis) -> None:
+    """Report the images and patients that are in two splits. names: each path as it is shown."""
+    images, patients = {}, {}
+    for split in splits:
+        for path, row in zip(split.paths, split.rows, strict=True):
+            if images.setdefault(path, split.name) != split.name:
+                diagnosis.add("shared_image", f"{row}: {names[path]} is in {images[path]} too", path)
+        for patient, row in dict(zip(split.groups or (), split.rows, strict=False)).items():
+            other, place = patients.setdefault(patient, (split.name, row))
+            if patient and other != split.name:
+                line = f"{row}: patient {patient} of {split.name} is in {other} too ({place})"
+                diagnosis.add("shared_patient", line)
+    if len(splits) > 1 and not any(split.groups for split in splits):
+        diagnosis.notes.append("no list names patients: whether splits share one was not checked")
+
+
 def check_images(
     images: Iterable[ImageFacts],
     places: Mapping[Path, str],
     views: Mapping[Path, str],
     image_size: int | None,
-    found: Found,
-) -> list[str]:
-    """Report the faults of images; return a note for a kind that is too common to be a fault.
+    diagnosis: Diagnosis,
+) -> None:
+    """Report the faults of images, and note a kind that is too common to be a fault.
 
     Args:
         places: for each image its row and path, for the report.
@@ -45,27 +62,25 @@ def check_images(
     """
     good = []
     for image in images:
-        place = places[image.path]
+        place, lightness = places[image.path], image.lightness
         if image.reason is not None:
-            kind = "missing_image" if image.missing else "unreadable_image"
-            found.add(kind, f"{place}: {image.reason}", image.path)
-        elif image.flat:
-            found.add("blank_image", place, image.path)
-        elif image.lightness is not None and image.lightness > INVERTED:
-            found.add("inverted", f"{place}: {image.lightness:.2f}, more than {INVERTED}", image.path)
+            kind = "unreadable_image" if image.path.exists() else "missing_image"
+            diagnosis.add(kind, f"{place}: {image.reason}", image.path)
+        elif lightness is not None and math.isnan(lightness):
+            diagnosis.add("blank_image", place, image.path)
+        elif lightness is not None and lightness > INVERTED:
+            diagnosis.add("inverted", f"{place}: {lightness:.2f}, more than {INVERTED}", image.path)
         if reason := _lateral(image, views[image.path]):
-            found.add("lateral", f"{place}: {reason}", image.path)
-        if image.size is not None:
+            diagnosis.add("lateral", f"{place}: {reason}", image.path)
+        if image.reason is None:
             good.append(image)
-    notes = []
     for kind, odd in (("odd_depth", _odd_depths(good)), ("odd_size", _odd_sizes(good, image_size))):
         if len(odd) > max(1, COMMON * len(good)):
             example = next(iter(odd.values()))
-            notes.append(f"{len(odd):,} of {len(good):,} images are of {kind}: {example}, among others")
+            diagnosis.notes.append(f"{len(odd):,} of {len(good):,} images are of {kind}: {example}, among others")
             continue
         for path, reason in odd.items():
-            found.add(kind, f"{places[path]}: {reason}", path)
-    return notes
+            diagnosis.add(kind, f"{places[path]}: {reason}", path)
 
 
 def inspected_masks(split: Split, inspected: Mapping[Path, MaskFacts]) -> dict[str, list[MaskFacts | None]]:
@@ -84,7 +99,7 @@ def check_masks(
     masks: Mapping[str, Sequence[MaskFacts | None]],
     images: Mapping[Path, ImageFacts],
     chosen: Sequence[int],
-    found: Found,
+    diagnosis: Diagnosis,
 ) -> None:
     """Report the faults of the masks of a split's chosen images."""
     for finding, of_images in masks.items():
@@ -95,16 +110,16 @@ def check_masks(
                 continue
             place = f"{split.rows[position]}: {finding} in {path.name}"
             if mask.reason is not None:
-                found.add("unreadable_mask", f"{place}: {mask.reason}", mask.path)
+                diagnosis.add("unreadable_mask", f"{place}: {mask.reason}", mask.path)
             elif mask.empty and labels[position] == PRESENT:
-                found.add("empty_mask", f"{place}: labelled as present", mask.path)
+                diagnosis.add("empty_mask", f"{place}: labelled as present", mask.path)
             elif not mask.empty:
                 if labels[position] == ABSENT:
-                    found.add("unlabelled_mask", f"{place}: labelled as absent", mask.path)
-                size = images[path].size if path in images else None
-                if size is not None and not _same_shape(mask.size, size):
-                    text = f"{mask.size[0]} x {mask.size[1]} over an image of {size[0]} x {size[1]}"
-                    found.add("mask_size", f"{place}: {text}", mask.path or path)
+                    diagnosis.add("unlabelled_mask", f"{place}: labelled as absent", mask.path)
+                image = images.get(path)
+                if image is not None and image.reason is None and not _same_shape(mask.size, image.size):
+                    text = "{} x {} over an image of {} x {}".format(*mask.size, *image.size)
+                    diagnosis.add("mask_size", f"{place}: {text}", mask.path or path)
 
 
 def label_by_masks(masks: Mapping[str, Sequence[MaskFacts | None]]) -> np.ndarray:
@@ -147,17 +162,16 @@ def _odd_sizes(good: Sequence[ImageFacts], image_size: int | None) -> dict[Path,
     if not good:
         return {}
     sizes = np.array([image.size for image in good])
-    shorter, shape = sizes.min(axis=1), sizes[:, 0] / sizes[:, 1]
-    least = max(image_size // 2 if image_size else SMALL, np.median(shorter) / SMALLER_THAN_MOST)
-    usual = float(np.median(shape))
-    off = np.maximum(shape / usual, usual / shape)
+    least = max(image_size // 2 if image_size else SMALL, np.median(sizes.min(axis=1)) / SMALLER_THAN_MOST)
+    usual = float(np.median(sizes[:, 0] / sizes[:, 1]))
     odd = {}
-    for image, side, factor in zip(good, shorter, off, strict=True):
+    for image in good:
         width, height = image.size
-        if side < least:
+        shape = width / height
+        if min(image.size) < least:
             odd[image.path] = f"{width} x {height}, the shorter side under {least:.0f}"
-        elif factor > OTHER_SHAPE:
-            odd[image.path] = f"{width} x {height}, width / height {width / height:.2f} where {usual:.2f} is usual"
+        elif max(shape / usual, usual / shape) > OTHER_SHAPE:
+            odd[image.path] = f"{width} x {height}, width / height {shape:.2f} where {usual:.2f} is usual"
     return odd
 
 

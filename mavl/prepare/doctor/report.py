@@ -1,29 +1,21 @@
-"""The kinds of faults with their fixes, the faults that were found, and the report: a summary, and JSON."""
+"""The kinds of faults with their fixes, the result of an examination, and its summary and JSON."""
 
-import json
 from collections import defaultdict
-from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
-from tempfile import TemporaryFile
+from typing import NamedTuple
 
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from mavl.data.benchmarks.tables import Problem
-from mavl.files import whole_file
+from mavl.files import write_json
 
 SHOWN = 3
 
 
-class ReportError(ValueError):
-    """A report that cannot be written to the given file."""
-
-
-@dataclass(frozen=True)
-class Kind:
+class Kind(NamedTuple):
     """A kind of fault. guess: a rule of thumb finds it, and it may be none."""
 
     title: str
@@ -82,31 +74,11 @@ KINDS: dict[str, Kind] = {
 
 
 @dataclass
-class Found:
-    """The faults by kind, each a line and the file that it is about (None where it is about none)."""
-
-    items: dict[str, list[tuple[str, str | None]]] = field(default_factory=lambda: defaultdict(list))
-
-    def add(self, kind: str, line: str, path: Path | None = None) -> None:
-        self.items[kind].append((line, None if path is None else str(path)))
-
-    def add_problems(self, problems: Iterable[Problem]) -> None:
-        for problem in problems:
-            self.add(problem.kind, str(problem))
-
-    def without(self, kinds: Iterable[str]) -> "Found":
-        """The faults of other kinds, in the order of KINDS."""
-        return Found({kind: self.items[kind] for kind in KINDS if kind not in set(kinds) and kind in self.items})
-
-    def __len__(self) -> int:
-        return sum(map(len, self.items.values()))
-
-
-@dataclass
 class Diagnosis:
     """The result of an examination.
 
     Args:
+        found: {kind: [(line, file)]}, file None where the fault is of no file.
         splits: {split: {images, groups, findings: {finding: {present, absent, unknown}}}}.
         examined: numbers of files by what was done with them.
         notes: what is no fault but should be known.
@@ -116,39 +88,29 @@ class Diagnosis:
     config: str
     task: str
     root: str | None
-    found: Found = field(default_factory=Found)
+    found: dict[str, list[tuple[str, str | None]]] = field(default_factory=lambda: defaultdict(list))
     splits: dict[str, dict] = field(default_factory=dict)
     examined: dict[str, int] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
     complete: bool = True
 
-
-def check_writable(path: Path) -> None:
-    """ReportError where `write_json` would fail: before the minutes of work, not after."""
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with TemporaryFile(dir=path.parent):
-            reason = "is a folder" if path.is_dir() else None
-    except OSError as error:
-        reason = f"cannot be written ({error.strerror})"
-    if reason:
-        raise ReportError(f"--json {path}: {reason}; name a file in a folder that may be written to")
+    def add(self, kind: str, line: str, path: Path | None = None) -> None:
+        """Add a fault of one of KINDS."""
+        self.found[kind].append((line, None if path is None else str(path)))
 
 
-def write_json(diagnosis: Diagnosis, path: Path) -> None:
-    """Write the diagnosis with every fault to a file, which is whole or not there."""
+def write_report(diagnosis: Diagnosis, path: Path) -> None:
+    """Write the diagnosis with every fault as JSON, whole or not at all."""
     found = [
         {
             "kind": kind,
-            **vars(KINDS[kind]),
+            **KINDS[kind]._asdict(),
             "count": len(items),
             "items": [{"text": text, "path": file} for text, file in items],
         }
-        for kind, items in diagnosis.found.items.items()
+        for kind, items in diagnosis.found.items()
     ]
-    content = vars(diagnosis) | {"clean": diagnosis.complete and not found, "found": found}
-    with whole_file(path) as file:
-        file.write(json.dumps(content, indent=2, ensure_ascii=False) + "\n")
+    write_json(path, vars(diagnosis) | {"clean": diagnosis.complete and not found, "found": found})
 
 
 def print_summary(diagnosis: Diagnosis, console: Console, written: Path | None) -> None:
@@ -163,7 +125,7 @@ def print_summary(diagnosis: Diagnosis, console: Console, written: Path | None) 
         show("images with the finding / without it / unknown; –: no image is labelled", "dim")
     for note in diagnosis.notes:
         show(f"note: {note}", "dim")
-    for name, items in diagnosis.found.items.items():
+    for name, items in diagnosis.found.items():
         kind = KINDS[name]
         head = (f"\n{len(items)} × {name}", "bold yellow" if kind.guess else "bold red")
         console.print(Text.assemble(head, f"  {kind.title}{' (a guess: view some)' if kind.guess else ''}"))
@@ -172,21 +134,14 @@ def print_summary(diagnosis: Diagnosis, console: Console, written: Path | None) 
         if len(items) > SHOWN:
             show(f"    … and {len(items) - SHOWN} more", "dim")
         show(f"    fix: {kind.fix}", "cyan")
-    show("\n" + _verdict(diagnosis), "bold")
-    if written is not None:
-        show(f"all faults: {written}")
-
-
-def _verdict(diagnosis: Diagnosis) -> str:
-    examined = ", ".join(f"{count:,} {name}" for name, count in diagnosis.examined.items() if count)
-    number, kinds = len(diagnosis.found), len(diagnosis.found.items)
+    number, kinds = sum(map(len, diagnosis.found.values())), len(diagnosis.found)
+    verdict = f"{number:,} fault{'s' * (number > 1)} of {kinds} kind{'s' * (kinds > 1)}" if number else "no faults"
     if not diagnosis.complete:
         verdict = "interrupted: these are the faults until then"
-    elif not number:
-        verdict = "no faults"
-    else:
-        verdict = f"{number:,} fault{'s' * (number > 1)} of {kinds} kind{'s' * (kinds > 1)}"
-    return f"{verdict} ({examined})" if examined else verdict
+    examined = ", ".join(f"{count:,} {name}" for name, count in diagnosis.examined.items() if count)
+    show(f"\n{verdict}{f' ({examined})' if examined else ''}", "bold")
+    if written is not None:
+        show(f"all faults: {written}")
 
 
 def _split_table(splits: dict[str, dict]) -> Table:

@@ -5,49 +5,42 @@
     FOLDER/unreadable.csv    images that could not be read, where there are any
     FOLDER/p10/1.png …       images, whose content is JPEG whatever their suffix; lists and masks as they were
 
-Readers know a format by its content, so a run with `--root FOLDER` finds every image that its lists name.
+Readers detect the format by the content, so a run with `--root FOLDER` finds every image that its lists name.
 """
 
 import csv
 import io
 import json
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Literal, TypeVar
 from zlib import crc32
 
 from PIL import Image
-from pydantic import Field, PositiveInt, ValidationError
 
-from mavl.config.loader import Settings
 from mavl.data.images.formats import STORED
 from mavl.files import whole_file
-from mavl.prepare.processes import work_through
-from mavl.progress import progress_bar
+from mavl.progress import in_threads
 
 FORMAT = "mavl image store 2"
 ABOUT, LIST, UNREADABLE = "store.json", "store.csv", "unreadable.csv"
-RESERVED = (ABOUT, LIST, UNREADABLE)
-CHUNK = 16
-"""Files a task: one for each of 377,000 would cost as much as the work."""
 
 Content = tuple[int, int]
 """What a file of the store holds: its length in bytes and their CRC-32."""
 
-Item, Result = TypeVar("Item"), TypeVar("Result")
-
 
 class StoreError(ValueError):
-    """A store that is not there, not whole, or not of the kind asked for; the message says how to mend it."""
+    """A store that does not exist, is not whole, or is of another kind; the message has the fix."""
 
 
-class StoreSettings(Settings):
+@dataclass(frozen=True)
+class StoreSettings:
     """How images are stored. side, size: which side is reduced to how many pixels; smaller images keep their size."""
 
-    size: PositiveInt = 512
-    side: Literal["shortest", "longest"] = "shortest"
-    quality: int = Field(default=92, ge=1, le=100)
+    size: int = 512
+    side: str = "shortest"
+    quality: int = 92
 
 
 def content_of(content: bytes) -> Content:
@@ -55,19 +48,14 @@ def content_of(content: bytes) -> Content:
 
 
 def encode(grey: Image.Image, settings: StoreSettings) -> bytes:
-    """A grey image as it is stored, antialiased by Lanczos' filter."""
+    """The JPEG of a grey image, reduced by Lanczos' filter."""
     side = min(grey.size) if settings.side == "shortest" else max(grey.size)
     if side > settings.size:
-        size = tuple(max(1, round(length * settings.size / side)) for length in grey.size)
-        grey = grey.resize(size, Image.Resampling.LANCZOS)
+        width, height = (max(1, round(length * settings.size / side)) for length in grey.size)
+        grey = grey.resize((width, height), Image.Resampling.LANCZOS)
     content = io.BytesIO()
     grey.save(content, "JPEG", quality=settings.quality, comment=STORED)
     return content.getvalue()
-
-
-def write_settings(folder: Path, settings: StoreSettings) -> None:
-    with whole_file(folder / ABOUT) as file:
-        file.write(json.dumps({"format": FORMAT} | settings.model_dump(), indent=2) + "\n")
 
 
 def read_settings(folder: Path) -> StoreSettings:
@@ -75,17 +63,12 @@ def read_settings(folder: Path) -> StoreSettings:
     try:
         about = json.loads((folder / ABOUT).read_bytes())
         if about.pop("format") == FORMAT:
-            return StoreSettings.model_validate(about)
+            return StoreSettings(**about)
     except OSError as error:
         raise StoreError(f"{folder} is no image store ({ABOUT}: {error.strerror})") from error
-    except (ValueError, ValidationError, LookupError, TypeError, AttributeError):
+    except (ValueError, LookupError, TypeError, AttributeError):
         pass  # it is damaged, as one of another format
     raise StoreError(f"{folder / ABOUT}: not of the format {FORMAT!r}, or damaged; give another folder")
-
-
-def write_list(folder: Path, contents: Mapping[str, Content]) -> None:
-    rows = ((name, *contents[name]) for name in sorted(contents))
-    write_table(folder / LIST, ("file", "bytes", "crc32"), rows)
 
 
 def read_list(folder: Path) -> dict[str, Content]:
@@ -100,11 +83,11 @@ def read_list(folder: Path) -> dict[str, Content]:
         raise StoreError(f"{path}: damaged; delete it, and give the command that made the store again") from error
 
 
-def write_table(path: Path, head: Iterable, rows: Iterable[Iterable]) -> None:
-    """A CSV file; names that are no UTF-8 keep their bytes."""
+def write_table(path: Path, rows: Iterable[Iterable]) -> None:
+    """Write a CSV file; names that are no UTF-8 keep their bytes."""
     with whole_file(path, "wb") as file:
         text = io.TextIOWrapper(file, encoding="utf-8", errors="surrogateescape", newline="")
-        csv.writer(text, lineterminator="\n").writerows([head, *rows])
+        csv.writer(text, lineterminator="\n").writerows(rows)
         text.detach()
 
 
@@ -114,7 +97,7 @@ def verify(folder: Path, workers: int, show: bool) -> list[str]:
     written = list(read_list(folder).items())
     if not written:
         raise StoreError(f"{folder}: the store is not finished; the command that makes it goes on with it")
-    return [problem for problem in work_on(partial(_damage, folder), written, workers, "verifying", show) if problem]
+    return [line for line in in_threads(partial(_damage, folder), written, workers, "verifying", show) if line]
 
 
 def _damage(folder: Path, written: tuple[str, Content]) -> str | None:
@@ -127,18 +110,3 @@ def _damage(folder: Path, written: tuple[str, Content]) -> str | None:
     if found[0] != content[0]:
         return f"{path}: {found[0]} bytes; {content[0]} were written"
     return None if found == content else f"{path}: the bytes are not those that were written"
-
-
-def work_on(
-    function: Callable[[Item], Result], items: Sequence[Item], workers: int, description: str, show: bool
-) -> Iterator[Result]:
-    """function(item) of every item, in so many processes, CHUNK items a task."""
-    tasks = [items[start : start + CHUNK] for start in range(0, len(items), CHUNK)]
-    with progress_bar(total=len(items), description=description, unit="file", show=show) as bar:
-        for results in work_through(partial(_each, function), tasks, min(workers, len(tasks))):
-            yield from results
-            bar.update(len(results))
-
-
-def _each(function: Callable[[Item], Result], items: Sequence[Item]) -> list[Result]:
-    return [function(item) for item in items]

@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -76,7 +77,7 @@ class TestContent:
 
     @pytest.mark.parametrize("side", ["shortest", "longest"])
     def test_one_side_is_reduced_and_small_images_keep_their_size(self, films, tmp_path, side):
-        make(tmp_path, films, SETTINGS.model_copy(update={"side": side}))
+        make(tmp_path, films, replace(SETTINGS, side=side))
         for name, path in films.items():
             size, stored = read_image(path).size, read_image(tmp_path / name)
             length = min(size) if side == "shortest" else max(size)
