@@ -4,13 +4,14 @@ import math
 import re
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 
-from mavl.data.benchmarks.masks import MaskFile
+from mavl.data.benchmarks.masks import Mask
 from mavl.data.benchmarks.splits import Split
-from mavl.prepare.doctor.images import INVERTED, ImageFacts, MaskFacts, inspect_mask
+from mavl.prepare.doctor.images import INVERTED, ImageFacts, MaskFacts
 from mavl.prepare.doctor.report import Diagnosis
 from mavl.vocab import ABSENT, PRESENT, UNKNOWN
 
@@ -30,13 +31,18 @@ LATERAL_VIEWS = ("l", "ll", "rl", "lat", "lateral", "left lateral", "right later
 LATERAL_NAME = re.compile(r"(?<![a-z])lat(eral)?(?![a-z])", re.IGNORECASE)
 
 
-def check_lists(splits: Sequence[Split], names: Mapping[Path, str], diagnosis: Diagnosis) -> None:
-    """Report the images and patients that are in two splits. names: each path as it is shown."""
+def name_of(path: Path, root: Path | None) -> str:
+    """A path relative to the root, if it is under it."""
+    return (path.relative_to(root) if root is not None and path.is_relative_to(root) else path).as_posix()
+
+
+def check_lists(splits: Sequence[Split], root: Path | None, diagnosis: Diagnosis) -> None:
+    """Report the images and patients that are in two splits."""
     images, patients = {}, {}
     for split in splits:
         for path, row in zip(split.paths, split.rows, strict=True):
             if images.setdefault(path, split.name) != split.name:
-                diagnosis.add("shared_image", f"{row}: {names[path]} is in {images[path]} too", path)
+                diagnosis.add("shared_image", f"{row}: {name_of(path, root)} is in {images[path]} too", path)
         for patient, row in dict(zip(split.groups or (), split.rows, strict=False)).items():
             other, place = patients.setdefault(patient, (split.name, row))
             if patient and other != split.name:
@@ -83,29 +89,18 @@ def check_images(
             diagnosis.add(kind, f"{places[path]}: {reason}", path)
 
 
-def inspected_masks(split: Split, inspected: Mapping[Path, MaskFacts]) -> dict[str, list[MaskFacts | None]]:
-    """For each finding the facts of each image's mask; None for no mask, or a file that was not inspected."""
-    return {
-        finding: [
-            None if mask is None else inspected.get(mask.path) if isinstance(mask, MaskFile) else inspect_mask(mask)
-            for mask in masks
-        ]
-        for finding, masks in (split.masks or {}).items()
-    }
-
-
 def check_masks(
     split: Split,
-    masks: Mapping[str, Sequence[MaskFacts | None]],
-    images: Mapping[Path, ImageFacts],
     chosen: Sequence[int],
+    masks: Mapping[Mask | None, MaskFacts],
+    images: Mapping[Path, ImageFacts],
     diagnosis: Diagnosis,
 ) -> None:
     """Report the faults of the masks of a split's chosen images."""
-    for finding, of_images in masks.items():
+    for finding, of_images in (split.masks or {}).items():
         labels = split.labels[:, split.findings.index(finding)]
         for position in chosen:
-            mask, path = of_images[position], split.paths[position]
+            mask, path = masks.get(of_images[position]), split.paths[position]
             if mask is None:
                 continue
             place = f"{split.rows[position]}: {finding} in {path.name}"
@@ -122,10 +117,12 @@ def check_masks(
                     diagnosis.add("mask_size", f"{place}: {text}", mask.path or path)
 
 
-def label_by_masks(masks: Mapping[str, Sequence[MaskFacts | None]]) -> np.ndarray:
-    """Labels int8 [n, C]: present where the mask is not empty, unknown where nothing is known of it."""
+def label_by_masks(split: Split, masks: Mapping[Mask | None, MaskFacts]) -> Split:
+    """The split with its labels by its masks: present where they are not empty, unknown where none was inspected."""
     meaning = {None: UNKNOWN, True: ABSENT, False: PRESENT}
-    return np.array([[meaning[mask and mask.empty] for mask in of_images] for of_images in masks.values()], np.int8).T
+    known = {mask: meaning[facts.empty] for mask, facts in masks.items()}
+    labels = [[known.get(mask, UNKNOWN) for mask in of_images] for of_images in (split.masks or {}).values()]
+    return replace(split, labels=np.array(labels, dtype=np.int8).T)
 
 
 def count_labels(split: Split) -> dict:

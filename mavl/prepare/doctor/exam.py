@@ -1,24 +1,16 @@
 """The examination of a plan: its lists are read, its files inspected and compared, and all faults collected."""
 
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
 
 from mavl.data.benchmarks.benchmark import examine_split
 from mavl.data.benchmarks.folders import WHOLE, FolderError, list_folder
-from mavl.data.benchmarks.masks import MaskFile
+from mavl.data.benchmarks.masks import Mask
 from mavl.data.benchmarks.splits import MissingSplitError, Split
-from mavl.prepare.doctor.checks import (
-    check_images,
-    check_lists,
-    check_masks,
-    count_labels,
-    inspected_masks,
-    label_by_masks,
-)
+from mavl.prepare.doctor import checks
 from mavl.prepare.doctor.images import ImageFacts, MaskFacts, inspect_image, inspect_mask, same_bytes
 from mavl.prepare.doctor.mimic import read_mimic
 from mavl.prepare.doctor.plan import Plan, check_paths
@@ -44,39 +36,43 @@ def examine(plan: Plan, config: str, workers: int, limit: int | None, decode: bo
         decode: read every pixel, not only headers.
     """
     diagnosis = Diagnosis(config, plan.task, None if plan.root is None else str(plan.root))
-    chosen, names, images, masks = [], {}, {}, {}
+    chosen: Chosen = []
+    images: dict[Path, ImageFacts] = {}
+    masks: dict[Mask | None, MaskFacts] = {}
     try:
         check_paths(plan, diagnosis)
         splits = sorted(_splits(plan, diagnosis), key=lambda split: ORDER.index(split.name))
         chosen = [(split, evenly_spaced(len(split), limit)) for split in splits]
-        names = {path: _name(path, plan.root) for split in splits for path in split.paths}
-        check_lists(splits, names, diagnosis)
+        checks.check_lists(splits, plan.root, diagnosis)
         _inspect(chosen, workers, decode, images, masks)
-        places = _places(chosen, names)
+        places = _places(chosen, plan.root)
         for paths in same_bytes(images.values(), workers):
-            splits = set().union(*(places[path] for path in paths))
-            kind = "duplicate_image" if len(splits) == 1 else "leaked_image"
-            diagnosis.add(kind, " = ".join(line for path in paths for line in places[path].values()), paths[0])
+            found = [(split, line) for path in paths for split, line in places[path].items()]
+            kind = "duplicate_image" if len({split for split, _ in found}) == 1 else "leaked_image"
+            diagnosis.add(kind, " = ".join(line for _, line in found), paths[0])
     except KeyboardInterrupt:
         diagnosis.complete = False
-    _check_splits(plan, chosen, images, masks, diagnosis)
-    places = {path: next(iter(lines.values())) for path, lines in _places(chosen, names).items()}
+    for split, positions in chosen:
+        if plan.labels_by_masks:
+            split = checks.label_by_masks(split, masks)
+        checks.check_masks(split, positions, masks, images, diagnosis)
+        diagnosis.splits[split.name] = counts = checks.count_labels(split)
+        one_sided = [name for name, of in counts["findings"].items() if (of["present"] > 0) != (of["absent"] > 0)]
+        if one_sided and not plan.labels_by_masks:
+            diagnosis.notes.append(f"{split.name}: no AUROC without both labels of {', '.join(one_sided)}")
+    places = {path: next(iter(lines.values())) for path, lines in _places(chosen, plan.root).items()}
     views = {
         path: view
         for split, _ in reversed(chosen)  # the first split that names an image gives its view
         for path, view in zip(split.paths, split.views or [""] * len(split), strict=True)
     }
     inspected = [images[path] for path in places if path in images]
-    check_images(inspected, places, views, plan.keys.get("model.image_size"), diagnosis)
+    checks.check_images(inspected, places, views, plan.keys.get("model.image_size"), diagnosis)
     _note_moved_files(plan, inspected, diagnosis)
     good = sum(image.reason is None for image in inspected)
     decoded = sum(image.lightness is not None for image in inspected)
-    diagnosis.examined = {
-        "images named": len(names),
-        "looked at": len(images),
-        "decoded": decoded,
-        "masks": len(masks),
-    }
+    mask_files = sum(mask.path is not None for mask in masks.values())
+    diagnosis.examined = {"images named": len(views), "looked at": len(images), "decoded": decoded, "masks": mask_files}
     if decoded < good:
         more = "--decode reads all, and finds truncated files too"
         diagnosis.notes.append(f"brightness was measured on {decoded:,} of {good:,} images; {more}")
@@ -111,57 +107,30 @@ def _splits(plan: Plan, diagnosis: Diagnosis) -> Iterator[Split]:
 
 
 def _inspect(
-    chosen: Chosen, workers: int, decode: bool, images: dict[Path, ImageFacts], masks: dict[Path, MaskFacts]
+    chosen: Chosen, workers: int, decode: bool, images: dict[Path, ImageFacts], masks: dict[Mask | None, MaskFacts]
 ) -> None:
-    """Add the facts of every image and mask file that was chosen to `images` and `masks`."""
+    """Add the facts of every image and mask that was chosen to `images` and `masks`."""
     decoded: dict[Path, bool] = {}
-    files: dict[MaskFile, None] = {}
+    of_images: dict[Mask, None] = {}
     for split, positions in chosen:
         of_split = set(evenly_spaced(len(positions), DECODED))
         for index, position in enumerate(positions):
             path = split.paths[position]
             decoded[path] = decoded.get(path, False) or index in of_split
-            of_image = [of_images[position] for of_images in (split.masks or {}).values()]
-            files |= dict.fromkeys(mask for mask in of_image if isinstance(mask, MaskFile))
-    for facts in in_threads(lambda path: inspect_image(path, decode, decoded[path]), list(decoded), workers, "images"):
-        images[facts.path] = facts
-    for mask, facts in zip(files, in_threads(inspect_mask, list(files), workers, "masks"), strict=True):
-        masks[mask.path] = facts
+            of_images |= {mask: None for masks in (split.masks or {}).values() if (mask := masks[position]) is not None}
+    facts = in_threads(lambda path: inspect_image(path, decode, decoded[path]), [*decoded], workers, "images")
+    images.update(zip(decoded, facts, strict=True))
+    masks.update(zip(of_images, in_threads(inspect_mask, [*of_images], workers, "masks"), strict=True))
 
 
-def _check_splits(
-    plan: Plan,
-    chosen: Chosen,
-    images: Mapping[Path, ImageFacts],
-    inspected: Mapping[Path, MaskFacts],
-    diagnosis: Diagnosis,
-) -> None:
-    """Report the faults of the masks, count the labels of each split, and note findings of one label."""
-    for split, positions in chosen:
-        masks = inspected_masks(split, inspected)
-        if plan.labels_by_masks:
-            split = replace(split, labels=label_by_masks(masks))
-        check_masks(split, masks, images, positions, diagnosis)
-        counts = count_labels(split)
-        diagnosis.splits[split.name] = counts
-        one_sided = [name for name, of in counts["findings"].items() if (of["present"] > 0) != (of["absent"] > 0)]
-        if one_sided and not plan.labels_by_masks:
-            diagnosis.notes.append(f"{split.name}: no AUROC without both labels of {', '.join(one_sided)}")
-
-
-def _places(chosen: Chosen, names: Mapping[Path, str]) -> dict[Path, dict[str, str]]:
+def _places(chosen: Chosen, root: Path | None) -> dict[Path, dict[str, str]]:
     """For each chosen image the row and path of it in each split."""
     places = defaultdict(dict)
     for split, positions in chosen:
         for position in positions:
             path = split.paths[position]
-            places[path][split.name] = f"{split.rows[position]}: {names[path]}"
+            places[path][split.name] = f"{split.rows[position]}: {checks.name_of(path, root)}"
     return places
-
-
-def _name(path: Path, root: Path | None) -> str:
-    """A path relative to the root, if it is under it."""
-    return (path.relative_to(root) if root is not None and path.is_relative_to(root) else path).as_posix()
 
 
 def _note_moved_files(plan: Plan, images: Sequence[ImageFacts], diagnosis: Diagnosis) -> None:

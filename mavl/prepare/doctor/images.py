@@ -76,7 +76,7 @@ def inspect_image(path: Path, whole: bool, brightness: bool) -> ImageFacts:
 def inspect_mask(mask: Mask) -> MaskFacts:
     """The facts of a mask, all of whose pixels are read if it is a file."""
     if not isinstance(mask, MaskFile):
-        return MaskFacts(None, None, mask.size[::-1], mask.empty)
+        return MaskFacts(None, None, (mask.size[1], mask.size[0]), mask.empty)
     try:
         pixels = mask.read()
     except ImageError as error:
