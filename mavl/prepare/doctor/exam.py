@@ -37,15 +37,16 @@ def examine(plan: Plan, config: str, workers: int, limit: int | None, decode: bo
     """
     diagnosis = Diagnosis(config, plan.task, None if plan.root is None else str(plan.root))
     chosen: Chosen = []
+    places: dict[Path, dict[str, str]] = {}
     images: dict[Path, ImageFacts] = {}
     masks: dict[Mask | None, MaskFacts] = {}
     try:
         check_paths(plan, diagnosis)
         splits = sorted(_splits(plan, diagnosis), key=lambda split: ORDER.index(split.name))
         chosen = [(split, evenly_spaced(len(split), limit)) for split in splits]
+        places = _places(chosen, plan.root)
         checks.check_lists(splits, plan.root, diagnosis)
         _inspect(chosen, workers, decode, images, masks)
-        places = _places(chosen, plan.root)
         for paths in same_bytes(images.values(), workers):
             found = [(split, line) for path in paths for split, line in places[path].items()]
             kind = "duplicate_image" if len({split for split, _ in found}) == 1 else "leaked_image"
@@ -60,14 +61,14 @@ def examine(plan: Plan, config: str, workers: int, limit: int | None, decode: bo
         one_sided = [name for name, of in counts["findings"].items() if (of["present"] > 0) != (of["absent"] > 0)]
         if one_sided and not plan.labels_by_masks:
             diagnosis.notes.append(f"{split.name}: no AUROC without both labels of {', '.join(one_sided)}")
-    places = {path: next(iter(lines.values())) for path, lines in _places(chosen, plan.root).items()}
     views = {
         path: view
         for split, _ in reversed(chosen)  # the first split that names an image gives its view
         for path, view in zip(split.paths, split.views or [""] * len(split), strict=True)
     }
+    first = {path: next(iter(lines.values())) for path, lines in places.items()}
     inspected = [images[path] for path in places if path in images]
-    checks.check_images(inspected, places, views, plan.keys.get("model.image_size"), diagnosis)
+    checks.check_images(inspected, first, views, plan.keys.get("model.image_size"), diagnosis)
     _note_moved_files(plan, inspected, diagnosis)
     good = sum(image.reason is None for image in inspected)
     decoded = sum(image.lightness is not None for image in inspected)
@@ -117,7 +118,7 @@ def _inspect(
         for index, position in enumerate(positions):
             path = split.paths[position]
             decoded[path] = decoded.get(path, False) or index in of_split
-            of_images |= {mask: None for masks in (split.masks or {}).values() if (mask := masks[position]) is not None}
+            of_images |= {mask: None for rows in (split.masks or {}).values() if (mask := rows[position]) is not None}
     facts = in_threads(lambda path: inspect_image(path, decode, decoded[path]), [*decoded], workers, "images")
     images.update(zip(decoded, facts, strict=True))
     masks.update(zip(of_images, in_threads(inspect_mask, [*of_images], workers, "masks"), strict=True))

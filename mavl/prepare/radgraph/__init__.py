@@ -31,11 +31,10 @@ from mavl.config.cli import positive
 from mavl.files import whole_file
 from mavl.prepare.processes import sole_writer
 from mavl.prepare.radgraph.graphs import label_file
-from mavl.prepare.radgraph.labels import LABELS, Problem, checksum, write_labels
+from mavl.prepare.radgraph.labels import LABELS, Problem, checksum, draw_picture, write_labels, write_table
 from mavl.prepare.radgraph.manifests import MANIFESTS, join_studies, write_manifests
 from mavl.prepare.radgraph.mimic import read_images, read_views
-from mavl.prepare.radgraph.released import convert, released_pairs
-from mavl.prepare.radgraph.statistics import draw_picture, write_table
+from mavl.prepare.radgraph.released import convert, released_entries
 
 TABLE, PICTURE, PROBLEMS, SUMMARY = "statistics.csv", "statistics.png", "problems.csv", "summary.json"
 TEXTS, BINARY = (SUMMARY, PROBLEMS, TABLE, *MANIFESTS.values()), (PICTURE, LABELS)
@@ -99,15 +98,15 @@ def _write(arguments: argparse.Namespace, files: Mapping[str, IO]) -> None:
     if arguments.graphs:
         images = read_images(arguments.root, arguments.images, problems)
         studies, counts = write_labels(files[LABELS], label_file(arguments.graphs, arguments.workers), problems)
-        pairs = join_studies(images, studies, problems)
+        entries = join_studies(images, studies, problems)
     else:
         views = read_views(arguments.root) if arguments.root else None
         studies, counts = write_labels(files[LABELS], convert(arguments.released / LABELS), problems)
-        pairs = released_pairs(arguments.released, arguments.images, views, len(studies), problems)
+        entries = released_entries(arguments.released, arguments.images, views, len(studies), problems)
     if not any(of_name.any() for of_name in counts.values()):
         raise ArgumentsError(f"{arguments.graphs or arguments.released}: holds no report with a label of RadGraph")
     manifests = {split: files[name] for split, name in MANIFESTS.items()}
-    listed, left_out = write_manifests(manifests, pairs, VIEWS[arguments.views])
+    listed, left_out = write_manifests(manifests, entries, VIEWS[arguments.views])
     write_table(counts, files[TABLE])
     draw_picture(counts, len(studies), files[PICTURE])
     csv.writer(files[PROBLEMS]).writerows([Problem._fields, *problems])

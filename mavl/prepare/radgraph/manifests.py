@@ -3,7 +3,7 @@
 import json
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from typing import IO, NamedTuple
+from typing import IO
 
 from mavl.prepare.radgraph.labels import Problem
 from mavl.prepare.radgraph.mimic import SPLITS, MimicImage
@@ -11,16 +11,11 @@ from mavl.prepare.radgraph.mimic import SPLITS, MimicImage
 MANIFESTS = {split: f"rad_graph_metric_{split}.json" for split in SPLITS}
 
 
-class Pair(NamedTuple):
-    """An image and its row. path: below the folder of the images."""
-
-    path: str
-    split: str
-    view: str | None
-    row: int
+Entry = tuple[str, str, str | None, int]
+"""An image: its path below the folder of the images, its split, its view, and its row of the label file."""
 
 
-def join_studies(images: Sequence[MimicImage], studies: Sequence[str], problems: list[Problem]) -> list[Pair]:
+def join_studies(images: Sequence[MimicImage], studies: Sequence[str], problems: list[Problem]) -> list[Entry]:
     """The images whose study has a graph. studies: the study id of each row, "" where unknown.
 
     Reported: studies without a graph, graphs without an image, and studies with several graphs: the first counts.
@@ -33,23 +28,23 @@ def join_studies(images: Sequence[MimicImage], studies: Sequence[str], problems:
     without = sorted(shown - rows.keys())
     problems += [Problem("study without graph", f"s{study}", "its images are left out") for study in without]
     problems += [Problem("graph without images", f"s{study}") for study in sorted(rows.keys() - shown)]
-    return [Pair(*image[:3], rows[image.study]) for image in images if image.study in rows]
+    return [(*image[:3], rows[image.study]) for image in images if image.study in rows]
 
 
 def write_manifests(
-    files: Mapping[str, IO[str]], pairs: Iterable[Pair], views: Sequence[str] | None
-) -> tuple[Counter[str], Counter[str]]:
+    files: Mapping[str, IO[str]], entries: Iterable[Entry], views: Sequence[str] | None
+) -> tuple[dict[str, int], Counter[str]]:
     """Write the manifest of each split, with the images of these views (None: of all).
 
     Returns: numbers of images by split, and of images left out by view.
     """
-    entries: dict[str, list[str]] = {split: [] for split in files}
+    lines: dict[str, list[str]] = {split: [] for split in files}
     left_out = Counter()
-    for path, split, view, row in pairs:
+    for path, split, view, row in entries:
         if views is None or view in views:
-            entries[split].append(f"{json.dumps(path)}: {json.dumps({'labels_id': row, 'view': view})}")
+            lines[split].append(f"{json.dumps(path)}: {json.dumps({'labels_id': row, 'view': view})}")
         else:
             left_out[view or "unknown"] += 1
-    for split, lines in entries.items():
-        files[split].write("{\n" + ",\n".join(lines) + "\n}\n" if lines else "{}\n")
-    return Counter({split: len(lines) for split, lines in entries.items()}), left_out
+    for split, file in files.items():
+        file.write("{\n" + ",\n".join(lines[split]) + "\n}\n" if lines[split] else "{}\n")
+    return {split: len(of_split) for split, of_split in lines.items()}, left_out

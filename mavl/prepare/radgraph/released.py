@@ -10,8 +10,8 @@ from pathlib import Path
 import numpy as np
 
 from mavl.data.labels import LabelStore
-from mavl.prepare.radgraph.labels import BATCH, Labelled, Problem
-from mavl.prepare.radgraph.manifests import MANIFESTS, Pair
+from mavl.prepare.radgraph.labels import BATCH, LABELS, Labelled, Problem
+from mavl.prepare.radgraph.manifests import MANIFESTS, Entry
 from mavl.prepare.radgraph.mimic import below, view_of
 from mavl.progress import progress_bar
 from mavl.vocab import ABSENT, PRESENT, UNKNOWN
@@ -45,31 +45,24 @@ def convert(path: Path) -> Iterator[Labelled]:
         yield Labelled(np.where(known, values, UNKNOWN).astype(np.int8), [""] * len(values), problems)
 
 
-def released_pairs(
+def released_entries(
     source: Path, folder: str, views: dict[str, str] | None, rows: int, problems: list[Problem]
-) -> Iterator[Pair]:
+) -> Iterator[Entry]:
     """The images of the three released manifests, their paths as in MIMIC-CXR-JPG below `folder`.
 
-    Reported: images whose row does not exist, paths of another form (they are kept), rows without an image.
+    Reported: images whose row does not exist, which are left out; repeated images; paths of another form.
     """
-    from mavl.data.samples import read_entries  # with pandas, which the processes that label reports do not need
+    from mavl.data.samples import examine_manifest  # with pandas, which the processes that label reports do not need
 
-    shown = np.zeros(rows, dtype=bool)
     for split, name in MANIFESTS.items():
         try:
-            entries, _ = read_entries(source / name)
+            entries, faults = examine_manifest(source / name, source / LABELS, rows)
         except ValueError as error:
             raise ReleasedError(f"{error}; download it again") from error
+        problems += [Problem("faulty entry", name, fault.text) for fault in faults]
         for key, entry in entries.items():
-            row = entry.get("labels_id") if isinstance(entry, dict) else None
-            if not isinstance(row, int) or not 0 <= row < rows:
-                detail = f"labels_id {row!r} of {rows} rows; left out"
-                problems.append(Problem("image without labels", f"{name}: {key}", detail))
-                continue
-            shown[row] = True
             image = _IMAGE.search(key)
             if image is None:
                 problems.append(Problem("path of no MIMIC image", f"{name}: {key}"))
             path = below(folder, image[1]) if image else key
-            yield Pair(path, split, None if views is None else view_of(path, views, problems), row)
-    problems += [Problem("graph without images", f"row {row}") for row in np.flatnonzero(~shown)]
+            yield path, split, None if views is None else view_of(path, views, problems), entry["labels_id"]

@@ -24,8 +24,7 @@ from pathlib import Path
 from mavl.config.cli import positive
 from mavl.data.images.inputs import Failure
 from mavl.prepare.store.sources import SourceError, find_sources
-from mavl.prepare.store.tree import UNREADABLE, StoreSettings, verify
-from mavl.prepare.store.writer import write_store
+from mavl.prepare.store.tree import UNREADABLE, StoreSettings, verify, write_store
 
 SHOWN = 20
 DEFAULTS = StoreSettings()
