@@ -2,10 +2,11 @@
 
 import math
 import re
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
@@ -31,18 +32,34 @@ LATERAL_VIEWS = ("l", "ll", "rl", "lat", "lateral", "left lateral", "right later
 LATERAL_NAME = re.compile(r"(?<![a-z])lat(eral)?(?![a-z])", re.IGNORECASE)
 
 
-def name_of(path: Path, root: Path | None) -> str:
-    """A path relative to the root, if it is under it."""
-    return (path.relative_to(root) if root is not None and path.is_relative_to(root) else path).as_posix()
+class Place(NamedTuple):
+    """Where a split names an image: its row and path, and its projection by the list, "" if the list has none."""
+
+    split: str
+    text: str
+    view: str
 
 
-def check_lists(splits: Sequence[Split], root: Path | None, diagnosis: Diagnosis) -> None:
-    """Report the images and patients that are in two splits."""
-    images, patients = {}, {}
+Places = Mapping[Path, Sequence[Place]]
+
+
+def places_of(splits: Iterable[Split], root: Path | None) -> Places:
+    """The places of each image, whose paths are shown relative to the root where they lie in it."""
+    places = defaultdict(list)
     for split in splits:
-        for path, row in zip(split.paths, split.rows, strict=True):
-            if images.setdefault(path, split.name) != split.name:
-                diagnosis.add("shared_image", f"{row}: {name_of(path, root)} is in {images[path]} too", path)
+        for path, row, view in zip(split.paths, split.rows, split.views or [""] * len(split), strict=True):
+            name = path.relative_to(root) if root is not None and path.is_relative_to(root) else path
+            places[path].append(Place(split.name, f"{row}: {name.as_posix()}", view))
+    return places
+
+
+def check_lists(splits: Sequence[Split], places: Places, diagnosis: Diagnosis) -> None:
+    """Report the images and patients that are in two splits."""
+    for path, (first, *others) in places.items():
+        for other in others:
+            diagnosis.add("shared_image", f"{other.text} is in {first.split} too", path)
+    patients = {}
+    for split in splits:
         for patient, row in dict(zip(split.groups or (), split.rows, strict=False)).items():
             other, place = patients.setdefault(patient, (split.name, row))
             if patient and other != split.name:
@@ -52,64 +69,58 @@ def check_lists(splits: Sequence[Split], root: Path | None, diagnosis: Diagnosis
         diagnosis.notes.append("no list names patients: whether splits share one was not checked")
 
 
+def check_copies(groups: Iterable[Sequence[Path]], places: Places, diagnosis: Diagnosis) -> None:
+    """Report groups of files with the same bytes."""
+    for paths in groups:
+        named = [place for path in paths for place in places[path]]
+        kind = "duplicate_image" if len({place.split for place in named}) == 1 else "leaked_image"
+        diagnosis.add(kind, " = ".join(place.text for place in named), paths[0])
+
+
 def check_images(
-    images: Iterable[ImageFacts],
-    places: Mapping[Path, str],
-    views: Mapping[Path, str],
-    image_size: int | None,
-    diagnosis: Diagnosis,
+    images: Mapping[Path, ImageFacts], places: Places, image_size: int | None, diagnosis: Diagnosis
 ) -> None:
     """Report the faults of images, and note a kind that is too common to be a fault.
 
-    Args:
-        places: for each image its row and path, for the report.
-        views: for each image its projection by the list, "" where the list does not give it.
-        image_size: side in pixels of the network's input, if known.
+    image_size: side in pixels of the network's input, if known.
     """
-    good = []
-    for image in images:
-        place, lightness = places[image.path], image.lightness
+    for path, image in images.items():
+        place, lightness = places[path][0], image.lightness
         if image.reason is not None:
-            kind = "unreadable_image" if image.path.exists() else "missing_image"
-            diagnosis.add(kind, f"{place}: {image.reason}", image.path)
+            kind = "unreadable_image" if path.exists() else "missing_image"
+            diagnosis.add(kind, f"{place.text}: {image.reason}", path)
         elif lightness is not None and math.isnan(lightness):
-            diagnosis.add("blank_image", place, image.path)
+            diagnosis.add("blank_image", place.text, path)
         elif lightness is not None and lightness > INVERTED:
-            diagnosis.add("inverted", f"{place}: {lightness:.2f}, more than {INVERTED}", image.path)
-        if reason := _lateral(image, views[image.path]):
-            diagnosis.add("lateral", f"{place}: {reason}", image.path)
-        if image.reason is None:
-            good.append(image)
+            diagnosis.add("inverted", f"{place.text}: {lightness:.2f}, more than {INVERTED}", path)
+        if reason := _lateral(image, place.view):
+            diagnosis.add("lateral", f"{place.text}: {reason}", path)
+    good = [image for image in images.values() if image.reason is None]
     for kind, odd in (("odd_depth", _odd_depths(good)), ("odd_size", _odd_sizes(good, image_size))):
         if len(odd) > max(1, COMMON * len(good)):
             example = next(iter(odd.values()))
             diagnosis.notes.append(f"{len(odd):,} of {len(good):,} images are of {kind}: {example}, among others")
             continue
         for path, reason in odd.items():
-            diagnosis.add(kind, f"{places[path]}: {reason}", path)
+            diagnosis.add(kind, f"{places[path][0].text}: {reason}", path)
 
 
 def check_masks(
-    split: Split,
-    chosen: Sequence[int],
-    masks: Mapping[Mask | None, MaskFacts],
-    images: Mapping[Path, ImageFacts],
-    diagnosis: Diagnosis,
+    split: Split, masks: Mapping[Mask | None, MaskFacts], images: Mapping[Path, ImageFacts], diagnosis: Diagnosis
 ) -> None:
-    """Report the faults of the masks of a split's chosen images."""
-    for finding, of_images in (split.masks or {}).items():
+    """Report the faults of the masks of a split, as far as they were inspected."""
+    for finding, of_finding in (split.masks or {}).items():
         labels = split.labels[:, split.findings.index(finding)]
-        for position in chosen:
-            mask, path = masks.get(of_images[position]), split.paths[position]
+        for path, row, label, mask in zip(split.paths, split.rows, labels, map(masks.get, of_finding), strict=True):
             if mask is None:
                 continue
-            place = f"{split.rows[position]}: {finding} in {path.name}"
+            place = f"{row}: {finding} in {path.name}"
             if mask.reason is not None:
                 diagnosis.add("unreadable_mask", f"{place}: {mask.reason}", mask.path)
-            elif mask.empty and labels[position] == PRESENT:
+            elif mask.empty and label == PRESENT:
                 diagnosis.add("empty_mask", f"{place}: labelled as present", mask.path)
             elif not mask.empty:
-                if labels[position] == ABSENT:
+                if label == ABSENT:
                     diagnosis.add("unlabelled_mask", f"{place}: labelled as absent", mask.path)
                 image = images.get(path)
                 if image is not None and image.reason is None and not _same_shape(mask.size, image.size):

@@ -1,7 +1,6 @@
 """The examination of a plan: its lists are read, its files inspected and compared, and all faults collected."""
 
-from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -23,9 +22,6 @@ DECODED = 500
 ORDER = ("train", "valid", "test", WHOLE)
 """The order of the splits in the report."""
 
-Chosen = Sequence[tuple[Split, Sequence[int]]]
-"""The splits, each with the positions of the images to inspect."""
-
 
 def examine(plan: Plan, config: str, workers: int, limit: int | None, decode: bool) -> Diagnosis:
     """All faults of a plan's data; after an interrupt, those found until then.
@@ -36,45 +32,38 @@ def examine(plan: Plan, config: str, workers: int, limit: int | None, decode: bo
         decode: read every pixel, not only headers.
     """
     diagnosis = Diagnosis(config, plan.task, None if plan.root is None else str(plan.root))
-    chosen: Chosen = []
-    places: dict[Path, dict[str, str]] = {}
+    splits: list[Split] = []
+    places: checks.Places = {}
     images: dict[Path, ImageFacts] = {}
     masks: dict[Mask | None, MaskFacts] = {}
     try:
         check_paths(plan, diagnosis)
         splits = sorted(_splits(plan, diagnosis), key=lambda split: ORDER.index(split.name))
-        chosen = [(split, evenly_spaced(len(split), limit)) for split in splits]
-        places = _places(chosen, plan.root)
-        checks.check_lists(splits, plan.root, diagnosis)
+        places = checks.places_of(splits, plan.root)
+        checks.check_lists(splits, places, diagnosis)
+        chosen = [split.without({*range(len(split))} - {*evenly_spaced(len(split), limit)}) for split in splits]
         _inspect(chosen, workers, decode, images, masks)
-        for paths in same_bytes(images.values(), workers):
-            found = [(split, line) for path in paths for split, line in places[path].items()]
-            kind = "duplicate_image" if len({split for split, _ in found}) == 1 else "leaked_image"
-            diagnosis.add(kind, " = ".join(line for _, line in found), paths[0])
+        checks.check_copies(same_bytes(images.values(), workers), places, diagnosis)
     except KeyboardInterrupt:
         diagnosis.complete = False
-    for split, positions in chosen:
+    for split in splits:
         if plan.labels_by_masks:
             split = checks.label_by_masks(split, masks)
-        checks.check_masks(split, positions, masks, images, diagnosis)
+        checks.check_masks(split, masks, images, diagnosis)
         diagnosis.splits[split.name] = counts = checks.count_labels(split)
         one_sided = [name for name, of in counts["findings"].items() if (of["present"] > 0) != (of["absent"] > 0)]
         if one_sided and not plan.labels_by_masks:
             diagnosis.notes.append(f"{split.name}: no AUROC without both labels of {', '.join(one_sided)}")
-    views = {
-        path: view
-        for split, _ in reversed(chosen)  # the first split that names an image gives its view
-        for path, view in zip(split.paths, split.views or [""] * len(split), strict=True)
+    checks.check_images(images, places, plan.keys.get("model.image_size"), diagnosis)
+    _note_moved_files(plan, images.values(), diagnosis)
+    good = sum(image.reason is None for image in images.values())
+    diagnosis.examined = {
+        "images named": len(places),
+        "looked at": len(images),
+        "decoded": sum(image.lightness is not None for image in images.values()),
+        "masks": sum(mask.path is not None for mask in masks.values()),
     }
-    first = {path: next(iter(lines.values())) for path, lines in places.items()}
-    inspected = [images[path] for path in places if path in images]
-    checks.check_images(inspected, first, views, plan.keys.get("model.image_size"), diagnosis)
-    _note_moved_files(plan, inspected, diagnosis)
-    good = sum(image.reason is None for image in inspected)
-    decoded = sum(image.lightness is not None for image in inspected)
-    mask_files = sum(mask.path is not None for mask in masks.values())
-    diagnosis.examined = {"images named": len(views), "looked at": len(images), "decoded": decoded, "masks": mask_files}
-    if decoded < good:
+    if (decoded := diagnosis.examined["decoded"]) < good:
         more = "--decode reads all, and finds truncated files too"
         diagnosis.notes.append(f"brightness was measured on {decoded:,} of {good:,} images; {more}")
     return diagnosis
@@ -108,33 +97,23 @@ def _splits(plan: Plan, diagnosis: Diagnosis) -> Iterator[Split]:
 
 
 def _inspect(
-    chosen: Chosen, workers: int, decode: bool, images: dict[Path, ImageFacts], masks: dict[Mask | None, MaskFacts]
+    splits: Sequence[Split],
+    workers: int,
+    decode: bool,
+    images: dict[Path, ImageFacts],
+    masks: dict[Mask | None, MaskFacts],
 ) -> None:
-    """Add the facts of every image and mask that was chosen to `images` and `masks`."""
-    decoded: dict[Path, bool] = {}
-    of_images: dict[Mask, None] = {}
-    for split, positions in chosen:
-        of_split = set(evenly_spaced(len(positions), DECODED))
-        for index, position in enumerate(positions):
-            path = split.paths[position]
-            decoded[path] = decoded.get(path, False) or index in of_split
-            of_images |= {mask: None for rows in (split.masks or {}).values() if (mask := rows[position]) is not None}
-    facts = in_threads(lambda path: inspect_image(path, decode, decoded[path]), [*decoded], workers, "images")
-    images.update(zip(decoded, facts, strict=True))
-    masks.update(zip(of_images, in_threads(inspect_mask, [*of_images], workers, "masks"), strict=True))
+    """Add the facts of every image and mask of the splits to `images` and `masks`."""
+    small = {split.paths[position] for split in splits for position in evenly_spaced(len(split), DECODED)}
+    paths = list(dict.fromkeys(path for split in splits for path in split.paths))
+    facts = in_threads(lambda path: inspect_image(path, decode, path in small), paths, workers, "images")
+    images.update(zip(paths, facts, strict=True))
+    of_splits = [of_finding for split in splits for of_finding in (split.masks or {}).values()]
+    files = list(dict.fromkeys(mask for of_finding in of_splits for mask in of_finding if mask is not None))
+    masks.update(zip(files, in_threads(inspect_mask, files, workers, "masks"), strict=True))
 
 
-def _places(chosen: Chosen, root: Path | None) -> dict[Path, dict[str, str]]:
-    """For each chosen image the row and path of it in each split."""
-    places = defaultdict(dict)
-    for split, positions in chosen:
-        for position in positions:
-            path = split.paths[position]
-            places[path][split.name] = f"{split.rows[position]}: {checks.name_of(path, root)}"
-    return places
-
-
-def _note_moved_files(plan: Plan, images: Sequence[ImageFacts], diagnosis: Diagnosis) -> None:
+def _note_moved_files(plan: Plan, images: Iterable[ImageFacts], diagnosis: Diagnosis) -> None:
     """Note where the first missing image, and the missing lists, may be instead."""
     root, benchmark = plan.root, plan.benchmark
     if root is None or not root.is_dir():

@@ -23,11 +23,8 @@ class Kind(NamedTuple):
     guess: bool = False
 
 
-KINDS: dict[str, Kind] = {
-    "missing_path": Kind(
-        "files and folders of the config that do not exist",
-        "correct the path in the config (or by --root), or download the file (docs/data.md)",
-    ),
+KINDS = {
+    "missing_path": Kind("paths of the config that do not exist", "correct the path or --root, or download the file"),
     "split_file": Kind("lists or folders that cannot be used", "repair the file, or give its layout under `table`"),
     "column": Kind("columns that the config names and the file lacks", "correct the name in the benchmark's YAML"),
     "label_value": Kind("labels other than 1, 0, blank or -1", "correct them, or give their meaning in labels.values"),
@@ -35,10 +32,7 @@ KINDS: dict[str, Kind] = {
     "repeated_row": Kind("images that several rows name", "keep one row of each"),
     "label_conflict": Kind("images with other labels in another row", "keep the right row of each"),
     "label_store": Kind("entries that do not fit the label file", "take manifest and label file from the same source"),
-    "shared_patient": Kind(
-        "patients in two splits: test images were partly trained on",
-        "move all images of a patient into one split (fine-tuning does so by itself, and says so)",
-    ),
+    "shared_patient": Kind("patients in two splits", "move all images of a patient into one; fine-tuning does"),
     "shared_image": Kind("images named in two splits", "keep each in one split"),
     "leaked_image": Kind("files of two splits with the same bytes", "keep one of them, in one split"),
     "duplicate_image": Kind("files of one split with the same bytes", "keep one of them"),
@@ -46,28 +40,14 @@ KINDS: dict[str, Kind] = {
     "unreadable_image": Kind("images that cannot be read", "download them again, or allow for them by max_bad_share"),
     "blank_image": Kind("images of one brightness", "remove them from the lists: they show nothing"),
     "odd_depth": Kind("images whose depth is not that of most", "check their source and conversion", guess=True),
-    "odd_size": Kind(
-        "images that are small, or of another shape than most",
-        "view some: thumbnails, crops, other body parts and lateral views do not belong here",
-        guess=True,
-    ),
-    "inverted": Kind(
-        "images that look inverted (lungs and air bright, spine dark)",
-        "view some, and invert those that are (DICOM's MONOCHROME1, exported without conversion)",
-        guess=True,
-    ),
-    "lateral": Kind(
-        "lateral views, by a column, the name or the DICOM header",
-        "remove them from the lists, unless they are meant to be there",
-        guess=True,
-    ),
+    "odd_size": Kind("images smaller than most, or of another shape", "remove thumbnails and other views", guess=True),
+    "inverted": Kind("images with bright lungs and dark spine", "invert them again (DICOM's MONOCHROME1)", guess=True),
+    "lateral": Kind("lateral views, by list, name or DICOM header", "remove them, unless they are meant", guess=True),
     "missing_mask": Kind("masks that do not exist", "correct masks.path or --root, or download them again"),
     "unreadable_mask": Kind("masks that cannot be read", "download or make them again"),
     "bad_region": Kind("invalid run lengths or boxes", "correct the cells, or `masks` in the benchmark's YAML"),
     "box_outside": Kind("boxes partly outside their frame", "correct masks.size, or the boxes: the rest is cut off"),
-    "mask_size": Kind(
-        "masks of another shape than their image", "correct the pairs, or masks.size: they are stretched"
-    ),
+    "mask_size": Kind("masks of another shape than their image", "correct masks.size or the pairs: they are stretched"),
     "empty_mask": Kind("empty masks of findings that are labelled present", "correct the label or the mask"),
     "unlabelled_mask": Kind("masks of findings that are labelled absent", "correct the label or the mask"),
 }
