@@ -22,22 +22,18 @@ import csv
 import json
 import os
 from collections import Counter
-from collections.abc import Mapping
-from contextlib import ExitStack
 from pathlib import Path
-from typing import IO
 
 from mavl.config.cli import positive
-from mavl.files import whole_file
+from mavl.files import whole_file, write_text
 from mavl.prepare.processes import sole_writer
 from mavl.prepare.radgraph.graphs import label_file
 from mavl.prepare.radgraph.labels import LABELS, Problem, checksum, draw_picture, write_labels, write_table
-from mavl.prepare.radgraph.manifests import MANIFESTS, join_studies, write_manifests
+from mavl.prepare.radgraph.manifests import MANIFESTS, join_studies, manifest_texts
 from mavl.prepare.radgraph.mimic import read_images, read_views
 from mavl.prepare.radgraph.released import convert, released_entries
 
-TABLE, PICTURE, PROBLEMS, SUMMARY = "statistics.csv", "statistics.png", "problems.csv", "summary.json"
-TEXTS, BINARY = (SUMMARY, PROBLEMS, TABLE, *MANIFESTS.values()), (PICTURE, LABELS)
+SUMMARY = "summary.json"
 VIEWS = {"frontal": ("PA", "AP"), "all": None}
 
 
@@ -62,12 +58,10 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.graphs or arguments.released:
         _check(arguments)
         arguments.out.mkdir(parents=True, exist_ok=True)
-        with sole_writer(arguments.out), ExitStack() as stack:
+        with sole_writer(arguments.out):
             for draft in arguments.out.glob(".*.partial"):  # of a run that was killed
                 draft.unlink()
-            modes = dict.fromkeys(TEXTS, "w") | dict.fromkeys(BINARY, "w+b")
-            files = {name: stack.enter_context(whole_file(arguments.out / name, mode)) for name, mode in modes.items()}
-            _write(arguments, files)
+            _write(arguments)
     elif not arguments.verify:
         raise ArgumentsError("nothing to read: give --graphs or --released; or --verify")
     return 0 if not arguments.verify or _verify(arguments.out) else 1
@@ -83,33 +77,36 @@ def _check(arguments: argparse.Namespace) -> None:
     else:
         sources = [arguments.released / name for name in (LABELS, *MANIFESTS.values())]
         expected = f"--released is the folder of {LABELS} and the three manifests"
-    for path in sources:
-        if not path.is_file():
-            raise ArgumentsError(f"{path}: no such file; {expected}")
-        if path.parent.resolve() == out.resolve() and path.name in (*TEXTS, *BINARY):
-            raise ArgumentsError(f"--out {out}: {path}, which is read, would be written over; choose another --out")
+    if missing := [path for path in sources if not path.is_file()]:
+        raise ArgumentsError(f"{missing[0]}: no such file; {expected}")
+    if arguments.released and arguments.released.resolve() == out.resolve():
+        raise ArgumentsError(f"--out {out}: its files, which are read, would be written over; choose another --out")
     if (out / LABELS).exists() and not (out / SUMMARY).exists():  # it may be the released one, a long download
         raise ArgumentsError(f"{out / LABELS} was not written by this command; choose another --out, or remove it")
 
 
-def _write(arguments: argparse.Namespace, files: Mapping[str, IO]) -> None:
-    """Write all files of a run to `files`, {name: open file}."""
-    problems: list[Problem] = []
-    if arguments.graphs:
-        images = read_images(arguments.root, arguments.images, problems)
-        studies, counts = write_labels(files[LABELS], label_file(arguments.graphs, arguments.workers), problems)
-        entries = join_studies(images, studies, problems)
-    else:
-        views = read_views(arguments.root) if arguments.root else None
-        studies, counts = write_labels(files[LABELS], convert(arguments.released / LABELS), problems)
-        entries = released_entries(arguments.released, arguments.images, views, len(studies), problems)
-    if not any(of_name.any() for of_name in counts.values()):
-        raise ArgumentsError(f"{arguments.graphs or arguments.released}: holds no report with a label of RadGraph")
-    manifests = {split: files[name] for split, name in MANIFESTS.items()}
-    listed, left_out = write_manifests(manifests, entries, VIEWS[arguments.views])
-    write_table(counts, files[TABLE])
-    draw_picture(counts, len(studies), files[PICTURE])
-    csv.writer(files[PROBLEMS]).writerows([Problem._fields, *problems])
+def _write(arguments: argparse.Namespace) -> None:
+    """Write all files of a run; an error of the source comes before any file is replaced."""
+    out, root, problems = arguments.out, arguments.root, []
+    with whole_file(out / LABELS, "w+b") as file:
+        if arguments.graphs:
+            images = read_images(root, arguments.images, problems)
+            studies, counts = write_labels(file, label_file(arguments.graphs, arguments.workers), problems)
+            entries = join_studies(images, studies, problems)
+        else:
+            views = read_views(root) if root else None
+            studies, counts = write_labels(file, convert(arguments.released / LABELS), problems)
+            entries = released_entries(arguments.released, arguments.images, views, len(studies), problems)
+        if not any(of_name.any() for of_name in counts.values()):
+            raise ArgumentsError(f"{arguments.graphs or arguments.released}: holds no report with a label of RadGraph")
+        texts, listed, left_out = manifest_texts(entries, VIEWS[arguments.views])
+        sha256 = checksum(file)
+    for split, text in texts.items():
+        write_text(out / MANIFESTS[split], text)
+    write_table(counts, out / "statistics.csv")
+    draw_picture(counts, len(studies), out / "statistics.png")
+    with whole_file(out / "problems.csv") as file:
+        csv.writer(file).writerows([Problem._fields, *problems])
     summary = {
         "source": str(arguments.graphs or arguments.released / LABELS),
         "studies": len(studies),
@@ -118,10 +115,10 @@ def _write(arguments: argparse.Namespace, files: Mapping[str, IO]) -> None:
         "images": listed,
         "left_out_by_view": dict(left_out.most_common()),
         "problems": dict(Counter(problem.kind for problem in problems).most_common()),
-        "sha256": checksum(files[LABELS]),
+        "sha256": sha256,
     }
     text = json.dumps(summary, indent=2)
-    files[SUMMARY].write(f"{text}\n")
+    write_text(out / SUMMARY, f"{text}\n")
     print(text)
 
 

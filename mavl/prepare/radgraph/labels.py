@@ -3,10 +3,13 @@
 import csv
 import hashlib
 from collections.abc import Iterable, Mapping
+from itertools import product
+from pathlib import Path
 from typing import IO, Any, NamedTuple
 
 import numpy as np
 
+from mavl.files import whole_file
 from mavl.vocab import ABSENT, ANATOMIES, FINDINGS, PRESENT
 
 LABELS = "landmark_observation_adj_mtx.npy"
@@ -69,16 +72,17 @@ def _write_header(file: IO[bytes], rows: int) -> None:
     np.lib.format.write_array_header_1_0(file, layout)
 
 
-def write_table(counts: Mapping[str, np.ndarray], file: IO[str]) -> None:
+def write_table(counts: Mapping[str, np.ndarray], path: Path) -> None:
     """Write a CSV row for each finding and anatomy. counts: int [51, 75] each."""
-    rows = csv.writer(file)
-    rows.writerow(["finding", "anatomy", *counts])
-    for column, finding in enumerate(FINDINGS):
-        for row, anatomy in enumerate(ANATOMIES):
-            rows.writerow([finding, anatomy, *(of_name[row, column] for of_name in counts.values())])
+    numbers = [of_name.T.ravel().tolist() for of_name in counts.values()]
+    names = product(FINDINGS, ANATOMIES)
+    with whole_file(path) as file:
+        rows = csv.writer(file)
+        rows.writerow(["finding", "anatomy", *counts])
+        rows.writerows([*name, *cells] for name, *cells in zip(names, *numbers, strict=True))
 
 
-def draw_picture(counts: Mapping[str, np.ndarray], studies: int, file: IO[bytes]) -> None:
+def draw_picture(counts: Mapping[str, np.ndarray], studies: int, path: Path) -> None:
     """Draw two PNG heatmaps, findings × anatomies: studies with the finding present, and absent. Zero is blank."""
     from matplotlib.colors import LogNorm
     from matplotlib.figure import Figure
@@ -98,4 +102,5 @@ def draw_picture(counts: Mapping[str, np.ndarray], studies: int, file: IO[bytes]
         axes.tick_params(length=0)
         axes.spines[:].set_visible(False)
         figure.colorbar(image, ax=axes, label="studies", shrink=0.5, pad=0.01)
-    figure.savefig(file, format="png", dpi=110)
+    with whole_file(path, "wb") as file:
+        figure.savefig(file, format="png", dpi=110)

@@ -2,8 +2,7 @@
 
 import json
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
-from typing import IO
+from collections.abc import Iterable, Sequence
 
 from mavl.prepare.radgraph.labels import Problem
 from mavl.prepare.radgraph.mimic import SPLITS, MimicImage
@@ -31,20 +30,19 @@ def join_studies(images: Sequence[MimicImage], studies: Sequence[str], problems:
     return [(*image[:3], rows[image.study]) for image in images if image.study in rows]
 
 
-def write_manifests(
-    files: Mapping[str, IO[str]], entries: Iterable[Entry], views: Sequence[str] | None
-) -> tuple[dict[str, int], Counter[str]]:
-    """Write the manifest of each split, with the images of these views (None: of all).
+def manifest_texts(
+    entries: Iterable[Entry], views: Sequence[str] | None
+) -> tuple[dict[str, str], dict[str, int], Counter[str]]:
+    """The JSON of each split's manifest, with the images of these views (None: of all).
 
-    Returns: numbers of images by split, and of images left out by view.
+    Also returns the numbers of images by split, and of images left out by view.
     """
-    lines: dict[str, list[str]] = {split: [] for split in files}
+    lines: dict[str, list[str]] = {split: [] for split in SPLITS}
     left_out = Counter()
     for path, split, view, row in entries:
         if views is None or view in views:
             lines[split].append(f"{json.dumps(path)}: {json.dumps({'labels_id': row, 'view': view})}")
         else:
             left_out[view or "unknown"] += 1
-    for split, file in files.items():
-        file.write("{\n" + ",\n".join(lines[split]) + "\n}\n" if lines[split] else "{}\n")
-    return {split: len(of_split) for split, of_split in lines.items()}, left_out
+    texts = {split: "{\n" + ",\n".join(found) + "\n}\n" if found else "{}\n" for split, found in lines.items()}
+    return texts, {split: len(found) for split, found in lines.items()}, left_out

@@ -2,6 +2,7 @@
 
 import csv
 import gzip
+import posixpath
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
@@ -41,7 +42,7 @@ def read_images(root: Path, folder: str, problems: list[Problem]) -> list[MimicI
     """Each image of the split file. A row with a fault is reported and left out, as is a repeated image."""
     views, found = read_views(root), {}
     for place, (dicom, subject, study, split) in _rows(root, "split"):
-        path = below(folder, f"p{subject[:2]}/p{subject}/s{study}/{dicom}.jpg")
+        path = posixpath.join(folder, f"p{subject[:2]}/p{subject}/s{study}/{dicom}.jpg")
         if not (subject.isdecimal() and study.isdecimal()):
             problems.append(Problem("unreadable row", place, f"subject_id {subject!r}, study_id {study!r}"))
         elif split not in SPLITS:
@@ -59,11 +60,6 @@ def view_of(path: str, views: dict[str, str], problems: list[Problem]) -> str | 
     if view is None:
         problems.append(Problem("image without metadata", path, "it has no view"))
     return view
-
-
-def below(folder: str, path: str) -> str:
-    """The path in a folder, whose name may be empty."""
-    return f"{folder}/{path}" if folder else path
 
 
 def _rows(root: Path, name: str) -> Iterator[tuple[str, list[str]]]:

@@ -3,6 +3,7 @@
 The released matrix takes some 7 GB as float64; int8 holds the same numbers.
 """
 
+import posixpath
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,7 +13,7 @@ import numpy as np
 from mavl.data.labels import LabelStore
 from mavl.prepare.radgraph.labels import BATCH, LABELS, Labelled, Problem
 from mavl.prepare.radgraph.manifests import MANIFESTS, Entry
-from mavl.prepare.radgraph.mimic import below, view_of
+from mavl.prepare.radgraph.mimic import view_of
 from mavl.progress import progress_bar
 from mavl.vocab import ABSENT, PRESENT, UNKNOWN
 
@@ -64,5 +65,5 @@ def released_entries(
             image = _IMAGE.search(key)
             if image is None:
                 problems.append(Problem("path of no MIMIC image", f"{name}: {key}"))
-            path = below(folder, image[1]) if image else key
+            path = posixpath.join(folder, image[1]) if image else key
             yield path, split, None if views is None else view_of(path, views, problems), entry["labels_id"]
