@@ -30,8 +30,7 @@ from mavl.data.labels import LabelStore, draw_locations, finding_labels
 from mavl.data.pretraining import PretrainingDataset
 from mavl.data.samples import ReportSamples
 from mavl.prepare.store.sources import Sources
-from mavl.prepare.store.tree import StoreSettings
-from mavl.prepare.store.writer import write_store
+from mavl.prepare.store.tree import StoreSettings, write_store
 
 ORIGINAL = (2544, 3056)
 NOISE = 2.0

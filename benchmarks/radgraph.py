@@ -115,7 +115,8 @@ def ids(number: int) -> tuple[int, int]:
 
 
 def graph(draw: random.Random) -> dict:
-    tokens, entities = OPENING.split(), {}
+    tokens: list[str] = [*OPENING.split()]
+    entities: dict[str, dict] = {}
 
     def name(words: str, label: str, *relations: tuple[str, str]) -> str:
         start = len(tokens)

@@ -1,6 +1,5 @@
 """Several processes on one task list, and one process at a time in a folder."""
 
-import errno
 import fcntl
 import multiprocessing
 import os
@@ -23,8 +22,6 @@ AHEAD = 2
 """Tasks per process that are taken from the iterable before their results are: the iterable may have any length."""
 
 LOCK = ".lock"
-NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP)
-"""The errors of cluster file systems that have no locks."""
 
 
 class WorkerError(RuntimeError):
@@ -62,8 +59,9 @@ def work_through(function: Callable[[Task], Result], tasks: Iterable[Task], work
 def _leave_with_parent() -> None:
     """The process ignores interrupts, which the parent handles, and exits when the parent is gone."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    parent = multiprocessing.parent_process().sentinel
-    threading.Thread(target=lambda: (wait([parent]), os._exit(1)), daemon=True).start()
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+    threading.Thread(target=lambda: (wait([parent.sentinel]), os._exit(1)), daemon=True).start()
 
 
 @contextmanager
@@ -75,7 +73,6 @@ def sole_writer(folder: Path) -> Iterator[None]:
         except BlockingIOError as error:
             raise InUseError(f"{folder} is being written by another process") from error
         except OSError as error:
-            if error.errno not in NO_LOCKS:
-                raise
-            print(f"{folder}: its file system has no locks; let no other process write it", file=sys.stderr)
+            fix = "let no other process write it"
+            print(f"{folder}: its file system has no locks ({error.strerror}); {fix}", file=sys.stderr)
         yield

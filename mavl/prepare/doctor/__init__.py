@@ -24,7 +24,7 @@ from rich.console import Console
 from mavl.config.cli import INTERRUPTED, override_flags, positive
 from mavl.prepare.doctor.exam import examine
 from mavl.prepare.doctor.plan import read_plan
-from mavl.prepare.doctor.report import KINDS, check_writable, print_summary, write_json
+from mavl.prepare.doctor.report import KINDS, print_summary, write_report
 
 FOUND = 1
 
@@ -45,12 +45,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> int:
     plan = read_plan(arguments.config, arguments.root, arguments.overrides)
     if arguments.json is not None:
-        check_writable(arguments.json)
+        arguments.json.parent.mkdir(parents=True, exist_ok=True)
     diagnosis = examine(plan, str(arguments.config), arguments.workers, arguments.limit, arguments.decode)
-    diagnosis.found = diagnosis.found.without(arguments.ignore)
+    kinds = [kind for kind in KINDS if kind in diagnosis.found and kind not in arguments.ignore]
+    diagnosis.found = {kind: diagnosis.found[kind] for kind in kinds}
     print_summary(diagnosis, Console(), arguments.json)
     if arguments.json is not None:
-        write_json(diagnosis, arguments.json)
+        write_report(diagnosis, arguments.json)
     if not diagnosis.complete:
         return INTERRUPTED
-    return FOUND if len(diagnosis.found) else 0
+    return FOUND if kinds else 0

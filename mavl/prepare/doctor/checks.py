@@ -1,16 +1,19 @@
-"""The faults of inspected files: absolute ones, and differences from the other files of the same data."""
+"""The faults of splits and of inspected files: absolute ones, and differences from the other files of the same data."""
 
+import math
 import re
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
-from mavl.data.benchmarks.masks import MaskFile
+from mavl.data.benchmarks.masks import Mask
 from mavl.data.benchmarks.splits import Split
-from mavl.prepare.doctor.images import INVERTED, ImageFacts, MaskFacts, inspect_mask
-from mavl.prepare.doctor.report import Found
+from mavl.prepare.doctor.images import INVERTED, ImageFacts, MaskFacts
+from mavl.prepare.doctor.report import Diagnosis
 from mavl.vocab import ABSENT, PRESENT, UNKNOWN
 
 COMMON = 0.2
@@ -29,88 +32,108 @@ LATERAL_VIEWS = ("l", "ll", "rl", "lat", "lateral", "left lateral", "right later
 LATERAL_NAME = re.compile(r"(?<![a-z])lat(eral)?(?![a-z])", re.IGNORECASE)
 
 
-def check_images(
-    images: Iterable[ImageFacts],
-    places: Mapping[Path, str],
-    views: Mapping[Path, str],
-    image_size: int | None,
-    found: Found,
-) -> list[str]:
-    """Report the faults of images; return a note for a kind that is too common to be a fault.
+class Place(NamedTuple):
+    """Where a split names an image: its row and path, and its projection by the list, "" if the list has none."""
 
-    Args:
-        places: for each image its row and path, for the report.
-        views: for each image its projection by the list, "" where the list does not give it.
-        image_size: side in pixels of the network's input, if known.
+    split: str
+    text: str
+    view: str
+
+
+Places = Mapping[Path, Sequence[Place]]
+
+
+def places_of(splits: Iterable[Split], root: Path | None) -> Places:
+    """The places of each image, whose paths are shown relative to the root where they lie in it."""
+    places = defaultdict(list)
+    for split in splits:
+        for path, row, view in zip(split.paths, split.rows, split.views or [""] * len(split), strict=True):
+            name = path.relative_to(root) if root is not None and path.is_relative_to(root) else path
+            places[path].append(Place(split.name, f"{row}: {name.as_posix()}", view))
+    return places
+
+
+def check_lists(splits: Sequence[Split], places: Places, diagnosis: Diagnosis) -> None:
+    """Report the images and patients that are in two splits."""
+    for path, (first, *others) in places.items():
+        for other in others:
+            diagnosis.add("shared_image", f"{other.text} is in {first.split} too", path)
+    patients = {}
+    for split in splits:
+        for patient, row in dict(zip(split.groups or (), split.rows, strict=False)).items():
+            other, place = patients.setdefault(patient, (split.name, row))
+            if patient and other != split.name:
+                line = f"{row}: patient {patient} of {split.name} is in {other} too ({place})"
+                diagnosis.add("shared_patient", line)
+    if len(splits) > 1 and not any(split.groups for split in splits):
+        diagnosis.notes.append("no list names patients: whether splits share one was not checked")
+
+
+def check_copies(groups: Iterable[Sequence[Path]], places: Places, diagnosis: Diagnosis) -> None:
+    """Report groups of files with the same bytes."""
+    for paths in groups:
+        named = [place for path in paths for place in places[path]]
+        kind = "duplicate_image" if len({place.split for place in named}) == 1 else "leaked_image"
+        diagnosis.add(kind, " = ".join(place.text for place in named), paths[0])
+
+
+def check_images(
+    images: Mapping[Path, ImageFacts], places: Places, image_size: int | None, diagnosis: Diagnosis
+) -> None:
+    """Report the faults of images, and note a kind that is too common to be a fault.
+
+    image_size: side in pixels of the network's input, if known.
     """
-    good = []
-    for image in images:
-        place = places[image.path]
+    for path, image in images.items():
+        place, lightness = places[path][0], image.lightness
         if image.reason is not None:
-            kind = "missing_image" if image.missing else "unreadable_image"
-            found.add(kind, f"{place}: {image.reason}", image.path)
-        elif image.flat:
-            found.add("blank_image", place, image.path)
-        elif image.lightness is not None and image.lightness > INVERTED:
-            found.add("inverted", f"{place}: {image.lightness:.2f}, more than {INVERTED}", image.path)
-        if reason := _lateral(image, views[image.path]):
-            found.add("lateral", f"{place}: {reason}", image.path)
-        if image.size is not None:
-            good.append(image)
-    notes = []
+            kind = "unreadable_image" if path.exists() else "missing_image"
+            diagnosis.add(kind, f"{place.text}: {image.reason}", path)
+        elif lightness is not None and math.isnan(lightness):
+            diagnosis.add("blank_image", place.text, path)
+        elif lightness is not None and lightness > INVERTED:
+            diagnosis.add("inverted", f"{place.text}: {lightness:.2f}, more than {INVERTED}", path)
+        if reason := _lateral(image, place.view):
+            diagnosis.add("lateral", f"{place.text}: {reason}", path)
+    good = [image for image in images.values() if image.reason is None]
     for kind, odd in (("odd_depth", _odd_depths(good)), ("odd_size", _odd_sizes(good, image_size))):
         if len(odd) > max(1, COMMON * len(good)):
             example = next(iter(odd.values()))
-            notes.append(f"{len(odd):,} of {len(good):,} images are of {kind}: {example}, among others")
+            diagnosis.notes.append(f"{len(odd):,} of {len(good):,} images are of {kind}: {example}, among others")
             continue
         for path, reason in odd.items():
-            found.add(kind, f"{places[path]}: {reason}", path)
-    return notes
-
-
-def inspected_masks(split: Split, inspected: Mapping[Path, MaskFacts]) -> dict[str, list[MaskFacts | None]]:
-    """For each finding the facts of each image's mask; None for no mask, or a file that was not inspected."""
-    return {
-        finding: [
-            None if mask is None else inspected.get(mask.path) if isinstance(mask, MaskFile) else inspect_mask(mask)
-            for mask in masks
-        ]
-        for finding, masks in (split.masks or {}).items()
-    }
+            diagnosis.add(kind, f"{places[path][0].text}: {reason}", path)
 
 
 def check_masks(
-    split: Split,
-    masks: Mapping[str, Sequence[MaskFacts | None]],
-    images: Mapping[Path, ImageFacts],
-    chosen: Sequence[int],
-    found: Found,
+    split: Split, masks: Mapping[Mask | None, MaskFacts], images: Mapping[Path, ImageFacts], diagnosis: Diagnosis
 ) -> None:
-    """Report the faults of the masks of a split's chosen images."""
-    for finding, of_images in masks.items():
+    """Report the faults of the masks of a split, as far as they were inspected."""
+    for finding, of_finding in (split.masks or {}).items():
         labels = split.labels[:, split.findings.index(finding)]
-        for position in chosen:
-            mask, path = of_images[position], split.paths[position]
+        for path, row, label, mask in zip(split.paths, split.rows, labels, map(masks.get, of_finding), strict=True):
             if mask is None:
                 continue
-            place = f"{split.rows[position]}: {finding} in {path.name}"
+            place = f"{row}: {finding} in {path.name}"
             if mask.reason is not None:
-                found.add("unreadable_mask", f"{place}: {mask.reason}", mask.path)
-            elif mask.empty and labels[position] == PRESENT:
-                found.add("empty_mask", f"{place}: labelled as present", mask.path)
+                diagnosis.add("unreadable_mask", f"{place}: {mask.reason}", mask.path)
+            elif mask.empty and label == PRESENT:
+                diagnosis.add("empty_mask", f"{place}: labelled as present", mask.path)
             elif not mask.empty:
-                if labels[position] == ABSENT:
-                    found.add("unlabelled_mask", f"{place}: labelled as absent", mask.path)
-                size = images[path].size if path in images else None
-                if size is not None and not _same_shape(mask.size, size):
-                    text = f"{mask.size[0]} x {mask.size[1]} over an image of {size[0]} x {size[1]}"
-                    found.add("mask_size", f"{place}: {text}", mask.path or path)
+                if label == ABSENT:
+                    diagnosis.add("unlabelled_mask", f"{place}: labelled as absent", mask.path)
+                image = images.get(path)
+                if image is not None and image.reason is None and not _same_shape(mask.size, image.size):
+                    text = "{} x {} over an image of {} x {}".format(*mask.size, *image.size)
+                    diagnosis.add("mask_size", f"{place}: {text}", mask.path or path)
 
 
-def label_by_masks(masks: Mapping[str, Sequence[MaskFacts | None]]) -> np.ndarray:
-    """Labels int8 [n, C]: present where the mask is not empty, unknown where nothing is known of it."""
+def label_by_masks(split: Split, masks: Mapping[Mask | None, MaskFacts]) -> Split:
+    """The split with its labels by its masks: present where they are not empty, unknown where none was inspected."""
     meaning = {None: UNKNOWN, True: ABSENT, False: PRESENT}
-    return np.array([[meaning[mask and mask.empty] for mask in of_images] for of_images in masks.values()], np.int8).T
+    known = {mask: meaning[facts.empty] for mask, facts in masks.items()}
+    labels = [[known.get(mask, UNKNOWN) for mask in of_images] for of_images in (split.masks or {}).values()]
+    return replace(split, labels=np.array(labels, dtype=np.int8).T)
 
 
 def count_labels(split: Split) -> dict:
@@ -147,17 +170,16 @@ def _odd_sizes(good: Sequence[ImageFacts], image_size: int | None) -> dict[Path,
     if not good:
         return {}
     sizes = np.array([image.size for image in good])
-    shorter, shape = sizes.min(axis=1), sizes[:, 0] / sizes[:, 1]
-    least = max(image_size // 2 if image_size else SMALL, np.median(shorter) / SMALLER_THAN_MOST)
-    usual = float(np.median(shape))
-    off = np.maximum(shape / usual, usual / shape)
+    least = max(image_size // 2 if image_size else SMALL, np.median(sizes.min(axis=1)) / SMALLER_THAN_MOST)
+    usual = float(np.median(sizes[:, 0] / sizes[:, 1]))
     odd = {}
-    for image, side, factor in zip(good, shorter, off, strict=True):
+    for image in good:
         width, height = image.size
-        if side < least:
+        shape = width / height
+        if min(image.size) < least:
             odd[image.path] = f"{width} x {height}, the shorter side under {least:.0f}"
-        elif factor > OTHER_SHAPE:
-            odd[image.path] = f"{width} x {height}, width / height {width / height:.2f} where {usual:.2f} is usual"
+        elif max(shape / usual, usual / shape) > OTHER_SHAPE:
+            odd[image.path] = f"{width} x {height}, width / height {shape:.2f} where {usual:.2f} is usual"
     return odd
 
 

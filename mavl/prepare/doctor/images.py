@@ -4,7 +4,6 @@ import hashlib
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from itertools import chain
 from pathlib import Path
 
 import numpy as np
@@ -16,11 +15,11 @@ from mavl.data.images.grey import ImageError
 from mavl.data.images.read import FORMATS, ImageFile, check_image, read_image
 from mavl.progress import in_threads
 
-BITS = {"1": 1, "I": 32, "F": 32}
-"""Bits of a pixel by Pillow's mode, where they are neither 8 nor 16."""
+BITS = {"1": 1, "I": 32, "F": 32, "I;16": 16, "I;16L": 16, "I;16B": 16, "I;16N": 16}
+"""Bits of a pixel by Pillow's mode, where they are not 8."""
 
 SIDE = 32
-"""Brightness is measured on a picture of SIDE x SIDE pixels."""
+"""Brightness is measured on a reduced image of SIDE x SIDE pixels."""
 
 FLAT = 1.0
 """The standard deviation, in grey levels of 255, below which an image is blank."""
@@ -40,19 +39,16 @@ HEAD = 1 << 16
 class ImageFacts:
     """An image file: why it cannot be read, or its size (width, height), bits of a pixel and length in bytes.
 
-    view: the projection by its DICOM header. lightness: `lightness_outside`; flat: it is blank (both None where it was
-    not decoded).
+    view: the projection by its DICOM header. lightness: `lightness_outside`, None where the image was not decoded.
     """
 
     path: Path
     reason: str | None = None
-    missing: bool = False
-    size: tuple[int, int] | None = None
+    size: tuple[int, int] = (0, 0)
     bits: int = 8
     length: int = 0
     view: str = ""
     lightness: float | None = None
-    flat: bool | None = None
 
 
 @dataclass(frozen=True)
@@ -66,56 +62,56 @@ class MaskFacts:
 
 
 def inspect_image(path: Path, whole: bool, brightness: bool) -> ImageFacts:
-    """The facts of a file by its header, with `brightness` by a small picture too, with `whole` by all its pixels."""
+    """The facts of a file by its header, with `brightness` by a reduced image too, with `whole` by all its pixels."""
     if reason := check_image(path, "header"):
-        return ImageFacts(path, reason, missing=not path.exists())
+        return ImageFacts(path, reason)
     try:
         size, bits, view = _header(path)
-        lightness, flat = lightness_outside(_small(path, whole)) if whole or brightness else (None, None)
+        lightness = lightness_outside(_small(path, whole)) if whole or brightness else None
     except ImageError as error:
         return ImageFacts(path, str(error).removeprefix(f"{path}: "))
-    return ImageFacts(path, None, False, size, bits, path.stat().st_size, view, lightness, flat)
+    return ImageFacts(path, None, size, bits, path.stat().st_size, view, lightness)
 
 
 def inspect_mask(mask: Mask) -> MaskFacts:
     """The facts of a mask, all of whose pixels are read if it is a file."""
     if not isinstance(mask, MaskFile):
-        return MaskFacts(None, None, mask.size[::-1], mask.empty)
+        return MaskFacts(None, None, (mask.size[1], mask.size[0]), mask.empty)
     try:
         pixels = mask.read()
     except ImageError as error:
         return MaskFacts(mask.path, str(error).removeprefix(f"{mask.path}: "))
-    return MaskFacts(mask.path, None, pixels.shape[::-1], not pixels.any())
+    height, width = pixels.shape
+    return MaskFacts(mask.path, None, (width, height), not pixels.any())
 
 
-def lightness_outside(small: np.ndarray) -> tuple[float, bool]:
-    """How much lighter the lungs, and the air above the shoulders, are than the spine; and whether it is blank.
+def lightness_outside(small: np.ndarray) -> float:
+    """How much lighter the lungs, and the air above the shoulders, are than the spine; NaN for a blank image.
 
-    small: grey [SIDE, SIDE]. In standard deviations of the picture. On an upright frontal film the spine is light, the
+    small: grey [SIDE, SIDE]. In standard deviations of the image. On an upright frontal film the spine is light, the
     lungs beside it and the upper corners are dark, so this is well below 0.
     """
     deviation = small.std()
     if deviation < FLAT:
-        return 0.0, True
+        return np.nan
     quarter, middle = SIDE // 4, SIDE // 2
     spine = small[4:-4, middle - 2 : middle + 2].mean()
     lungs = np.concatenate([small[quarter:-12, 5:12], small[quarter:-12, -12:-5]]).mean()
     corners = np.concatenate([small[:4, :6], small[:4, -6:]]).mean()
-    return float(((lungs - spine) + (corners - spine) / 3) / deviation), False
+    return float(((lungs - spine) + (corners - spine) / 3) / deviation)
 
 
 def same_bytes(images: Iterable[ImageFacts], workers: int) -> list[list[Path]]:
     """Groups of files with the same content. Only files of one length are read, and whole only if they begin alike."""
-    groups = _alike([(image.path, image.length) for image in images if image.size is not None])
-    for whole in (False, True):
-        paths = list(chain.from_iterable(groups))
-        description = "comparing files" if whole else "comparing the beginnings of files"
+    groups = _alike((image.path, image.length) for image in images if image.reason is None)
+    for whole, description in ((False, "comparing the beginnings of files"), (True, "comparing files")):
+        paths: Sequence[Path] = [path for group in groups for path in group]
         digests = in_threads(lambda path, whole=whole: _digest(path, whole), paths, workers, description)
-        groups = _alike(list(zip(paths, digests, strict=True)))
+        groups = _alike(zip(paths, digests, strict=True))
     return groups
 
 
-def _alike(pairs: Sequence[tuple[Path, object]]) -> list[list[Path]]:
+def _alike(pairs: Iterable[tuple[Path, object]]) -> list[list[Path]]:
     groups = defaultdict(list)
     for path, key in pairs:
         groups[key].append(path)
@@ -132,7 +128,7 @@ def _header(path: Path) -> tuple[tuple[int, int], int, str]:
     """Size (width, height), bits of a pixel, view."""
     try:
         with Image.open(path, formats=FORMATS) as image:
-            return image.size, 16 if image.mode.startswith("I;16") else BITS.get(image.mode, 8), ""
+            return image.size, BITS.get(image.mode, 8), ""
     except UnidentifiedImageError:
         dataset = pydicom.dcmread(path, force=True, stop_before_pixels=True)
         return (dataset.Columns, dataset.Rows), dataset.BitsStored, str(dataset.get("ViewPosition") or "")
@@ -143,6 +139,6 @@ def _small(path: Path, whole: bool) -> np.ndarray:
     if whole:
         grey = read_image(path)
     else:
-        picture = ImageFile(path)
-        grey = Image.fromarray(picture.pixels(min(picture.size) / (2 * SIDE)))
+        file = ImageFile(path)
+        grey = Image.fromarray(file.pixels(min(file.size) / (2 * SIDE)))
     return np.asarray(grey.resize((SIDE, SIDE), Image.Resampling.BOX), dtype=float)

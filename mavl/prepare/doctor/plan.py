@@ -2,9 +2,10 @@
 
 import os
 import re
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import yaml
 from huggingface_hub import try_to_load_from_cache
@@ -23,13 +24,13 @@ from mavl.config.settings import (
     ZeroShotSettings,
 )
 from mavl.data.benchmarks.benchmark import Benchmark
-from mavl.prepare.doctor.report import Found
+from mavl.prepare.doctor.report import Diagnosis
 
 EVALUATIONS = {"zero_shot": ZeroShotSettings, "grounding": GroundingSettings}
 FINETUNINGS = {"finetune_cls": FinetuneClsSettings, "finetune_seg": FinetuneSegSettings}
 """Folder of the config -> its schema, which decides between schemas that have the same keys."""
 
-TASKS = {
+TASKS: dict[type[Settings], str] = {
     Benchmark: "benchmark",
     PretrainSettings: "pre-training",
     ZeroShotSettings: "zero-shot classification",
@@ -37,8 +38,12 @@ TASKS = {
     FinetuneClsSettings: "fine-tuning, classification",
     FinetuneSegSettings: "fine-tuning, segmentation",
 }
+FILES = re.compile(r"(text\.|sensitivity\.wordings\..+\.)?(descriptions|aspects)|data\.(train|valid|label)_file")
+MODELS = ("init.checkpoint", "init.backbone", "text.encoder", "model_path", "text_encoder")
+"""The keys of files, and of what may be a hub id too."""
+
 NO_FILES = (None, "imagenet", "none", RANDOM)
-"""Values of a backbone, text encoder or checkpoint that are no file."""
+"""Values of MODELS that are no file."""
 
 HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
 WEIGHTS = (".pth", ".pt", ".bin", ".safetensors")
@@ -49,23 +54,19 @@ class Plan:
     """What a config names. Images come from one of benchmark, mimic and folder, or from none when they are phantoms.
 
     Args:
-        files: (key, path) of what must be on the disk.
-        models: (key, path) of what may be a hub id too.
+        keys: {key: value} of the whole config, keys as in `model.image_size`.
         splits: those that the run reads; `optional`: those that it can go without.
-        image_size: side in pixels of the network's input, where the config gives it.
     """
 
     task: str
-    root: Path | None = None
-    files: Sequence[tuple[str, str]] = ()
-    models: Sequence[tuple[str, str | None]] = ()
-    benchmark: Benchmark | None = None
+    root: Path | None
+    benchmark: Benchmark | None
     mimic: MimicData | None = None
     folder: MaskFolder | None = None
     findings: tuple[str, ...] = ()
     splits: tuple[str, ...] = ()
     optional: tuple[str, ...] = ()
-    image_size: int | None = None
+    keys: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def labels_by_masks(self) -> bool:
@@ -78,73 +79,63 @@ def read_plan(config: Path, root: Path | None, overrides: Sequence[str] = ()) ->
     settings = read_settings(config, overrides)
     task = TASKS[type(settings)]
     if isinstance(settings, Benchmark):
-        return Plan(task, root or settings.root, benchmark=settings, splits=tuple(settings.splits))
-    if isinstance(settings, EvaluationSettings):
-        return _evaluation(task, settings, root)
-    data, init = settings.data, settings.init
-    files, models = [], [("init.checkpoint", init.checkpoint), ("init.backbone", init.backbone)]
-    findings, splits = (), ("train", "valid")
-    mimic = data if isinstance(data, MimicData) else None
+        return Plan(task, root or settings.root, settings, splits=tuple(settings.splits))
+    data: Any = getattr(settings, "data", settings)
     benchmark = load(Benchmark, Path(data.benchmark)) if getattr(data, "benchmark", None) else None
-    if isinstance(data, PhantomData):
-        task += " on phantoms, which are drawn as they are needed"
+    mimic = data if isinstance(data, MimicData) else None
+    findings, optional = getattr(data, "findings", ()), ()
+    splits = tuple(benchmark.splits) if benchmark else ()
     if isinstance(settings, PretrainSettings):
-        text = settings.text
-        models.append(("text.encoder", text.encoder))
-        files += _files({"text.descriptions": text.descriptions})
-        files += _files({"text.aspects": text.aspects if len(settings.model.aspects) > 1 else ()})
-    else:
-        findings, splits = data.findings, tuple(benchmark.splits) if benchmark else ()
-    if mimic is not None:
-        files += [(f"data.{name}", getattr(mimic, name)) for name in ("train_file", "valid_file", "label_file")]
-        findings = settings.findings
+        findings, splits = settings.findings if mimic else (), ("train", "valid")
+    elif isinstance(settings, EvaluationSettings):
+        splits = (settings.split,)
+        thresholds = settings.split != "valid" and settings.protocol == "sound"
+        optional = ("valid",) if thresholds and benchmark and "valid" in benchmark.splits else ()
     return Plan(
-        task,
+        f"{task} on phantoms" if isinstance(data, PhantomData) else task,
         root or (Path(data.root) if data.root else benchmark and benchmark.root),
-        files=files,
-        models=models,
-        benchmark=benchmark,
+        benchmark,
         mimic=mimic,
         folder=getattr(data, "folder", None),
         findings=findings,
         splits=splits,
-        image_size=settings.model.image_size,
+        optional=optional,
+        keys=dict(_flat(settings.model_dump())),
     )
 
 
 def read_settings(config: Path, overrides: Sequence[str] = ()) -> Settings:
     """The settings in a config, whichever of the project's schemas it is written in, with `key=value` overrides."""
-    first: ConfigError | None = None
+    errors = []
     for schema in _candidates(config):
         try:
             translate = translate_config if schema is PretrainSettings else None
             return load(schema, config, overrides, translate=translate)
         except ConfigError as error:
-            first = first or error
-    raise first
+            errors.append(error)
+    raise errors[0]
 
 
-def check_paths(plan: Plan, found: Found) -> list[str]:
-    """Report the files of the config that do not exist; return a note on each model that would come from the hub."""
-    notes = []
-    for key, path in plan.files:
-        if not Path(path).expanduser().exists():
-            found.add("missing_path", f"{key}: {path}", Path(path))
-    for key, name in plan.models:
-        if name in NO_FILES or Path(name).expanduser().exists():
+def check_paths(plan: Plan, diagnosis: Diagnosis) -> None:
+    """Report the files of the config that do not exist, and note each model that would come from the hub."""
+    one_aspect = len(plan.keys.get("model.aspects", ())) == 1  # then it reads no book of aspects
+    for key, value in plan.keys.items():
+        if FILES.fullmatch(key) and not (key == "text.aspects" and one_aspect):
+            for path in [value] if isinstance(value, str) else value:
+                if not Path(path).expanduser().exists():
+                    diagnosis.add("missing_path", f"{key}: {path}", Path(path))
+        if key not in MODELS or value in NO_FILES or Path(value).expanduser().exists():
             continue
-        path = Path(name)
-        if not HUB_ID.fullmatch(name) or path.suffix in WEIGHTS or path.parent.exists():
-            found.add("missing_path", f"{key}: {name}", path)
-        elif not isinstance(try_to_load_from_cache(name, "config.json"), str):
+        if not HUB_ID.fullmatch(value) or Path(value).suffix in WEIGHTS or Path(value).parent.exists():
+            diagnosis.add("missing_path", f"{key}: {value}", Path(value))
+        elif not isinstance(try_to_load_from_cache(value, "config.json"), str):
             if os.environ.get("HF_HUB_OFFLINE") == "1":
-                text = f"{key}: {name} is neither a folder nor in the hub's cache, with HF_HUB_OFFLINE=1"
-                found.add("missing_path", text)
+                text = f"{key}: {value} is neither a folder nor in the hub's cache, with HF_HUB_OFFLINE=1"
+                diagnosis.add("missing_path", text)
             else:
-                notes.append(f"{key}: {name} is not a folder; it would be downloaded from the hub")
+                diagnosis.notes.append(f"{key}: {value} is not a folder; it would be downloaded from the hub")
     if plan.root is not None and not plan.root.is_dir():
-        found.add("missing_path", f"root: {plan.root} is not a folder", plan.root)
-    return notes
+        diagnosis.add("missing_path", f"root: {plan.root} is not a folder", plan.root)
 
 
 def _candidates(config: Path) -> Sequence[type[Settings]]:
@@ -152,15 +143,14 @@ def _candidates(config: Path) -> Sequence[type[Settings]]:
     try:
         raw = Document(config.read_bytes()).data
     except (OSError, yaml.YAMLError):
-        raw = None
-    if not isinstance(raw, dict):
-        return [PretrainSettings]  # its loading says what is wrong with the file
-    data = raw.get("data")
+        raw = None  # the error of PretrainSettings names what is wrong with the file
+    raw = raw if isinstance(raw, dict) else {}
+    data = raw["data"] if isinstance(raw.get("data"), dict) else {}
     if "splits" in raw:
         return [Benchmark]
     if "benchmark" in raw:
         group = EVALUATIONS
-    elif isinstance(data, dict) and "source" not in data and data.keys() & {"benchmark", "folder"}:
+    elif "source" not in data and data.keys() & {"benchmark", "folder"}:
         group = FINETUNINGS
     else:
         return [PretrainSettings]
@@ -168,24 +158,9 @@ def _candidates(config: Path) -> Sequence[type[Settings]]:
     return sorted(group.values(), key=lambda schema: (len(raw.keys() - schema.model_fields.keys()), schema != named))
 
 
-def _evaluation(task: str, settings: EvaluationSettings, root: Path | None) -> Plan:
-    benchmark = load(Benchmark, Path(settings.benchmark))
-    books = {"descriptions": settings.descriptions, "aspects": settings.aspects}
-    sensitivity = getattr(settings, "sensitivity", None)
-    for name, variant in (sensitivity.variants if sensitivity else {}).items():
-        books[f"sensitivity.variants.{name}"] = variant.descriptions + variant.aspects
-    thresholds = "valid" in benchmark.splits and settings.split != "valid" and settings.protocol == "sound"
-    return Plan(
-        task,
-        root or (Path(settings.root) if settings.root else benchmark.root),
-        files=_files(books),
-        models=[("model_path", settings.model_path), ("text_encoder", settings.text_encoder)],
-        benchmark=benchmark,
-        findings=settings.findings,
-        splits=(settings.split,),
-        optional=("valid",) if thresholds else (),
-    )
-
-
-def _files(books: dict[str, Iterable[str]]) -> list[tuple[str, str]]:
-    return [(key, path) for key, paths in books.items() for path in paths]
+def _flat(section: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    for key, value in section.items():
+        if isinstance(value, dict):
+            yield from _flat(value, f"{prefix}{key}.")
+        else:
+            yield f"{prefix}{key}", value

@@ -1,29 +1,21 @@
-"""The kinds of faults with their fixes, the faults that were found, and the report: a summary, and JSON."""
+"""The kinds of faults with their fixes, the result of an examination, and its summary and JSON."""
 
-import json
 from collections import defaultdict
-from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
-from tempfile import TemporaryFile
+from typing import NamedTuple
 
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from mavl.data.benchmarks.tables import Problem
-from mavl.files import whole_file
+from mavl.files import write_json
 
 SHOWN = 3
 
 
-class ReportError(ValueError):
-    """A report that cannot be written to the given file."""
-
-
-@dataclass(frozen=True)
-class Kind:
+class Kind(NamedTuple):
     """A kind of fault. guess: a rule of thumb finds it, and it may be none."""
 
     title: str
@@ -31,11 +23,8 @@ class Kind:
     guess: bool = False
 
 
-KINDS: dict[str, Kind] = {
-    "missing_path": Kind(
-        "files and folders of the config that do not exist",
-        "correct the path in the config (or by --root), or download the file (docs/data.md)",
-    ),
+KINDS = {
+    "missing_path": Kind("paths of the config that do not exist", "correct the path or --root, or download the file"),
     "split_file": Kind("lists or folders that cannot be used", "repair the file, or give its layout under `table`"),
     "column": Kind("columns that the config names and the file lacks", "correct the name in the benchmark's YAML"),
     "label_value": Kind("labels other than 1, 0, blank or -1", "correct them, or give their meaning in labels.values"),
@@ -43,10 +32,7 @@ KINDS: dict[str, Kind] = {
     "repeated_row": Kind("images that several rows name", "keep one row of each"),
     "label_conflict": Kind("images with other labels in another row", "keep the right row of each"),
     "label_store": Kind("entries that do not fit the label file", "take manifest and label file from the same source"),
-    "shared_patient": Kind(
-        "patients in two splits: test images were partly trained on",
-        "move all images of a patient into one split (fine-tuning does so by itself, and says so)",
-    ),
+    "shared_patient": Kind("patients in two splits", "move all images of a patient into one; fine-tuning does"),
     "shared_image": Kind("images named in two splits", "keep each in one split"),
     "leaked_image": Kind("files of two splits with the same bytes", "keep one of them, in one split"),
     "duplicate_image": Kind("files of one split with the same bytes", "keep one of them"),
@@ -54,52 +40,17 @@ KINDS: dict[str, Kind] = {
     "unreadable_image": Kind("images that cannot be read", "download them again, or allow for them by max_bad_share"),
     "blank_image": Kind("images of one brightness", "remove them from the lists: they show nothing"),
     "odd_depth": Kind("images whose depth is not that of most", "check their source and conversion", guess=True),
-    "odd_size": Kind(
-        "images that are small, or of another shape than most",
-        "view some: thumbnails, crops, other body parts and lateral views do not belong here",
-        guess=True,
-    ),
-    "inverted": Kind(
-        "images that look inverted (lungs and air bright, spine dark)",
-        "view some, and invert those that are (DICOM's MONOCHROME1, exported without conversion)",
-        guess=True,
-    ),
-    "lateral": Kind(
-        "lateral views, by a column, the name or the DICOM header",
-        "remove them from the lists, unless they are meant to be there",
-        guess=True,
-    ),
+    "odd_size": Kind("images smaller than most, or of another shape", "remove thumbnails and other views", guess=True),
+    "inverted": Kind("images with bright lungs and dark spine", "invert them again (DICOM's MONOCHROME1)", guess=True),
+    "lateral": Kind("lateral views, by list, name or DICOM header", "remove them, unless they are meant", guess=True),
     "missing_mask": Kind("masks that do not exist", "correct masks.path or --root, or download them again"),
     "unreadable_mask": Kind("masks that cannot be read", "download or make them again"),
     "bad_region": Kind("invalid run lengths or boxes", "correct the cells, or `masks` in the benchmark's YAML"),
     "box_outside": Kind("boxes partly outside their frame", "correct masks.size, or the boxes: the rest is cut off"),
-    "mask_size": Kind(
-        "masks of another shape than their image", "correct the pairs, or masks.size: they are stretched"
-    ),
+    "mask_size": Kind("masks of another shape than their image", "correct masks.size or the pairs: they are stretched"),
     "empty_mask": Kind("empty masks of findings that are labelled present", "correct the label or the mask"),
     "unlabelled_mask": Kind("masks of findings that are labelled absent", "correct the label or the mask"),
 }
-
-
-@dataclass
-class Found:
-    """The faults by kind, each a line and the file that it is about (None where it is about none)."""
-
-    items: dict[str, list[tuple[str, str | None]]] = field(default_factory=lambda: defaultdict(list))
-
-    def add(self, kind: str, line: str, path: Path | None = None) -> None:
-        self.items[kind].append((line, None if path is None else str(path)))
-
-    def add_problems(self, problems: Iterable[Problem]) -> None:
-        for problem in problems:
-            self.add(problem.kind, str(problem))
-
-    def without(self, kinds: Iterable[str]) -> "Found":
-        """The faults of other kinds, in the order of KINDS."""
-        return Found({kind: self.items[kind] for kind in KINDS if kind not in set(kinds) and kind in self.items})
-
-    def __len__(self) -> int:
-        return sum(map(len, self.items.values()))
 
 
 @dataclass
@@ -107,6 +58,7 @@ class Diagnosis:
     """The result of an examination.
 
     Args:
+        found: {kind: [(line, file)]}, file None where the fault is of no file.
         splits: {split: {images, groups, findings: {finding: {present, absent, unknown}}}}.
         examined: numbers of files by what was done with them.
         notes: what is no fault but should be known.
@@ -116,39 +68,29 @@ class Diagnosis:
     config: str
     task: str
     root: str | None
-    found: Found = field(default_factory=Found)
+    found: dict[str, list[tuple[str, str | None]]] = field(default_factory=lambda: defaultdict(list))
     splits: dict[str, dict] = field(default_factory=dict)
     examined: dict[str, int] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
     complete: bool = True
 
-
-def check_writable(path: Path) -> None:
-    """ReportError where `write_json` would fail: before the minutes of work, not after."""
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with TemporaryFile(dir=path.parent):
-            reason = "is a folder" if path.is_dir() else None
-    except OSError as error:
-        reason = f"cannot be written ({error.strerror})"
-    if reason:
-        raise ReportError(f"--json {path}: {reason}; name a file in a folder that may be written to")
+    def add(self, kind: str, line: str, path: Path | None = None) -> None:
+        """Add a fault of one of KINDS."""
+        self.found[kind].append((line, None if path is None else str(path)))
 
 
-def write_json(diagnosis: Diagnosis, path: Path) -> None:
-    """Write the diagnosis with every fault to a file, which is whole or not there."""
+def write_report(diagnosis: Diagnosis, path: Path) -> None:
+    """Write the diagnosis with every fault as JSON, whole or not at all."""
     found = [
         {
             "kind": kind,
-            **vars(KINDS[kind]),
+            **KINDS[kind]._asdict(),
             "count": len(items),
             "items": [{"text": text, "path": file} for text, file in items],
         }
-        for kind, items in diagnosis.found.items.items()
+        for kind, items in diagnosis.found.items()
     ]
-    content = vars(diagnosis) | {"clean": diagnosis.complete and not found, "found": found}
-    with whole_file(path) as file:
-        file.write(json.dumps(content, indent=2, ensure_ascii=False) + "\n")
+    write_json(path, vars(diagnosis) | {"clean": diagnosis.complete and not found, "found": found})
 
 
 def print_summary(diagnosis: Diagnosis, console: Console, written: Path | None) -> None:
@@ -163,7 +105,7 @@ def print_summary(diagnosis: Diagnosis, console: Console, written: Path | None) 
         show("images with the finding / without it / unknown; –: no image is labelled", "dim")
     for note in diagnosis.notes:
         show(f"note: {note}", "dim")
-    for name, items in diagnosis.found.items.items():
+    for name, items in diagnosis.found.items():
         kind = KINDS[name]
         head = (f"\n{len(items)} × {name}", "bold yellow" if kind.guess else "bold red")
         console.print(Text.assemble(head, f"  {kind.title}{' (a guess: view some)' if kind.guess else ''}"))
@@ -172,21 +114,14 @@ def print_summary(diagnosis: Diagnosis, console: Console, written: Path | None) 
         if len(items) > SHOWN:
             show(f"    … and {len(items) - SHOWN} more", "dim")
         show(f"    fix: {kind.fix}", "cyan")
-    show("\n" + _verdict(diagnosis), "bold")
-    if written is not None:
-        show(f"all faults: {written}")
-
-
-def _verdict(diagnosis: Diagnosis) -> str:
-    examined = ", ".join(f"{count:,} {name}" for name, count in diagnosis.examined.items() if count)
-    number, kinds = len(diagnosis.found), len(diagnosis.found.items)
+    number, kinds = sum(map(len, diagnosis.found.values())), len(diagnosis.found)
+    verdict = f"{number:,} fault{'s' * (number > 1)} of {kinds} kind{'s' * (kinds > 1)}" if number else "no faults"
     if not diagnosis.complete:
         verdict = "interrupted: these are the faults until then"
-    elif not number:
-        verdict = "no faults"
-    else:
-        verdict = f"{number:,} fault{'s' * (number > 1)} of {kinds} kind{'s' * (kinds > 1)}"
-    return f"{verdict} ({examined})" if examined else verdict
+    examined = ", ".join(f"{count:,} {name}" for name, count in diagnosis.examined.items() if count)
+    show(f"\n{verdict}{f' ({examined})' if examined else ''}", "bold")
+    if written is not None:
+        show(f"all faults: {written}")
 
 
 def _split_table(splits: dict[str, dict]) -> Table:

@@ -18,38 +18,27 @@ where --verify finds damage.
 """
 
 import argparse
+import csv
 import json
 import os
-from collections.abc import Iterator
-from contextlib import ExitStack
+from collections import Counter
 from pathlib import Path
 
 from mavl.config.cli import positive
-from mavl.files import whole_file
-from mavl.prepare.problems import ProblemList, Report
+from mavl.files import whole_file, write_text
 from mavl.prepare.processes import sole_writer
 from mavl.prepare.radgraph.graphs import label_file
-from mavl.prepare.radgraph.labels import LABELS, Totals, checksum, write_labels
-from mavl.prepare.radgraph.manifests import MANIFESTS, Pair, pairs, write_manifests
-from mavl.prepare.radgraph.mimic import FRONTAL, SPLITS, Views, check_table, find_table, images
-from mavl.prepare.radgraph.released import convert, released_pairs
-from mavl.prepare.radgraph.statistics import draw_picture, write_table
+from mavl.prepare.radgraph.labels import LABELS, Problem, checksum, draw_picture, write_labels, write_table
+from mavl.prepare.radgraph.manifests import MANIFESTS, join_studies, manifest_texts
+from mavl.prepare.radgraph.mimic import read_images, read_views
+from mavl.prepare.radgraph.released import convert, released_entries
 
-TABLE, PICTURE, PROBLEMS, SUMMARY = "statistics.csv", "statistics.png", "problems.csv", "summary.json"
-WRITTEN = {
-    SUMMARY: "w",
-    PROBLEMS: "w",
-    TABLE: "w",
-    PICTURE: "wb",
-    **dict.fromkeys(MANIFESTS.values(), "w"),
-    LABELS: "w+b",
-}
-"""File name -> mode."""
-VIEWS = {"frontal": FRONTAL, "all": None}
+SUMMARY = "summary.json"
+VIEWS = {"frontal": ("PA", "AP"), "all": None}
 
 
 class ArgumentsError(ValueError):
-    """Arguments that do not go together, or name no file that can be read."""
+    """Arguments that do not go together, or name no file that can be used."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -70,76 +59,67 @@ def run(arguments: argparse.Namespace) -> int:
         _check(arguments)
         arguments.out.mkdir(parents=True, exist_ok=True)
         with sole_writer(arguments.out):
+            for draft in arguments.out.glob(".*.partial"):  # of a run that was killed
+                draft.unlink()
             _write(arguments)
     elif not arguments.verify:
         raise ArgumentsError("nothing to read: give --graphs or --released; or --verify")
     return 0 if not arguments.verify or _verify(arguments.out) else 1
 
 
-def _sources(arguments: argparse.Namespace) -> list[Path]:
-    """The files with the labels, the largest one first."""
-    if arguments.graphs:
-        return [arguments.graphs]
-    return [arguments.released / name for name in (LABELS, *MANIFESTS.values())]
-
-
 def _check(arguments: argparse.Namespace) -> None:
-    """ArgumentsError or MimicError, before the work, where an input cannot be read or a file must not be replaced."""
-    out, root = arguments.out, arguments.root
-    if root is None and (arguments.graphs or VIEWS[arguments.views]):
+    """ArgumentsError, before the work, where an input is missing or a file must not be replaced."""
+    out = arguments.out
+    if arguments.root is None and (arguments.graphs or VIEWS[arguments.views]):
         raise ArgumentsError("--root is missing: splits and views of the images are in MIMIC-CXR-JPG's CSV files")
-    written = [out / name for name in WRITTEN if (out / name).exists()]
-    for path in _sources(arguments):
-        if not path.is_file():
-            expected = f"--released is the folder of {LABELS} and the three manifests"
-            expected = "--graphs is RadGraph's MIMIC-CXR_graphs.json" if arguments.graphs else expected
-            raise ArgumentsError(f"{path}: no such file; {expected}")
-        if any(map(path.samefile, written)):  # also through a link
-            raise ArgumentsError(f"--out {out}: {path}, which is read, would be written over; choose another --out")
-    if out / LABELS in written and out / SUMMARY not in written:  # it may be the released one, a long download
+    if arguments.graphs:
+        sources, expected = [arguments.graphs], "--graphs is RadGraph's MIMIC-CXR_graphs.json"
+    else:
+        sources = [arguments.released / name for name in (LABELS, *MANIFESTS.values())]
+        expected = f"--released is the folder of {LABELS} and the three manifests"
+    if missing := [path for path in sources if not path.is_file()]:
+        raise ArgumentsError(f"{missing[0]}: no such file; {expected}")
+    if arguments.released and arguments.released.resolve() == out.resolve():
+        raise ArgumentsError(f"--out {out}: its files, which are read, would be written over; choose another --out")
+    if (out / LABELS).exists() and not (out / SUMMARY).exists():  # it may be the released one, a long download
         raise ArgumentsError(f"{out / LABELS} was not written by this command; choose another --out, or remove it")
-    if root is not None:
-        for name in ("metadata", *(["split"] if arguments.graphs else [])):
-            check_table(root, name)
 
 
 def _write(arguments: argparse.Namespace) -> None:
-    out, source = arguments.out, _sources(arguments)[0]
-    for name in WRITTEN:
-        for draft in out.glob(f".{name}*.partial"):  # of a run that was killed
-            draft.unlink()
-    with ExitStack() as stack:
-        files = {name: stack.enter_context(whole_file(out / name, mode)) for name, mode in WRITTEN.items()}
-        problems = ProblemList(files[PROBLEMS])
-        label = label_file if arguments.graphs else convert
-        totals = write_labels(files[LABELS], label(source, arguments.workers), problems.add)
-        if not totals.studies:
-            raise ArgumentsError(f"{source}: holds no report")
-        manifests = {split: files[name] for split, name in MANIFESTS.items()}
-        listed, left_out = write_manifests(manifests, _pairs(arguments, totals, problems.add), VIEWS[arguments.views])
-        write_table(totals, files[TABLE])
-        draw_picture(totals, files[PICTURE])
-        summary = {
-            "source": str(source),
-            "studies": len(totals.studies),
-            "present": int(totals.present.sum()),
-            "absent": int(totals.absent.sum()),
-            "views": arguments.views,
-            "images": {split: listed[split] for split in SPLITS},
-            "left_out_by_view": dict(left_out.most_common()),
-            "problems": dict(problems.counts.most_common()),
-            "sha256": checksum(files[LABELS]),
-        }
-        text = json.dumps(summary, indent=2)
-        files[SUMMARY].write(f"{text}\n")
+    """Write all files of a run; an error of the source comes before any file is replaced."""
+    out, root, problems = arguments.out, arguments.root, []
+    with whole_file(out / LABELS, "w+b") as file:
+        if arguments.graphs:
+            images = read_images(root, arguments.images, problems)
+            studies, counts = write_labels(file, label_file(arguments.graphs, arguments.workers), problems)
+            entries = join_studies(images, studies, problems)
+        else:
+            views = read_views(root) if root else None
+            studies, counts = write_labels(file, convert(arguments.released / LABELS), problems)
+            entries = released_entries(arguments.released, arguments.images, views, len(studies), problems)
+        if not any(of_name.any() for of_name in counts.values()):
+            raise ArgumentsError(f"{arguments.graphs or arguments.released}: holds no report with a label of RadGraph")
+        texts, listed, left_out = manifest_texts(entries, VIEWS[arguments.views])
+        sha256 = checksum(file)
+    for split, text in texts.items():
+        write_text(out / MANIFESTS[split], text)
+    write_table(counts, out / "statistics.csv")
+    draw_picture(counts, len(studies), out / "statistics.png")
+    with whole_file(out / "problems.csv") as file:
+        csv.writer(file).writerows([Problem._fields, *problems])
+    summary = {
+        "source": str(arguments.graphs or arguments.released / LABELS),
+        "studies": len(studies),
+        **{name: int(of_name.sum()) for name, of_name in counts.items()},
+        "views": arguments.views,
+        "images": listed,
+        "left_out_by_view": dict(left_out.most_common()),
+        "problems": dict(Counter(problem.kind for problem in problems).most_common()),
+        "sha256": sha256,
+    }
+    text = json.dumps(summary, indent=2)
+    write_text(out / SUMMARY, f"{text}\n")
     print(text)
-
-
-def _pairs(arguments: argparse.Namespace, totals: Totals, report: Report) -> Iterator[Pair]:
-    if arguments.graphs:
-        return pairs(images(arguments.root, arguments.images, report), totals.studies, report)
-    views = Views(find_table(arguments.root, "metadata")) if arguments.root else None
-    return released_pairs(arguments.released, arguments.images, views, len(totals.studies), report)
 
 
 def _verify(out: Path) -> bool:

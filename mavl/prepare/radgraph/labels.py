@@ -1,57 +1,63 @@
-"""The label file landmark_observation_adj_mtx.npy, int8 [studies, 51, 75], and the counts of its labels."""
+"""The label file landmark_observation_adj_mtx.npy, int8 [studies, 51, 75], and a table and a picture of its counts."""
 
+import csv
 import hashlib
-from array import array
-from collections.abc import Iterable
-from dataclasses import dataclass, field
-from functools import partial
+from collections.abc import Iterable, Mapping
+from itertools import product
+from pathlib import Path
 from typing import IO, Any, NamedTuple
 
 import numpy as np
 
-from mavl.prepare.problems import Problem, Report
+from mavl.files import whole_file
 from mavl.vocab import ABSENT, ANATOMIES, FINDINGS, PRESENT
 
 LABELS = "landmark_observation_adj_mtx.npy"
 SHAPE = (len(ANATOMIES), len(FINDINGS))
-BATCH = 128  # studies that a process labels at a time
+COUNTED = {"present": PRESENT, "absent": ABSENT}
+COLOURS = {"present": "Reds", "absent": "Blues"}
+BATCH = 128
+"""Studies that a process labels at a time."""
+
+
+class Problem(NamedTuple):
+    """A row of problems.csv. where: the report, image or row of the fault."""
+
+    kind: str
+    where: str
+    detail: str = ""
 
 
 class Labelled(NamedTuple):
     """Some rows of the label file.
 
     matrices: int8 [rows, 51, 75], 1 present, 0 absent, -1 unknown.
-    studies: the study id of each row, 0 where unknown.
+    studies: the study id of each row, "" where unknown.
     """
 
     matrices: np.ndarray
-    studies: list[int]
+    studies: list[str]
     problems: list[Problem]
 
 
-@dataclass
-class Totals:
-    """studies: int64, the study id of each row; present, absent: int64 [51, 75], numbers of studies."""
+def write_labels(
+    file: IO[bytes], batches: Iterable[Labelled], problems: list[Problem]
+) -> tuple[list[str], dict[str, np.ndarray]]:
+    """Write all batches, in order, as one NPY file, and add their problems to `problems`.
 
-    studies: array = field(default_factory=partial(array, "q"))
-    present: np.ndarray = field(default_factory=partial(np.zeros, SHAPE, dtype=np.int64))
-    absent: np.ndarray = field(default_factory=partial(np.zeros, SHAPE, dtype=np.int64))
-
-
-def write_labels(file: IO[bytes], batches: Iterable[Labelled], report: Report) -> Totals:
-    """Write all batches, in order, as one NPY file, and report their problems."""
-    totals = Totals()
+    Returns: the study id of each row, and {"present", "absent"}: int64 [51, 75], the numbers of studies.
+    """
+    studies, counts = [], {name: np.zeros(SHAPE, dtype=np.int64) for name in COUNTED}
     _write_header(file, 0)
-    for matrices, studies, problems in batches:
-        file.write(matrices.tobytes())
-        totals.studies.extend(studies)
-        totals.present += (matrices == PRESENT).sum(axis=0)
-        totals.absent += (matrices == ABSENT).sum(axis=0)
-        for problem in problems:
-            report(problem)
+    for batch in batches:
+        file.write(batch.matrices.tobytes())
+        studies += batch.studies
+        problems += batch.problems
+        for name, label in COUNTED.items():
+            counts[name] += (batch.matrices == label).sum(axis=0)
     file.seek(0)
-    _write_header(file, len(totals.studies))
-    return totals
+    _write_header(file, len(studies))
+    return studies, counts
 
 
 def checksum(file: Any) -> str:
@@ -64,3 +70,37 @@ def _write_header(file: IO[bytes], rows: int) -> None:
     """NumPy pads the header to the same length for any number of rows."""
     layout = {"descr": "|i1", "fortran_order": False, "shape": (rows, *SHAPE)}
     np.lib.format.write_array_header_1_0(file, layout)
+
+
+def write_table(counts: Mapping[str, np.ndarray], path: Path) -> None:
+    """Write a CSV row for each finding and anatomy. counts: int [51, 75] each."""
+    numbers = [of_name.T.ravel().tolist() for of_name in counts.values()]
+    names = product(FINDINGS, ANATOMIES)
+    with whole_file(path) as file:
+        rows = csv.writer(file)
+        rows.writerow(["finding", "anatomy", *counts])
+        rows.writerows([*name, *cells] for name, *cells in zip(names, *numbers, strict=True))
+
+
+def draw_picture(counts: Mapping[str, np.ndarray], studies: int, path: Path) -> None:
+    """Draw two PNG heatmaps, findings × anatomies: studies with the finding present, and absent. Zero is blank."""
+    from matplotlib.colors import LogNorm
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(22, 16))
+    figure.subplots_adjust(left=0.06, right=0.99, bottom=0.11, top=0.94, wspace=0.02)
+    figure.suptitle(f"Findings by anatomy in the reports of {studies:,} studies", fontsize=17)
+    for number, (name, of_name) in enumerate(counts.items()):
+        axes = figure.add_subplot(1, 2, number + 1, title=f"{name}: {of_name.sum():,} labels")
+        scale = LogNorm(1, max(10, int(of_name.max())))
+        cells = np.ma.masked_less(of_name.T, 1)
+        image = axes.imshow(cells, COLOURS[name], scale, aspect="auto", interpolation="none")
+        axes.set_xticks(range(len(ANATOMIES)), ANATOMIES, rotation=90, fontsize=9)
+        axes.set_yticks(range(len(FINDINGS)), FINDINGS if number == 0 else [], fontsize=9)
+        axes.hlines(np.arange(0.5, len(FINDINGS)), -0.5, len(ANATOMIES) - 0.5, color="0.9", linewidth=0.5)
+        axes.vlines(np.arange(0.5, len(ANATOMIES)), -0.5, len(FINDINGS) - 0.5, color="0.9", linewidth=0.5)
+        axes.tick_params(length=0)
+        axes.spines[:].set_visible(False)
+        figure.colorbar(image, ax=axes, label="studies", shrink=0.5, pad=0.01)
+    with whole_file(path, "wb") as file:
+        figure.savefig(file, format="png", dpi=110)

@@ -1,67 +1,48 @@
 """rad_graph_metric_{train,validate,test}.json, as in the release: image -> row of its study in the label file."""
 
 import json
-from array import array
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
-from typing import IO, NamedTuple
+from collections.abc import Iterable, Sequence
 
-from mavl.prepare.problems import Problem, Report
+from mavl.prepare.radgraph.labels import Problem
 from mavl.prepare.radgraph.mimic import SPLITS, MimicImage
 
 MANIFESTS = {split: f"rad_graph_metric_{split}.json" for split in SPLITS}
 
 
-class Pair(NamedTuple):
-    """An image and its row. path: below the folder of the images."""
-
-    path: str
-    split: str
-    view: str | None
-    row: int
+Entry = tuple[str, str, str | None, int]
+"""An image: its path below the folder of the images, its split, its view, and its row of the label file."""
 
 
-def pairs(images: Iterable[MimicImage], studies: array, report: Report) -> Iterator[Pair]:
-    """The images whose study has a graph. studies: the study id of each row, 0 where unknown.
+def join_studies(images: Sequence[MimicImage], studies: Sequence[str], problems: list[Problem]) -> list[Entry]:
+    """The images whose study has a graph. studies: the study id of each row, "" where unknown.
 
     Reported: studies without a graph, graphs without an image, and studies with several graphs: the first counts.
     """
-    rows: dict[int, int] = {}
-    repeated, without, shown = set(), set(), bytearray(len(studies))
+    rows: dict[str, int] = {}
     for row, study in enumerate(studies):
         if study and rows.setdefault(study, row) != row:
-            repeated.add(study)
-    for study in sorted(repeated):
-        report(Problem("study with two graphs", "the first one counts", f"s{study}"))
-    for image in images:
-        row = rows.get(image.study)
-        if row is None:
-            without.add(image.study)
-        else:
-            shown[row] = True
-            yield Pair(image.path, image.split, image.view, row)
-    for study in sorted(without):
-        report(Problem("study without graph", "its images are left out", f"s{study}"))
-    for study in sorted(study for study, row in rows.items() if not shown[row]):
-        report(Problem("graph without images", "", f"s{study}"))
+            problems.append(Problem("study with two graphs", f"s{study}", "the first one counts"))
+    shown = {image.study for image in images}
+    without = sorted(shown - rows.keys())
+    problems += [Problem("study without graph", f"s{study}", "its images are left out") for study in without]
+    problems += [Problem("graph without images", f"s{study}") for study in sorted(rows.keys() - shown)]
+    return [(*image[:3], rows[image.study]) for image in images if image.study in rows]
 
 
-def write_manifests(
-    files: Mapping[str, IO[str]], found: Iterable[Pair], views: tuple[str, ...] | None
-) -> tuple[Counter[str], Counter[str]]:
-    """Write the manifest of each split, with the images of these views (None: of all).
+def manifest_texts(
+    entries: Iterable[Entry], views: Sequence[str] | None
+) -> tuple[dict[str, str], dict[str, int], Counter[str]]:
+    """The JSON of each split's manifest, with the images of these views (None: of all).
 
-    Returns: numbers of images by split, and of images left out by view.
+    Also returns the numbers of images by split, and of images left out by view.
     """
-    images, left_out = Counter(), Counter()
-    for pair in found:
-        if views is not None and pair.view not in views:
-            left_out[pair.view or "unknown"] += 1
-            continue
-        entry = json.dumps({"labels_id": pair.row, "view": pair.view})
-        before = "," if images[pair.split] else "{"
-        files[pair.split].write(f"{before}\n{json.dumps(pair.path)}: {entry}")
-        images[pair.split] += 1
-    for split, file in files.items():
-        file.write("\n}\n" if images[split] else "{}\n")
-    return images, left_out
+    lines: dict[str, list[str]] = {split: [] for split in SPLITS}
+    left_out = Counter()
+    for path, split, view, row in entries:
+        if views is None or view in views:
+            lines[split].append(f"{json.dumps(path)}: {json.dumps({'labels_id': row, 'view': view})}")
+        else:
+            left_out[view or "unknown"] += 1
+    texts = {split: "{\n" + ",\n".join(found) + "\n}\n" if found else "{}\n" for split, found in lines.items()}
+    return texts, {split: len(found) for split, found in lines.items()}, left_out

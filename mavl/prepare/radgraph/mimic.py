@@ -2,20 +2,15 @@
 
 import csv
 import gzip
-import hashlib
+import posixpath
 import zlib
-from array import array
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
-import numpy as np
-
-from mavl.prepare.problems import Problem, Report
+from mavl.prepare.radgraph.labels import Problem
 
 SPLITS = ("train", "validate", "test")
-FRONTAL = ("PA", "AP")
-ID_DIGITS = 18  # at most, since study ids are stored in 64 bits; MIMIC's have 8 digits
 COLUMNS = {"split": ("dicom_id", "subject_id", "study_id", "split"), "metadata": ("dicom_id", "ViewPosition")}
 """The columns that are read of the two files."""
 
@@ -29,95 +24,56 @@ class MimicImage(NamedTuple):
 
     path: str
     split: str
-    study: int
     view: str | None
+    study: str
 
 
-def find_table(root: Path, name: str) -> Path:
-    """mimic-cxr-2.0.0-NAME.csv or .csv.gz. MimicError where there is none."""
-    found = [path for suffix in (".csv", ".csv.gz") for path in sorted(root.glob(f"mimic-cxr-*-{name}{suffix}"))]
-    if not found:
-        raise MimicError(f"{root}: holds no mimic-cxr-2.0.0-{name}.csv.gz; --root is MIMIC-CXR-JPG's folder")
-    return found[0]
+def find_table(root: Path, name: str) -> Path | None:
+    """mimic-cxr-2.0.0-NAME.csv or .csv.gz."""
+    return min((path for end in (".csv", ".csv.gz") for path in root.glob(f"mimic-cxr-*-{name}{end}")), default=None)
 
 
-def check_table(root: Path, name: str) -> None:
-    """MimicError where the table is missing, or cannot be read to its end."""
-    for _ in rows(find_table(root, name), COLUMNS[name]):
-        pass
+def read_views(root: Path) -> dict[str, str]:
+    """{image id: view} of the metadata file; a view may be empty."""
+    return {dicom: view for _, (dicom, view) in _rows(root, "metadata")}
 
 
-def images(root: Path, folder: str, report: Report) -> Iterator[MimicImage]:
+def read_images(root: Path, folder: str, problems: list[Problem]) -> list[MimicImage]:
     """Each image of the split file. A row with a fault is reported and left out, as is a repeated image."""
-    views, table = Views(find_table(root, "metadata")), find_table(root, "split")
-    repeated, seen = _repeated(table), set()
-    for place, (dicom, subject, study, split) in rows(table, COLUMNS["split"], report):
-        path = "/".join(filter(None, (folder, f"p{subject[:2]}", f"p{subject}", f"s{study}", f"{dicom}.jpg")))
-        if not (subject.isdecimal() and study.isdecimal() and max(len(subject), len(study)) <= ID_DIGITS):
-            report(Problem("unreadable row", f"subject_id {subject!r}, study_id {study!r}", place))
+    views, found = read_views(root), {}
+    for place, (dicom, subject, study, split) in _rows(root, "split"):
+        path = posixpath.join(folder, f"p{subject[:2]}/p{subject}/s{study}/{dicom}.jpg")
+        if not (subject.isdecimal() and study.isdecimal()):
+            problems.append(Problem("unreadable row", place, f"subject_id {subject!r}, study_id {study!r}"))
         elif split not in SPLITS:
-            report(Problem("unknown split", f"{split!r}; expected one of {', '.join(SPLITS)}", place))
-        elif path in seen:
-            report(Problem("image twice", f"again at {place}, as {split}; the first row counts", path))
+            problems.append(Problem("unknown split", place, f"{split!r}; expected one of {', '.join(SPLITS)}"))
+        elif path in found:
+            problems.append(Problem("image twice", path, f"again at {place}, as {split}; the first row counts"))
         else:
-            if _hash(dicom) in repeated:
-                seen.add(path)
-            view = views.of(dicom)
-            if view is None:
-                report(Problem("image without metadata", "it has no view", path))
-            yield MimicImage(path, split, int(study), view)
+            found[path] = MimicImage(path, split, view_of(path, views, problems), study)
+    return list(found.values())
 
 
-def _repeated(table: Path) -> set[int]:
-    """Hashes of the image ids that several rows of the split file have; an array of all takes 8 bytes per image."""
-    hashes = np.fromiter((_hash(cells[0]) for _, cells in rows(table, COLUMNS["split"])), dtype=np.uint64)
-    values, counts = np.unique(hashes, return_counts=True)
-    return set(values[counts > 1].tolist())
+def view_of(path: str, views: dict[str, str], problems: list[Problem]) -> str | None:
+    """The view of an image; None, and a problem, where the metadata do not have it."""
+    view = views.get(Path(path).stem)
+    if view is None:
+        problems.append(Problem("image without metadata", path, "it has no view"))
+    return view
 
 
-def rows(path: Path, columns: Sequence[str], report: Report = lambda problem: None) -> Iterator[tuple[str, list[str]]]:
-    """("FILE:LINE", the cells of these columns) of each row. MimicError where the file is damaged or lacks a column."""
+def _rows(root: Path, name: str) -> Iterator[tuple[str, list[str]]]:
+    """("FILE:LINE", cells of COLUMNS) of each row; a cell that a short row lacks is empty."""
+    path = find_table(root, name)
+    if path is None:
+        raise MimicError(f"{root}: holds no mimic-cxr-2.0.0-{name}.csv.gz; --root is MIMIC-CXR-JPG's folder")
     try:
-        with _open(path) as file:
-            lines = csv.reader(file)
-            header = [name.strip() for name in next(lines, [])]
-            if missing := [name for name in columns if name not in header]:
+        with (gzip.open if path.suffix == ".gz" else open)(path, "rt", encoding="utf-8-sig", newline="") as file:
+            reader = csv.DictReader(file)
+            header = reader.fieldnames or ()
+            if missing := [column for column in COLUMNS[name] if column not in header]:
                 raise MimicError(f"{path}: has no column {', '.join(missing)}; its columns are {', '.join(header)}")
-            wanted = [header.index(name) for name in columns]
-            for cells in lines:
-                place = f"{path.name}:{lines.line_num}"
-                if len(cells) > max(wanted):
-                    yield place, [cells[column].strip() for column in wanted]
-                elif cells:
-                    report(Problem("unreadable row", f"{len(cells)} of {len(header)} cells", place))
+            for row in reader:
+                yield f"{path.name}:{reader.line_num}", [(row[column] or "").strip() for column in COLUMNS[name]]
     except (EOFError, zlib.error, gzip.BadGzipFile, UnicodeDecodeError, csv.Error) as error:
         raise MimicError(f"{path}: cannot be read to its end ({error}); download it again") from error
-
-
-class Views:
-    """The view of each image of the metadata file, in ten bytes per image: a sorted hash and the number of its view."""
-
-    def __init__(self, path: Path):
-        numbers: dict[str, int] = {}
-        keys, codes = array("Q"), array("H")
-        for _, (dicom, view) in rows(path, COLUMNS["metadata"]):
-            keys.append(_hash(dicom))
-            codes.append(numbers.setdefault(view, len(numbers)))
-        order = np.argsort(keys)
-        self._names, self._keys, self._codes = list(numbers), np.array(keys)[order], np.array(codes)[order]
-
-    def of(self, dicom: str) -> str | None:
-        """The view of an image, which may be empty; None where the metadata do not have the image."""
-        key = np.uint64(_hash(dicom))
-        place = np.searchsorted(self._keys, key)
-        return self._names[self._codes[place]] if place < len(self._keys) and self._keys[place] == key else None
-
-
-def _open(path: Path):
-    if path.suffix == ".gz":
-        return gzip.open(path, "rt", encoding="utf-8-sig", newline="")
-    return open(path, encoding="utf-8-sig", newline="")
-
-
-def _hash(name: str) -> int:
-    return int.from_bytes(hashlib.blake2b(name.encode(), digest_size=8).digest())

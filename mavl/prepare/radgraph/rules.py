@@ -5,8 +5,7 @@ finding_column("opacities")     -> the column of opacity
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass
-from functools import cache, lru_cache
+from functools import lru_cache
 from pathlib import Path
 
 import yaml
@@ -21,34 +20,12 @@ _CACHED = 1 << 14  # places and observations; a million reports have more, but m
 _SUFFIXES = (("es", ""), ("s", ""), ("ies", "y"), ("ed", ""), ("ed", "e"), ("ied", "y"), ("ing", ""), ("ing", "e"))
 _PUNCTUATION = ".,;:-"  # tokenisation leaves it at observations, as in "effusion ;" and "opacity-"
 
-
-@dataclass(frozen=True)
-class Tables:
-    """The content of rules.yaml.
-
-    anatomies: name -> the fields of its rule, explained in rules.yaml; names: word or phrase -> finding; irregular:
-    form -> word; words: all words of the tables and the vocabulary, the possible lemmas.
-    """
-
-    anatomies: dict[str, dict[str, list]]
-    names: dict[str, str]
-    irregular: dict[str, str]
-    excluded: frozenset[str]
-    words: frozenset[str]
-
-
-@cache
-def tables() -> Tables:
-    raw = yaml.safe_load(TABLES.read_bytes())
-    names = {form: name for name, forms in raw["lemmas"].items() for form in forms}
-    known = {*FINDINGS, *names, *raw["excluded_words"]} - {TAIL, EXCLUDED}
-    return Tables(
-        anatomies=raw["anatomies"],
-        names=names,
-        irregular={form: word for word, forms in raw["irregular"].items() for form in forms},
-        excluded=frozenset(raw["excluded_words"]),
-        words=frozenset(word for phrase in known for word in phrase.split()),
-    )
+_TABLES = yaml.safe_load(TABLES.read_bytes())
+_NAMES, _IRREGULAR = (
+    {form: name for name, forms in _TABLES[table].items() for form in forms} for table in ("lemmas", "irregular")
+)
+_EXCLUDED = frozenset(_TABLES["excluded_words"])
+_LEMMAS = frozenset(word for phrase in {*FINDINGS, *_NAMES, *_EXCLUDED} - {TAIL, EXCLUDED} for word in phrase.split())
 
 
 @lru_cache(_CACHED)
@@ -56,7 +33,8 @@ def anatomy_row(place: str) -> int:
     """The row of a place in lower case, root first: that of the first rule it matches, else `other`."""
     if place == UNSPECIFIED:
         return ANATOMIES.index(UNSPECIFIED)
-    return ANATOMIES.index(next((name for name, rule in tables().anatomies.items() if _matches(place, **rule)), OTHER))
+    rules = _TABLES["anatomies"].items()
+    return ANATOMIES.index(next((name for name, rule in rules if _matches(place, **rule)), OTHER))
 
 
 def _matches(place: str, any_of=(), each_of=(), none_of=(), or_exactly=()) -> bool:
@@ -70,8 +48,8 @@ def finding_column(observation: str) -> int:
     """The column of an observation's words: a finding of the vocabulary, else excluded_obs or tail_abnorm_obs."""
     words = (word.strip(_PUNCTUATION) for word in observation.lower().split())
     lemmatised = " ".join(lemma(word) for word in words if word)
-    name = tables().names.get(lemmatised, lemmatised)
-    if name in tables().excluded:
+    name = _NAMES.get(lemmatised, lemmatised)
+    if name in _EXCLUDED:
         name = EXCLUDED
     return FINDINGS.index(name if name in FINDINGS else TAIL)
 
@@ -82,10 +60,9 @@ def lemma(word: str) -> str:
     >>> [lemma(word) for word in ("opacities", "scarring", "enlarged", "worse", "spleen")]
     ['opacity', 'scar', 'enlarge', 'bad', 'spleen']
     """
-    known = tables().words
-    if word in known:
+    if word in _LEMMAS:
         return word
-    return tables().irregular.get(word) or next((stem for stem in _stems(word) if stem in known), word)
+    return _IRREGULAR.get(word) or next((stem for stem in _stems(word) if stem in _LEMMAS), word)
 
 
 def _stems(word: str) -> Iterator[str]:

@@ -21,13 +21,10 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
-from pydantic import ValidationError
-
 from mavl.config.cli import positive
 from mavl.data.images.inputs import Failure
 from mavl.prepare.store.sources import SourceError, find_sources
-from mavl.prepare.store.tree import UNREADABLE, StoreSettings, verify
-from mavl.prepare.store.writer import write_store
+from mavl.prepare.store.tree import UNREADABLE, StoreSettings, verify, write_store
 
 SHOWN = 20
 DEFAULTS = StoreSettings()
@@ -37,9 +34,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("inputs", nargs="*", metavar="INPUT", help="image, folder, pattern, CSV, manifest or config")
     parser.add_argument("--out", type=Path, required=True, metavar="FOLDER", help="the store")
     parser.add_argument("--root", type=Path, metavar="FOLDER", help="folder of the data set, as a run would get it")
-    parser.add_argument("--size", type=int, default=DEFAULTS.size, help="pixels of the side (%(default)s)")
+    parser.add_argument("--size", type=positive, default=DEFAULTS.size, help="pixels of the side (%(default)s)")
     parser.add_argument("--side", choices=("shortest", "longest"), default=DEFAULTS.side, help="(%(default)s)")
-    parser.add_argument("--quality", type=int, default=DEFAULTS.quality, help="of JPEG, to 100 (%(default)s)")
+    parser.add_argument("--quality", type=positive, default=DEFAULTS.quality, help="of JPEG, to 100 (%(default)s)")
     parser.add_argument("--workers", type=positive, default=os.cpu_count() or 1, help="processes (%(default)s)")
     parser.add_argument("--verify", action="store_true", help="read every file of the store again, after the inputs")
 
@@ -47,41 +44,28 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> int:
     if not arguments.inputs and not arguments.verify:
         raise SourceError("nothing to store: name images, a folder, a list or a config; or --verify")
-    problems = _write(arguments) if arguments.inputs else []
+    problems = [*_write(arguments)] if arguments.inputs else []
     if arguments.verify:
-        problems += _verify(arguments)
+        damaged = verify(arguments.out, arguments.workers, show=True)
+        _show(damaged, "fault{}; delete the files that are named, and give the command that made them")
+        if not damaged:
+            print(f"{arguments.out}: every file is as it was written")
+        problems += damaged
     return 1 if problems else 0
 
 
 def _write(arguments: argparse.Namespace) -> list[Failure]:
-    settings = _settings(arguments)
+    settings = StoreSettings(arguments.size, arguments.side, arguments.quality)
     sources = find_sources(arguments.inputs, arguments.root, arguments.out)
     written = write_store(arguments.out, settings, sources, workers=arguments.workers)
     copies = f"; {written.copies} lists and masks" if written.copies else ""
     there = f"{written.fresh} written, {written.images - written.fresh} there already"
     print(f"{arguments.out}: {written.images} of {len(sources.images)} images: {there}{copies}")
-    listed = f"could not be read; all are in {arguments.out / UNREADABLE}"
-    _show(written.unreadable, f"file {listed}", f"files {listed}")
+    _show(written.unreadable, f"file{{}} could not be read; all are in {arguments.out / UNREADABLE}")
     return written.unreadable
 
 
-def _settings(arguments: argparse.Namespace) -> StoreSettings:
-    try:
-        return StoreSettings(**{name: getattr(arguments, name) for name in StoreSettings.model_fields})
-    except ValidationError as error:
-        wrong = [f"--{problem['loc'][0]} {problem['input']}: {problem['msg'].lower()}" for problem in error.errors()]
-        raise SourceError("; ".join(wrong)) from error
-
-
-def _verify(arguments: argparse.Namespace) -> list[str]:
-    problems = verify(arguments.out, arguments.workers, show=True)
-    fix = "delete the files that are named, and give the command that made them"
-    _show(problems, f"fault; {fix}", f"faults; {fix}")
-    if not problems:
-        print(f"{arguments.out}: every file is as it was written")
-    return problems
-
-
-def _show(problems: Sequence[Failure | str], one: str, several: str) -> None:
+def _show(problems: Sequence[Failure | str], text: str) -> None:
+    """Print the number of problems and the first of them. text: of the head line, with {} where a plural has its s."""
     if problems:
-        print(f"{len(problems)} {one if len(problems) == 1 else several}", *problems[:SHOWN], sep="\n  ")
+        print(f"{len(problems)} {text.format('s' * (len(problems) > 1))}", *problems[:SHOWN], sep="\n  ")

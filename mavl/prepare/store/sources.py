@@ -1,4 +1,4 @@
-"""What a person names for a store -> the files that go into it, each under its path in the root."""
+"""Names on the command line of a store -> the files that go into it, each under its path in the root."""
 
 import os
 from collections.abc import Iterable, Iterator, Sequence
@@ -6,10 +6,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from mavl.config.settings import MimicData
-from mavl.data.benchmarks.masks import MaskFile
 from mavl.data.images.inputs import find_images
-from mavl.prepare.radgraph.mimic import MimicError, find_table
-from mavl.prepare.store.tree import RESERVED
+from mavl.prepare.radgraph.mimic import find_table
 
 CONFIGS, MANIFESTS = (".yaml", ".yml"), (".json",)
 
@@ -34,23 +32,22 @@ def find_sources(names: Sequence[str], root: Path | None, out: Path) -> Sources:
     without it, to that of the config, to the folder, or to the folder of the CSV or of the images. What lies in `out`,
     the store itself, is left out of folders.
 
-    SourceError for a root that is no folder, an image outside of it, two images of one path, and a name of the store's
-    own files; NoImageError for a name that means no image.
+    SourceError for a root that is no folder, an image outside of it, and two images of one path; NoImageError for a
+    name that means no image.
     """
     if root is not None and not root.is_dir():
         raise SourceError(f"--root {root}: no such folder")
     sources = Sources()
     for name in names:
-        suffix = Path(name).suffix.lower()
-        copies: Iterable[Path] = ()
+        suffix, copies, base = Path(name).suffix.lower(), [], root
         if suffix in CONFIGS:
             paths, copies, base = _of_config(Path(name), root)
         elif suffix in MANIFESTS:
-            paths, base = _of_manifests([Path(name)], root, MimicData().prefix), root
+            paths = _of_manifests([Path(name)], root, MimicData().prefix)
         else:
-            paths, _ = find_images([name])
-            base = root or _base(name, paths)
-            if not (paths := [path for path in paths if not _below(path, out)]):
+            found, _ = find_images([name])
+            base = root or _base(name, found)
+            if not (paths := [path for path in found if _below(path, out) is None]):
                 raise SourceError(f"{name}: all of its images lie in the store itself, --out {out}")
             copies = [Path(name)] if suffix == ".csv" else []
         if base is None:
@@ -68,16 +65,15 @@ def _add(sources: dict[str, Path], paths: Iterable[Path], base: Path) -> None:
     for path in paths:
         if (place := _below(path, base)) is None:
             raise SourceError(f"{path} lies outside of the root {base}: give a --root that it lies in")
-        if place in RESERVED:
-            raise SourceError(f"{path}: a store has a file {place} of its own: give a folder above as --root")
-        if (other := sources.setdefault(place, path)) != path and os.path.abspath(other) != os.path.abspath(path):
+        other = sources.setdefault(place, path)
+        if os.path.abspath(other) != os.path.abspath(path):
             raise SourceError(f"{other} and {path} would both be {place} in the store: give a --root that both lie in")
 
 
 def _below(path: Path, base: Path) -> str | None:
     """The path relative to `base`; None where it lies outside."""
-    path, base = os.path.abspath(path), os.path.join(os.path.abspath(base), "")
-    return path.removeprefix(base) if path.startswith(base) else None
+    whole, start = os.path.abspath(path), os.path.join(os.path.abspath(base), "")
+    return whole.removeprefix(start) if whole.startswith(start) else None
 
 
 def _base(name: str, paths: Sequence[Path]) -> Path:
@@ -91,20 +87,21 @@ def _base(name: str, paths: Sequence[Path]) -> Path:
 def _of_config(config: Path, root: Path | None) -> tuple[Iterable[Path], list[Path], Path | None]:
     """The images of all splits that a run with this config reads, its lists and masks, and its root."""
     from mavl.data.benchmarks.benchmark import MissingSplitError, read_split, split_file
-    from mavl.data.benchmarks.folders import read_folder
+    from mavl.data.benchmarks.folders import list_folder
+    from mavl.data.benchmarks.masks import MaskFile
     from mavl.prepare.doctor.plan import read_plan
 
     plan = read_plan(config, root)
     if plan.mimic is not None:
         manifests = [Path(plan.mimic.train_file), Path(plan.mimic.valid_file)]
-        return _of_manifests(manifests, plan.root, plan.mimic.prefix), _views(plan.root), plan.root
+        views = plan.root and find_table(plan.root, "metadata")  # from which doctor takes the views
+        return _of_manifests(manifests, plan.root, plan.mimic.prefix), [views] if views else [], plan.root
     if plan.folder is not None:
-        splits = read_folder(plan.folder, "finding").values()
+        splits = list_folder(plan.folder, "finding").values()
         return [path for split in splits for path in split.paths], [], root or Path(plan.folder.images)
     if plan.benchmark is None:
         raise SourceError(f"{config}: {plan.task}: there are no images to store")
-    images: dict[Path, None] = {}
-    copies: dict[Path, None] = {}
+    images, copies = [], []
     for name in plan.splits + plan.optional:
         try:
             split = read_split(plan.benchmark, name, plan.root)
@@ -112,11 +109,11 @@ def _of_config(config: Path, root: Path | None) -> tuple[Iterable[Path], list[Pa
             if name in plan.splits:
                 raise
             continue
-        images |= dict.fromkeys(split.paths)
+        images += split.paths
+        copies.append(split_file(plan.benchmark, name, plan.root))
         masks = [mask for of_finding in (split.masks or {}).values() for mask in of_finding]
-        copies |= dict.fromkeys([split_file(plan.benchmark, name, plan.root)])
-        copies |= dict.fromkeys(mask.path for mask in masks if isinstance(mask, MaskFile))
-    return images, list(copies), plan.root
+        copies += [mask.path for mask in masks if isinstance(mask, MaskFile)]
+    return images, copies, plan.root
 
 
 def _of_manifests(manifests: Iterable[Path], root: Path | None, prefix: str) -> Iterator[Path]:
@@ -128,14 +125,6 @@ def _of_manifests(manifests: Iterable[Path], root: Path | None, prefix: str) -> 
         except FileNotFoundError as error:
             fix = "`prepare_data.py radgraph` makes it; or name the folder of the images in its place, with --root"
             raise SourceError(f"{manifest}: no such file; {fix}") from error
-        except (OSError, ValueError) as error:
+        except ValueError as error:
             raise SourceError(str(error)) from error
         yield from (image_path(name, root, prefix) for name in entries)
-
-
-def _views(root: Path | None) -> list[Path]:
-    """The metadata file of MIMIC-CXR-JPG, from which doctor knows the views, where the root holds one."""
-    try:
-        return [] if root is None else [find_table(root, "metadata")]
-    except MimicError:
-        return []

@@ -5,49 +5,48 @@
     FOLDER/unreadable.csv    images that could not be read, where there are any
     FOLDER/p10/1.png …       images, whose content is JPEG whatever their suffix; lists and masks as they were
 
-Readers know a format by its content, so a run with `--root FOLDER` finds every image that its lists name.
+Readers detect the format by the content, so a run with `--root FOLDER` finds every image that its lists name.
 """
 
 import csv
 import io
 import json
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
-from typing import Literal, TypeVar
+from typing import NamedTuple
 from zlib import crc32
 
 from PIL import Image
-from pydantic import Field, PositiveInt, ValidationError
 
-from mavl.config.loader import Settings
 from mavl.data.images.formats import STORED
-from mavl.files import whole_file
-from mavl.prepare.processes import work_through
-from mavl.progress import progress_bar
+from mavl.data.images.inputs import Failure
+from mavl.data.images.read import read_image
+from mavl.files import whole_file, write_json
+from mavl.prepare.processes import sole_writer, work_through
+from mavl.prepare.store.sources import Sources
+from mavl.progress import in_threads, progress_bar
 
 FORMAT = "mavl image store 2"
 ABOUT, LIST, UNREADABLE = "store.json", "store.csv", "unreadable.csv"
-RESERVED = (ABOUT, LIST, UNREADABLE)
-CHUNK = 16
-"""Files a task: one for each of 377,000 would cost as much as the work."""
 
 Content = tuple[int, int]
 """What a file of the store holds: its length in bytes and their CRC-32."""
 
-Item, Result = TypeVar("Item"), TypeVar("Result")
-
 
 class StoreError(ValueError):
-    """A store that is not there, not whole, or not of the kind asked for; the message says how to mend it."""
+    """A store that does not exist, is not whole, or is of another kind; the message has the fix."""
 
 
-class StoreSettings(Settings):
+@dataclass(frozen=True)
+class StoreSettings:
     """How images are stored. side, size: which side is reduced to how many pixels; smaller images keep their size."""
 
-    size: PositiveInt = 512
-    side: Literal["shortest", "longest"] = "shortest"
-    quality: int = Field(default=92, ge=1, le=100)
+    size: int = 512
+    side: str = "shortest"
+    quality: int = 92
 
 
 def content_of(content: bytes) -> Content:
@@ -55,19 +54,14 @@ def content_of(content: bytes) -> Content:
 
 
 def encode(grey: Image.Image, settings: StoreSettings) -> bytes:
-    """A grey image as it is stored, antialiased by Lanczos' filter."""
+    """The JPEG of a grey image, reduced by Lanczos' filter."""
     side = min(grey.size) if settings.side == "shortest" else max(grey.size)
     if side > settings.size:
-        size = tuple(max(1, round(length * settings.size / side)) for length in grey.size)
-        grey = grey.resize(size, Image.Resampling.LANCZOS)
+        width, height = (max(1, round(length * settings.size / side)) for length in grey.size)
+        grey = grey.resize((width, height), Image.Resampling.LANCZOS)
     content = io.BytesIO()
     grey.save(content, "JPEG", quality=settings.quality, comment=STORED)
     return content.getvalue()
-
-
-def write_settings(folder: Path, settings: StoreSettings) -> None:
-    with whole_file(folder / ABOUT) as file:
-        file.write(json.dumps({"format": FORMAT} | settings.model_dump(), indent=2) + "\n")
 
 
 def read_settings(folder: Path) -> StoreSettings:
@@ -75,17 +69,12 @@ def read_settings(folder: Path) -> StoreSettings:
     try:
         about = json.loads((folder / ABOUT).read_bytes())
         if about.pop("format") == FORMAT:
-            return StoreSettings.model_validate(about)
+            return StoreSettings(**about)
     except OSError as error:
         raise StoreError(f"{folder} is no image store ({ABOUT}: {error.strerror})") from error
-    except (ValueError, ValidationError, LookupError, TypeError, AttributeError):
+    except (ValueError, LookupError, TypeError, AttributeError):
         pass  # it is damaged, as one of another format
     raise StoreError(f"{folder / ABOUT}: not of the format {FORMAT!r}, or damaged; give another folder")
-
-
-def write_list(folder: Path, contents: Mapping[str, Content]) -> None:
-    rows = ((name, *contents[name]) for name in sorted(contents))
-    write_table(folder / LIST, ("file", "bytes", "crc32"), rows)
 
 
 def read_list(folder: Path) -> dict[str, Content]:
@@ -100,12 +89,97 @@ def read_list(folder: Path) -> dict[str, Content]:
         raise StoreError(f"{path}: damaged; delete it, and give the command that made the store again") from error
 
 
-def write_table(path: Path, head: Iterable, rows: Iterable[Iterable]) -> None:
-    """A CSV file; names that are no UTF-8 keep their bytes."""
+def write_table(path: Path, rows: Iterable[Iterable]) -> None:
+    """Write a CSV file; names that are no UTF-8 keep their bytes."""
     with whole_file(path, "wb") as file:
         text = io.TextIOWrapper(file, encoding="utf-8", errors="surrogateescape", newline="")
-        csv.writer(text, lineterminator="\n").writerows([head, *rows])
+        csv.writer(text, lineterminator="\n").writerows(rows)
         text.detach()
+
+
+class Task(NamedTuple):
+    """A file of the store, the file it is made of, and whether that is an image or is copied."""
+
+    name: str
+    source: Path
+    is_image: bool
+
+
+class Written(NamedTuple):
+    """Numbers of the sources' images in the store, of those that this run wrote, and of copies in the store."""
+
+    images: int
+    fresh: int
+    copies: int
+    unreadable: list[Failure]
+
+
+def write_store(folder: Path, settings: StoreSettings, sources: Sources, *, workers: int, show: bool = True) -> Written:
+    """Put images, lists and masks that are not there yet into a store; those that cannot be read are listed in it.
+
+    An image that is there stays; a list or a mask is written again when it has changed. StoreError where the folder
+    holds something else or a store of other settings, or nothing can be read; InUseError where another process writes.
+    """
+    with _prepared(folder, settings):
+        contents = {name: content for name, content in read_list(folder).items() if (folder / name).exists()}
+        fresh, unreadable = 0, []
+        tasks = [Task(name, source, True) for name, source in sources.images.items() if name not in contents]
+        tasks += [Task(name, source, False) for name, source in sources.copies.items()]
+        results = work_through(partial(_make, folder, settings), tasks, min(workers, len(tasks)))
+        bar = progress_bar(results, total=len(tasks), description=str(folder), unit="file", show=show)
+        for task, (result, is_fresh) in zip(tasks, bar, strict=True):
+            if isinstance(result, str):
+                unreadable.append(Failure(str(task.source), result))
+            else:
+                contents[task.name] = result
+                fresh += is_fresh and task.is_image
+        (folder / UNREADABLE).unlink(missing_ok=True)
+        if unreadable:
+            write_table(folder / UNREADABLE, [("image", "reason"), *((each.name, each.reason) for each in unreadable)])
+        if not contents:
+            raise StoreError(f"{folder}: nothing could be read; {UNREADABLE} there says why")
+        write_table(
+            folder / LIST, [("file", "bytes", "crc32"), *((name, *contents[name]) for name in sorted(contents))]
+        )
+    images, copies = (sum(name in contents for name in places) for places in (sources.images, sources.copies))
+    return Written(images, fresh, copies, unreadable)
+
+
+@contextmanager
+def _prepared(folder: Path, settings: StoreSettings) -> Iterator[None]:
+    """The folder made, checked and locked; drafts of a run that was killed are removed."""
+    folder.mkdir(parents=True, exist_ok=True)
+    if not (folder / ABOUT).exists() and (foreign := [path.name for path in folder.iterdir() if path.name[0] != "."]):
+        raise StoreError(f"{folder} holds {min(foreign)} and is no image store; give a folder of its own")
+    with sole_writer(folder):
+        if not (folder / ABOUT).exists():
+            write_json(folder / ABOUT, {"format": FORMAT} | asdict(settings))
+        elif (made := read_settings(folder)) != settings:
+            raise StoreError(f"{folder} was made with {_show(made)}, not {_show(settings)}; give another folder")
+        for draft in folder.rglob(".*.partial"):
+            draft.unlink()
+        yield
+
+
+def _show(settings: StoreSettings) -> str:
+    return f"the {settings.side} side of {settings.size} and quality {settings.quality}"
+
+
+def _make(folder: Path, settings: StoreSettings, task: Task) -> tuple[Content | str, bool]:
+    """The content of a file of the store, or why there is none; and whether the file was written by this call."""
+    target = folder / task.name
+    there = target.read_bytes() if target.exists() else None
+    if there is not None and task.is_image:
+        return content_of(there), False
+    try:
+        content = encode(read_image(task.source), settings) if task.is_image else task.source.read_bytes()
+    except (OSError, ValueError) as error:  # of the encoder too: it takes no side above 65,500 pixels
+        return getattr(error, "strerror", None) or str(error).removeprefix(f"{task.source}: "), False
+    if content != there:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        with whole_file(target, "wb") as file:
+            file.write(content)
+    return content_of(content), content != there
 
 
 def verify(folder: Path, workers: int, show: bool) -> list[str]:
@@ -114,7 +188,7 @@ def verify(folder: Path, workers: int, show: bool) -> list[str]:
     written = list(read_list(folder).items())
     if not written:
         raise StoreError(f"{folder}: the store is not finished; the command that makes it goes on with it")
-    return [problem for problem in work_on(partial(_damage, folder), written, workers, "verifying", show) if problem]
+    return [line for line in in_threads(partial(_damage, folder), written, workers, "verifying", show) if line]
 
 
 def _damage(folder: Path, written: tuple[str, Content]) -> str | None:
@@ -127,18 +201,3 @@ def _damage(folder: Path, written: tuple[str, Content]) -> str | None:
     if found[0] != content[0]:
         return f"{path}: {found[0]} bytes; {content[0]} were written"
     return None if found == content else f"{path}: the bytes are not those that were written"
-
-
-def work_on(
-    function: Callable[[Item], Result], items: Sequence[Item], workers: int, description: str, show: bool
-) -> Iterator[Result]:
-    """function(item) of every item, in so many processes, CHUNK items a task."""
-    tasks = [items[start : start + CHUNK] for start in range(0, len(items), CHUNK)]
-    with progress_bar(total=len(items), description=description, unit="file", show=show) as bar:
-        for results in work_through(partial(_each, function), tasks, min(workers, len(tasks))):
-            yield from results
-            bar.update(len(results))
-
-
-def _each(function: Callable[[Item], Result], items: Sequence[Item]) -> list[Result]:
-    return [function(item) for item in items]

@@ -77,7 +77,7 @@ def diagnose(root: Path, name: str, splits: list[str], **changed) -> dict[str, i
     dump(benchmark, root / "benchmark.yaml")
     diagnosis = examine(read_plan(root / "benchmark.yaml", root), name, 2, None, True)
     assert diagnosis.examined["images named"] == diagnosis.examined["decoded"]
-    return {kind: len(items) for kind, items in diagnosis.found.items.items()}
+    return {kind: len(items) for kind, items in diagnosis.found.items()}
 
 
 def images(rows: dict[str, list[str]], name: Callable[[list[str]], str], separator: str = ",") -> list[str]:
@@ -104,7 +104,7 @@ def test_chestxray14(plant):
     assert diagnose(root, "chestxray14", ["test", "valid"]) == {}
     (root / path).unlink()
     missing = examine(read_plan(root / "benchmark.yaml", root), "chestxray14", 2, None, False).found
-    assert {kind: len(items) for kind, items in missing.items.items()} == {"missing_image": 1}
+    assert {kind: len(items) for kind, items in missing.items()} == {"missing_image": 1}
 
 
 def test_chestxray14_with_the_official_list_of_boxes(tmp_path):
@@ -215,6 +215,6 @@ def test_mimic_with_the_released_labels(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     diagnosis = examine(read_plan(ROOT / "configs/MAVL_resnet.yaml", tmp_path / "mimic"), "x", 2, None, True)
     # films of 96 pixels are under half of the network's 224, and all are
-    assert not diagnosis.found.items
+    assert not diagnosis.found
     assert diagnosis.splits["train"]["findings"]["edema"] == {"present": 2, "absent": 1, "unknown": 0}
     assert diagnosis.splits["train"]["groups"] == 3

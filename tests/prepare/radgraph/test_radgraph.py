@@ -25,14 +25,16 @@ from mavl.data.phantom import draw
 from mavl.data.phantom.dataset import report_path
 from mavl.data.samples import read_reports
 from mavl.prepare import radgraph
-from mavl.prepare.radgraph.labels import LABELS, Totals
-from mavl.prepare.radgraph.statistics import COLUMNS, draw_picture
+from mavl.prepare.radgraph.labels import LABELS, SHAPE, draw_picture
 from mavl.vocab import ANATOMIES, FINDINGS
 
 ROOT = Path(__file__).resolve().parents[3]
 NUMBER = 7
 SPLITS = ("train", "validate", "test")
 VIEWS = ("PA", "LATERAL", "AP")
+WRITTEN = {"summary.json", "problems.csv", "statistics.csv", "statistics.png", LABELS} | {
+    f"rad_graph_metric_{split}.json" for split in SPLITS
+}
 
 
 @pytest.fixture(scope="module")
@@ -45,7 +47,7 @@ def mimic(tmp_path, phantoms, monkeypatch):
     """A folder with graphs.json and MIMIC-CXR-JPG's CSV files: three images a study, one of each of VIEWS."""
     monkeypatch.setattr("mavl.prepare.radgraph.graphs.BATCH", 2)
     monkeypatch.setattr("mavl.prepare.radgraph.released.BATCH", 2)
-    monkeypatch.setattr(radgraph, "draw_picture", lambda totals, file: None)  # which takes most of the time
+    monkeypatch.setattr(radgraph, "draw_picture", lambda *_: None)  # which takes most of the time
     write_graphs(tmp_path, {report_path(index): phantom.graph for index, phantom in enumerate(phantoms)})
     write_tables(tmp_path, [row for index in range(NUMBER) for row in image_rows(index)])
     return tmp_path
@@ -97,7 +99,9 @@ def manifest(out: Path, split: str) -> dict:
 
 def problems(out: Path) -> list[list[str]]:
     with open(out / "problems.csv", newline="") as file:
-        return list(csv.reader(file))[1:]
+        head, *rows = csv.reader(file)
+    assert head == ["kind", "where", "detail"]
+    return rows
 
 
 def contents(out: Path) -> dict[str, bytes]:
@@ -161,7 +165,7 @@ def test_the_names_are_those_that_a_training_config_expects(mimic):
 def test_statistics_count_studies(mimic, phantoms):
     out, labels = prepare(mimic), np.stack([phantom.labels for phantom in phantoms])
     with open(out / "statistics.csv", newline="") as file:
-        rows = list(csv.DictReader(file, COLUMNS))[1:]
+        rows = list(csv.DictReader(file))
     assert len(rows) == 51 * 75
     for row in rows:
         cell = labels[:, ANATOMIES.index(row["anatomy"]), FINDINGS.index(row["finding"])]
@@ -169,11 +173,10 @@ def test_statistics_count_studies(mimic, phantoms):
 
 
 def test_the_picture_shows_what_is_present_on_the_left_and_what_is_absent_on_the_right(tmp_path):
-    totals = Totals()
-    totals.studies.extend([1] * 900)
-    totals.present[:, :10] = 900  # of the first findings, at the top
-    totals.absent[:, -10:] = 900  # of the last ones, at the bottom
-    draw_picture(totals, tmp_path / "statistics.png")
+    counts = {"present": np.zeros(SHAPE, dtype=int), "absent": np.zeros(SHAPE, dtype=int)}
+    counts["present"][:, :10] = 900  # of the first findings, at the top
+    counts["absent"][:, -10:] = 900  # of the last ones, at the bottom
+    draw_picture(counts, 900, tmp_path / "statistics.png")
     with Image.open(tmp_path / "statistics.png") as picture:
         pixels = np.asarray(picture.convert("RGB")).astype(int)
     redder = np.sign(pixels[:, :, 0] - pixels[:, :, 2]) * (np.ptp(pixels, axis=2) > 40)
@@ -229,31 +232,42 @@ def test_everything_wrong_is_listed_and_nothing_stops(mimic, phantoms):
     assert len(LabelStore(out / LABELS)) == 7
 
 
-def test_graphs_and_ids_that_no_program_takes_are_listed_and_nothing_stops(mimic, phantoms):
+def test_graphs_that_no_program_takes_are_listed_and_nothing_stops(mimic, phantoms):
     edema = {"tokens": "edema", "label": "OBS-DP", "start_ix": 0, "relations": []}
     graphs = {
         "p10/p10000000/s50000000.txt": phantoms[0].graph,
-        f"p10/p10000000/s{'9' * 25}.txt": phantoms[0].graph,
         "p10/p10000001/s50000001.txt": {"text": "edema", "entities": {"1": edema | {"label": "\ud800"}}},
-        "p10/p10000002/s50000002.txt": {"text": "edema", "entities": {"1": edema | {"start_ix": "0"}}},
+        "p10/p10000002/s50000002.txt": {"text": "edema", "entities": {"1": edema | {"start_ix": "x"}}},
+        "p10/p10000004/s50000004.txt": {"text": "edema"},
+        "p10/p10000005/s50000005.txt": "DEEP",
+        "p10/p10000006/s50000006.txt": "LONG",
+        "p10/p10000003/s50000003.txt": phantoms[3].graph,
     }
-    write_graphs(mimic, graphs)
-    long = image_rows(0)[0] | {"dicom_id": "dL", "study_id": "9" * 25}
-    write_tables(mimic, [*(image_rows(index)[0] for index in range(4)), long])
+    deep = json.dumps({"text": "edema", "entities": {"1": edema | {"label": "DEEP"}}})
+    text = json.dumps(graphs).replace('"LONG"', "9" * 5000).replace('"DEEP"', deep, 1)
+    (mimic / "graphs.json").write_text(text.replace('"DEEP"', "[" * 3000 + "]" * 3000))
+    write_tables(mimic, [image_rows(index)[0] for index in range(7)])
     out = prepare(mimic)
     assert sorted((kind, where) for kind, where, _ in problems(out)) == [
         ("malformed entity", "p10/p10000002/s50000002.txt"),
-        ("name of no study", f"p10/p10000000/s{'9' * 25}.txt"),
-        ("study without graph", "s50000003"),
+        *(("report is no graph", f"p10/p1000000{index}/s5000000{index}.txt") for index in (4, 5, 6)),
+        *(("study without graph", f"s5000000{index}") for index in (4, 5, 6)),
         ("unknown label", "p10/p10000001/s50000001.txt"),
-        ("unreadable row", "mimic-cxr-2.0.0-split.csv.gz:6"),
     ]
     assert "\\ud800 of entity 1" in (out / "problems.csv").read_text()
     assert [list(manifest(out, split).values()) for split in SPLITS] == [
-        [{"labels_id": 0, "view": "PA"}],
+        [{"labels_id": 0, "view": "PA"}, {"labels_id": 3, "view": "PA"}],
+        [{"labels_id": 1, "view": "PA"}],
         [{"labels_id": 2, "view": "PA"}],
-        [{"labels_id": 3, "view": "PA"}],
     ]
+    np.testing.assert_array_equal(LabelStore(out / LABELS)[3], phantoms[3].labels)
+
+
+def test_graphs_without_any_label_of_radgraph_are_refused(mimic):
+    other = {"tokens": "edema", "label": "Problem", "start_ix": 0, "relations": []}
+    write_graphs(mimic, {"p10/p10000000/s50000000.txt": {"text": "edema", "entities": {"1": other}}})
+    with pytest.raises(ValueError, match=r"graphs\.json: holds no report with a label of RadGraph"):
+        prepare(mimic)
 
 
 def test_an_image_that_several_rows_name_counts_once(mimic):
@@ -341,7 +355,7 @@ def test_a_matrix_from_elsewhere_is_not_written_over(mimic, released):
     before = contents(released)
     with pytest.raises(ValueError, match=r"adj_mtx\.npy was not written by this command; choose another --out"):
         prepare(mimic, out="released")
-    with pytest.raises(ValueError, match=r"adj_mtx\.npy, which is read, would be written over; choose another --out"):
+    with pytest.raises(ValueError, match="which are read, would be written over; choose another --out"):
         prepare_data(["--released", str(released), "--root", str(mimic), "--out", str(released)])
     assert contents(released) == before
 
@@ -350,13 +364,8 @@ def test_what_is_read_is_not_written_over(mimic, released):
     out = prepare(mimic)
     before = contents(out)
     (mimic / "same").symlink_to(out)
-    (mimic / "linked").mkdir()
-    for name, content in before.items():
-        (mimic / "linked" / name).write_bytes(content)
-    (mimic / "linked" / LABELS).unlink()
-    (mimic / "linked" / LABELS).hardlink_to(out / LABELS)
-    for source in ("out", "same", "linked"):
-        with pytest.raises(ValueError, match="which is read, would be written over; choose another --out"):
+    for source in ("out", "same"):
+        with pytest.raises(ValueError, match="which are read, would be written over; choose another --out"):
             prepare_data(["--released", str(mimic / source), "--root", str(mimic), "--out", str(out)])
     assert contents(out) == before
 
@@ -372,10 +381,10 @@ def test_killed_processes_leave_no_half_output_and_nobody_behind(mimic, phantoms
     os.kill(process.pid, signal.SIGKILL)
     process.wait()
     assert not psutil.wait_procs(workers, timeout=20)[1]
-    assert contents(mimic / "out").keys().isdisjoint(radgraph.WRITTEN)
+    assert contents(mimic / "out").keys().isdisjoint(WRITTEN)
 
     subprocess.run(command, cwd=ROOT, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL, check=True)
-    assert contents(mimic / "out").keys() == set(radgraph.WRITTEN)  # no draft of the first run is left
+    assert contents(mimic / "out").keys() == WRITTEN  # no draft of the first run is left
     store = LabelStore(mimic / "out" / LABELS)
     assert len(store) == 4000
     for row in range(0, 4000, 37):
@@ -470,16 +479,16 @@ def test_what_is_wrong_with_released_files_is_listed(mimic, released):
     np.save(released / LABELS, matrix)
     entries = {"/x/p10/p10000000/s50000000/d0P.jpg": {"labels_id": 0}, "odd.jpg": {"labels_id": 1}, "off": {}}
     for split in SPLITS:
-        (released / f"rad_graph_metric_{split}.json").write_text("{}")
+        (released / f"rad_graph_metric_{split}.json").write_text(json.dumps({"p10/p1/s1/a.jpg": {"labels_id": 0}}))
     (released / "rad_graph_metric_train.json").write_text(json.dumps(entries))
     prepare_data(["--released", str(released), "--out", str(mimic / "theirs"), "--views", "all"])
     found = [(kind, where) for kind, where, _ in problems(mimic / "theirs")]
     assert found == [
         ("value that is no label", "row 1"),
+        ("faulty entry", "rad_graph_metric_train.json"),
         ("path of no MIMIC image", "rad_graph_metric_train.json: odd.jpg"),
-        ("image without labels", "rad_graph_metric_train.json: off"),
-        *(("graph without images", f"row {row}") for row in range(2, NUMBER)),
     ]
+    assert problems(mimic / "theirs")[1][2].startswith("off: labels_id is None")
     store = LabelStore(mimic / "theirs" / LABELS)
     assert (store[1][2, 3], store[1][2, 4], store[2][0, 0]) == (-1, -1, 2)
 
@@ -492,6 +501,7 @@ def test_what_is_wrong_with_released_files_is_listed(mimic, released):
         (lambda r: cut_short(r / LABELS), "length is greater than file size.*; download it again"),
         (lambda r: np.save(r / LABELS, np.zeros((3, 75, 51))), r"expected \[studies, 51, 75\]"),
         (lambda r: (r / LABELS).write_bytes(b"PK"), "not an NPY file of numbers"),
+        (lambda r: cut_short(r / "rad_graph_metric_test.json"), r"test\.json: not JSON .*; download it again"),
     ],
 )
 def test_released_files_that_cannot_be_used_are_named(mimic, released, change, message):
