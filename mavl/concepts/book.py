@@ -73,8 +73,8 @@ class Entry(_Part):
     @property
     def lines(self) -> dict[str, str]:
         """{aspect: words}, the description first."""
-        parted = (line.partition(":") for line in self.aspects)
-        return {DESCRIPTION: self.description} | {aspect: words.strip() for aspect, _, words in parted}
+        words = [line.partition(":")[2].strip() for line in self.aspects]
+        return dict(zip(ASPECTS, [self.description, *words], strict=True))
 
 
 class WholeBook(_Part):
@@ -92,10 +92,8 @@ class WholeBook(_Part):
 
 def read_whole_book(path: Path) -> WholeBook:
     """The book in a file, an empty one without a file; ConceptError for any other content."""
-    if not path.exists():
-        return WholeBook()
     try:
-        return WholeBook.model_validate_json(read_text(path))
+        return WholeBook.model_validate_json(read_text(path)) if path.exists() else WholeBook()
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(map(str, first["loc"])) or "the file"

@@ -3,7 +3,6 @@
 import hashlib
 import json
 import re
-from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
@@ -37,14 +36,13 @@ class Attempt(BaseModel):
 
 
 class _Record(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid")
 
     asked: dict[str, str | int | float]
     attempts: tuple[Attempt, ...] = ()
 
 
-@dataclass(frozen=True)
-class Cache:
+class Cache(NamedTuple):
     """The answers to requests of one kind: {"model": ..., "prompt_hash": ..., "temperature": ...}."""
 
     folder: Path
@@ -52,23 +50,18 @@ class Cache:
 
     def attempts(self, job: Job) -> tuple[Attempt, ...]:
         """All answers to a job, the oldest first; ConceptError for a damaged file."""
-        path, _ = self._place(job)
-        if not path.exists():
-            return ()
+        path = self._path(job)
         try:
-            return _Record.model_validate_json(read_text(path)).attempts
+            return _Record.model_validate_json(read_text(path)).attempts if path.exists() else ()
         except ValidationError as error:
             raise ConceptError(f"{path}: damaged; delete it, and its answers are requested again") from error
 
     def add(self, job: Job, attempt: Attempt) -> None:
         """Write an answer after the former ones."""
-        path, asked = self._place(job)
-        record = _Record(asked=asked, attempts=(*self.attempts(job), attempt))
-        write_text(path, record.model_dump_json(indent=1) + "\n")
+        record = _Record(asked=self.kind | job._asdict(), attempts=(*self.attempts(job), attempt))
+        write_text(self._path(job), record.model_dump_json(indent=1) + "\n")
 
-    def _place(self, job: Job) -> tuple[Path, dict[str, str | int | float]]:
-        """(the file of a job, what it answers)."""
-        asked = self.kind | job._asdict()
-        digest = hashlib.sha256(json.dumps(asked).encode()).hexdigest()[:16]
+    def _path(self, job: Job) -> Path:
+        digest = hashlib.sha256(json.dumps(self.kind | job._asdict()).encode()).hexdigest()[:16]
         readable = re.sub(r"[^\w-]+", "_", job.finding)[:40]
-        return self.folder / f"{readable}-{digest}.json", asked
+        return self.folder / f"{readable}-{digest}.json"

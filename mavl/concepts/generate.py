@@ -48,7 +48,7 @@ class Outcome:
 
     @property
     def exit_code(self) -> int:
-        return 128 + self.stopped_by if self.stopped_by else 1 if self.failed else 0
+        return 128 + self.stopped_by if self.stopped_by else int(bool(self.failed))
 
     def __str__(self) -> str:
         used = f"{counted(self.calls, 'answer')} in this run, {self.tokens_in:,} tokens in, {self.tokens_out:,} out"
@@ -58,13 +58,12 @@ class Outcome:
 
 
 def generate(plan: Plan, client: Client) -> Outcome:
-    """Request what is missing, and write the book with all findings that are there, also when the run ends early.
+    """Request what is missing, and write the book with all complete findings, also when the run ends early.
 
     ConceptError before any request where the cache or the text encoder cannot be read, or an answer could not be kept.
     """
-    if plan.jobs:
-        _check_writable(plan.cache.folder, "--cache")
     if plan.samples:
+        _check_writable(plan.cache.folder, "--cache")
         _check_writable(plan.out.parent, "--out")
     encoder = None
     if plan.provenance.text_encoder:
@@ -74,9 +73,9 @@ def generate(plan: Plan, client: Client) -> Outcome:
         encoder.encode(["chest"])  # before any answer is paid for
     run = _Run(plan, client)
     if plan.jobs:
-        tqdm.write(f"asking {client}", file=sys.stderr)
+        tqdm.write(f"requesting from {client}", file=sys.stderr)
         with suppress(asyncio.CancelledError):
-            asyncio.run(run.ask_all())
+            asyncio.run(run.request_all())
     added = {}
     for finding, jobs in plan.samples.items():
         entries = [entry for job in jobs if (entry := plan.entry(job))]
@@ -84,7 +83,7 @@ def generate(plan: Plan, client: Client) -> Outcome:
             added[finding] = entries[0 if encoder is None else choose(entries, encoder)]
     if added:
         plan.book.model_copy(update={"findings": plan.book.findings | added}).write(plan.out)
-    run.outcome.complete = len(plan.kept) + len(added)
+    run.outcome.complete = len(plan.findings) - len(plan.samples) + len(added)
     return run.outcome
 
 
@@ -109,19 +108,18 @@ class _Run:
     """Workers that take jobs from one list until its end or the end of the run."""
 
     def __init__(self, plan: Plan, client: Client):
-        self.plan, self.client, self.cache = plan, client, plan.cache
-        self.outcome = Outcome(len(plan.findings))
-        self._unanswered = 0
+        self.plan, self.client = plan, client
+        self.outcome, self._unanswered = Outcome(len(plan.findings)), 0
         known = {*plan.findings, *plan.book.findings, *plan.prompts.examples}
         examples = [line for lines in plan.prompts.examples.values() for line in lines.values()]
         self._checkers = {
             each: Checker(without_ordinary(known - {each}), examples, diagnoses()) for each in plan.samples
         }
 
-    async def ask_all(self) -> None:
+    async def request_all(self) -> None:
         jobs = self.plan.jobs
         self._handle_signals()
-        with progress_bar(total=len(jobs), description="asking", unit="answer") as bar:
+        with progress_bar(total=len(jobs), description="requesting", unit="answer") as bar:
             async with self.client.sdk, asyncio.TaskGroup() as workers:
                 remaining = iter(jobs)
                 for _ in range(min(self.plan.settings.concurrency, len(jobs))):
@@ -130,7 +128,8 @@ class _Run:
     async def _work(self, jobs: Iterator[Job], bar: tqdm) -> None:
         for job in jobs:
             try:
-                await self._ask(job)
+                await self._request(job)
+                bar.update()
             except StoppedError:
                 return
             except (UnansweredError, AnswerError) as error:
@@ -140,22 +139,21 @@ class _Run:
                     self._end(ServerError(str(error)))
             except (ConceptError, OSError) as error:
                 self._end(error)
-            else:
-                bar.update()
 
-    async def _ask(self, job: Job) -> None:
+    async def _request(self, job: Job) -> None:
         """Request answers until one can be used; AnswerError has the faults of the last one."""
-        before = self.cache.attempts(job)
-        rejected = before[-1] if before and before[-1].problems else None
-        for _ in range(self.plan.settings.max_retries + 1):
-            messages = self.plan.prompts.conversation(job.finding, rejected and (rejected.answer, rejected.problems))
-            attempt = self._checked(job.finding, await self.client.complete(messages))
-            self.cache.add(job, attempt)
-            if not attempt.problems:
+        last = next(reversed(self.plan.cache.attempts(job)), None)
+        tries = self.plan.settings.max_retries + 1
+        for _ in range(tries):
+            rejected = (last.answer, last.problems) if last and last.problems else None
+            messages = self.plan.prompts.conversation(job.finding, rejected)
+            last = self._checked(job.finding, await self.client.complete(messages))
+            self.plan.cache.add(job, last)
+            if not last.problems:
                 return
-            rejected = attempt
-        tried = counted(self.plan.settings.max_retries + 1, "answer")
-        raise AnswerError([f"{tried} could not be used; the last: {'; '.join(rejected.problems if rejected else ())}"])
+        raise AnswerError(
+            [f"{counted(tries, 'answer')} could not be used; the last: {'; '.join(last.problems if last else ())}"]
+        )
 
     def _checked(self, finding: str, attempt: Attempt) -> Attempt:
         """The answer with its faults; none where it is complete, even if the server reports one."""
@@ -196,8 +194,7 @@ def _check_writable(folder: Path, flag: str) -> None:
     """Make the folder; ConceptError, which names the flag to change, where no file can be made in it."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        with tempfile.NamedTemporaryFile(dir=folder, prefix=".probe"):
-            pass
+        tempfile.TemporaryFile(dir=folder).close()
     except OSError as error:
         raise ConceptError(
             f"{folder}: cannot be written ({error.strerror}); nothing was requested, choose another {flag}"

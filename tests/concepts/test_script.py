@@ -73,7 +73,7 @@ def test_the_script_ends_with_one_line_and_its_exit_code(server, tmp_path, monke
     monkeypatch.setattr(sys, "argv", [str(SCRIPT), *arguments])
     assert runpy.run_path(str(SCRIPT))["main"]() == 2
     out, err = capsys.readouterr()
-    [line] = [line for line in err.splitlines() if line and "asking" not in line]
+    [line] = [line for line in err.splitlines() if line and "requesting" not in line]
     assert line.startswith("error: 127.0.0.1:")
     assert "model 'tiny' not found second line" in line
     assert out.startswith("0 of 3 findings are in the book")
