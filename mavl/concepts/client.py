@@ -21,7 +21,7 @@ from tqdm import tqdm
 
 from mavl.concepts import ConceptError
 from mavl.concepts.answers import RESPONSE_SCHEMA, counted
-from mavl.concepts.cache import Attempt
+from mavl.concepts.book import Attempt
 from mavl.concepts.plan import ConceptSettings
 from mavl.concepts.prompts import Message
 

@@ -5,16 +5,16 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import Any, get_args
 
-from pydantic import PositiveFloat, PositiveInt, model_validator
+from pydantic import Field, model_validator
 
 from mavl.concepts import ConceptError
 from mavl.concepts.answers import RESPONSE_SCHEMA, AnswerError, Checker, counted
-from mavl.concepts.book import Entry, Provenance, WholeBook, read_whole_book
-from mavl.concepts.cache import Cache, Job
+from mavl.concepts.book import Cache, Entry, Job, Provenance, WholeBook, read_whole_book
 from mavl.concepts.prompts import Prompts
-from mavl.config.loader import Settings, load
-from mavl.config.settings import NonNegativeFloat, NonNegativeInt, TextSettings
+from mavl.config.loader import Settings
+from mavl.config.settings import TextSettings
 from mavl.files import read_text
 from mavl.text.synonyms import key, spellings
 
@@ -30,48 +30,38 @@ LONGEST_NAME = 100
 
 
 class ConceptSettings(Settings):
-    """Settings of concept_gen/generate.py; FLAGS explains them. prompts: a folder, concept_gen/prompts by default."""
+    """Settings of concept_gen/generate.py. prompts: a folder, concept_gen/prompts by default."""
 
-    model: str
-    base_url: str | None = None
-    api_key_env: str | None = None
-    temperature: NonNegativeFloat = 0.3
-    max_tokens: PositiveInt | None = None
-    ensemble: PositiveInt = 1
-    text_encoder: str = TextSettings().encoder
-    concurrency: PositiveInt = 4
-    max_retries: NonNegativeInt = 5
-    timeout: PositiveFloat = 120
-    cache: str = "~/.cache/mavl/concepts"
+    model: str = Field("", description="the server's name of the model")
+    base_url: str | None = Field(None, description="server, as http://localhost:8000/v1; OpenAI's by default")
+    api_key_env: str | None = Field(None, description="environment variable of the key; by default OpenAI's server's")
+    temperature: float = Field(0.3, ge=0, description="0 to 2; 0.3 by default")
+    max_tokens: int | None = Field(None, gt=0, description="most tokens of an answer; the server's limit by default")
+    ensemble: int = Field(1, gt=0, description="answers to each finding, the most central is kept; 1 by default")
+    text_encoder: str = Field(
+        TextSettings().encoder, description="the BERT that finds the most central, folder or hub id"
+    )
+    concurrency: int = Field(4, gt=0, description="requests at once; 4 by default")
+    max_retries: int = Field(5, ge=0, description="repetitions after failures and after unusable answers; 5 by default")
+    timeout: float = Field(120, gt=0, description="seconds for an answer; 120 by default")
+    cache: str = Field("~/.cache/mavl/concepts", description="folder of the answers; ~/.cache/mavl/concepts by default")
     prompts: str | None = None
 
     @model_validator(mode="after")
-    def _answers_differ(self) -> "ConceptSettings":
+    def _complete(self) -> "ConceptSettings":
+        if not self.model:
+            raise ValueError("no model; give --model, the server's name of it")
         if self.ensemble > 1 and self.temperature == 0:
             raise ValueError("an ensemble at temperature 0 is one answer many times; set temperature, as to 0.7")
         return self
 
 
-FLAGS = {
-    "base-url": ("base_url", str, "server, as http://localhost:8000/v1; OpenAI's by default"),
-    "api-key-env": ("api_key_env", str, "environment variable of the key; by default only OpenAI's server gets one"),
-    "model": ("model", str, "the server's name of the model"),
-    "temperature": ("temperature", float, "0 to 2; 0.3 by default"),
-    "max-tokens": ("max_tokens", int, "most tokens of an answer; the server's own limit by default"),
-    "ensemble": ("ensemble", int, "answers to each finding, the most central is kept; 1 by default"),
-    "text-encoder": ("text_encoder", str, "folder or hub id of the BERT that finds the most central"),
-    "concurrency": ("concurrency", int, "requests at once; 4 by default"),
-    "max-retries": ("max_retries", int, "repetitions after failures and after unusable answers; 5 by default"),
-    "timeout": ("timeout", float, "seconds for an answer; 120 by default"),
-    "cache": ("cache", str, "folder of the answers; ~/.cache/mavl/concepts by default"),
+FLAGS: dict[str, tuple[str, Any, str]] = {
+    name.replace("_", "-"): (name, (*get_args(of.annotation), of.annotation)[0], of.description)
+    for name, of in ConceptSettings.model_fields.items()
+    if of.description
 }
-
-
-def read_settings(overrides: list[str]) -> ConceptSettings:
-    """The settings of `key=value` pairs; ConceptError without a model, which has no default."""
-    if not any(each.partition("=")[0].strip() == "model" for each in overrides):
-        raise ConceptError("no model: give --model, the server's name of it")
-    return load(ConceptSettings, None, overrides)
+"""{flag: (config key, type, help)}; the type of an optional setting is that of its value."""
 
 
 def read_names(names: Iterable[str], file: Path | None) -> list[str]:
