@@ -25,7 +25,9 @@ class ClassifierPredictor(Predictor):
         model = loaded.model
         if not isinstance(model, Classifier):
             raise CheckpointError(f"{source}: a fine-tuned {loaded.kind} gives no scores; predict.py writes its masks")
-        super().__init__(source, loaded.kind, loaded.findings, model.preprocessing, device, equalize=loaded.equalize)
+        self.source, self.kind, self.device = source, loaded.kind, torch.device(device)
+        self.vocabulary = self.scored = loaded.findings
+        self.known, self.equalize, self.preprocessing = [loaded.findings], loaded.equalize, model.preprocessing
         self.model = model.to(self.device).eval()
 
     @torch.no_grad()

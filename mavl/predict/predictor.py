@@ -65,11 +65,10 @@ class Prediction:
 
 @dataclass(frozen=True)
 class Request:
-    """The findings to score, and the number of findings of an image that are explained.
+    """The findings to score, by the names given and by the model's names, and how many of an image's are explained.
 
-    asked: the names as given. findings: the names that the model has for them. embeddings: of a model with text, its
-    whole vocabulary and the new findings: a score depends on all queries of the decoder's self-attention, and with
-    these it equals that of an evaluation.
+    embeddings: of a model with text, its whole vocabulary and the new findings: a score depends on all queries of the
+    decoder's self-attention, and with these it equals that of an evaluation.
     """
 
     asked: tuple[str, ...]
@@ -83,33 +82,22 @@ class Request:
 
 
 class Predictor(ABC):
-    """A model on its device; made by `mavl.load`. A kind of model is a subclass with `_answer`.
+    """A model on its device; made by `mavl.load`. A kind of model is a subclass with `_answer` and these attributes.
 
-    Args:
-        source: what the model was loaded from. kind: of model, for files and pages.
-        vocabulary: the findings that the model was trained with.
-        preprocessing: of the model. equalize: whether histograms are equalized before it.
-        scored: the findings that are scored if none are named, by default all of the vocabulary.
-        known: names that a request may use; of several collections the first that has a name counts.
+    source: what the model was loaded from. vocabulary: the findings that it was trained with; scored: those that are
+    scored if none are named. known: names that a request may use; the first collection that has a name counts.
+    equalize: whether histograms are equalized before the preprocessing.
     """
 
+    source: str
+    kind: str
+    device: torch.device
+    preprocessing: Preprocessing
+    vocabulary: tuple[str, ...]
+    scored: Sequence[str]
+    known: Sequence[Collection[str]]
+    equalize = False
     books_complete = True
-
-    def __init__(
-        self,
-        source: str,
-        kind: str,
-        vocabulary: tuple[str, ...],
-        preprocessing: Preprocessing,
-        device: str,
-        *,
-        equalize: bool = False,
-        scored: Sequence[str] = (),
-        known: Sequence[Collection[str]] = (),
-    ):
-        self.source, self.kind, self.vocabulary, self.device = source, kind, vocabulary, torch.device(device)
-        self.preprocessing, self.equalize = preprocessing, equalize
-        self.scored, self.known = scored or vocabulary, known or [vocabulary]
 
     def request(self, findings: Sequence[str] | str | None = None, explained: int | None = None) -> Request:
         """A request for findings: names or synonyms, also of new findings in the books; None for `scored`.
@@ -121,9 +109,8 @@ class Predictor(ABC):
         meant: dict[str, str] = {}
         for name in named or self.scored:
             meant.setdefault(resolve(name, *self.known), name)
-        if explained is None:
-            explained = len(meant) if named else TOP
-        return Request(tuple(meant.values()), tuple(meant), max(0, explained), self._embeddings(tuple(meant)))
+        explained = (len(meant) if named else TOP) if explained is None else max(0, explained)
+        return Request(tuple(meant.values()), tuple(meant), explained, self._embeddings(tuple(meant)))
 
     def stream(
         self, images: Iterable[ImageSource], request: Request, *, batch_size: int = 8, workers: int = 2

@@ -31,28 +31,24 @@ class AvailableBooks:
     """The books of this project that are found, and the given ones, which take precedence.
 
     A model folder holds the vectors of its sentences, not the sentences. These come from the books whose hashes the
-    folder states, so `sentences` {finding: {aspect: sentence}} lacks those of books that are not found, and `complete`
-    is then False. given: findings of the given books. all: findings of all books.
+    folder states; `sentences` {finding: {aspect: sentence}} lacks those of books that are not found, and `complete` is
+    then False. given: findings of the given books.
     """
 
     def __init__(self, pretrained: Pretrained, descriptions: Sequence[str | Path], aspects: Sequence[str | Path]):
-        described = pretrained.model.aspects == (DESCRIPTION,)
-        given = list(map(Path, descriptions)), [] if described else list(map(Path, aspects))
-        self.descriptions = [*_own(DESCRIPTION_BOOKS), *given[0]]
-        self.aspects = given[1] if described else [*_own(ASPECT_BOOKS), *given[1]]
-        embeddings, books = pretrained.embeddings, read_books(self.descriptions, self.aspects)
-        self.given, self.all = list(read_books(*given).sentences), list(books.sentences)
-        self.sentences, self.complete = books.sentences, True
-        if embeddings is not None:
-            hashes = set(embeddings.about["books"].values())
-            paths = ([path for path in of if _sha256(path) in hashes] for of in (self.descriptions, self.aspects))
-            trained = read_books(*paths)
-            self.sentences = self.sentences | {name: trained.sentences.get(name, {}) for name in embeddings.findings}
-            self.complete = hashes <= set(trained.hashes.values())
+        described, vectors = pretrained.model.aspects == (DESCRIPTION,), pretrained.embeddings
+        self.descriptions = [*_own(DESCRIPTION_BOOKS), *map(Path, descriptions)]
+        self.aspects = [] if described else [*_own(ASPECT_BOOKS), *map(Path, aspects)]
+        self.given = list(read_books(descriptions, () if described else aspects).sentences)
+        hashes = set(vectors.about["books"].values()) if vectors else set()
+        trained = read_books(*(_with_hashes(paths, hashes) for paths in (self.descriptions, self.aspects)))
+        known = {name: trained.sentences.get(name, {}) for name in vectors.findings} if vectors else {}
+        self.sentences = read_books(self.descriptions, self.aspects).sentences | known
+        self.complete = hashes <= set(trained.hashes.values())
 
 
 class PretrainedPredictor(Predictor):
-    """A MAVL or MedKLIP with its text, beside it that of the books. map_options: how attention becomes heatmaps."""
+    """A MAVL or MedKLIP with its text and that of the books. map_options: how attention becomes heatmaps."""
 
     def __init__(
         self,
@@ -63,18 +59,13 @@ class PretrainedPredictor(Predictor):
         device: str,
         map_options: MapOptions = DEFAULT_MAP,
     ):
-        super().__init__(
-            source,
-            checkpoint.MAVL_KIND,
-            pretrained.findings,
-            pretrained.model.preprocessing,
-            device,
-            scored=[name for name in pretrained.findings if name not in NORMALITY],
-            known=[[*pretrained.findings, *books.given], books.all],
-        )
+        self.source, self.kind, self.device = source, checkpoint.MAVL_KIND, torch.device(device)
         self.pretrained, self.books, self.text_encoder, self.map_options = pretrained, books, text_encoder, map_options
-        self.books_complete = books.complete
+        self.vocabulary, self.books_complete = pretrained.findings, books.complete
+        self.scored = [name for name in self.vocabulary if name not in NORMALITY] or self.vocabulary
+        self.known = [[*self.vocabulary, *books.given], books.sentences]
         self.model = pretrained.model.to(self.device).eval()
+        self.preprocessing = self.model.preprocessing
         self._encoded = lru_cache(KEPT)(self._encode)
         self._inference: InferenceModel | None = None
 
@@ -111,23 +102,19 @@ class PretrainedPredictor(Predictor):
             contrastive = scores(output, embeddings, request.findings, "contrastive").cpu().numpy()
         answers = []
         for row, (values, others) in enumerate(zip(supervised, contrastive, strict=True)):
-            explained = {
-                name: explain(
-                    self.model, embeddings, output, name, row, self.books.sentences.get(name, {}), self.map_options
-                )
-                for _, name in request.most_probable(values)
-            }
+            explained = {}
+            for _, name in request.most_probable(values):
+                sentences = self.books.sentences.get(name)
+                explained[name] = explain(self.model, embeddings, output, name, row, sentences, self.map_options)
             answers.append((values, others, explained))
         return answers
 
 
 def _own(names: Sequence[str]) -> list[Path]:
     """This project's books, in the working folder or else beside the package; none where neither has them."""
-    found = []
-    for name in names:
-        found += [path for path in (Path(name), REPOSITORY / name) if path.is_file()][:1]
-    return found
+    places = [(Path(name), REPOSITORY / name) for name in names]
+    return [path for pair in places if (path := next(filter(Path.is_file, pair), None))]
 
 
-def _sha256(path: Path) -> str:
-    return hashlib.sha256(path.read_bytes()).hexdigest()
+def _with_hashes(paths: Sequence[Path], hashes: set[str]) -> list[Path]:
+    return [path for path in paths if hashlib.sha256(path.read_bytes()).hexdigest() in hashes]
