@@ -13,7 +13,6 @@ import sys
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Any
-from urllib.parse import urlsplit
 
 import httpx2
 import openai
@@ -25,8 +24,8 @@ from mavl.concepts.book import Attempt
 from mavl.concepts.plan import ConceptSettings
 from mavl.concepts.prompts import Message
 
-KEY_VARIABLE, URL_VARIABLE = "OPENAI_API_KEY", "OPENAI_BASE_URL"
-OPENAI_HOST = "api.openai.com"
+OPENAI_HOST = b"api.openai.com"
+NO_ADDRESS = "--base-url is no address of a server; it should read http://host:port/v1"
 
 FORMATS = ({"type": "json_schema", "json_schema": RESPONSE_SCHEMA}, {"type": "json_object"}, None)
 """Response formats, the strictest first; the prompts request JSON in any case."""
@@ -80,19 +79,21 @@ class Client:
     """Sends conversations to a model. stopped: set it to send no more requests; sdk: close it at the end."""
 
     def __init__(self, settings: ConceptSettings):
-        base_url = settings.base_url or os.environ.get(URL_VARIABLE) or f"https://{OPENAI_HOST}/v1"
         self.settings, self.stopped = settings, asyncio.Event()
-        self.server, is_openai = _server(base_url)
-        variable = settings.api_key_env or (KEY_VARIABLE if is_openai else None)
-        self._key = _read_key(variable) if variable else ""
-        self._credentials = f"the key in {variable}" if variable else "no key (see --api-key-env)"
-        self.sdk = openai.AsyncOpenAI(
-            api_key=self._key or "none",
-            base_url=base_url,
-            max_retries=settings.max_retries,
-            timeout=settings.timeout,
-            http_client=_HTTP(settings.timeout, self.stopped),
-        )
+        options: dict[str, Any] = {"max_retries": settings.max_retries, "timeout": settings.timeout}
+        http = _HTTP(settings.timeout, self.stopped)
+        try:  # without an address the SDK takes OPENAI_BASE_URL, or OpenAI's
+            self.sdk = openai.AsyncOpenAI(api_key="none", base_url=settings.base_url, http_client=http, **options)
+        except httpx2.InvalidURL:
+            raise ServerError(NO_ADDRESS) from None
+        url = self.sdk.base_url
+        if url.scheme not in ("http", "https") or not url.host:
+            raise ServerError(NO_ADDRESS)
+        self.server, is_openai = url.netloc.decode(), (url.scheme, url.netloc) == ("https", OPENAI_HOST)
+        self._key, self._credentials = "", "no key (see --api-key-env)"
+        if variable := settings.api_key_env or ("OPENAI_API_KEY" if is_openai else None):
+            self.sdk.api_key = self._key = _read_key(variable)
+            self._credentials = f"the key in {variable}"
         if not is_openai:  # the SDK takes both from the environment
             self.sdk.organization = self.sdk.project = None
         self._parameters: dict[str, Any] = {"temperature": settings.temperature}
@@ -207,19 +208,6 @@ def _read(reply: httpx2.Response) -> tuple[str, str, object, dict]:
         text = text if isinstance(text, str) else "".join(part.get("text") or "" for part in text)
         answer = answer or (text if text.strip() else "")
     return answer, choice.get("finish_reason") or "", choice["message"].get("refusal"), dict(content.get("usage") or {})
-
-
-def _server(base_url: str) -> tuple[str, bool]:
-    """Host and port, without the user and password of the address, and whether it is OpenAI's server."""
-    try:
-        url = urlsplit(base_url)
-        scheme, host, port = url.scheme, url.hostname, url.port
-    except ValueError:
-        scheme = host = port = None
-    if scheme not in ("http", "https") or not host:
-        raise ServerError("--base-url is no address of a server; it should read http://host:port/v1")
-    is_openai = (scheme, host, port or 443) == ("https", OPENAI_HOST, 443)
-    return f"{host}:{port}" if port else host, is_openai
 
 
 def _read_key(variable: str) -> str:

@@ -7,7 +7,6 @@ import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tqdm import tqdm
@@ -58,11 +57,12 @@ class Outcome:
 def generate(plan: Plan, client: Client) -> Outcome:
     """Request what is missing, and write the book with all complete findings, also when the run ends early.
 
-    ConceptError before any request where the cache or the text encoder cannot be read, or an answer could not be kept.
+    Before any request: ConceptError where the cache cannot be read, OSError where an answer could not be kept.
     """
     outcome, encoder, added = Outcome(len(plan.findings)), None, {}
-    for folder, flag in ((plan.cache.folder, "--cache"), (plan.out.parent, "--out")) if plan.samples else ():
-        _check_writable(folder, flag)
+    for folder in (plan.cache.folder, plan.out.parent) if plan.samples else ():
+        folder.mkdir(parents=True, exist_ok=True)
+        tempfile.TemporaryFile(dir=folder).close()  # OSError before any answer is paid for
     if plan.provenance.text_encoder:
         from mavl.text.encoder import load_text_encoder
 
@@ -170,12 +170,3 @@ class _Run:
         self.outcome.stopped_by = number
         self.client.stopped.set()
         tqdm.write("waiting for the answers under way; Ctrl-C again drops them", file=sys.stderr)
-
-
-def _check_writable(folder: Path, flag: str) -> None:
-    """Make the folder; ConceptError, which names the flag to change, where no file can be made in it."""
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        tempfile.TemporaryFile(dir=folder).close()
-    except OSError as error:
-        raise ConceptError(f"{folder}: cannot be written ({error.strerror}); choose another {flag}") from error

@@ -54,7 +54,7 @@ def test_the_server_of_openai_gets_its_key(monkeypatch):
             {"base_url": "localhost:8000"},
             "--base-url is no address of a server; it should read http://host:port/v1",
         ),
-        ({"base_url": "http://user:secret@h:99999/v1"}, "--base-url is no address of a server"),
+        ({"base_url": "http://user:secret@h:port/v1"}, "--base-url is no address of a server"),
     ],
 )
 def test_a_key_or_an_address_that_cannot_be_used_is_named(monkeypatch, settings, complaint):
