@@ -4,9 +4,9 @@
     python predict.py scans/ 'more/*.dcm' list.csv --model checkpoint_full_46.pth --out runs/scans
 
 Writes predictions.csv, .json, .html and overlays/ into `--out`. Without `--findings` all of the model's are scored and
-the most probable ones explained. A finding may be a synonym ("enlarged heart"), or new, with its text in a book given
-by `--books`, or by `--descriptions` and `--aspects`. A model of finetune_cls.py scores its own findings; one of
-finetune_seg.py outlines its own: masks/, masks.csv, masks.html. A file that cannot be read is named and left out.
+the most probable ones explained. A finding may be a synonym ("enlarged heart"), or new: described in a book given by
+`--books`, or by `--descriptions` and `--aspects`. A model of finetune_cls.py scores its own findings; one of
+finetune_seg.py outlines its own: masks/, masks.csv, masks.html. An unreadable file is reported and left out.
 Exit code: 0 when all went well, 1 when some images failed, 2 when nothing could be done. Research software, not for
 diagnosis.
 """
@@ -18,7 +18,7 @@ from pathlib import Path
 from mavl.config.cli import complain_in_one_line, positive
 
 OF_SCORES = ("books", "descriptions", "aspects", "text_encoder", "top")
-"""The flags that a segmenter does not have."""
+"""The flags that do not apply to a segmenter."""
 
 
 def parse() -> argparse.Namespace:
@@ -46,14 +46,14 @@ def main() -> int:
     from mavl.checkpoint.finetuned import source_kind  # torch takes seconds; a mistyped folder should not
     from mavl.predict.segmenter import KIND
 
-    answer = outline if source_kind(arguments.model) == KIND else score
-    written, page = answer(arguments, images, failures)
+    predict = outline if source_kind(arguments.model) == KIND else score
+    written, page = predict(arguments, images, failures)
     print(f"{written.images} images: {arguments.out / page}")
     return 1 if written.failures else 0
 
 
 def score(arguments: argparse.Namespace, images: list, failures: list) -> tuple:
-    """Apply a pre-trained model or a fine-tuned classifier; returns what was written and the name of its page."""
+    """Score with a pre-trained model or a fine-tuned classifier; what was written, and the name of its page."""
     from mavl.predict import load
     from mavl.predict.files import PAGE, write_predictions
 
@@ -63,14 +63,13 @@ def score(arguments: argparse.Namespace, images: list, failures: list) -> tuple:
         aspects=[*arguments.books, *arguments.aspects],
         text_encoder=arguments.text_encoder,
     )
-    request, loading = predictor.request(arguments.findings, arguments.top), arguments.num_workers
-    return write_predictions(
-        predictor, request, images, arguments.out, failures=failures, batch_size=arguments.bs, workers=loading
-    ), PAGE
+    request = predictor.request(arguments.findings, arguments.top)
+    options = {"batch_size": arguments.bs, "workers": arguments.num_workers}
+    return write_predictions(predictor, request, images, arguments.out, failures=failures, **options), PAGE
 
 
 def outline(arguments: argparse.Namespace, images: list, failures: list) -> tuple:
-    """Apply a fine-tuned segmenter; returns what was written and the name of its page."""
+    """Outline with a fine-tuned segmenter; what was written, and the name of its page."""
     from mavl.checkpoint.folder import CheckpointError
     from mavl.predict.mask_files import PAGE, write_masks
     from mavl.predict.segmenter import load

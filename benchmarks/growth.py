@@ -62,22 +62,21 @@ def read(number: int) -> dict:
     from mavl.checkpoint.folder import Pretrained
     from mavl.data import phantom
     from mavl.model.mavl import MAVL
-    from mavl.predict.available_books import AvailableBooks
-    from mavl.predict.predictor import Predictor
+    from mavl.predict.pretrained import AvailableBooks, PretrainedPredictor
     from mavl.text.embeddings import TextEmbeddings
     from mavl.vocab import ASPECTS, FINDINGS
 
     torch.manual_seed(0)
     embeddings = TextEmbeddings(FINDINGS, ASPECTS, torch.randn(75, 9, 768), torch.randn(51, 768), {"books": {}})
     pretrained = Pretrained(MAVL(), embeddings, FINDINGS, {}, {"model": {}})
-    predictor = Predictor("drawn weights", pretrained, AvailableBooks(pretrained, (), ()), None, "cpu")
+    predictor = PretrainedPredictor("random weights", pretrained, AvailableBooks(pretrained, (), ()), None, "cpu")
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "film.png"
         Image.fromarray(phantom.draw(0, 0, 512).image).save(path)
-        question = predictor.question(TARGETS, explained=0)
-        list(predictor.stream([path] * 8, question))
+        request = predictor.request(TARGETS, explained=0)
+        list(predictor.stream([path] * 8, request))
         start = time.perf_counter()
-        answers = sum(1 for _ in predictor.stream([path] * number, question))
+        answers = sum(1 for _ in predictor.stream([path] * number, request))
         return {"seconds": time.perf_counter() - start, "answers": answers, "peak_gib": resident_gib()}
 
 

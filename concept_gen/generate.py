@@ -17,10 +17,11 @@ import sys
 from pathlib import Path
 
 from mavl.concepts.answers import counted
-from mavl.concepts.plan import FLAGS, make_plan, read_names, read_settings
+from mavl.concepts.plan import FLAGS, ConceptSettings, make_plan, read_names
 from mavl.concepts.prompts import read_prompts
 from mavl.concepts.review import VERDICTS, read_review, write_sheet
 from mavl.config.cli import complain_in_one_line, override_flags
+from mavl.config.loader import load
 
 PROMPTS = Path(__file__).resolve().parent / "prompts"
 SHEET = "write a sheet of the unreviewed findings in the book, or of the --names and --file, once they are in it"
@@ -45,7 +46,7 @@ def parse() -> argparse.Namespace:
 
 def write_book(arguments: argparse.Namespace, names: list[str]) -> int:
     """Request what is missing; the exit code."""
-    settings = read_settings(arguments.overrides)
+    settings = load(ConceptSettings, None, arguments.overrides)
     plan = make_plan(settings, names, arguments.out, read_prompts(Path(settings.prompts or PROMPTS)))
     if arguments.dry_run:
         findings = dict.fromkeys(job.finding for job in plan.jobs)

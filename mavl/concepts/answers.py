@@ -2,7 +2,6 @@
 
 import json
 import re
-from collections import Counter
 from collections.abc import Iterable
 from functools import cache
 from pathlib import Path
@@ -32,21 +31,20 @@ _HEDGES = re.compile(
 )
 """Words of uncertainty. "Not visible" only at the start of a line: "vessels not visible within it" is a sign."""
 
-_NOT_ON_A_FILM = re.compile(
+_UNSEEN = re.compile(
     r"\b(?:(?-i:CT|HRCT|MRI|PET)|ultrasound|tomograph\w*|symptoms?|cough\w*|fever|dyspno?ea|shortness of breath)\b",
     re.IGNORECASE,
 )
 """Other modalities, and symptoms."""
 
 _VERBS = r"is|are|has|have|shows?|appears?|presents?|refers|means|describes|consists|looks?"
-_SUBJECT = re.compile(rf"(.+?)(?::|\s(?:{_VERBS})\b)", re.IGNORECASE)
-"""The subject of a sentence: "A pneumothorax is air …", "Pneumothorax: air …"."""
-
-_LOOSE_SUBJECTS = (
+_SUBJECTS = (
+    re.compile(rf"(.+?)(?::|\s(?:{_VERBS})\b)", re.IGNORECASE),
     re.compile(r"(.+?)\s(?:with\b|[\u2013\u2014-]\s)", re.IGNORECASE),
     re.compile(rf"in\s(.+?)(?:[,:]|\s(?:there|the|{_VERBS})\b)", re.IGNORECASE),
 )
-"""The subject of "Pneumothorax with a thin line" and of "In pneumothorax, air …"."""
+"""The subject of "A pneumothorax is air …" or "Pneumothorax: air …", of "Pneumothorax with a thin line", and of
+"In pneumothorax, air …"."""
 
 _LIQUIDS = {"effusion", "edema", "fluid", "empyema", "hydrothorax"}
 """Last words of the subjects that a `fluid` line of any finding may have."""
@@ -98,17 +96,15 @@ class Checker:
 
     def read(self, text: str, finding: str) -> dict[str, str]:
         """{aspect: words}, the description first, with single spaces; AnswerError lists all faults."""
-        answer = _parse(text)
+        answer, problems = _parse(text), []
         lines = {aspect: tidy(answer[aspect], aspect) for aspect in ASPECTS}
-        problems = []
         if key(answer["finding"]) != key(finding):
             problems.append(f'"finding" is "{answer["finding"][:80]}", but "{finding}" was asked')
+        same: dict[str, list[str]] = {}
         for aspect, line in lines.items():
             problems += [f'"{aspect}" {problem}' for problem in self._problems(aspect, line, finding)]
-        for line, count in Counter(map(_bare, lines.values())).items():
-            if count > 1 and line:
-                same = [f'"{aspect}"' for aspect, other in lines.items() if _bare(other) == line]
-                problems.append(f"{' and '.join(same)} hold the same words")
+            same.setdefault(_bare(line) or aspect, []).append(f'"{aspect}"')
+        problems += [f"{' and '.join(aspects)} hold the same words" for aspects in same.values() if len(aspects) > 1]
         if problems:
             raise AnswerError(problems)
         return lines
@@ -118,7 +114,7 @@ class Checker:
             yield wrong
         if hedge := _HEDGES.search(line):
             yield f'says "{hedge[0]}"; say firmly what is seen'
-        if unseen := _NOT_ON_A_FILM.search(line):
+        if unseen := _UNSEEN.search(line):
             yield f'says "{unseen[0]}"; say what a plain film shows'
         if other := self._other_subject(aspect, line, finding):
             yield f'describes "{other}" instead of "{finding}"'
@@ -128,17 +124,15 @@ class Checker:
     def _other_subject(self, aspect: str, line: str, finding: str) -> str | None:
         """The other finding that is the subject of the line.
 
-        "Pulmonary fibrosis is ..." is a line of fibrosis too, and "the fracture is ..." one of a rib fracture.
+        "Pulmonary fibrosis is ..." is a line of fibrosis too, and "the fracture is ..." one of a rib fracture. The
+        aspect `other` is that of companions and look-alikes.
         """
-        own = set(key(finding).split())
-        passing = aspect == "other"  # the aspect of companions and look-alikes
-        for form in (_SUBJECT,) if passing else (_SUBJECT, *_LOOSE_SUBJECTS):
-            subject = key(match[1]) if (match := form.match(line)) else ""
-            if (other := (self._others if passing else self._known).get(subject)) is None:
-                continue
-            words = subject.split()
-            liquid = aspect == "fluid" and words[-1] in _LIQUIDS
-            if not (own <= set(words) or set(words) <= own or meaning(other) == meaning(finding) or liquid):
+        own, passing = set(key(finding).split()), aspect == "other"
+        for form in _SUBJECTS[:1] if passing else _SUBJECTS:
+            words = key(match[1]).split() if (match := form.match(line)) else []
+            other = (self._others if passing else self._known).get(" ".join(words))
+            liquid = aspect == "fluid" and words[-1:] and words[-1] in _LIQUIDS
+            if other and not (own <= set(words) or set(words) <= own or meaning(other) == meaning(finding) or liquid):
                 return other
         return None
 
@@ -173,10 +167,10 @@ def without_ordinary(names: Iterable[str]) -> set[str]:
 
 @cache
 def diagnoses() -> frozenset[str]:
-    """Names of the vocabulary and of this project's books where they are at hand, and their synonyms.
+    """Names of the vocabulary and of this project's books where they are found, and their synonyms.
 
     Names that end in an ordinary word are left out: "The opacity is white" and "Multiple nodules: ..." may describe the
-    finding that was asked for. "Interstitial lung disease" stays, since it is more specific than "disease".
+    requested finding. "Interstitial lung disease" stays, since it is more specific than "disease".
     """
     settings = EvaluationSettings(benchmark="none")
     books = [path for name in settings.descriptions if (path := REPOSITORY / name).is_file()]
@@ -192,14 +186,13 @@ def _parse(text: str) -> dict[str, str]:
     AnswerError has the complaints of the object that comes nearest to one.
     """
     text = text.rpartition("</think>")[2]
-    if not text.strip():
-        raise AnswerError(["the answer is empty"])
-    answer, complaints, start = None, [(2, ["it is not a JSON object"])], text.find("{")
+    answer, complaints = None, [(2, ["it is not a JSON object" if text.strip() else "the answer is empty"])]
+    start = text.find("{")
     while start >= 0:
         end = start + 1
         try:
-            _, stop = json.JSONDecoder().raw_decode(text, start)
-            answer, end = _ANSWER.model_validate_json(text[start:stop]).model_dump(), stop
+            content, stop = json.JSONDecoder().raw_decode(text, start)
+            answer, end = _ANSWER.model_validate(content).model_dump(), stop
         except ValidationError as error:
             complaints.append((0, [_complaint(each) for each in error.errors()]))
         except (ValueError, RecursionError) as error:
@@ -212,10 +205,7 @@ def _parse(text: str) -> dict[str, str]:
 
 def _complaint(error: Any) -> str:
     """One line for one of pydantic's errors."""
-    if error["type"] == "json_invalid":
-        return f"it is not valid JSON ({error['ctx']['error']})"
-    where = ".".join(map(str, error["loc"]))[:80]
-    return f'"{where}" {_COMPLAINTS.get(error["type"], "is no text")}'
+    return f'"{".".join(map(str, error["loc"]))[:80]}" {_COMPLAINTS.get(error["type"], "is no text")}'
 
 
 def _bare(line: str) -> str:

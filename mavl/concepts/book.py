@@ -1,15 +1,20 @@
-"""Whole books: descriptions and aspects in one file, with the origin and the review of each entry.
+"""What a run keeps on disk: whole books, and every answer from the moment it arrives.
+
+A whole book has descriptions and aspects in one file, with the origin and the review of each entry:
 
     {"format": "mavl book 1", "notice": "...",
      "findings": {"rib fracture": {"description": "...", "aspects": ["border: ...", ...], "provenance": {...}}},
      "rejected": {"rib fracture": [an entry like the above, ...]}}
 
-`mavl.text.books` reads them like any other book.
+`mavl.text.books` reads it like any other book.
 """
 
+import hashlib
+import json
+import re
 from datetime import date
 from pathlib import Path
-from typing import Literal
+from typing import Literal, NamedTuple
 
 from pydantic import BaseModel, ConfigDict, ValidationError, field_validator
 
@@ -73,8 +78,8 @@ class Entry(_Part):
     @property
     def lines(self) -> dict[str, str]:
         """{aspect: words}, the description first."""
-        parted = (line.partition(":") for line in self.aspects)
-        return {DESCRIPTION: self.description} | {aspect: words.strip() for aspect, _, words in parted}
+        words = [line.partition(":")[2].strip() for line in self.aspects]
+        return dict(zip(ASPECTS, [self.description, *words], strict=True))
 
 
 class WholeBook(_Part):
@@ -92,11 +97,60 @@ class WholeBook(_Part):
 
 def read_whole_book(path: Path) -> WholeBook:
     """The book in a file, an empty one without a file; ConceptError for any other content."""
-    if not path.exists():
-        return WholeBook()
     try:
-        return WholeBook.model_validate_json(read_text(path))
+        return WholeBook.model_validate_json(read_text(path)) if path.exists() else WholeBook()
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(map(str, first["loc"])) or "the file"
         raise ConceptError(f"{path}: no whole book ({where}: {first['msg']}); choose another --out") from error
+
+
+class Job(NamedTuple):
+    """One request: a finding, and the number of its sample."""
+
+    finding: str
+    sample: int
+
+
+class Attempt(_Part):
+    """One answer as it arrived. problems: its faults, none if it was accepted. created: UTC, ISO 8601.
+
+    temperature_refused: it was requested without a temperature, which the server refuses.
+    """
+
+    answer: str
+    problems: tuple[str, ...]
+    created: str
+    tokens_in: int
+    tokens_out: int
+    temperature_refused: bool = False
+
+
+class _Record(_Part):
+    asked: dict[str, str | int | float]
+    attempts: tuple[Attempt, ...] = ()
+
+
+class Cache(NamedTuple):
+    """The answers to requests of one kind, {"model": ..., "prompt_hash": ..., "temperature": ...}: a file for a job."""
+
+    folder: Path
+    kind: dict[str, str | float]
+
+    def attempts(self, job: Job) -> tuple[Attempt, ...]:
+        """All answers to a job, the oldest first; ConceptError for a damaged file."""
+        path = self._path(job)
+        try:
+            return _Record.model_validate_json(read_text(path)).attempts if path.exists() else ()
+        except ValidationError as error:
+            raise ConceptError(f"{path}: damaged; delete it, and its answers are requested again") from error
+
+    def add(self, job: Job, attempt: Attempt) -> None:
+        """Write an answer after the former ones."""
+        record = _Record(asked=self.kind | job._asdict(), attempts=(*self.attempts(job), attempt))
+        write_text(self._path(job), record.model_dump_json(indent=1) + "\n")
+
+    def _path(self, job: Job) -> Path:
+        digest = hashlib.sha256(json.dumps(self.kind | job._asdict()).encode()).hexdigest()[:16]
+        readable = re.sub(r"[^\w-]+", "_", job.finding)[:40]
+        return self.folder / f"{readable}-{digest}.json"

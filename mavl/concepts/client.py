@@ -1,8 +1,9 @@
-"""Requests to the server of a language model that speaks OpenAI's protocol.
+"""Requests to the server of a language model that implements OpenAI's protocol.
 
-The OpenAI SDK repeats what may succeed later (connections, timeouts, status 408, 409, 429 and 5xx), after a growing
-wait or after the server's Retry-After of up to two minutes. A request that the server refuses is changed: a plainer
-response format, no temperature, the other name of the token limit. The key is removed from every text of the server.
+The OpenAI SDK repeats what may succeed later (connections, timeouts, unreadable replies, status 408, 409, 429 and 5xx),
+after a growing wait or after the server's Retry-After of up to two minutes. A request that the server refuses is
+changed: a plainer response format, no temperature, the other name of the token limit. The key is removed from every
+text of the server.
 """
 
 import asyncio
@@ -12,28 +13,29 @@ import sys
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Any
-from urllib.parse import urlsplit
 
+import httpx2
 import openai
 from tqdm import tqdm
 
 from mavl.concepts import ConceptError
 from mavl.concepts.answers import RESPONSE_SCHEMA, counted
-from mavl.concepts.cache import Attempt
+from mavl.concepts.book import Attempt
 from mavl.concepts.plan import ConceptSettings
 from mavl.concepts.prompts import Message
 
-KEY_VARIABLE, URL_VARIABLE = "OPENAI_API_KEY", "OPENAI_BASE_URL"
-OPENAI_HOST = "api.openai.com"
+OPENAI_HOST = b"api.openai.com"
+NO_ADDRESS = "--base-url is no address of a server; it should read http://host:port/v1"
 
 FORMATS = ({"type": "json_schema", "json_schema": RESPONSE_SCHEMA}, {"type": "json_object"}, None)
 """Response formats, the strictest first; the prompts request JSON in any case."""
 
-NOT_THE_FORMAT = {401, 402, 403, 408, 409, 429}
-"""Status codes that another response format does not change."""
+NOT_THE_FORMAT, WRONG_REQUEST = {401, 402, 403, 408, 409, 429}, {400, 422}
+"""Status codes that another response format does not change, and those that other parameters may change."""
 
-WRONG_REQUEST = {400, 422}
-NO_CREDIT = "insufficient_quota"
+OWN_LIMIT = "the server's own token limit, which --max-tokens can raise"
+FILTERED = "it was withheld by the server's content filter"
+
 SECRET = 8
 """A key with fewer characters is no secret but a placeholder such as "none" or "ollama"."""
 
@@ -50,53 +52,58 @@ class StoppedError(ConceptError):
     """The run is ending; the request was not sent again."""
 
 
-class _NoCompletionError(ValueError):
-    """The server's reply has another form; the message is the reply."""
-
-
 class _HTTP(openai.DefaultAsyncHttpxClient):
-    """The SDK's HTTP client with a time limit for a whole answer, and without new requests once the run is stopped."""
+    """The SDK's HTTP client; a whole answer has a time limit and a known form, and a stopped run sends no requests."""
 
     def __init__(self, seconds: float, stopped: asyncio.Event):
         super().__init__()
         self.seconds, self.stopped = seconds, stopped
 
-    async def send(self, request, **options):
+    async def send(self, request: httpx2.Request, **options: Any) -> httpx2.Response:
         if self.stopped.is_set():
             raise StoppedError("stopped")
-        async with asyncio.timeout(self.seconds):  # the SDK's own limit starts anew with every byte
-            return await super().send(request, **options)
+        try:
+            async with asyncio.timeout(self.seconds):  # the SDK's own limit starts anew with every byte
+                reply = await super().send(request, **options)
+        except TimeoutError:
+            raise httpx2.ReadTimeout(f"no answer within {self.seconds:g} s", request=request) from None
+        try:
+            _read(reply) if reply.is_success else None
+        except (ValueError, LookupError, TypeError, AttributeError):
+            said = reply.text.strip() or "nothing"
+            raise httpx2.DecodingError(f"it sends no chat completion but {said}", request=request) from None
+        return reply
 
 
 class Client:
     """Sends conversations to a model. stopped: set it to send no more requests; sdk: close it at the end."""
 
     def __init__(self, settings: ConceptSettings):
-        base_url = settings.base_url or os.environ.get(URL_VARIABLE) or f"https://{OPENAI_HOST}/v1"
         self.settings, self.stopped = settings, asyncio.Event()
-        self.server, is_openai = _server(base_url)
-        self._variable = settings.api_key_env or (KEY_VARIABLE if is_openai else None)
-        self._key = _read_key(self._variable)
-        self.sdk = openai.AsyncOpenAI(
-            api_key=self._key or "none",
-            base_url=base_url,
-            max_retries=settings.max_retries,
-            timeout=settings.timeout,
-            http_client=_HTTP(settings.timeout, self.stopped),
-        )
+        options: dict[str, Any] = {"max_retries": settings.max_retries, "timeout": settings.timeout}
+        http = _HTTP(settings.timeout, self.stopped)
+        try:  # without an address the SDK takes OPENAI_BASE_URL, or OpenAI's
+            self.sdk = openai.AsyncOpenAI(api_key="none", base_url=settings.base_url, http_client=http, **options)
+        except httpx2.InvalidURL:
+            raise ServerError(NO_ADDRESS) from None
+        url = self.sdk.base_url
+        if url.scheme not in ("http", "https") or not url.host:
+            raise ServerError(NO_ADDRESS)
+        self.server, is_openai = url.netloc.decode(), (url.scheme, url.netloc) == ("https", OPENAI_HOST)
+        self._key, self._credentials = "", "no key (see --api-key-env)"
+        if variable := settings.api_key_env or ("OPENAI_API_KEY" if is_openai else None):
+            self.sdk.api_key = self._key = _read_key(variable)
+            self._credentials = f"the key in {variable}"
         if not is_openai:  # the SDK takes both from the environment
             self.sdk.organization = self.sdk.project = None
-        self._token_limit = "max_completion_tokens" if is_openai else "max_tokens"
-        self._format, self._format_taken, self._temperature_refused = 0, False, False
+        self._parameters: dict[str, Any] = {"temperature": settings.temperature}
+        if settings.max_tokens:
+            self._parameters["max_completion_tokens" if is_openai else "max_tokens"] = settings.max_tokens
+        self._format, self._taken = 0, None
 
     def __str__(self) -> str:
         """The model, the server, and which key is sent there."""
-        key = "without a key"
-        if self._variable:
-            key = f"with the key in {self._variable}"
-        elif len(os.environ.get(KEY_VARIABLE, "")) >= SECRET:
-            key += f" ({KEY_VARIABLE} is for {OPENAI_HOST}; --api-key-env {KEY_VARIABLE} sends it here)"
-        return f"{self.settings.model} at {self.server}, {key}"
+        return f"{self.settings.model} at {self.server}, with {self._credentials}"
 
     async def complete(self, messages: Sequence[Message]) -> Attempt:
         """The answer to a conversation; its `problems` are what the server reports about it.
@@ -104,120 +111,74 @@ class Client:
         Raises UnansweredError, ServerError or StoppedError where there is none, without the SDK's errors as their
         cause, since those quote the server.
         """
-        level, failures, refusal = self._format, 0, None
-        too_late = f"no answer within {self.settings.timeout:g} s"
+        create: Any = self.sdk.chat.completions.with_raw_response.create
+        level, refusal = self._format, None
         while True:
-            sent = self._parameters(level)
+            sent = self._parameters | ({"response_format": form} if (form := FORMATS[level]) else {})
             try:
-                return await self._send(messages, level, sent)
+                reply = await create(model=self.settings.model, messages=messages, **sent)
+                return self._attempt(reply.http_response, level, "temperature" not in sent)
             except openai.APIStatusError as error:
-                if self._other_parameters(error, sent):
+                if error.status_code in WRONG_REQUEST and self._changes(error.message.lower(), sent):
                     continue
                 if error.status_code in NOT_THE_FORMAT:
                     raise self._judge(error) from None
                 refusal = refusal or error
-                if (level := self._plainer(level)) is None:
+                if level in (self._taken, len(FORMATS) - 1):
                     raise self._judge(refusal) from None
-                continue
-            except openai.APITimeoutError as error:
-                raise self._unanswered(too_late, _tries(error)) from None
+                level += 1
             except openai.APIConnectionError as error:
-                cause = type(error.__cause__ or error).__name__
-                raise self._unanswered(f"connection failed ({cause})", _tries(error)) from None
-            except TimeoutError:
-                reason = too_late
-            except _NoCompletionError as error:
-                reason = f"what it sends is no chat completion ({self._line(error) or 'it is empty'})"
-            failures += 1
-            if failures > self.settings.max_retries:
-                raise self._unanswered(reason, failures)
+                cause = error.__cause__ or error
+                raise self._unanswered(self._line(cause) or type(cause).__name__, error) from None
 
-    async def _send(self, messages: Sequence[Message], level: int, sent: dict[str, Any]) -> Attempt:
-        """The answer to a request that the SDK repeats; _NoCompletionError for a reply of another form."""
-        create: Any = self.sdk.chat.completions.with_raw_response.create
-        reply = (await create(model=self.settings.model, messages=messages, **sent)).http_response.text
-        try:
-            content = json.loads(reply)
-            choice, used = content["choices"][0], content.get("usage") or {}
-            text, flaw = _text(choice["message"]), self._flaw(choice)
-            attempt = Attempt(
-                answer=self.clean(text),
-                problems=(flaw,) if flaw else (),
-                created=datetime.now(UTC).isoformat(timespec="seconds"),
-                tokens_in=used.get("prompt_tokens") or 0,
-                tokens_out=used.get("completion_tokens") or 0,
-                temperature_refused="temperature" not in sent,
-            )
-        except (ValueError, LookupError, TypeError, AttributeError):
-            raise _NoCompletionError(reply) from None
-        if not self._format_taken and (text or not flaw):  # an empty answer may be the format's fault
-            self._format, self._format_taken = level if text else min(level + 1, len(FORMATS) - 1), bool(text)
-        return attempt
+    def _attempt(self, reply: httpx2.Response, level: int, temperature_refused: bool) -> Attempt:
+        """The answer in a reply to a request with FORMATS[level]."""
+        text, finish, refusal, used = _read(reply)
+        limit = f"--max-tokens {self.settings.max_tokens}" if self.settings.max_tokens else OWN_LIMIT
+        flaws = {"length": f"it was cut off at {limit}; write less", "content_filter": FILTERED}
+        flaw = f"it is a refusal ({self._line(refusal)})" if refusal else flaws.get(finish)
+        if text:
+            self._format = self._taken = level if self._taken is None else self._taken
+        elif self._taken is None and not flaw:  # an empty answer may be the format's fault
+            self._format = min(level + 1, len(FORMATS) - 1)
+        return Attempt(
+            answer=self.clean(text),
+            problems=(flaw,) if flaw else (),
+            created=datetime.now(UTC).isoformat(timespec="seconds"),
+            tokens_in=used.get("prompt_tokens") or 0,
+            tokens_out=used.get("completion_tokens") or 0,
+            temperature_refused=temperature_refused,
+        )
 
-    def _parameters(self, level: int) -> dict[str, Any]:
-        """The optional parameters of a request with FORMATS[level]."""
-        parameters = {
-            "temperature": None if self._temperature_refused else self.settings.temperature,
-            self._token_limit: self.settings.max_tokens,
-            "response_format": FORMATS[level],
-        }
-        return {name: value for name, value in parameters.items() if value is not None}
-
-    def _other_parameters(self, error: openai.APIStatusError, sent: dict[str, Any]) -> bool:
-        """Leave out or rename a parameter that was sent and that the server refuses; whether it refuses one."""
-        said = error.message.lower()
-        if error.status_code not in WRONG_REQUEST:
-            return False
+    def _changes(self, said: str, sent: dict[str, Any]) -> bool:
+        """Rename or leave out a parameter that was sent and that the server refuses; whether it refuses one."""
         if "max_tokens" in sent and "max_completion_tokens" in said:
-            self._token_limit = "max_completion_tokens"
+            self._parameters["max_completion_tokens"] = sent["max_tokens"]
+            self._parameters.pop("max_tokens", None)
         elif "temperature" in sent and "temperature" in said:
-            if not self._temperature_refused:
+            if self._parameters.pop("temperature", None) is not None:
                 tqdm.write(f"{self.server} refuses a temperature; the model's own is used", file=sys.stderr)
-            self._temperature_refused = True
         else:
             return False
         return True
 
-    def _plainer(self, level: int) -> int | None:
-        """The response format to try after one that was refused; None where the format is not the reason."""
-        if self._format_taken:
-            return None if level == self._format else self._format
-        return level + 1 if level + 1 < len(FORMATS) else None
-
     def _judge(self, error: openai.APIStatusError) -> ConceptError:
         """The meaning of a status other than 200, for the request or for the run."""
-        status, said, tries = error.status_code, self._line(error.message), _tries(error)
-        wait = error.response.headers.get("retry-after")
-        if status in (401, 403):  # without the server's words, which quote parts of the key
-            key = f"the key in {self._variable}" if self._variable else "requests without a key (see --api-key-env)"
-            return ServerError(f"{self.server} refuses {key}, status {status}")
-        if status == 404:
-            return ServerError(
-                f"{self.server} knows no model {self.settings.model!r}, or not the address ({said}); see --model, and "
-                "--base-url, which mostly ends in /v1"
-            )
-        if status == 402 or NO_CREDIT in (error.code, error.type):
-            return ServerError(f"{self.server}: the account has no credit left ({said})")
-        if status in NOT_THE_FORMAT or status >= 500:
-            if wait and tries <= self.settings.max_retries:  # too long for the SDK
-                return ServerError(
-                    f"{self.server} asks to wait, Retry-After: {self._line(wait)} ({said}); start again then"
-                )
-            return self._unanswered(said, tries)
-        if status in WRONG_REQUEST and self._format_taken:
-            return self._unanswered(said, tries)
-        return ServerError(f"{self.server} refuses the request ({said})")
-
-    def _flaw(self, choice: dict) -> str | None:
-        """What the server reports about its answer, worded for the model."""
-        if refusal := choice["message"].get("refusal"):
-            return f"it is a refusal ({self._line(refusal)})"
-        own = "the server's own token limit, which --max-tokens can raise"
-        limit = f"the {self.settings.max_tokens} tokens of --max-tokens" if self.settings.max_tokens else own
-        return {
-            "length": f"it was cut off at {limit}; write less",
-            "content_filter": "it was withheld by the server's content filter",
-        }.get(choice.get("finish_reason") or "")
+        status, said, wait = error.status_code, self._line(error.message), error.response.headers.get("retry-after")
+        too_long = wait and _tries(error) <= self.settings.max_retries  # for the SDK
+        if status == 402 or "insufficient_quota" in (error.code, error.type):
+            why = f"the account has no credit left ({said})"
+        elif status in (401, 403):  # without the server's words, which quote parts of the key
+            why = f"it refuses requests with {self._credentials}, status {status}"
+        elif status == 404:
+            why = f"no model {self.settings.model!r}, or a wrong address; see --model, --base-url (mostly …/v1): {said}"
+        elif (status in NOT_THE_FORMAT or status >= 500) and too_long:
+            why = f"it requests a wait, Retry-After: {self._line(wait)}; start again then ({said})"
+        elif status in NOT_THE_FORMAT or status >= 500 or (status in WRONG_REQUEST and self._taken is not None):
+            return self._unanswered(said, error)
+        else:
+            why = f"it refuses the request ({said})"
+        return ServerError(f"{self.server}: {why}")
 
     def clean(self, text: object) -> str:
         """The text without the key."""
@@ -226,8 +187,8 @@ class Client:
     def _line(self, text: object) -> str:
         return " ".join(self.clean(text).split())[:200]
 
-    def _unanswered(self, reason: str, tries: int) -> UnansweredError:
-        return UnansweredError(f"{self.server}: {reason} ({counted(tries, 'attempt')})")
+    def _unanswered(self, reason: str, error: openai.APIError) -> UnansweredError:
+        return UnansweredError(f"{self.server}: {reason} ({counted(_tries(error), 'attempt')})")
 
 
 def _tries(error: openai.APIError) -> int:
@@ -235,34 +196,23 @@ def _tries(error: openai.APIError) -> int:
     return 1 + int(error.request.headers.get("x-stainless-retry-count", 0))
 
 
-def _text(message: dict) -> str:
-    """The answer in a message: its content, or where that is empty the reasoning, where some servers put the answer."""
+def _read(reply: httpx2.Response) -> tuple[str, str, object, dict]:
+    """(answer, reason of its end, refusal, usage) of a chat completion; some error for another form.
+
+    The answer is the content of the message, or where that is empty the reasoning, where some servers put it.
+    """
+    content = json.loads(reply.text)
+    choice, answer = content["choices"][0], ""
     for field in ("content", "reasoning_content", "reasoning"):
-        text = message.get(field)
-        if isinstance(text, list):
-            text = "".join(part.get("text") or "" for part in text)
-        if isinstance(text, str) and text.strip():
-            return text
-    return ""
+        text = choice["message"].get(field) or ""
+        text = text if isinstance(text, str) else "".join(part.get("text") or "" for part in text)
+        answer = answer or (text if text.strip() else "")
+    return answer, choice.get("finish_reason") or "", choice["message"].get("refusal"), dict(content.get("usage") or {})
 
 
-def _server(base_url: str) -> tuple[str, bool]:
-    """Host and port, without the user and password of the address, and whether it is OpenAI's server."""
-    try:
-        url = urlsplit(base_url)
-        if url.scheme not in ("http", "https") or not url.hostname:
-            raise ValueError("it should read http://host:port/v1")
-        is_openai = (url.scheme, url.hostname, url.port or 443) == ("https", OPENAI_HOST, 443)
-        return url.hostname if url.port is None else f"{url.hostname}:{url.port}", is_openai
-    except ValueError as error:
-        raise ServerError(f"--base-url is no address of a server ({error})") from None
-
-
-def _read_key(variable: str | None) -> str:
-    """The key in an environment variable; "" without a variable; ServerError where it holds no key."""
-    key = os.environ.get(variable, "").strip() if variable else ""
-    if variable and not key:
+def _read_key(variable: str) -> str:
+    """The key in an environment variable; ServerError where it holds none."""
+    key = os.environ.get(variable, "").strip()
+    if not key or not key.isascii() or not key.isprintable():
         raise ServerError(f"no key: set {variable} in the environment; a server of your own, by --base-url, needs none")
-    if not (key.isascii() and key.isprintable()):
-        raise ServerError(f"{variable} holds characters that no key has")
     return key

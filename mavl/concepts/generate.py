@@ -7,15 +7,13 @@ import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tqdm import tqdm
 
 from mavl.concepts import ConceptError
 from mavl.concepts.answers import AnswerError, Checker, counted, diagnoses, without_ordinary
-from mavl.concepts.book import Entry
-from mavl.concepts.cache import Attempt, Job
+from mavl.concepts.book import Entry, Job
 from mavl.concepts.client import Client, ServerError, StoppedError, UnansweredError
 from mavl.concepts.plan import Plan
 from mavl.progress import progress_bar
@@ -41,51 +39,47 @@ class Outcome:
     complete: int = 0
     failed: dict[str, str] = field(default_factory=dict)
     fatal: Exception | None = None
-    stopped_by: int | None = None
+    stopped_by: int = 0
     calls: int = 0
     tokens_in: int = 0
     tokens_out: int = 0
 
     @property
     def exit_code(self) -> int:
-        return 128 + self.stopped_by if self.stopped_by else 1 if self.failed else 0
+        return 128 + self.stopped_by if self.stopped_by else int(bool(self.failed))
 
     def __str__(self) -> str:
         used = f"{counted(self.calls, 'answer')} in this run, {self.tokens_in:,} tokens in, {self.tokens_out:,} out"
         rest = "" if self.complete == self.asked else ", a new start requests only the rest"
-        are = "is" if self.asked == 1 else "are"
-        return f"{self.complete} of {counted(self.asked, 'finding')} {are} in the book ({used}){rest}"
+        return f"in the book: {self.complete} of {counted(self.asked, 'finding')} ({used}){rest}"
 
 
 def generate(plan: Plan, client: Client) -> Outcome:
-    """Request what is missing, and write the book with all findings that are there, also when the run ends early.
+    """Request what is missing, and write the book with all complete findings, also when the run ends early.
 
-    ConceptError before any request where the cache or the text encoder cannot be read, or an answer could not be kept.
+    Before any request: ConceptError where the cache cannot be read, OSError where an answer could not be kept.
     """
-    if plan.jobs:
-        _check_writable(plan.cache.folder, "--cache")
-    if plan.samples:
-        _check_writable(plan.out.parent, "--out")
-    encoder = None
+    outcome, encoder, added = Outcome(len(plan.findings)), None, {}
+    for folder in (plan.cache.folder, plan.out.parent) if plan.samples else ():
+        folder.mkdir(parents=True, exist_ok=True)
+        tempfile.TemporaryFile(dir=folder).close()  # OSError before any answer is paid for
     if plan.provenance.text_encoder:
         from mavl.text.encoder import load_text_encoder
 
         encoder = load_text_encoder(plan.provenance.text_encoder)
         encoder.encode(["chest"])  # before any answer is paid for
-    run = _Run(plan, client)
     if plan.jobs:
-        tqdm.write(f"asking {client}", file=sys.stderr)
+        tqdm.write(f"requesting from {client}", file=sys.stderr)
         with suppress(asyncio.CancelledError):
-            asyncio.run(run.ask_all())
-    added = {}
+            asyncio.run(_Run(plan, client, outcome).request_all())
     for finding, jobs in plan.samples.items():
         entries = [entry for job in jobs if (entry := plan.entry(job))]
         if len(entries) == len(jobs):
             added[finding] = entries[0 if encoder is None else choose(entries, encoder)]
     if added:
         plan.book.model_copy(update={"findings": plan.book.findings | added}).write(plan.out)
-    run.outcome.complete = len(plan.kept) + len(added)
-    return run.outcome
+    outcome.complete = len(plan.findings) - len(plan.samples) + len(added)
+    return outcome
 
 
 def most_central(vectors: "Tensor") -> int:
@@ -108,20 +102,20 @@ def choose(entries: Sequence[Entry], encoder: "TextEncoder") -> int:
 class _Run:
     """Workers that take jobs from one list until its end or the end of the run."""
 
-    def __init__(self, plan: Plan, client: Client):
-        self.plan, self.client, self.cache = plan, client, plan.cache
-        self.outcome = Outcome(len(plan.findings))
-        self._unanswered = 0
+    def __init__(self, plan: Plan, client: Client, outcome: Outcome):
+        self.plan, self.client, self.outcome, self._unanswered = plan, client, outcome, 0
         known = {*plan.findings, *plan.book.findings, *plan.prompts.examples}
         examples = [line for lines in plan.prompts.examples.values() for line in lines.values()]
         self._checkers = {
             each: Checker(without_ordinary(known - {each}), examples, diagnoses()) for each in plan.samples
         }
 
-    async def ask_all(self) -> None:
-        jobs = self.plan.jobs
-        self._handle_signals()
-        with progress_bar(total=len(jobs), description="asking", unit="answer") as bar:
+    async def request_all(self) -> None:
+        jobs, loop = self.plan.jobs, asyncio.get_running_loop()
+        with suppress(NotImplementedError):  # Windows
+            for number in (signal.SIGINT, signal.SIGTERM):
+                loop.add_signal_handler(number, self._stop, number, asyncio.current_task())
+        with progress_bar(total=len(jobs), description="requesting", unit="answer") as bar:
             async with self.client.sdk, asyncio.TaskGroup() as workers:
                 remaining = iter(jobs)
                 for _ in range(min(self.plan.settings.concurrency, len(jobs))):
@@ -130,7 +124,8 @@ class _Run:
     async def _work(self, jobs: Iterator[Job], bar: tqdm) -> None:
         for job in jobs:
             try:
-                await self._ask(job)
+                await self._request(job)
+                bar.update()
             except StoppedError:
                 return
             except (UnansweredError, AnswerError) as error:
@@ -140,65 +135,38 @@ class _Run:
                     self._end(ServerError(str(error)))
             except (ConceptError, OSError) as error:
                 self._end(error)
-            else:
-                bar.update()
 
-    async def _ask(self, job: Job) -> None:
+    async def _request(self, job: Job) -> None:
         """Request answers until one can be used; AnswerError has the faults of the last one."""
-        before = self.cache.attempts(job)
-        rejected = before[-1] if before and before[-1].problems else None
-        for _ in range(self.plan.settings.max_retries + 1):
-            messages = self.plan.prompts.conversation(job.finding, rejected and (rejected.answer, rejected.problems))
-            attempt = self._checked(job.finding, await self.client.complete(messages))
-            self.cache.add(job, attempt)
-            if not attempt.problems:
+        attempt = next(reversed(self.plan.cache.attempts(job)), None)
+        problems = attempt.problems if attempt else ()
+        for _ in range(tries := self.plan.settings.max_retries + 1):
+            rejected = (attempt.answer, problems) if attempt and problems else None
+            attempt = await self.client.complete(self.plan.prompts.conversation(job.finding, rejected))
+            self._unanswered = 0
+            self.outcome.calls += 1
+            self.outcome.tokens_in += attempt.tokens_in
+            self.outcome.tokens_out += attempt.tokens_out
+            try:
+                self._checkers[job.finding].read(attempt.answer, job.finding)
+                problems = ()  # it is complete, even if the server reports a fault
+            except AnswerError as error:
+                problems = (*attempt.problems, *error.problems)
+            self.plan.cache.add(job, attempt.model_copy(update={"problems": problems}))
+            if not problems:
                 return
-            rejected = attempt
-        tried = counted(self.plan.settings.max_retries + 1, "answer")
-        raise AnswerError([f"{tried} could not be used; the last: {'; '.join(rejected.problems if rejected else ())}"])
-
-    def _checked(self, finding: str, attempt: Attempt) -> Attempt:
-        """The answer with its faults; none where it is complete, even if the server reports one."""
-        self._unanswered = 0
-        self.outcome.calls += 1
-        self.outcome.tokens_in += attempt.tokens_in
-        self.outcome.tokens_out += attempt.tokens_out
-        problems: tuple[str, ...] = ()
-        try:
-            self._checkers[finding].read(attempt.answer, finding)
-        except AnswerError as error:
-            problems = (*attempt.problems, *error.problems)
-        return attempt.model_copy(update={"problems": problems})
+        raise AnswerError([f"{counted(tries, 'answer')} could not be used; the last: {'; '.join(problems)}"])
 
     def _end(self, error: Exception) -> None:
         """Send no more requests; those under way are paid for and come to their end."""
         self.outcome.fatal = self.outcome.fatal or error
         self.client.stopped.set()
 
-    def _handle_signals(self) -> None:
+    def _stop(self, number: int, task: asyncio.Task | None) -> None:
         """Let the requests under way end after Ctrl-C or SIGTERM (Slurm, docker); drop them after a second one."""
-        loop, task = asyncio.get_running_loop(), asyncio.current_task()
-
-        def stop(number: int) -> None:
-            if task and self.outcome.stopped_by:
-                task.cancel()
-                return
-            self.outcome.stopped_by = number
-            self.client.stopped.set()
-            tqdm.write("waiting for the answers under way; Ctrl-C again drops them", file=sys.stderr)
-
-        with suppress(NotImplementedError):  # Windows
-            for number in (signal.SIGINT, signal.SIGTERM):
-                loop.add_signal_handler(number, stop, number)
-
-
-def _check_writable(folder: Path, flag: str) -> None:
-    """Make the folder; ConceptError, which names the flag to change, where no file can be made in it."""
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        with tempfile.NamedTemporaryFile(dir=folder, prefix=".probe"):
-            pass
-    except OSError as error:
-        raise ConceptError(
-            f"{folder}: cannot be written ({error.strerror}); nothing was requested, choose another {flag}"
-        ) from error
+        if task and self.outcome.stopped_by:
+            task.cancel()
+            return
+        self.outcome.stopped_by = number
+        self.client.stopped.set()
+        tqdm.write("waiting for the answers under way; Ctrl-C again drops them", file=sys.stderr)

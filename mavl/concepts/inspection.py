@@ -1,4 +1,4 @@
-"""Inspection of books: incomplete entries, unfit lines, repeated lines, and findings too near to each other.
+"""Inspection of books: incomplete entries, unfit lines, repeated lines, and findings too similar to each other.
 
 inspection = inspect(read_entries(paths), Justified(), encoder)
 inspection.problems     # what has to be mended, or justified
@@ -7,7 +7,7 @@ inspection.problems     # what has to be mended, or justified
 import json
 import re
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -22,7 +22,7 @@ from mavl.text.books import BookError, Books
 from mavl.vocab import ASPECTS, DESCRIPTION
 
 if TYPE_CHECKING:
-    from mavl.text.encoder import TextEncoder  # torch takes seconds
+    from mavl.text.protocol import TextEncoder  # torch takes seconds
 
 LINES_ALIKE = 0.6
 """Cosine by words from which two lines say the same: of five words, weighted by rarity, three are shared."""
@@ -63,7 +63,7 @@ class Justified(Settings):
             return lines[problem.text]
         return next((alike.reason for alike in self.pairs if set(alike.pair) == set(problem.where)), None)
 
-    def unused(self, problems: list[Problem]) -> list[str]:
+    def unused(self, problems: Sequence[Problem]) -> list[str]:
         """The exceptions that no problem needs."""
         needed = {problem.text for problem in problems} | {frozenset(problem.where) for problem in problems}
         pairs = [" and ".join(alike.pair) for alike in self.pairs if frozenset(alike.pair) not in needed]
@@ -78,12 +78,6 @@ class Entries:
     problems: list[Problem]
     files: tuple[str, ...]
 
-    def each(self) -> Iterator[tuple[str, str, str]]:
-        """(finding, aspect, the line without its aspect in front)."""
-        for finding, of in self.lines.items():
-            for aspect, line in of.items():
-                yield finding, aspect, words(aspect, line)
-
 
 @dataclass(frozen=True)
 class Inspection:
@@ -96,17 +90,18 @@ class Inspection:
     similarities: list[Similarity]
 
 
-def read_entries(paths: Iterable[Path]) -> Entries:
+def read_entries(paths: Sequence[Path]) -> Entries:
     """Books of any kind, however incomplete; of two lines of one aspect the later one counts.
 
     BookError for a file that is no book, and for more findings than can be compared.
     """
     lines: dict[str, dict[str, str]] = defaultdict(dict)
     problems: list[Problem] = []
-    paths = list(paths)
     for path in paths:
         for finding, entry in _read(path, problems).items():
-            lines[finding].update(_lines(path, finding, entry, problems))
+            parts = [entry.get("description"), entry.get("aspects")] if isinstance(entry, dict) else [entry]
+            for part in parts:
+                lines[finding] |= {} if part is None else dict(_lines(path, finding, part, problems))
     if len(lines) > MOST_FINDINGS:
         raise BookError(f"{len(lines):,} findings; at most {MOST_FINDINGS:,} can be compared at once, split the books")
     return Entries(dict(lines), problems, tuple(map(str, paths)))
@@ -121,7 +116,7 @@ def read_justified(paths: Iterable[Path]) -> Justified:
 
 def inspect(entries: Entries, justified: Justified, encoder: "TextEncoder | None" = None) -> Inspection:
     """All checks, with the justified problems apart. Only findings with all aspects are compared as a whole."""
-    found = [*entries.problems, *_single_entries(entries), *_same_lines(entries), *_near_lines(entries)]
+    found = [*entries.problems, *_problems(entries.lines)]
     complete = Books({finding: of for finding, of in entries.lines.items() if set(ASPECTS) <= set(of)}, {})
     similarities = []
     if len(complete.sentences) > 1:
@@ -131,12 +126,8 @@ def inspect(entries: Entries, justified: Justified, encoder: "TextEncoder | None
             text = f"{value:.2f} by {similarity.measure}; {similarity.threshold:.2f} is too near: {similarity.why}"
             found.append(Problem("near findings", (one, other), text))
     judged = [replace(problem, reason=justified.reason(problem)) for problem in found]
-    remaining = [problem for problem in judged if problem.reason is None]
-    excused = [problem for problem in judged if problem.reason is not None]
+    remaining, excused = ([each for each in judged if (each.reason is None) is open] for open in (True, False))
     return Inspection(entries, remaining, excused, justified.unused(found), similarities)
-
-
-# Reading --------------------------------------------------------------------------------------------------------------
 
 
 def _read(path: Path, problems: list[Problem]) -> dict:
@@ -158,17 +149,15 @@ def _read(path: Path, problems: list[Problem]) -> dict:
     return book["findings"] if isinstance(book.get("findings"), dict) else book
 
 
-def _lines(path: Path, finding: str, entry: object, problems: list[Problem]) -> Iterator[tuple[str, str]]:
-    """(aspect, line) of an entry: a description, a list of aspect lines, or an object with both."""
-    if isinstance(entry, dict):
-        for part in (entry.get("description"), entry.get("aspects")):
-            if part is not None:
-                yield from _lines(path, finding, part, problems)
-    elif isinstance(entry, str):
-        yield DESCRIPTION, entry
-    elif isinstance(entry, list) and all(isinstance(line, str) for line in entry):
+def _lines(path: Path, finding: str, part: object, problems: list[Problem]) -> Iterator[tuple[str, str]]:
+    """(aspect, line) of a description or of a list of aspect lines."""
+    if isinstance(part, str):
+        yield DESCRIPTION, part
+    elif not isinstance(part, list) or not all(isinstance(line, str) for line in part):
+        problems.append(Problem("entry", (finding,), f"{path}: neither a sentence nor a list of lines: {part!r}"))
+    else:
         seen = set()
-        for line in entry:
+        for line in part:
             head = line.partition(":")[0].strip().lower()
             aspect = "other" if head == "others" else head
             if aspect not in ASPECTS[1:] or aspect in seen:
@@ -177,46 +166,33 @@ def _lines(path: Path, finding: str, entry: object, problems: list[Problem]) -> 
             seen.add(aspect)
             if aspect in ASPECTS[1:]:
                 yield aspect, line
-    else:
-        problems.append(Problem("entry", (finding,), f"{path}: neither a sentence nor a list of lines: {entry!r}"))
 
 
-# Checks ---------------------------------------------------------------------------------------------------------------
+def _problems(lines: dict[str, dict[str, str]]) -> Iterator[Problem]:
+    """Missing aspects, lines that break a rule by themselves, and lines that say the same or nearly the same.
 
-
-def _single_entries(entries: Entries) -> Iterator[Problem]:
-    """Missing aspects, and lines that break a rule by themselves."""
-    for finding, of in entries.lines.items():
+    The same: up to case and punctuation. Nearly the same: of one aspect, or of one finding.
+    """
+    for finding, of in lines.items():
         if missing := [aspect for aspect in ASPECTS if aspect not in of]:
             yield Problem("missing", (finding,), f"no {', '.join(missing)}")
-    for finding, aspect, text in entries.each():
+    rows = [(finding, aspect, words(aspect, line)) for finding, of in lines.items() for aspect, line in of.items()]
+    places, plain = [f"{finding}/{aspect}" for finding, aspect, _ in rows], [_plain(text) for *_, text in rows]
+    same: dict[str, list[int]] = defaultdict(list)
+    for row, (_, aspect, text) in enumerate(rows):
+        same[plain[row]].append(row)
         if problem := line_problem(aspect, text):
-            yield Problem("line", (f"{finding}/{aspect}",), f"{problem}: {text}")
-
-
-def _same_lines(entries: Entries) -> Iterator[Problem]:
-    """Lines that are the same up to case and punctuation."""
-    places: dict[str, list[tuple[str, str]]] = defaultdict(list)
-    for finding, aspect, text in entries.each():
-        places[_plain(text)].append((finding, aspect))
-    for same in places.values():
-        if len(same) > 1:
-            finding, aspect = same[0]
-            yield Problem(SAME_LINE, tuple(map("/".join, same)), entries.lines[finding][aspect])
-
-
-def _near_lines(entries: Entries) -> Iterator[Problem]:
-    """Lines of one aspect, or of one finding, that say nearly the same."""
-    places = list(entries.each())
-    texts = [text for *_, text in places]
-    plain = [_plain(text) for text in texts]
+            yield Problem("line", (places[row],), f"{problem}: {text}")
+    for first, *others in same.values():
+        if others:
+            finding, aspect, _ = rows[first]
+            yield Problem(SAME_LINE, tuple(places[row] for row in (first, *others)), lines[finding][aspect])
     if not any(plain):
         return
-    near = np.triu(tfidf_cosine(texts) >= LINES_ALIKE, k=1)
-    for i, j in zip(*near.nonzero(), strict=True):
-        one, other = places[i], places[j]
-        if (one[0] == other[0] or one[1] == other[1]) and plain[i] != plain[j]:
-            yield Problem("near lines", ("/".join(one[:2]), "/".join(other[:2])), f"{texts[i]} | {texts[j]}")
+    for i, j in np.argwhere(np.triu(tfidf_cosine([text for *_, text in rows]) >= LINES_ALIKE, k=1)):
+        together = rows[i][0] == rows[j][0] or rows[i][1] == rows[j][1]
+        if together and plain[i] != plain[j]:
+            yield Problem("near lines", (places[i], places[j]), f"{rows[i][2]} | {rows[j][2]}")
 
 
 def _plain(text: str) -> str:

@@ -5,24 +5,24 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import Any, get_args
 
-from pydantic import PositiveFloat, PositiveInt, model_validator
+from pydantic import Field, model_validator
 
 from mavl.concepts import ConceptError
 from mavl.concepts.answers import RESPONSE_SCHEMA, AnswerError, Checker, counted
-from mavl.concepts.book import Entry, Provenance, WholeBook, read_whole_book
-from mavl.concepts.cache import Cache, Job
+from mavl.concepts.book import Cache, Entry, Job, Provenance, WholeBook, read_whole_book
 from mavl.concepts.prompts import Prompts
-from mavl.config.loader import Settings, load
-from mavl.config.settings import NonNegativeFloat, NonNegativeInt, TextSettings
+from mavl.config.loader import Settings
+from mavl.config.settings import TextSettings
 from mavl.files import read_text
 from mavl.text.synonyms import key, spellings
 
 LETTERS_A_TOKEN = 4
 """A rule of thumb for English."""
 
-REQUEST = ("model", "prompt_hash", "temperature")
-CHOICE = ("samples", "text_encoder")
+REQUEST = {"model", "prompt_hash", "temperature"}
+CHOICE = {"samples", "text_encoder"}
 """Fields of a provenance on which the answers in the cache depend, and the choice among them."""
 
 LONGEST_NAME = 100
@@ -30,52 +30,38 @@ LONGEST_NAME = 100
 
 
 class ConceptSettings(Settings):
-    """Settings of concept_gen/generate.py; FLAGS explains them. prompts: a folder, concept_gen/prompts by default."""
+    """Settings of concept_gen/generate.py. prompts: a folder, concept_gen/prompts by default."""
 
-    model: str
-    base_url: str | None = None
-    api_key_env: str | None = None
-    temperature: NonNegativeFloat = 0.3
-    max_tokens: PositiveInt | None = None
-    ensemble: PositiveInt = 1
-    text_encoder: str = TextSettings().encoder
-    concurrency: PositiveInt = 4
-    max_retries: NonNegativeInt = 5
-    timeout: PositiveFloat = 120
-    cache: str = "~/.cache/mavl/concepts"
+    model: str = Field("", description="the server's name of the model")
+    base_url: str | None = Field(None, description="server, as http://localhost:8000/v1; OpenAI's by default")
+    api_key_env: str | None = Field(None, description="environment variable of the key; by default OpenAI's server's")
+    temperature: float = Field(0.3, ge=0, description="0 to 2; 0.3 by default")
+    max_tokens: int | None = Field(None, gt=0, description="most tokens of an answer; the server's limit by default")
+    ensemble: int = Field(1, gt=0, description="answers to each finding, the most central is kept; 1 by default")
+    text_encoder: str = Field(
+        TextSettings().encoder, description="the BERT that finds the most central, folder or hub id"
+    )
+    concurrency: int = Field(4, gt=0, description="requests at once; 4 by default")
+    max_retries: int = Field(5, ge=0, description="repetitions after failures and after unusable answers; 5 by default")
+    timeout: float = Field(120, gt=0, description="seconds for an answer; 120 by default")
+    cache: str = Field("~/.cache/mavl/concepts", description="folder of the answers; ~/.cache/mavl/concepts by default")
     prompts: str | None = None
 
     @model_validator(mode="after")
-    def _answers_differ(self) -> "ConceptSettings":
+    def _complete(self) -> "ConceptSettings":
+        if not self.model:
+            raise ValueError("no model; give --model, the server's name of it")
         if self.ensemble > 1 and self.temperature == 0:
             raise ValueError("an ensemble at temperature 0 is one answer many times; set temperature, as to 0.7")
         return self
 
 
-FLAGS = {
-    "base-url": ("base_url", str, "server, as http://localhost:8000/v1; OpenAI's by default"),
-    "api-key-env": (
-        "api_key_env",
-        str,
-        "environment variable of the key; servers other than OpenAI's get no key without",
-    ),
-    "model": ("model", str, "the server's name of the model"),
-    "temperature": ("temperature", float, "0 to 2; 0.3 by default"),
-    "max-tokens": ("max_tokens", int, "most tokens of an answer; the server's own limit by default"),
-    "ensemble": ("ensemble", int, "answers to each finding, the most central is kept; 1 by default"),
-    "text-encoder": ("text_encoder", str, "folder or hub id of the BERT that finds the most central"),
-    "concurrency": ("concurrency", int, "requests at once; 4 by default"),
-    "max-retries": ("max_retries", int, "repetitions after failures and after unusable answers; 5 by default"),
-    "timeout": ("timeout", float, "seconds for an answer; 120 by default"),
-    "cache": ("cache", str, "folder of the answers; ~/.cache/mavl/concepts by default"),
+FLAGS: dict[str, tuple[str, Any, str]] = {
+    name.replace("_", "-"): (name, (*get_args(of.annotation), of.annotation)[0], of.description)
+    for name, of in ConceptSettings.model_fields.items()
+    if of.description
 }
-
-
-def read_settings(overrides: list[str]) -> ConceptSettings:
-    """The settings of `key=value` pairs; ConceptError without a model, which has no default."""
-    if not any(each.partition("=")[0].strip() == "model" for each in overrides):
-        raise ConceptError("no model: give --model, the server's name of it")
-    return load(ConceptSettings, None, overrides)
+"""{flag: (config key, type, help)}; the type of an optional setting is that of its value."""
 
 
 def read_names(names: Iterable[str], file: Path | None) -> list[str]:
@@ -84,19 +70,18 @@ def read_names(names: Iterable[str], file: Path | None) -> list[str]:
     ConceptError for none, for one that is no name, and for two spellings of one.
     """
     lines = read_text(file).splitlines() if file else []
-    given = [*names, *(line.partition("#")[0] for line in lines)]
-    tidy = list(dict.fromkeys(name for each in given if (name := " ".join(each.split()))))
-    if not tidy:
-        raise ConceptError(f"no name of a finding{f' in {file}' if file else ''}; give --names or --file")
+    given = [" ".join(each.split()) for each in (*names, *(line.partition("#")[0] for line in lines))]
     seen: dict[str, str] = {}
-    for name in tidy:
+    for name in filter(None, given):
         if len(name) > LONGEST_NAME or not name.isprintable() or not key(name):
             raise ConceptError(
                 f"{name[:LONGEST_NAME]!r} is no name: it needs letters or digits, at most {LONGEST_NAME} characters"
             )
         if (other := seen.setdefault(key(name), name)) != name:
             raise ConceptError(f"{other!r} and {name!r} are two spellings of one finding; leave one out")
-    return tidy
+    if not seen:
+        raise ConceptError(f"no name of a finding{f' in {file}' if file else ''}; give --names or --file")
+    return list(seen.values())
 
 
 def as_spelled_in(book: Path, named: Iterable[str], names: Iterable[str]) -> list[str]:
@@ -104,12 +89,13 @@ def as_spelled_in(book: Path, named: Iterable[str], names: Iterable[str]) -> lis
 
     ConceptError for a name of which the book has two spellings, and not this one.
     """
-    named = list(named)
-    found = {name: spellings(name, named) for name in names}
-    for name, spelled in found.items():
+    named, found = list(named), {}
+    for name in names:
+        spelled = spellings(name, named) or [name]
         if len(spelled) > 1:
             raise ConceptError(f"{name!r} is spelled {' and '.join(map(repr, spelled))} in {book}; name one of these")
-    return list(dict.fromkeys(spelled[0] if spelled else name for name, spelled in found.items()))
+        found[spelled[0]] = None
+    return list(found)
 
 
 @dataclass(frozen=True)
@@ -137,26 +123,22 @@ class Plan:
 
     @cached_property
     def cache(self) -> Cache:
-        return Cache(Path(self.settings.cache).expanduser(), self.provenance.model_dump(include=set(REQUEST)))
-
-    @cached_property
-    def kept(self) -> list[str]:
-        """The findings whose entries stay: reviewed, written by a person, or made in the same way before."""
-        made = {name: entry.provenance for name, entry in self.book.findings.items()}
-        stay = {
-            name for name, of in made.items() if of.model is None or of.reviewed or self._same(of, *REQUEST, *CHOICE)
-        }
-        return [finding for finding in self.findings if finding in stay]
+        return Cache(Path(self.settings.cache).expanduser(), self.provenance.model_dump(include=REQUEST))
 
     @cached_property
     def samples(self) -> dict[str, list[Job]]:
-        """For each other finding the jobs among whose answers one is chosen; none that led to a rejected entry."""
+        """For each finding to write the jobs among whose answers one is chosen; none that led to a rejected entry.
+
+        Other findings stay as they are: reviewed, written by a person, or made in the same way before.
+        """
         samples = {}
         for finding in self.findings:
-            if finding not in self.kept:
-                rejected = [entry.provenance for entry in self.book.rejected.get(finding, ())]
-                first = max((made.sample + made.samples for made in rejected if self._same(made, *REQUEST)), default=0)
-                samples[finding] = [Job(finding, first + number) for number in range(self.settings.ensemble)]
+            made = self.book.findings[finding].provenance if finding in self.book.findings else None
+            if made and (made.model is None or made.reviewed or self._same(made, REQUEST | CHOICE)):
+                continue
+            rejected = [entry.provenance for entry in self.book.rejected.get(finding, ())]
+            first = max((each.sample + each.samples for each in rejected if self._same(each, REQUEST)), default=0)
+            samples[finding] = [Job(finding, first + number) for number in range(self.settings.ensemble)]
         return samples
 
     @cached_property
@@ -177,23 +159,21 @@ class Plan:
         return Entry.of(lines, self.provenance.model_copy(update=own))
 
     def estimate(self) -> str:
-        """The missing calls with their approximate tokens, and what is there already."""
-        messages = [message for job in self.jobs for message in self.prompts.conversation(job.finding)]
-        sent = sum(len(message["content"]) for message in messages) + len(self.jobs) * len(json.dumps(RESPONSE_SCHEMA))
-        examples = [json.dumps({"finding": name, **lines}) for name, lines in self.prompts.examples.items()]
-        received = len(self.jobs) * sum(map(len, examples)) / len(examples)
-        tokens = [round(letters / LETTERS_A_TOKEN) for letters in (sent, received)]
-        cached = sum(map(len, self.samples.values())) - len(self.jobs)
+        """The missing calls with their approximate tokens, and what exists already."""
+        missing, examples = len(self.jobs), self.prompts.examples
+        messages = [message["content"] for job in self.jobs for message in self.prompts.conversation(job.finding)]
+        sent = sum(map(len, messages)) + missing * len(json.dumps(RESPONSE_SCHEMA))
+        received = missing * len(json.dumps([{"finding": name} | of for name, of in examples.items()])) / len(examples)
+        cached, kept = sum(map(len, self.samples.values())) - missing, len(self.findings) - len(self.samples)
         return (
-            f"{counted(len(self.jobs), 'call')} to make, about {tokens[0]:,} tokens in and {tokens[1]:,} out "
-            f"({LETTERS_A_TOKEN} letters counted as a token, answers as long as the prompts' examples, second tries "
-            f"not counted); {counted(cached, 'answer')} {'is' if cached == 1 else 'are'} in the cache, "
-            f"{counted(len(self.kept), 'finding')} in {self.out}"
+            f"{counted(missing, 'call')} to make, about {round(sent / LETTERS_A_TOKEN):,} tokens in and "
+            f"{round(received / LETTERS_A_TOKEN):,} out ({LETTERS_A_TOKEN} letters a token, without second tries); "
+            f"{counted(cached, 'answer')} in the cache, {counted(kept, 'finding')} in {self.out}"
         )
 
-    def _same(self, made: Provenance, *fields: str) -> bool:
+    def _same(self, made: Provenance, fields: set[str]) -> bool:
         """Whether an entry was made with this run's values of these fields."""
-        return made.model_dump(include=set(fields)) == self.provenance.model_dump(include=set(fields))
+        return made.model_dump(include=fields) == self.provenance.model_dump(include=fields)
 
 
 def make_plan(settings: ConceptSettings, names: Iterable[str], out: Path, prompts: Prompts) -> Plan:

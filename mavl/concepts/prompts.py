@@ -8,12 +8,11 @@ from functools import cached_property
 from pathlib import Path
 
 from mavl.concepts import ConceptError
-from mavl.concepts.answers import RESPONSE_SCHEMA, AnswerError, Checker
+from mavl.concepts.answers import RESPONSE_SCHEMA, Checker
 from mavl.files import read_text
 from mavl.text.synonyms import key
 
 FILES = ("VERSION", "system.txt", "request.txt", "correction.txt", "examples.json")
-_PLACES = {"request.txt": "{finding}", "correction.txt": "{problems}"}
 
 Message = dict[str, str]
 
@@ -40,40 +39,32 @@ class Prompts:
 
         An example of the same finding is left out, since the model would copy it.
         """
-        messages = [_message("system", self.texts["system.txt"])]
+        turns = [("system", self.texts["system.txt"])]
         for name, lines in self.examples.items():
             if key(name) != key(finding):
-                messages += [self._request(name), _message("assistant", json.dumps({"finding": name, **lines}))]
-        messages.append(self._request(finding))
+                turns += [("user", self._request(name)), ("assistant", json.dumps({"finding": name, **lines}))]
+        turns.append(("user", self._request(finding)))
         if rejected is not None:
-            answer, problems = rejected
-            complaint = "\n".join(f"- {problem}" for problem in problems)
+            complaint = "\n".join(f"- {problem}" for problem in rejected[1])
             correction = self.texts["correction.txt"].replace("{problems}", complaint).replace("{finding}", finding)
-            messages += [_message("assistant", answer or "(no answer)"), _message("user", correction)]
-        return messages
+            turns += [("assistant", rejected[0] or "(no answer)"), ("user", correction)]
+        return [{"role": role, "content": content.strip()} for role, content in turns]
 
-    def _request(self, finding: str) -> Message:
-        return _message("user", self.texts["request.txt"].replace("{finding}", finding))
+    def _request(self, finding: str) -> str:
+        return self.texts["request.txt"].replace("{finding}", finding)
 
 
 def read_prompts(folder: Path) -> Prompts:
     """The prompts in a folder; ConceptError where a placeholder is missing or an example breaks its own rules."""
-    texts = {name: read_text(folder / name) for name in FILES}
-    for name, place in _PLACES.items():
+    texts, path = {name: read_text(folder / name) for name in FILES}, folder / "examples.json"
+    for name, place in (("request.txt", "{finding}"), ("correction.txt", "{problems}")):
         if place not in texts[name]:
             raise ConceptError(f"{folder / name}: has no {place}")
-    path = folder / "examples.json"
     try:
         answers = json.loads(texts[path.name])
         examples = {answer["finding"]: Checker().read(json.dumps(answer), answer["finding"]) for answer in answers}
-    except AnswerError as error:
-        raise ConceptError(f"{path}: {error}") from error
     except (ValueError, TypeError, KeyError) as error:
         raise ConceptError(f"{path}: no list of answers ({error})") from error
     if not examples:
         raise ConceptError(f"{path}: no example")
     return Prompts(texts, examples)
-
-
-def _message(role: str, content: str) -> Message:
-    return {"role": role, "content": content.strip()}

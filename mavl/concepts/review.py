@@ -9,13 +9,13 @@ The reviewer opens it with a spreadsheet program and fills in these columns:
 import csv
 import io
 import re
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass, field
 from datetime import date
 from pathlib import Path
 
 from mavl.concepts import ConceptError
-from mavl.concepts.answers import counted, line_problem, tidy
+from mavl.concepts.answers import line_problem, tidy
 from mavl.concepts.book import Entry, read_whole_book
 from mavl.concepts.plan import as_spelled_in
 from mavl.files import read_text, write_text
@@ -73,53 +73,42 @@ def write_sheet(book_path: Path, sheet: Path, findings: Collection[str] = ()) ->
 
 
 def read_review(book_path: Path, sheet: Path) -> Review:
-    """Read a sheet back into its book.
-
-    ConceptError, and the book stays as it was, where a cell is unclear; it names one cell of each such finding.
-    """
+    """Read a sheet back into its book; where a cell is unclear, the book stays as it was, and ConceptError names it."""
     book, rows = read_whole_book(book_path), _read_rows(sheet)
     sections: dict[str, list[Row]] = {}
     for row in rows:
         sections.setdefault(row["finding"], []).append(row)
-    review, findings, rejected, problems = Review(), dict(book.findings), dict(book.rejected), []
+    if problems := [text for section in sections.values() for text in _unclear(section, rows, book.findings)]:
+        raise ConceptError(f"{sheet}: {'; '.join(problems)}")
+    review, findings, rejected = Review(), dict(book.findings), dict(book.rejected)
     for finding, section in sections.items():
-        try:
-            verdict, edits = _verdict(section, findings.get(finding))
-            signature = _signature(section, rows) if verdict else {}
-        except _UnclearError as error:
-            problems.append(str(error))
-            continue
-        if not verdict:
+        if not (verdict := _first(section, "verdict")):
             review.open.append(finding)
             continue
-        entry = findings.pop(finding) if verdict == REJECT else findings[finding]
-        signed = entry.provenance.model_copy(update={"reviewed": True, "edited": tuple(edits), **signature})
+        entry, day = findings[finding], _first(section, "date") or _first(rows, "date")
+        edits = {row["aspect"]: text for row in section if (text := row["edited text"]) not in ("", row["text"])}
+        signature = {
+            "reviewed": True,
+            "reviewed_by": _first(section, "reviewer") or _first(rows, "reviewer"),
+            "reviewed_on": date.fromisoformat(day) if day else date.today(),
+            "edited": tuple(edits),
+        }
+        entry = Entry.of(entry.lines | edits, entry.provenance.model_copy(update=signature))
         if verdict == REJECT:
+            del findings[finding]
+            rejected[finding] = (*rejected.get(finding, ()), entry)
             review.rejected.append(finding)
-            rejected[finding] = (*rejected.get(finding, ()), entry.model_copy(update={"provenance": signed}))
         else:
+            findings[finding] = entry
             review.accepted.append(finding)
-            findings[finding] = Entry.of(entry.lines | edits, signed)
-            if edits:
-                review.edited.append(finding)
-    if problems:
-        raise ConceptError(f"{sheet}: {'; '.join(problems)}")
+            review.edited.extend([finding] if edits else [])
     if len(review.open) < len(sections):
         book.model_copy(update={"findings": findings, "rejected": rejected}).write(book_path)
     return review
 
 
-class _UnclearError(ValueError):
-    """A cell that is unclear; the message names its row and column."""
-
-    def __init__(self, row: Row, column: str, problem: str):
-        super().__init__(f'row {row["row"]}, column "{column}": {problem}')
-
-
 def _read_rows(sheet: Path) -> list[Row]:
     """The rows of a sheet, in which a spreadsheet program may have put ; or tabs in place of commas."""
-    if sheet.suffix.lower() == ".md":
-        raise ConceptError(f"{sheet}: sheets are CSV files now; write the sheet anew with --review SHEET.csv")
     text = read_text(sheet)
     delimiter = max(",;\t", key=text.partition("\n")[0].count)
     try:
@@ -134,62 +123,56 @@ def _read_rows(sheet: Path) -> list[Row]:
         if not any(map(str.strip, record)):
             continue
         if len(record) != len(header):
-            raise ConceptError(f"{sheet}: row {number} has {counted(len(record), 'cell')} in {len(header)} columns")
+            raise ConceptError(f"{sheet}: row {number} has {len(record)} cells in {len(header)} columns")
         cells = (cell[1:] if cell.startswith("'") and _FORMULA.match(cell) else cell for cell in record)
-        rows.append({"row": str(number)} | dict(zip(header, (" ".join(cell.split()) for cell in cells), strict=True)))
+        row = dict(zip(header, (" ".join(cell.split()) for cell in cells), strict=True))
+        tidied = {column: tidy(row[column], row["aspect"]) for column in ("text", "edited text")}
+        rows.append(row | tidied | {"verdict": row["verdict"].lower(), "row": str(number)})
     if not rows:
         raise ConceptError(f"{sheet}: holds no finding")
     return rows
 
 
-def _verdict(section: list[Row], entry: Entry | None) -> tuple[str, dict[str, str]]:
-    """The verdict on a finding, "" without one, and {aspect: words} of the edits."""
-    if entry is None:
-        raise _UnclearError(section[0], "finding", f"{section[0]['finding']!r} is not in the book")
-    found, edits = {}, {}
-    verdict = _only(section, "verdict").lower()
+def _unclear(section: list[Row], rows: list[Row], findings: dict[str, Entry]) -> Iterator[str]:
+    """The unclear cells in the rows of a finding, with their row and column."""
+
+    def at(row: Row, column: str, problem: str) -> str:
+        return f'row {row["row"]}, column "{column}": {problem}'
+
+    finding, verdict, seen = section[0]["finding"], _first(section, "verdict"), {}
+    if finding not in findings:
+        yield at(section[0], "finding", f"{finding!r} is not in the book")
+        return
     for row in section:
-        aspect, text = row["aspect"], tidy(row["edited text"], row["aspect"])
+        aspect, edited = row["aspect"], row["edited text"]
         if aspect not in ASPECTS:
-            raise _UnclearError(row, "aspect", f"{aspect!r} is none of {', '.join(ASPECTS)}")
-        if (first := found.setdefault(aspect, row)) is not row:
-            raise _UnclearError(row, "aspect", f"{aspect!r} of {row['finding']!r} stands in row {first['row']} already")
-        if row["verdict"] and verdict not in VERDICTS:
-            raise _UnclearError(row, "verdict", f"{row['verdict']!r} is none of {', '.join(VERDICTS)}")
-        if tidy(row["text"], aspect) != tidy(entry.lines[aspect], aspect):
-            raise _UnclearError(row, "text", 'not the words of the book; edit in "edited text", or write a new sheet')
-        if text and verdict != EDIT:
-            raise _UnclearError(row, "edited text", f'needs the verdict "{EDIT}"')
-        if text and (problem := line_problem(aspect, text)):
-            raise _UnclearError(row, "edited text", problem)
-        if text and text != tidy(entry.lines[aspect], aspect):
-            edits[aspect] = text
-    if missing := [aspect for aspect in ASPECTS if aspect not in found]:
-        raise _UnclearError(section[-1], "aspect", f"{section[0]['finding']!r} has no row of {', '.join(missing)}")
-    return verdict, edits
-
-
-def _signature(section: list[Row], rows: list[Row]) -> dict[str, object]:
-    """The reviewer and the date of a finding's review, as fields of its provenance."""
-    values = {}
-    for column in ("reviewer", "date"):
+            yield at(row, "aspect", f"{aspect!r} is none of {', '.join(ASPECTS)}")
+        elif (first := seen.setdefault(aspect, row)) is not row:
+            yield at(row, "aspect", f"{aspect!r} of {finding!r} stands in row {first['row']} already")
+        elif row["text"] != tidy(findings[finding].lines[aspect], aspect):
+            yield at(row, "text", 'not the words of the book; edit in "edited text", or write a new sheet')
+        if row["verdict"] not in ("", *VERDICTS):
+            yield at(row, "verdict", f"{row['verdict']!r} is none of {', '.join(VERDICTS)}")
+        if edited and verdict != EDIT:
+            yield at(row, "edited text", f'needs the verdict "{EDIT}"')
+        elif edited and (problem := line_problem(aspect, edited)):
+            yield at(row, "edited text", problem)
+        try:
+            date.fromisoformat(row["date"] or "2026-01-31")
+        except ValueError:
+            yield at(row, "date", f"{row['date']!r} is not as 2026-01-31")
+    if missing := [aspect for aspect in ASPECTS if aspect not in seen]:
+        yield at(section[-1], "aspect", f"{finding!r} has no row of {', '.join(missing)}")
+    for column in ("verdict", "reviewer", "date"):
+        filled = [row for row in section if row[column]]
+        for row in filled:
+            if row[column] != filled[0][column]:
+                yield at(row, column, f"{row[column]!r}, but {filled[0][column]!r} in row {filled[0]['row']}")
         given = sorted({row[column] for row in rows} - {""})
-        values[column] = _only(section, column) or (given[0] if len(given) == 1 else "")
-        if not values[column] and (given or column == "reviewer"):
-            raise _UnclearError(section[0], column, f"is empty, and the sheet has {', '.join(given) or 'none'}")
-    try:
-        day = date.fromisoformat(values["date"]) if values["date"] else date.today()
-    except ValueError:
-        row = next(row for row in rows if row["date"] == values["date"])
-        raise _UnclearError(row, "date", f"{row['date']!r} is not as 2026-01-31") from None
-    return {"reviewed_by": values["reviewer"], "reviewed_on": day}
+        if verdict and not filled and (len(given) > 1 or (column == "reviewer" and not given)):
+            yield at(section[0], column, f"is empty, and the sheet has {', '.join(given) or 'none'}")
 
 
-def _only(rows: list[Row], column: str) -> str:
-    """The one content of a column in these rows, "" where all cells are empty."""
-    filled = [row for row in rows if row[column]]
-    for row in filled:
-        if row[column].lower() != filled[0][column].lower():
-            first = f"{filled[0][column]!r} in row {filled[0]['row']}"
-            raise _UnclearError(row, column, f"{row[column]!r}, but {first}")
-    return filled[0][column] if filled else ""
+def _first(rows: list[Row], column: str) -> str:
+    """The first content of a column in these rows, "" where all cells are empty."""
+    return next((row[column] for row in rows if row[column]), "")

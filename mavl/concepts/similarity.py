@@ -11,7 +11,7 @@ from mavl.text.wordings import phrases_reversed
 from mavl.vocab import ASPECTS, DESCRIPTION
 
 if TYPE_CHECKING:
-    from mavl.text.encoder import TextEncoder  # torch takes seconds
+    from mavl.text.protocol import TextEncoder  # torch takes seconds
 
 FINDINGS_ALIKE = 0.4
 """Threshold by words: two fifths of the words, weighted by rarity, are shared. 99.9 % of the 10,878 pairs of this
@@ -20,7 +20,7 @@ project's books are below 0.35, though all of them describe chests."""
 
 @dataclass(frozen=True)
 class Similarity:
-    """Cosines [F, F] of the findings by `measure`; from `threshold` on two are too near, for the reason `why`."""
+    """Cosines [F, F] of the findings by `measure`; from `threshold` on two are too similar, for the reason `why`."""
 
     findings: tuple[str, ...]
     measure: str
@@ -36,8 +36,8 @@ class Similarity:
 
     def too_near(self) -> Iterator[tuple[str, str, float]]:
         """The pairs from the threshold on, nearest first."""
-        rows, columns = np.triu(self.values >= self.threshold, k=1).nonzero()
-        for row, column in sorted(zip(rows, columns, strict=True), key=lambda pair: -self.values[pair]):
+        pairs = np.argwhere(np.triu(self.values >= self.threshold, k=1))
+        for row, column in sorted(pairs, key=lambda pair: -self.values[*pair]):
             yield self.findings[row], self.findings[column], float(self.values[row, column])
 
 
@@ -54,9 +54,15 @@ def by_encoder(books: Books, encoder: "TextEncoder") -> Similarity:
     Encoders differ in the cosines of unrelated texts, so the threshold is measured: the median over the findings of the
     cosine between a finding and itself with the phrases of its lines in reverse order, which has the same meaning.
     """
+
+    def unit_vectors(of: Books) -> np.ndarray:
+        sentences = [lines[aspect] for lines in of.sentences.values() for aspect in ASPECTS]
+        vectors = encoder.encode(sentences).numpy().reshape(len(of.sentences), -1)
+        vectors = vectors - vectors.mean(axis=0)
+        return vectors / np.linalg.norm(vectors, axis=1, keepdims=True).clip(min=1e-12)
+
     findings = tuple(books.sentences)
-    vectors = _unit_vectors(books, encoder)
-    reordered = _unit_vectors(phrases_reversed(books, findings, ASPECTS), encoder)
+    vectors, reordered = unit_vectors(books), unit_vectors(phrases_reversed(books, findings, ASPECTS))
     threshold = float(np.median((vectors * reordered).sum(axis=1)))
     why = "half of the findings move as far when nothing but the order of the phrases in their lines is reversed"
     return Similarity(findings, f"text encoder {encoder.name}", vectors @ vectors.T, threshold, why)
@@ -73,11 +79,3 @@ def tfidf_cosine(texts: Sequence[str]) -> np.ndarray:
 def words(aspect: str, line: str) -> str:
     """The line without its aspect in front."""
     return line if aspect == DESCRIPTION else line.partition(":")[2].strip()
-
-
-def _unit_vectors(books: Books, encoder: "TextEncoder") -> np.ndarray:
-    """[F, A·T]."""
-    sentences = [of[aspect] for of in books.sentences.values() for aspect in ASPECTS]
-    vectors = encoder.encode(sentences).unflatten(0, (len(books.sentences), len(ASPECTS))).numpy()
-    vectors = (vectors - vectors.mean(axis=0)).reshape(len(vectors), -1)
-    return vectors / np.linalg.norm(vectors, axis=1, keepdims=True).clip(min=1e-12)

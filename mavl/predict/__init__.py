@@ -10,9 +10,9 @@ from mavl import checkpoint
 from mavl.checkpoint import CheckpointError, finetuned
 from mavl.cpu import keep_freed_memory
 from mavl.model.heatmaps import DEFAULT_MAP, MapOptions
-from mavl.predict import classifier
-from mavl.predict.available_books import AvailableBooks
+from mavl.predict.classifier import ClassifierPredictor
 from mavl.predict.predictor import Predictor
+from mavl.predict.pretrained import AvailableBooks, PretrainedPredictor
 
 __all__ = ["load"]
 
@@ -26,15 +26,17 @@ def load(
     device: str | None = None,
     map_options: MapOptions = DEFAULT_MAP,
 ) -> Predictor:
-    """A model folder, a released .pth or a hub id, pre-trained or fine-tuned -> Predictor, on the GPU if there is one.
+    """A model folder, a released .pth or a hub id, pre-trained or fine-tuned -> Predictor.
 
-    descriptions, aspects: books with findings of one's own, beside this project's. The findings that a model folder was
-    trained with keep their vectors, whatever the books say. text_encoder: a folder or hub id, if not the model's
-    own; it is only needed for new findings, and for released files, which hold no vectors. map_options: how attention
-    becomes heatmaps. A fine-tuned model has findings of its own, without books. On a CPU the process keeps freed memory
-    from then on (mavl.cpu).
+    Args:
+        descriptions, aspects: books with more findings, beside this project's. The findings that a model folder was
+            trained with keep their vectors, whatever the books say. A fine-tuned model takes no books.
+        text_encoder: a folder or hub id, by default the model's own; only new findings need it, and released files,
+            which hold no vectors.
+        device: by default the GPU if there is one. On a CPU the process keeps freed memory from then on (mavl.cpu).
+        map_options: how attention becomes heatmaps.
     """
-    device = device or ("cuda" if torch.cuda.is_available() else "cpu")
+    source, device = str(source), device or ("cuda" if torch.cuda.is_available() else "cpu")
     if torch.device(device).type == "cpu":
         keep_freed_memory()
     if finetuned.source_kind(source) in finetuned.KINDS:
@@ -42,7 +44,7 @@ def load(
             raise CheckpointError(
                 f"{source}: a fine-tuned model has findings of its own and takes no books and no text encoder"
             )
-        return classifier.load(str(source), device)
-    pretrained = checkpoint.load(str(source))
+        return ClassifierPredictor(source, finetuned.load(source), device)
+    pretrained = checkpoint.load(source)
     books = AvailableBooks(pretrained, descriptions, aspects)
-    return Predictor(str(source), pretrained, books, text_encoder, device, map_options)
+    return PretrainedPredictor(source, pretrained, books, text_encoder, device, map_options)

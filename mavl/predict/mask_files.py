@@ -1,8 +1,7 @@
-"""Predicted masks -> files: a PNG an image in its own size, a table, and one page to look at."""
+"""Predicted masks -> files: a PNG an image in its own size, a table, and a page."""
 
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -12,8 +11,9 @@ from PIL import Image
 from mavl.data.images.grey import ImageError
 from mavl.data.images.inputs import MASKS, Failure, NoImageError
 from mavl.data.images.read import read_image
+from mavl.files import write_text
 from mavl.model.unet import THRESHOLD
-from mavl.predict.files import apart
+from mavl.predict.files import Written, apart, listed, remove
 from mavl.predict.segmenter import Segmenter
 from mavl.progress import progress_bar
 from mavl.provenance import provenance
@@ -22,14 +22,6 @@ from mavl.text.synonyms import resolve
 
 CSV, PAGE = "masks.csv", "masks.html"
 IMAGES_ON_PAGE = 100
-
-
-@dataclass(frozen=True)
-class Written:
-    """How many images have a mask now, and what was left out."""
-
-    images: int
-    failures: list[Failure]
 
 
 def write_masks(
@@ -41,11 +33,15 @@ def write_masks(
     findings: Sequence[str] = (),
     failures: Sequence[Failure] = (),
 ) -> Written:
-    """Outline the finding in every image; one that cannot be read is left out. NoImageError when all are.
+    """Outline the finding in every image; an unreadable image is left out. NoImageError when all are unreadable.
 
-    MASKS holds 0 and 255, and what an earlier run wrote there is gone. CSV has of each image the mask's pixels, their
-    share, and the probability of the surest pixel (0.5 or less: no mask). source: what the segmenter was loaded from;
-    findings: those asked for, UnknownFindingError for another than its own; failures: names that meant no image.
+    MASKS holds masks of 0 and 255; those that the CSV of an earlier run lists are removed. CSV has of each image the
+    mask's pixels, their share, and the highest probability of a pixel (0.5 or less: an empty mask).
+
+    Args:
+        source: what the segmenter was loaded from.
+        findings: as requested; UnknownFindingError for another than the segmenter's.
+        failures: names that meant no image.
     """
     for name in findings:
         resolve(name, [segmenter.finding])
@@ -67,7 +63,9 @@ def write_masks(
             films.append(page.film(picture, None, {"predicted": mask}) | {"name": image.name, "value": mask.mean()})
     if not rows:
         raise NoImageError(f"none of {len(left_out)} images could be read")
-    _write_table(folder, pd.DataFrame(rows))
+    table, earlier = pd.DataFrame(rows), listed(folder / CSV, "mask")
+    write_text(folder / CSV, table.to_csv(index=False, float_format="%.6g"))
+    remove(folder / MASKS, earlier - set(table["mask"]))
     html = page.render(
         "masks.html",
         finding=segmenter.finding,
@@ -77,21 +75,5 @@ def write_masks(
         failures=left_out,
         provenance=provenance(),
     )
-    (folder / PAGE).write_text(html, encoding="utf-8", errors="xmlcharrefreplace")
+    write_text(folder / PAGE, html)
     return Written(len(rows), left_out)
-
-
-def _write_table(folder: Path, table: pd.DataFrame) -> None:
-    """CSV, and no more of the masks that an earlier one lists."""
-    stale = _listed(folder / CSV) - set(table["mask"])
-    table.to_csv(folder / CSV, index=False, float_format="%.6g", errors="backslashreplace")
-    for mask in stale:
-        (folder / MASKS / Path(mask).name).unlink(missing_ok=True)
-
-
-def _listed(table: Path) -> set[str]:
-    """The masks that an earlier run wrote; none where its table is not there or not readable."""
-    try:
-        return set(pd.read_csv(table, usecols=["mask"], dtype=str, encoding_errors="replace")["mask"].dropna())
-    except (OSError, ValueError):
-        return set()

@@ -12,24 +12,21 @@ import torch
 from PIL import Image
 
 from mavl.checkpoint import CheckpointError, finetuned
-from mavl.checkpoint.finetuned import Finetuned
-from mavl.data.images.grey import equalize_histogram, to_grey
+from mavl.data.images.grey import to_grey
 from mavl.data.images.read import read_image
-from mavl.data.images.transforms import eval_transform
-from mavl.model.unet import THRESHOLD, mask_probability
+from mavl.model.unet import THRESHOLD, UNet, mask_probability
+from mavl.predict.predictor import to_pixels
 
 KIND = "segmenter"
 
 
 @dataclass(frozen=True, eq=False)
 class Segmenter:
-    """A model of KIND on its device."""
+    """A U-Net on its device, and the finding that it outlines. equalize: histograms, before its preprocessing."""
 
-    source: Finetuned
-
-    @property
-    def finding(self) -> str:
-        return self.source.findings[0]
+    unet: UNet
+    finding: str
+    equalize: bool
 
     def probability(self, image: str | os.PathLike | Image.Image) -> np.ndarray:
         """Probability float32 [H, W], in the image's own size, that a pixel belongs to the finding.
@@ -37,10 +34,8 @@ class Segmenter:
         image: a file, or an image as it would be read from one. ImageError for a file that cannot be read.
         """
         picture = to_grey(image) if isinstance(image, Image.Image) else read_image(image)
-        if self.source.equalize:
-            picture = Image.fromarray(equalize_histogram(np.asarray(picture)))
-        pixels = eval_transform(self.source.model.preprocessing)(picture)
-        return mask_probability(self.source.model, pixels, (picture.height, picture.width))
+        pixels = to_pixels(picture, self.unet.preprocessing, self.equalize)
+        return mask_probability(self.unet, pixels, (picture.height, picture.width))
 
     def predict_mask(self, image: str | os.PathLike | Image.Image) -> np.ndarray:
         """bool [H, W] in the image's own size."""
@@ -52,8 +47,8 @@ def load(source: str | os.PathLike, device: str | torch.device | None = None) ->
 
     CheckpointError where it is of another kind.
     """
-    loaded = finetuned.load(source)
-    if loaded.kind != KIND:
+    loaded = finetuned.load(str(source))
+    if not isinstance(loaded.model, UNet):
         raise CheckpointError(f"{source}: a {loaded.kind}, not a {KIND}")
-    loaded.model.to(device or ("cuda" if torch.cuda.is_available() else "cpu"))
-    return Segmenter(loaded)
+    unet = loaded.model.to(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+    return Segmenter(unet, loaded.findings[0], loaded.equalize)

@@ -7,7 +7,7 @@ import pytest
 
 from mavl.concepts import ConceptError
 from mavl.concepts.book import read_whole_book
-from mavl.concepts.plan import ConceptSettings, as_spelled_in, read_names, read_settings
+from mavl.concepts.plan import ConceptSettings, as_spelled_in, read_names
 from mavl.config.loader import ConfigError, load
 from mavl.files import NotTextError
 from tests.support.llm_server import NAMES
@@ -51,9 +51,9 @@ def test_a_file_that_is_no_text_is_named(tmp_path):
 
 
 def test_a_missing_model_names_its_flag():
-    with pytest.raises(ConceptError, match=r"^no model: give --model"):
-        read_settings(["temperature=0.5"])
-    assert read_settings(['model="tiny"']).model == "tiny"
+    with pytest.raises(ConfigError, match="no model; give --model"):
+        load(ConceptSettings, None, ["temperature=0.5"])
+    assert load(ConceptSettings, None, ['model="tiny"']).model == "tiny"
 
 
 def test_an_ensemble_of_equal_answers_is_refused():

@@ -37,7 +37,11 @@ def test_the_system_prompt_asks_for_every_key():
         ("correction.txt", "Wrong.", r"correction\.txt: has no \{problems\}"),
         ("examples.json", "[]", r"examples\.json: no example"),
         ("examples.json", "{", r"examples\.json: no list of answers"),
-        ("examples.json", '[{"finding": "mass"}]', r'examples\.json: "description" is missing; "border" is missing'),
+        (
+            "examples.json",
+            '[{"finding": "mass"}]',
+            r'examples\.json: no list of answers \("description" is missing; "border" is missing',
+        ),
     ],
 )
 def test_bad_prompts_are_named(folder, name, text, complaint):

@@ -221,6 +221,7 @@ UNCLEAR = {  # covid19 has rows 11 to 19, its shape row 18
         'row 20, column "reviewer": is empty, and the sheet has Dr. Poe, Dr. Roe',
     ),
     "no date": (signed(date="yesterday"), "row 18, column \"date\": 'yesterday' is not as 2026-01-31"),
+    "no such day": (signed(date="2026-02-31"), "'2026-02-31' is not as 2026-01-31"),
     "a date of Excel": (signed(date="2/3/2026"), "'2/3/2026' is not as 2026-01-31"),
     "line lost": (without_shape, "row 18, column \"aspect\": 'covid19' has no row of shape"),
     "aspect renamed": (signed(aspect="form"), "row 18, column \"aspect\": 'form' is none of description, border"),
@@ -281,13 +282,9 @@ def test_a_sheet_in_another_encoding_is_named(book, sheet):
         read_review(book, sheet.path)
 
 
-def test_a_markdown_sheet_of_the_former_version_is_named(book, tmp_path):
-    sheet = tmp_path / "sheet.md"
-    with pytest.raises(ConceptError, match=r"sheet\.md: the review sheet is a CSV; name it sheet\.csv"):
-        write_sheet(book, sheet)
-    sheet.write_text("# Review of book.json\n")
-    with pytest.raises(ConceptError, match=r"sheet\.md: sheets are CSV files now; write the sheet anew with --review"):
-        read_review(book, sheet)
+def test_a_sheet_of_another_format_is_refused(book, tmp_path):
+    with pytest.raises(ConceptError, match=r"sheet\.xlsx: the review sheet is a CSV; name it sheet\.csv"):
+        write_sheet(book, tmp_path / "sheet.xlsx")
 
 
 def test_a_sheet_of_older_words_is_refused(book, sheet):

@@ -35,7 +35,7 @@ def test_a_killed_run_started_again_asks_only_for_the_rest(start, server, tmp_pa
     again = start("--names", *names)
     out, err = again.communicate(timeout=120)
     assert again.returncode == 0, err
-    assert out.startswith("6 of 6 findings are in the book (3 answers in this run")
+    assert out.startswith("in the book: 6 of 6 findings (3 answers in this run")
     assert findings(tmp_path) == names
     assert server.answered == dict.fromkeys(names, 1)
     assert server.asked == {name: 1 + (name in under_way) for name in names}
@@ -61,7 +61,7 @@ def test_a_signal_waits_for_answers_under_way_and_writes_the_book(start, server,
     out, err = process.communicate(timeout=60)
     assert process.returncode == code, err
     assert "Traceback" not in err
-    assert out.startswith("2 of 3 findings are in the book (2 answers in this run")
+    assert out.startswith("in the book: 2 of 3 findings (2 answers in this run")
     assert findings(tmp_path) == NAMES[:2]
     assert server.asked == dict.fromkeys(NAMES[:2], 1)
 
@@ -73,10 +73,10 @@ def test_the_script_ends_with_one_line_and_its_exit_code(server, tmp_path, monke
     monkeypatch.setattr(sys, "argv", [str(SCRIPT), *arguments])
     assert runpy.run_path(str(SCRIPT))["main"]() == 2
     out, err = capsys.readouterr()
-    [line] = [line for line in err.splitlines() if line and "asking" not in line]
+    [line] = [line for line in err.splitlines() if line and "requesting" not in line]
     assert line.startswith("error: 127.0.0.1:")
     assert "model 'tiny' not found second line" in line
-    assert out.startswith("0 of 3 findings are in the book")
+    assert out.startswith("in the book: 0 of 3 findings")
     monkeypatch.setattr(sys, "argv", [str(SCRIPT), *arguments, "--dry-run"])
     with pytest.raises(SystemExit, match=r"^0$"):
         runpy.run_path(str(SCRIPT))["main"]()
@@ -95,7 +95,7 @@ def test_a_sheet_of_named_findings_holds_these_alone(run, server, tmp_path, monk
     with pytest.raises(SystemExit, match=r"^0$"):
         runpy.run_path(str(SCRIPT))["main"]()
     out = capsys.readouterr().out
-    assert out.startswith("1 of 1 finding is in the book (0 answers in this run")
+    assert out.startswith("in the book: 1 of 1 finding (0 answers in this run")
     assert f"1 finding to review: {sheet}" in out
     with sheet.open(encoding="utf-8-sig", newline="") as file:
         assert {row["finding"] for row in csv.DictReader(file)} == {"covid19"}

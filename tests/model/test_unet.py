@@ -46,7 +46,7 @@ def test_a_released_file_loads_strictly(state, tmp_path):
     file = tmp_path / "released.pth"
     torch.save({"model": {f"module.{name}": value for name, value in state.items()}}, file)
     segmenter = load(file, "cpu")
-    unet = segmenter.source.model
+    unet = segmenter.unet
     assert torch.equal(unet.up_blocks[3].conv_block_2.bn.weight, state["up_blocks.3.conv_block_2.bn.weight"])
     assert torch.equal(unet.backbone.layer3[5].conv3.weight, state["backbone.6.5.conv3.weight"])
     assert segmenter.predict_mask(Image.new("L", (50, 40), 90)).shape == (40, 50)

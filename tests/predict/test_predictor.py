@@ -13,6 +13,7 @@ import pytest
 import torch
 
 import mavl
+from mavl import checkpoint
 from mavl.backbones import Preprocessing
 from mavl.data.images.inputs import Failure, NoImageError
 from mavl.data.images.read import ImageError, read_image
@@ -21,7 +22,8 @@ from mavl.model.explain import presence_shares
 from mavl.model.mavl import MAVL
 from mavl.model.scores import scores
 from mavl.predict import load
-from mavl.predict.predictor import KEPT, TOP
+from mavl.predict.predictor import TOP
+from mavl.predict.pretrained import AvailableBooks, PretrainedPredictor
 from mavl.text.books import BookError
 from mavl.text.embeddings import UnknownFindingError
 from mavl.vocab import ASPECTS
@@ -91,17 +93,11 @@ def test_without_findings_all_but_words_of_normality_are_asked(predictor, films)
     assert list(answer.explanations) == list(answer.scores())[:2]
 
 
-def test_questions_share_one_copy_of_the_model_and_few_are_kept(model, films):
-    predictor = mavl.load(model, device="cpu")
-    first, second = (predictor._inference_model(predictor.request(name)) for name in ("pneumonia", "effusion"))
-    for one, two in zip(first.model.parameters(), second.model.parameters(), strict=True):
-        assert one.data_ptr() == two.data_ptr()
-    new = list(predictor.books.all)[: KEPT + 3]
-    for name in new:
-        predictor._inference_model(predictor.request(name))
-    again = predictor._inference_model(predictor.request("pneumonia"))
-    assert again is not first
-    assert again.model is first.model
+def test_requests_in_turn_give_the_scores_of_each_alone(model, predictor, films):
+    names = ["pneumonia", "covid19", ["effusion", "pneumonia"], "pneumonia"]
+    alone = [mavl.load(model, device="cpu").predict(films / "grey.png", name)[0].supervised for name in names]
+    for name, expected in zip(names * 2, alone * 2, strict=True):
+        np.testing.assert_allclose(predictor.predict(films / "grey.png", name)[0].supervised, expected, atol=1e-6)
 
 
 def test_two_names_of_one_finding_are_asked_once(predictor):
@@ -118,10 +114,11 @@ def test_explanations_have_the_sentences_behind_the_vectors(predictor, films):
 
 
 def test_sentences_of_other_books_than_the_models_are_not_shown(model, predictor, films):
-    assert predictor.books.complete
-    other = mavl.load(model, device="cpu")
-    other.pretrained.embeddings.about["books"]["books/aspects.json"] = "of another time"
-    assert not other.books.complete
+    assert predictor.books_complete
+    pretrained = checkpoint.load(model)
+    pretrained.embeddings.about["books"]["books/aspects.json"] = "of another time"
+    other = PretrainedPredictor("model", pretrained, AvailableBooks(pretrained, (), ()), None, "cpu")
+    assert not other.books_complete
     explanation = other.explain(films / "grey.png", "effusion")
     assert explanation.sentences[0]
     assert explanation.sentences[1:] == (None,) * 8

@@ -72,8 +72,8 @@ def test_predict_outlines_with_a_segmenter(tmp_path, segmenter, capsys, monkeypa
 
 def test_a_network_that_only_says_yes_outlines_the_whole_image(segmenter):
     with torch.no_grad():
-        segmenter.source.model.seg_classifier.weight.zero_()
-        segmenter.source.model.seg_classifier.bias.fill_(2.0)
+        segmenter.unet.seg_classifier.weight.zero_()
+        segmenter.unet.seg_classifier.bias.fill_(2.0)
     probability = segmenter.probability(Image.new("L", (50, 45)))
     np.testing.assert_allclose(probability, np.full((45, 50), 1 / (1 + np.exp(-2))), rtol=1e-5)
     assert segmenter.predict_mask(Image.new("L", (50, 45))).all()

@@ -9,7 +9,7 @@ from PIL import Image
 
 import mavl
 from mavl.data.images.inputs import Failure
-from mavl.predict.files import EXPLAINED_ON_PAGE, IMAGES_ON_PAGE, PAGE, PredictionFiles
+from mavl.predict.files import EXPLAINED_ON_PAGE, IMAGES_ON_PAGE, PAGE, write_predictions
 from mavl.report.page import BINS, figure_uri, film, histogram, image_uri, outline, render
 from tests.support import tiny
 from tests.support.pages import Reader, check_self_contained, decode
@@ -92,10 +92,7 @@ def predictor(tmp_path_factory):
 
 def predictions_page(predictor, folder, number: int, findings, failures=()) -> str:
     pictures = [Image.new("L", (80, 60), 9 * i % 255) for i in range(number)]
-    request = predictor.request(findings)
-    with PredictionFiles(folder, predictor, request) as files:
-        for answer in (*predictor.stream(pictures, request), *failures):
-            files.add(answer)
+    write_predictions(predictor, predictor.request(findings), pictures, folder, failures=failures)
     return (folder / PAGE).read_text()
 
 

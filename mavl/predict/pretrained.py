@@ -1,0 +1,120 @@
+"""Pre-trained models: scores by both heads, explained by attention and aspects; new findings from books."""
+
+import hashlib
+from collections.abc import Sequence
+from functools import lru_cache
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from mavl import checkpoint
+from mavl.checkpoint.folder import Pretrained
+from mavl.config.settings import ASPECT_BOOKS, DESCRIPTION_BOOKS, TEXT_CACHE
+from mavl.model.explain import explain
+from mavl.model.heatmaps import DEFAULT_MAP, MapOptions
+from mavl.model.inference import InferenceModel
+from mavl.model.scores import scores
+from mavl.predict.predictor import Answer, Predictor, Request
+from mavl.scorers.mavl import model_embeddings
+from mavl.text.books import read_books
+from mavl.text.embeddings import TextEmbeddings
+from mavl.vocab import DESCRIPTION, HEALTHY, NORMALITY
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+
+KEPT = 16
+"""Sets of new findings, the last ones used, whose text embeddings stay in memory."""
+
+
+class AvailableBooks:
+    """The books of this project that are found, and the given ones, which take precedence.
+
+    A model folder holds the vectors of its sentences, not the sentences. These come from the books whose hashes the
+    folder states; `sentences` {finding: {aspect: sentence}} lacks those of books that are not found, and `complete` is
+    then False. given: findings of the given books.
+    """
+
+    def __init__(self, pretrained: Pretrained, descriptions: Sequence[str | Path], aspects: Sequence[str | Path]):
+        described, vectors = pretrained.model.aspects == (DESCRIPTION,), pretrained.embeddings
+        self.descriptions = [*_own(DESCRIPTION_BOOKS), *map(Path, descriptions)]
+        self.aspects = [] if described else [*_own(ASPECT_BOOKS), *map(Path, aspects)]
+        self.given = list(read_books(descriptions, () if described else aspects).sentences)
+        hashes = set(vectors.about["books"].values()) if vectors else set()
+        trained = read_books(*(_with_hashes(paths, hashes) for paths in (self.descriptions, self.aspects)))
+        known = {name: trained.sentences.get(name, {}) for name in vectors.findings} if vectors else {}
+        self.sentences = read_books(self.descriptions, self.aspects).sentences | known
+        self.complete = hashes <= set(trained.hashes.values())
+
+
+class PretrainedPredictor(Predictor):
+    """A MAVL or MedKLIP with its text and that of the books. map_options: how attention becomes heatmaps."""
+
+    def __init__(
+        self,
+        source: str,
+        pretrained: Pretrained,
+        books: AvailableBooks,
+        text_encoder: str | None,
+        device: str,
+        map_options: MapOptions = DEFAULT_MAP,
+    ):
+        self.source, self.kind, self.device = source, checkpoint.MAVL_KIND, torch.device(device)
+        self.pretrained, self.books, self.text_encoder, self.map_options = pretrained, books, text_encoder, map_options
+        self.vocabulary, self.books_complete = pretrained.findings, books.complete
+        self.scored = [name for name in self.vocabulary if name not in NORMALITY] or self.vocabulary
+        self.known = [[*self.vocabulary, *books.given], books.sentences]
+        self.model = pretrained.model.to(self.device).eval()
+        self.preprocessing = self.model.preprocessing
+        self._encoded = lru_cache(KEPT)(self._encode)
+        self._inference: InferenceModel | None = None
+
+    def _embeddings(self, findings: tuple[str, ...]) -> TextEmbeddings:
+        return self._encoded(tuple(name for name in findings if name not in self.vocabulary))
+
+    def _encode(self, new: tuple[str, ...]) -> TextEmbeddings:
+        return model_embeddings(
+            self.pretrained,
+            new,
+            descriptions=self.books.descriptions,
+            aspects=self.books.aspects,
+            text_encoder=self.text_encoder,
+            cache=Path(TEXT_CACHE).expanduser(),
+        ).to(self.device)
+
+    def _inference_model(self, request: Request) -> InferenceModel:
+        """The model for these findings; models of other findings share its weights."""
+        embeddings = self._embeddings(request.findings)
+        wanted = tuple(dict.fromkeys([*request.findings, *(name for name in HEALTHY if name in embeddings.findings)]))
+        if self._inference is None:
+            self._inference = InferenceModel(self.model, embeddings, wanted)
+        elif self._inference.embeddings.findings != wanted:
+            self._inference = self._inference.with_embeddings(embeddings, wanted)
+        return self._inference
+
+    @torch.no_grad()
+    def _answer(self, pixels: Tensor, request: Request) -> list[Answer]:
+        model = self._inference_model(request)
+        embeddings, output = model.embeddings, model(pixels, return_attention=request.explained > 0)
+        supervised = scores(output, embeddings, request.findings).cpu().numpy()
+        contrastive = [None] * len(pixels)
+        if output.cosine is not None and set(HEALTHY) <= set(embeddings.findings):
+            contrastive = scores(output, embeddings, request.findings, "contrastive").cpu().numpy()
+        answers = []
+        for row, (values, others) in enumerate(zip(supervised, contrastive, strict=True)):
+            explained = {}
+            for _, name in request.most_probable(values):
+                sentences = self.books.sentences.get(name)
+                explained[name] = explain(self.model, embeddings, output, name, row, sentences, self.map_options)
+            answers.append((values, others, explained))
+        return answers
+
+
+def _own(names: Sequence[str]) -> list[Path]:
+    """This project's books, in the working folder or else beside the package; none where neither has them."""
+    places = [(Path(name), REPOSITORY / name) for name in names]
+    return [path for pair in places if (path := next(filter(Path.is_file, pair), None))]
+
+
+def _with_hashes(paths: Sequence[Path], hashes: set[str]) -> list[Path]:
+    return [path for path in paths if hashlib.sha256(path.read_bytes()).hexdigest() in hashes]
