@@ -15,7 +15,7 @@ from mavl.config.settings import LoaderSettings, MimicData, PretrainSettings, Ta
 from mavl.data.benchmarks.benchmark import Benchmark, read_split
 from mavl.data.benchmarks.splits import Split
 from mavl.data.images.read import check_images
-from mavl.data.images.transforms import Transform, eval_transform, train_transform
+from mavl.data.images.transforms import TrainTransform, Transform, eval_transform
 from mavl.data.labels import draw_locations, finding_labels
 from mavl.data.samples import ManifestError, PhantomSamples, finding_columns, read_reports, table_samples
 from mavl.vocab import FINDINGS
@@ -112,7 +112,7 @@ def open_data(settings: PretrainSettings, preprocessing: Preprocessing, progress
     """
     data, seed = settings.data, settings.train.seed
     plain = eval_transform(preprocessing, _interpolation(data))
-    augmented = train_transform(preprocessing, data.min_crop, data.augment == "full", data.augment_on == "device")
+    augmented = TrainTransform(preprocessing, data.min_crop, data.augment == "full", data.augment_on == "device")
     transforms = (plain if data.augment == "none" else augmented, plain)
     datasets, left_out = {}, {}
     for name, transform in zip(("train", "valid"), transforms, strict=True):

@@ -29,7 +29,7 @@ from mavl.data.classification import (
     read_labelled,
     write_images,
 )
-from mavl.data.images.transforms import Transform, eval_transform, train_transform, with_interpolation
+from mavl.data.images.transforms import TrainTransform, Transform, eval_transform, with_interpolation
 from mavl.data.loading import compute_all, to_device
 from mavl.data.pretraining import bad_images, damaged_masks, write_left_out
 from mavl.metrics.classification import best_f1, evaluate
@@ -127,7 +127,7 @@ def _run_seed(settings: FinetuneClsSettings, accelerator: Accelerator, folder: P
     task = Classification(model, arguments, data, settings)
     augment, on_device = settings.data.augment, settings.data.augment_on == "device"
     plain = eval_transform(model.preprocessing)
-    augmented = train_transform(model.preprocessing, settings.data.min_crop, augment == "full", on_device)
+    augmented = TrainTransform(model.preprocessing, settings.data.min_crop, augment == "full", on_device)
     train = task.images("train", plain if augment == "none" else augmented)
     fit = assemble(task, train, settings, accelerator, folder)
     accelerator.init_trackers("mavl", config=scalars(settings))

@@ -6,24 +6,26 @@ has no colours, the three channels are equal, and a batch is twelve times smalle
 """
 
 import math
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import cache
-from typing import NamedTuple, Protocol
+from typing import NamedTuple
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor
 
 from mavl.backbones.preprocessing import Interpolation, Preprocessing
 from mavl.data.images.augment import apply_operations, draw_operations
 from mavl.data.images.read import ImageFile
-from mavl.data.images.resize import resize_bicubic
 
 RATIO = (3 / 4, 4 / 3)
 """Width over height of a random crop, torchvision's default."""
 
 ATTEMPTS = 10
+LANES = 4
+"""Channels that torch resizes together."""
 
 
 class Box(NamedTuple):
@@ -35,45 +37,11 @@ class Box(NamedTuple):
     height: int
 
 
-class Transform(Protocol):
-    """image -> a model's input, in two steps (`item`, then `augment_and_normalize` of a batch) or in one by a call."""
+@dataclass(frozen=True)
+class EvalTransform:
+    """The whole image, resized to S × S without cropping."""
 
     preprocessing: Preprocessing
-
-    def item(self, image: Image.Image | ImageFile, generator: np.random.Generator) -> dict[str, Tensor]:
-        """{"image": uint8 [1, S, S]}, and "operations" int8 [2] where the device applies them."""
-
-    def __call__(self, image: Image.Image | ImageFile) -> Tensor: ...
-
-
-def normalize(pixels: Tensor, preprocessing: Preprocessing) -> Tensor:
-    """uint8 [..., 1, H, W] -> float32 [..., 3, H, W], (pixel / 255 - mean) / std. On any device."""
-    mean, std = _statistics(preprocessing.mean, preprocessing.std, pixels.device)
-    return (pixels.float().mul_(1 / 255) - mean).div_(std)
-
-
-@cache
-def _statistics(mean: tuple[float, ...], std: tuple[float, ...], device: torch.device) -> tuple[Tensor, Tensor]:
-    """Mean and standard deviation [3, 1, 1], cached: moving them for every batch would make the host wait."""
-    mean, std = (torch.tensor(values, device=device)[:, None, None] for values in (mean, std))
-    return mean, std
-
-
-def augment_and_normalize(batch: dict[str, Tensor], preprocessing: Preprocessing) -> dict[str, Tensor]:
-    """A batch on its device, with its "operations" applied to its "image" and the bytes normalized."""
-    operations, image = batch.pop("operations", None), batch.get("image")
-    if image is None or image.dtype != torch.uint8:
-        return batch
-    if operations is not None:
-        image = apply_operations(image, operations)
-    return batch | {"image": normalize(image, preprocessing)}
-
-
-class EvalTransform:
-    """The whole image, resized to size × size without cropping."""
-
-    def __init__(self, preprocessing: Preprocessing):
-        self.preprocessing = preprocessing
 
     def pixels(self, image: Image.Image | ImageFile) -> Tensor:
         """uint8 [1, S, S]."""
@@ -85,22 +53,26 @@ class EvalTransform:
         return {"image": self.pixels(image)}
 
     def __call__(self, image: Image.Image | ImageFile) -> Tensor:
+        """float32 [3, S, S]."""
         return normalize(self.pixels(image), self.preprocessing)
 
 
+@dataclass(frozen=True)
 class TrainTransform:
-    """Random crop of (min_scale, 1) of the area, bicubic, flip, two random operations.
+    """Random crop of (min_scale, 1) of the area, bicubic, flip and, with `augment`, two random operations.
 
     The crop is chosen before anything is decoded, as shares of the image's sides: an original, its reduced decoding and
     its small copy (`prepare_data.py store`) show the same part, up to a pixel of the smaller one. on_device: the
     operations are chosen here and applied by `augment_and_normalize`.
     """
 
-    def __init__(self, preprocessing: Preprocessing, min_scale: float, augment: bool, on_device: bool):
-        self.preprocessing, self.min_scale = preprocessing, min_scale
-        self.augment, self.on_device = augment, on_device
+    preprocessing: Preprocessing
+    min_scale: float = 0.2
+    augment: bool = True
+    on_device: bool = False
 
     def item(self, image: Image.Image | ImageFile, generator: np.random.Generator) -> dict[str, Tensor]:
+        """{"image": uint8 [1, S, S]}, and "operations" int8 [2] where the device applies them."""
         box = draw_crop(image.size, self.min_scale, generator)
         flip = generator.random() < 0.5
         codes = torch.from_numpy(draw_operations(generator)) if self.augment else None
@@ -113,28 +85,41 @@ class TrainTransform:
             return {"image": pixels, "operations": codes}
         return {"image": apply_operations(pixels[None], codes[None])[0]}
 
-    def __call__(self, image: Image.Image | ImageFile) -> Tensor:
-        """float [3, S, S]; uses torch's RNG."""
-        generator = np.random.default_rng(torch.randint(2**62, ()).item())
-        batch = {name: value[None] for name, value in self.item(image, generator).items()}
-        return augment_and_normalize(batch, self.preprocessing)["image"][0]
 
-
-def train_transform(
-    preprocessing: Preprocessing, min_scale: float = 0.2, augment: bool = True, on_device: bool = False
-) -> TrainTransform:
-    """Random crop, flip and, with `augment`, two random operations."""
-    return TrainTransform(preprocessing, min_scale, augment, on_device)
+Transform = EvalTransform | TrainTransform
+"""image -> a dataset's item; `augment_and_normalize` turns a batch of them into a model's input."""
 
 
 def eval_transform(preprocessing: Preprocessing, interpolation: Interpolation | None = None) -> EvalTransform:
-    """Resize to S × S without cropping. interpolation: of a benchmark that prescribes one, in place of the model's."""
+    """EvalTransform with the interpolation of a benchmark in place of the model's, if the benchmark prescribes one."""
     return EvalTransform(with_interpolation(preprocessing, interpolation))
 
 
 def with_interpolation(preprocessing: Preprocessing, interpolation: Interpolation | None) -> Preprocessing:
-    """The preprocessing with a benchmark's interpolation, if it prescribes one."""
+    """The preprocessing with a benchmark's interpolation, if the benchmark prescribes one."""
     return replace(preprocessing, interpolation=interpolation) if interpolation else preprocessing
+
+
+def augment_and_normalize(batch: dict[str, Tensor], preprocessing: Preprocessing) -> dict[str, Tensor]:
+    """A batch on its device, with its "operations" applied to its "image" and the bytes normalized."""
+    operations, image = batch.pop("operations", None), batch.get("image")
+    if image is None or image.dtype != torch.uint8:
+        return batch
+    if operations is not None:
+        image = apply_operations(image, operations)
+    return batch | {"image": normalize(image, preprocessing)}
+
+
+def normalize(pixels: Tensor, preprocessing: Preprocessing) -> Tensor:
+    """uint8 [..., 1, H, W] -> float32 [..., 3, H, W], (pixel / 255 - mean) / std. On any device."""
+    mean, std = (_on_device(values, pixels.device) for values in (preprocessing.mean, preprocessing.std))
+    return (pixels.float().mul_(1 / 255) - mean).div_(std)
+
+
+@cache
+def _on_device(values: tuple[float, ...], device: torch.device) -> Tensor:
+    """Values of three channels as [3, 1, 1], cached: moving them for every batch would make the host wait."""
+    return torch.tensor(values, device=device)[:, None, None]
 
 
 def draw_crop(size: tuple[int, int], min_scale: float, generator: np.random.Generator) -> Box:
@@ -159,7 +144,7 @@ def draw_crop(size: tuple[int, int], min_scale: float, generator: np.random.Gene
 def crop(image: Image.Image | ImageFile, box: Box, size: int) -> Tensor:
     """The part of an image in `box`, in pixels of its full size, resized to uint8 [1, size, size], bicubic.
 
-    Decoded at the least resolution that leaves the part no smaller than `size`; its edges are then rounded to pixels
+    Decoded at the lowest resolution that leaves the part no smaller than `size`; its edges are then rounded to pixels
     of that resolution.
     """
     shrink = min(box.width, box.height) / size
@@ -174,3 +159,28 @@ def _scaled(start: int, length: int, now: int, full: int) -> tuple[int, int]:
     """The first and the end of a stretch of an axis of `full` pixels that now has `now`; at least one pixel."""
     first = min(round(start * now / full), now - 1)
     return first, max(first + 1, round((start + length) * now / full))
+
+
+def resize_bicubic(pixels: np.ndarray, size: int) -> Tensor:
+    """pixels uint8 [h, w] -> uint8 [size, size], antialiased; two to three times as fast as plain torch or Pillow.
+
+    torch resizes four channels at a time, so three quarters of its work on one channel would be wasted. Here the four
+    are real: four neighbours of a row while the height changes, then four rows while the width does. The result may
+    differ from Pillow's, which changes the width first, by some grey values at sharp edges, else by one at most.
+    """
+    height, width = pixels.shape
+    if size % LANES:
+        return _resize(torch.from_numpy(pixels.reshape(height, width, 1).copy()), size, size)[..., 0]
+    groups = -(-width // LANES)
+    padded = np.zeros((height, groups * LANES), np.uint8)
+    padded[:, :width] = pixels
+    down = _resize(torch.from_numpy(padded).view(height, groups, LANES), size, groups)
+    quarters = down.reshape(LANES, size // LANES, -1)[..., :width]
+    across = _resize(torch.stack(tuple(quarters), dim=-1), size // LANES, size)
+    return across.permute(2, 0, 1).reshape(size, size)
+
+
+def _resize(pixels: Tensor, height: int, width: int) -> Tensor:
+    """pixels uint8 [h, w, channels] -> uint8 [height, width, channels]."""
+    batch = pixels[None].permute(0, 3, 1, 2)
+    return F.interpolate(batch, (height, width), mode="bicubic", antialias=True).permute(0, 2, 3, 1)[0]
