@@ -110,4 +110,4 @@ def _listed(table: Path) -> list[Path]:
         separators = " or ".join(map(repr, SEPARATORS))
         text = f"no column called {', '.join(COLUMNS)} (columns separated by {separators}) in {heading[:200]!r}"
         raise BenchmarkError([Problem("column", table, text)])
-    return [table.parent / name for name in rows.cells[column] if name]
+    return [table.parent / name for name in rows.column(column) if name]
