@@ -1,65 +1,46 @@
-"""Parts of a split: a share drawn by patient and label, and splits that share no patient.
+"""A random share of a split, by patient and label.
 
-A drawing depends on the seed, the labels and the names of the patients (or images) alone: not on the order of the
-rows, the machine, the number of processes or the version of a random generator. SPEC §12.
+It depends on the seed, the labels and the names of the patients (or images) alone: not on the order of the rows, the
+machine, the number of processes or the version of a random generator. SPEC §12.
 """
 
 import hashlib
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
 
 import numpy as np
+import pandas as pd
 
 from mavl.vocab import PRESENT
 
 
-@dataclass(frozen=True, eq=False)
-class SamplingUnits:
-    """What is drawn as a whole: patients where they are known, else images.
+def draw_share(
+    labels: np.ndarray, names: Sequence[str], share: float, seed: int, purpose: str, spare: int = 0
+) -> list[int]:
+    """Positions of the images of a share of the patients, rising, stratified by label.
 
-    names [u], sorted; of_image [n]: the position in `names` of each image's unit; positive [u, C]: whether one of its
-    images has the finding.
-    """
+    The findings take turns, the rarest first: each wants its share of the patients who have it, rounded, but at least
+    one, and adds what those chosen for rarer ones do not hold. Then the patients without any finding give their share
+    in the same way. A share of 1 is all of them.
 
-    names: list[str]
-    of_image: np.ndarray
-    positive: np.ndarray
-
-    @classmethod
-    def of(cls, labels: np.ndarray, names: Sequence[str]) -> "SamplingUnits":
-        """labels [n, C] in {1, 0, -1}, names [n]: of each image's patient, or of the image itself."""
-        known, of_image = np.unique(np.asarray(names, dtype=object).astype(str), return_inverse=True)
-        positive = np.zeros((len(known), labels.shape[1]), dtype=bool)
-        np.logical_or.at(positive, of_image, labels == PRESENT)
-        return cls(known.tolist(), of_image, positive)
-
-    def images(self, drawn: set[int]) -> np.ndarray:
-        """Positions of the images of these units, rising."""
-        return np.flatnonzero(np.isin(self.of_image, list(drawn)))
-
-
-def draw_share(units: SamplingUnits, share: float, seed: int, purpose: str, spare: int = 0) -> set[int]:
-    """Positions of a share of the units, stratified by label.
-
-    The findings take their turns, the rarest first: each wants its share of the units that have it, rounded, but at
-    least one, and adds what those already drawn for rarer ones do not hold. Then the units without any finding give
-    their share in the same way. A share of 1 is all of them. A turn leaves `spare` of its units to others. Different
-    purposes draw differently.
+    Args:
+        labels: [n, C] in {1, 0, -1}; a patient has a finding that one of the patient's images has.
+        names: [n], of each image's patient, or of the image itself, where patients are not known.
+        purpose: different purposes choose differently.
+        spare: number of patients that a turn leaves to others.
     """
     if share == 1:
-        return set(range(len(units.names)))
-    turn = drawing_order(units.names, seed, purpose)
-    drawn: set[int] = set()
-    rarest_first = np.argsort(units.positive.sum(axis=0), kind="stable")
-    strata = [units.positive[:, column] for column in rarest_first] + [~units.positive.any(axis=1)]
-    for stratum in strata:
-        members = turn[stratum[turn]].tolist()
-        wanted = min(max(1, round(share * len(members))), len(members) - spare) - len(drawn.intersection(members))
-        drawn.update([unit for unit in members if unit not in drawn][: max(0, wanted)])
-    return drawn
+        return list(range(len(names)))
+    positive = pd.DataFrame(labels == PRESENT).groupby(np.array(names)).any()
+    positive = positive.loc[drawing_order(positive.index, seed, purpose)]
+    rarest_first = np.argsort(positive.sum().to_numpy(), kind="stable")
+    chosen = np.zeros(len(positive), dtype=bool)
+    for has in [*positive.to_numpy().T[rarest_first], ~positive.to_numpy().any(axis=1)]:
+        number = int(has.sum())
+        wanted = min(max(1, round(share * number)), number - spare) - int((has & chosen).sum())
+        chosen[np.flatnonzero(has & ~chosen)[: max(0, wanted)]] = True
+    return np.flatnonzero(np.isin(np.array(names), positive.index[chosen])).tolist()
 
 
-def drawing_order(names: Sequence[str], seed: int, purpose: str) -> np.ndarray:
-    """Positions of the names in the order in which a seed draws them: by a hash of seed, purpose and name."""
-    digests = [hashlib.sha256(f"{seed}\n{purpose}\n{name}".encode()).digest() for name in names]
-    return np.array(sorted(range(len(names)), key=digests.__getitem__), dtype=int)
+def drawing_order(names: Iterable[str], seed: int, purpose: str) -> list[str]:
+    """The names in the order in which a seed chooses them: by a hash of seed, purpose and name."""
+    return sorted(names, key=lambda name: hashlib.sha256(f"{seed}\n{purpose}\n{name}".encode()).digest())

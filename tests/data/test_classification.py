@@ -11,11 +11,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mavl.config.finetune import ClassificationData, FinetuneClsSettings
-from mavl.data.benchmarks.benchmark import Benchmark
+from mavl.data.benchmarks.benchmark import Benchmark, read_split
 from mavl.data.benchmarks.splits import Split
 from mavl.data.classification import (
     FinetuneDataError,
-    apply_policies,
     check_labels,
     counts,
     draw_splits,
@@ -24,6 +23,7 @@ from mavl.data.classification import (
     write_images,
 )
 from mavl.train.classification import open_data
+from tests.support.small_benchmarks import benchmark
 
 ROOT = Path("/data")
 
@@ -147,39 +147,45 @@ def test_a_missing_training_split_is_an_error():
 
 # Labels ---------------------------------------------------------------------------------------------------------------
 
-LABELS = [[1, 0, -1], [-1, -1, 0]]
-UNCERTAIN = [[False, False, True], [True, False, False]]  # of the three unknown labels, two are written -1
-
 
 @pytest.mark.parametrize(
     ("unlabelled", "uncertain", "expected"),
     [
-        ("ignore", "ignore", [[1, 0, -1], [-1, -1, 0]]),
         ("zeros", "ignore", [[1, 0, -1], [-1, 0, 0]]),
         ("zeros", "ones", [[1, 0, 1], [1, 0, 0]]),
         ("ones", "zeros", [[1, 0, 0], [0, 1, 0]]),
     ],
 )
-def test_policies(unlabelled, uncertain, expected):
-    given_labels = split("train", ["1", "2"], LABELS)
-    changed, said = apply_policies(
-        given_labels, np.array(UNCERTAIN), settings(unlabelled=unlabelled, uncertain=uncertain)
-    )
+def test_policies(tmp_path, unlabelled, uncertain, expected):
+    (tmp_path / "train.csv").write_text("image,a,b,c\nx.png,1,0,-1\ny.png,-1.0,,0\n")
+    columns = {"findings": ["a", "b", "c"], "splits": {"train": "train.csv"}, "images": {"column": "image"}}
+    file, data = benchmark(**columns), settings(unlabelled=unlabelled, uncertain=uncertain)
+    train = read_split(file, "train", tmp_path)
+    changed, [said] = label_train(file, data, tmp_path, train)
     assert changed.labels.tolist() == expected
-    assert given_labels.labels.tolist() == LABELS
+    assert train.labels.tolist() == [[1, 0, -1], [-1, -1, 0]]
     meaning = {"ignore": "left out of the loss", "zeros": "counted as absent", "ones": "counted as present"}
-    guessed = "" if unlabelled == uncertain == "ignore" else "; in validation and test they stay unknown"
     assert said == (
-        f"of 6 training labels 1 (16.7 %) are blank, {meaning[unlabelled]}; 2 (33.3 %) are -1, {meaning[uncertain]}"
-        + guessed
+        f"of 6 training labels 1 (16.7 %) are blank, {meaning[unlabelled]}; 2 (33.3 %) are -1, {meaning[uncertain]}; "
+        "in validation and test they stay unknown"
     )
+
+
+def test_a_label_that_the_benchmark_gives_to_minus_one_is_not_uncertain(tmp_path):
+    (tmp_path / "train.csv").write_text("image,edema\nx.png,-1\ny.png,\n")
+    labels = {"kind": "columns", "values": {"-1": 0}}
+    file = benchmark(splits={"train": "train.csv"}, images={"column": "image"}, labels=labels)
+    data = settings(unlabelled="ignore", uncertain="ones")
+    changed, [said] = label_train(file, data, tmp_path, read_split(file, "train", tmp_path))
+    assert changed.labels.tolist() == [[0], [-1]]
+    assert "0 (0.0 %) are -1" in said
 
 
 def test_chexperts_blanks_and_minus_ones_are_told_apart_in_train_alone(tmp_path):
     header = "Path,Cardiomegaly,Edema\n"
     (tmp_path / "train.csv").write_text(header + "p1/a.jpg,1.0,\np2/b.jpg,-1.0,0.0\np3/c.jpg,,-1\np3/d.jpg,0,1\n")
     (tmp_path / "test.csv").write_text(header + "p4/a.jpg,1.0,\np5/b.jpg,0.0,1.0\n")
-    benchmark = Benchmark(
+    file = Benchmark(
         name="c",
         title="C",
         findings=("cardiomegaly", "edema"),
@@ -189,18 +195,18 @@ def test_chexperts_blanks_and_minus_ones_are_told_apart_in_train_alone(tmp_path)
         labels={"kind": "columns", "columns": {"cardiomegaly": "Cardiomegaly", "edema": "Edema"}},
     )
     data = settings(unlabelled="zeros", uncertain="ones")
-    splits = read_labelled(benchmark, data, tmp_path)
-    train, [said] = label_train(benchmark, data, tmp_path, splits["train"])
+    splits = read_labelled(file, data, tmp_path)
+    train, [said] = label_train(file, data, tmp_path, splits["train"])
     assert train.labels.tolist() == [[1, 0], [1, 0], [0, 1], [0, 1]]
     assert splits["test"].labels.tolist() == [[1, -1], [0, 1]]
     assert said == (
         "of 8 training labels 2 (25.0 %) are blank, counted as absent; 2 (25.0 %) are -1, counted as present; "
         "in validation and test they stay unknown"
     )
-    part, _ = label_train(benchmark, data, tmp_path, splits["train"].without({0, 3}))  # as a drawn share of it
+    part, _ = label_train(file, data, tmp_path, splits["train"].without({0, 3}))  # as a drawn share of it
     assert part.labels.tolist() == [[1, 0], [0, 1]]
     data = settings(findings=("edema",))
-    same, [said] = label_train(benchmark, data, tmp_path, read_labelled(benchmark, data, tmp_path)["train"])
+    same, [said] = label_train(file, data, tmp_path, read_labelled(file, data, tmp_path)["train"])
     assert same.labels.tolist() == [[-1], [0], [-1], [1]]
     assert said == "of 4 training labels 2 (50.0 %) are blank or -1, left out of the loss"
 
@@ -211,7 +217,7 @@ def test_a_validation_split_that_is_drawn_from_train_keeps_its_unknown_labels(tm
         (tmp_path / f"{i}.png").write_bytes(b"not looked into")
         lines.append(f"{i}.png,{i},{('1', '0', '', '-1')[i % 4]}")
     (tmp_path / "all.csv").write_text("\n".join(lines) + "\n")
-    benchmark = {
+    file = {
         "name": "c",
         "title": "C",
         "findings": ["edema"],
@@ -220,7 +226,7 @@ def test_a_validation_split_that_is_drawn_from_train_keeps_its_unknown_labels(tm
         "groups": {"column": "patient"},
         "labels": {"kind": "columns"},
     }
-    (tmp_path / "benchmark.yaml").write_text(yaml.safe_dump(benchmark))
+    (tmp_path / "benchmark.yaml").write_text(yaml.safe_dump(file))
     data = {"benchmark": str(tmp_path / "benchmark.yaml"), "root": str(tmp_path), "check_images": "exists"}
     data |= {"unlabelled": "zeros", "uncertain": "ones", "valid_share": 0.5, "workers": 0}
     opened = open_data(FinetuneClsSettings(data=data), progress=False)
