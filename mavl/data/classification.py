@@ -13,6 +13,7 @@ import torch
 from torch.utils.data import Dataset
 
 from mavl.config.finetune import ClassificationData, FinetuneData, Policy
+from mavl.data import DataError
 from mavl.data.benchmarks.benchmark import Benchmark, read_split
 from mavl.data.benchmarks.splits import Split
 from mavl.data.benchmarks.tables import ColumnLabels
@@ -32,10 +33,6 @@ COUNTED_AS: dict[Policy, int] = {"ignore": UNKNOWN, "zeros": ABSENT, "ones": PRE
 MEANING = {"ignore": "left out of the loss", "zeros": "counted as absent", "ones": "counted as present"}
 
 
-class FinetuneDataError(ValueError):
-    """Data on which no model can be fine-tuned; the message names the reason and the setting."""
-
-
 @dataclass(frozen=True)
 class FinetuneSplits:
     """The splits train, valid and test of a run, and a line on each decision that made them."""
@@ -53,7 +50,7 @@ def draw_splits(splits: Mapping[str, Split], data: FinetuneData, seed: int, root
     """
     splits = dict(splits)
     if "train" not in splits:
-        raise FinetuneDataError("no train split: fine-tuning needs one; add it to the benchmark")
+        raise DataError("no train split: fine-tuning needs one; add it to the benchmark")
     unit = "images" if splits["train"].groups is None else "patients"
     notes = [] if unit == "patients" else ["the benchmark names no patients: images are drawn one by one"]
     if "test" not in splits:
@@ -80,7 +77,7 @@ def draw_splits(splits: Mapping[str, Split], data: FinetuneData, seed: int, root
         notes.append(f"{100 * data.data_pct:g} % of train: {number} {how}")
     splits = {name: splits[name] for name in ("train", "valid", "test")}
     if empty := [name for name, split in splits.items() if not len(split)]:
-        raise FinetuneDataError(f"the {empty[0]} split has no image left; the decisions: {'; '.join(notes)}")
+        raise DataError(f"the {empty[0]} split has no image left; the decisions: {'; '.join(notes)}")
     return FinetuneSplits(splits, notes)
 
 
@@ -179,7 +176,7 @@ def _is_uncertain(benchmark: Benchmark, labels: ColumnLabels, root: Path | None,
 
 
 def check_labels(splits: Mapping[str, Split], monitor: str, data_pct: float) -> list[str]:
-    """A line for each split on the findings that it has one label of; FinetuneDataError where that is all of them.
+    """A line for each split on the findings that it has one label of; DataError where that is all of them.
 
     Without both labels nothing is learnt in train, and there is no best `valid_auroc` in valid.
     """
@@ -191,7 +188,7 @@ def check_labels(splits: Mapping[str, Split], monitor: str, data_pct: float) -> 
         lacking = [finding for finding, column in columns if not {PRESENT, ABSENT} <= set(column.tolist())]
         needed = name == "train" or (name == "valid" and monitor == "valid_auroc")
         if needed and len(lacking) == len(split.findings):
-            raise FinetuneDataError(f"no finding has present and absent images in the {name} split; {fixes[name]}")
+            raise DataError(f"no finding has present and absent images in the {name} split; {fixes[name]}")
         if lacking:
             notes.append(f"without both labels in {name}: {', '.join(lacking)}")
     return notes

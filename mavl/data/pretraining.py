@@ -12,25 +12,18 @@ from torch.utils.data import Dataset, Sampler
 from mavl.backbones.preprocessing import Preprocessing
 from mavl.config.loader import load
 from mavl.config.settings import MimicData, PhantomData, PretrainSettings, TableData
+from mavl.data import DataError
 from mavl.data.benchmarks.benchmark import Benchmark, read_split
 from mavl.data.benchmarks.splits import Split
 from mavl.data.images.read import check_images
 from mavl.data.images.transforms import TrainTransform, Transform, eval_transform
 from mavl.data.labels import draw_locations, finding_labels
-from mavl.data.samples import ListedSamples, ManifestError, PhantomSamples, finding_columns, read_reports, table_samples
+from mavl.data.samples import ListedSamples, PhantomSamples, finding_columns, read_reports, table_samples
 
 VALID_SEED_OFFSET = 1_000_003
 """Keeps the phantoms of validation apart from those of training."""
 
 Key = tuple[int, int]
-
-
-class BadImagesError(ValueError):
-    """Too many images or masks are missing or unreadable; the message names the first ones and the setting."""
-
-
-class TooFewImagesError(ValueError):
-    """Fewer training images than one optimizer step takes; the message gives that number."""
 
 
 class PretrainingDataset(Dataset):
@@ -69,7 +62,7 @@ class EpochBatches(Sampler[list[Key]]):
         self.epoch = self.first = 0
         if self.steps_per_epoch == 0:
             needed = batch_size * processes * accumulation
-            raise TooFewImagesError(
+            raise DataError(
                 f"{length} training images do not fill one optimizer step of {needed} (batch size {batch_size} × "
                 f"{processes} processes × accumulation {accumulation}); lower the batch size"
             )
@@ -106,8 +99,8 @@ class PretrainingData:
 def open_data(settings: PretrainSettings, preprocessing: Preprocessing, progress: bool = True) -> PretrainingData:
     """Open both splits of the configured source; every image file is checked before anything is trained.
 
-    ManifestError for files of labels that do not fit, BadImagesError when more than `data.max_bad_share` of a split's
-    images are missing or unreadable; fewer are left out.
+    DataError for files of labels that do not fit, and when more than `data.max_bad_share` of a split's images are
+    missing or unreadable; fewer are left out.
     """
     data, datasets, left_out = settings.data, {}, {}
     benchmark = load(Benchmark, Path(data.benchmark)) if isinstance(data, TableData) else None
@@ -148,14 +141,14 @@ def _open_split(
 
 
 def _check_disjoint(train, valid) -> None:
-    """ManifestError if an image is in both splits: a model that memorized it would be chosen as the best."""
+    """DataError if an image is in both splits: a model that memorized it would be chosen as the best."""
     shared = set(getattr(train, "paths", ())) & set(getattr(valid, "paths", ()))
     if shared:
-        raise ManifestError(f"{len(shared)} images are in the train and the valid split, {min(shared)} among them")
+        raise DataError(f"{len(shared)} images are in the train and the valid split, {min(shared)} among them")
 
 
 def bad_images(paths: Sequence, places: Sequence[str], split: str, settings, progress: bool) -> dict[int, str]:
-    """Position -> "row: reason" of each bad image; BadImagesError if they are more than `max_bad_share`, or all."""
+    """Position -> "row: reason" of each bad image; DataError if they are more than `max_bad_share`, or all."""
     reasons = check_images(paths, settings.check_images, workers=settings.workers, progress=progress)
     lines = {position: f"{places[position]}: {reason}" for position, reason in reasons.items()}
     _refuse_too_many(lines, len(paths), f"images of the {split} split", "Mend them or --root", settings.max_bad_share)
@@ -173,7 +166,7 @@ def _refuse_too_many(lines: dict[int, str], number: int, what: str, mend: str, m
     none_left = len(lines) == number
     if none_left or len(lines) > max_bad_share * number:
         first = "\n  ".join(list(lines.values())[:10])
-        raise BadImagesError(
+        raise DataError(
             f"{len(lines)} of {number} {what} are missing or unreadable:\n  {first}\n"
             f"{mend}{'' if none_left else ', or raise max_bad_share to leave them out'}."
         )

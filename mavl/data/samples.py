@@ -11,7 +11,7 @@ from typing import Self
 import numpy as np
 from PIL import Image
 
-from mavl.data import phantom
+from mavl.data import DataError, phantom
 from mavl.data.benchmarks.splits import Split
 from mavl.data.benchmarks.tables import Problem, raise_problems
 from mavl.data.images.read import ImageFile
@@ -19,10 +19,6 @@ from mavl.data.labels import LabelStore, unlocated
 from mavl.vocab import FINDINGS, UNKNOWN, unknown_name
 
 Sample = tuple[Image.Image | ImageFile, np.ndarray]
-
-
-class ManifestError(ValueError):
-    """Training data that do not fit; the message names the file and the entry, or the setting."""
 
 
 @dataclass(frozen=True)
@@ -73,7 +69,7 @@ class PhantomSamples:
     def __post_init__(self):
         for name in self.exclude:  # here, since the first phantom is made in a worker
             if name not in phantom.FINDINGS:
-                raise ManifestError(f"data.exclude: {unknown_name('phantom finding', name, phantom.FINDINGS)}")
+                raise DataError(f"data.exclude: {unknown_name('phantom finding', name, phantom.FINDINGS)}")
 
     def __len__(self) -> int:
         return self.number
@@ -87,7 +83,7 @@ class PhantomSamples:
 def read_reports(manifest: Path, label_file: Path, root: Path | None, prefix: str, columns: list[int]) -> ListedSamples:
     """The released `rad_graph_metric_*.json` with its NPY; `root` replaces the original author's folder.
 
-    ManifestError for a file that cannot be read, and with every entry that has no study in the label file.
+    DataError for a file that cannot be read, and with every entry that has no study in the label file.
     """
     store = LabelStore(label_file, columns)
     try:
@@ -95,7 +91,7 @@ def read_reports(manifest: Path, label_file: Path, root: Path | None, prefix: st
         raise_problems(problems)
     except (OSError, ValueError) as error:
         fix = "data.train_file, valid_file and label_file name the released label files"
-        raise ManifestError(f"{error}; {fix}") from error
+        raise DataError(f"{error}; {fix}") from error
     paths = [image_path(path, root, prefix) for path in entries]
     rows = np.array([entry["labels_id"] for entry in entries.values()])
     return ListedSamples(paths, [f"{manifest.name}: {path}" for path in paths], rows, store)
@@ -156,7 +152,7 @@ def table_samples(split: Split, findings: Sequence[str], equalize: bool) -> List
             labels[:, column] = split.labels[:, split.findings.index(finding)]
     if (labels == UNKNOWN).all():
         columns = ", ".join(split.findings)
-        raise ManifestError(f"{split.name}: none of its columns ({columns}) is among the findings trained on")
+        raise DataError(f"{split.name}: none of its columns ({columns}) is among the findings trained on")
     return ListedSamples(split.paths, split.rows, labels, equalize=equalize)
 
 

@@ -11,17 +11,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mavl.config.finetune import ClassificationData, FinetuneClsSettings
+from mavl.data import DataError
 from mavl.data.benchmarks.benchmark import Benchmark, read_split
 from mavl.data.benchmarks.splits import Split
-from mavl.data.classification import (
-    FinetuneDataError,
-    check_labels,
-    counts,
-    draw_splits,
-    label_train,
-    read_labelled,
-    write_images,
-)
+from mavl.data.classification import check_labels, counts, draw_splits, label_train, read_labelled, write_images
 from mavl.train.classification import open_data
 from tests.support.small_benchmarks import benchmark
 
@@ -58,7 +51,7 @@ def test_no_patient_crosses_train_valid_and_test(train, valid, test, share, seed
         splits["valid"] = split("valid", valid)
     try:
         drawn = draw_splits(splits, settings(data_pct=share, valid_share=0.3), seed, ROOT).splits
-    except FinetuneDataError as error:
+    except DataError as error:
         assert "split has no image left" in str(error)  # noqa: PT017
         return
     groups = [set(each.groups) for each in drawn.values()]
@@ -141,7 +134,7 @@ def test_a_missing_test_split_is_drawn_once_and_for_all_seeds():
 
 
 def test_a_missing_training_split_is_an_error():
-    with pytest.raises(FinetuneDataError, match="no train split"):
+    with pytest.raises(DataError, match="no train split"):
         draw_splits({"test": split("test", ["1"])}, settings(), 0, ROOT)
 
 
@@ -245,11 +238,11 @@ def test_labels_that_teach_nothing():
         "without both labels in test: b",
     ]
     bad = split("train", ["1", "2"], [[0, 1], [-1, 1]])
-    with pytest.raises(FinetuneDataError, match=r"train split; raise data\.data_pct"):
+    with pytest.raises(DataError, match=r"train split; raise data\.data_pct"):
         check_labels({"train": bad, "valid": good, "test": good}, "valid_auroc", 0.1)
-    with pytest.raises(FinetuneDataError, match=r"train split; add images to it, or see data\.findings"):
+    with pytest.raises(DataError, match=r"train split; add images to it, or see data\.findings"):
         check_labels({"train": bad, "valid": good, "test": good}, "valid_auroc", 1.0)
-    with pytest.raises(FinetuneDataError, match=r"valid split; raise data\.valid_share, or set train\.monitor"):
+    with pytest.raises(DataError, match=r"valid split; raise data\.valid_share, or set train\.monitor"):
         check_labels({"train": good, "valid": bad, "test": good}, "valid_auroc", 1.0)
     check_labels({"train": good, "valid": bad, "test": good}, "valid_loss", 1.0)
 

@@ -17,8 +17,9 @@ from pydantic import Field, model_validator
 
 from mavl.config.loader import Settings
 from mavl.config.settings import GroupPattern
+from mavl.data import DataError
 from mavl.data.benchmarks.masks import BoxRows, FileMasks, RegionMasks
-from mavl.data.benchmarks.splits import MissingSplitError, Split, SplitError
+from mavl.data.benchmarks.splits import MissingSplitError, Split
 from mavl.data.benchmarks.tables import (
     BenchmarkError,
     Column,
@@ -152,7 +153,7 @@ def read_split(benchmark: Benchmark, split: str, root: Path | None = None) -> Sp
     Raises:
         BenchmarkError: with every problem of the file.
         MissingSplitError: the file does not exist.
-        SplitError: the benchmark has no such split, or neither it nor the caller gives a root.
+        DataError: the benchmark has no such split, or neither it nor the caller gives a root.
     """
     listed, problems = examine_split(benchmark, split, root)
     raise_problems(problems)
@@ -207,11 +208,11 @@ def split_file(benchmark: Benchmark, split: str, root: Path | None = None) -> Pa
     """The file of a split; errors name the splits of the benchmark, and the setting that gives the root."""
     splits: dict[str, str] = {**benchmark.splits}
     if split not in splits:
-        raise SplitError(f"benchmark {benchmark.name!r}: " + unknown_name("split", split, splits))
+        raise DataError(f"benchmark {benchmark.name!r}: " + unknown_name("split", split, splits))
     name, root = splits[split], root or benchmark.root
     fix = f"give the folder that holds it as root, or another file as splits.{split}"
     if root is None:
-        raise SplitError(f"benchmark {benchmark.name!r} does not say where {name} lies: {fix}")
+        raise DataError(f"benchmark {benchmark.name!r} does not say where {name} lies: {fix}")
     if not (file := Path(root) / name).is_file():
         raise MissingSplitError(f"{file}, the {split} split of benchmark {benchmark.name!r}, is missing: {fix}")
     return file

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from mavl.config.finetune import MaskFolder
+from mavl.data import DataError
 from mavl.data.benchmarks.masks import MaskFile
 from mavl.data.benchmarks.splits import Split
 from mavl.data.benchmarks.tables import unknown_labels
@@ -17,10 +18,6 @@ from mavl.data.images.inputs import IMAGE_SUFFIXES
 
 SPLIT_OF = {"train": "train", "valid": "valid", "val": "valid", "test": "test"}
 WHOLE = "all"
-
-
-class FolderError(ValueError):
-    """Folders of images and masks that do not fit together; the message names the files."""
 
 
 def read_folder(settings: MaskFolder, finding: str) -> dict[str, Split]:
@@ -31,15 +28,15 @@ def read_folder(settings: MaskFolder, finding: str) -> dict[str, Split]:
 def list_folder(settings: MaskFolder, finding: str) -> dict[str, Split]:
     """The splits by name, or all images as {WHOLE: split}, with unknown labels; no file is read.
 
-    FolderError for an image without a mask, and for names that do not decide on mask or split.
+    DataError for an image without a mask, and for names that do not decide on mask or split.
     """
     masks = _files(Path(settings.masks), settings.suffix)
     used = set(masks.values())
     images = {name: path for name, path in _files(Path(settings.images)).items() if path not in used}
     if not images:
-        raise FolderError(f"{settings.images}: all its image files are masks: give their suffix as data.folder.suffix")
+        raise DataError(f"{settings.images}: all its image files are masks: give their suffix as data.folder.suffix")
     if missing := sorted(images.keys() - masks.keys()):
-        raise FolderError(
+        raise DataError(
             f"{settings.masks}: no mask of {len(missing)} of the {len(images)} images in {settings.images}, such as "
             f"{', '.join(missing[:3])}; a mask's name is the image's, with the suffix {settings.suffix!r}"
         )
@@ -48,7 +45,7 @@ def list_folder(settings: MaskFolder, finding: str) -> dict[str, Split]:
         parts[SPLIT_OF.get(name.partition("/")[0], WHOLE)].append(name)
     if len(parts) > 1 and WHOLE in parts:
         stray = f"{parts.pop(WHOLE)[0]} lies outside the subfolders {', '.join(sorted(parts))}"
-        raise FolderError(f"{settings.images}: {stray}: either all images lie in train, valid and test, or none does")
+        raise DataError(f"{settings.images}: {stray}: either all images lie in train, valid and test, or none does")
     return {
         part: Split(
             name=part,
@@ -71,10 +68,10 @@ def _files(folder: Path, suffix: str = "") -> dict[str, Path]:
             continue
         name = path.relative_to(folder).with_suffix("").as_posix().removesuffix(suffix)
         if name in found:
-            raise FolderError(f"{path} has the same name as {found[name].name}: keep one of them")
+            raise DataError(f"{path} has the same name as {found[name].name}: keep one of them")
         found[name] = path
     if not found:
-        raise FolderError(f"{folder}: no image file{f' whose name ends in {suffix}' if suffix else ''} in it")
+        raise DataError(f"{folder}: no image file{f' whose name ends in {suffix}' if suffix else ''} in it")
     return found
 
 
@@ -84,6 +81,6 @@ def _patients(names: Sequence[str], pattern: str) -> list[str]:
     for name in names:
         match = re.search(pattern, name)
         if not (match and match[1]):
-            raise FolderError(f"data.folder.patient: {pattern!r} finds no patient in {name}")
+            raise DataError(f"data.folder.patient: {pattern!r} finds no patient in {name}")
         patients.append(match[1])
     return patients

@@ -231,7 +231,7 @@ def resize_mask(mask: np.ndarray, height: int, width: int | None = None) -> np.n
     """mask [H, W] -> [height, width or height], each pixel the one that its centre falls on (nearest)."""
     shape = zip((height, width or height), mask.shape, strict=True)
     rows, columns = (((np.arange(size) + 0.5) * length / size).astype(int) for size, length in shape)
-    return mask[np.ix_(rows, columns)]
+    return mask.take(columns, axis=1).take(rows, axis=0)
 
 
 def _parse(masks: RegionMasks | BoxRows, table: Table, row: int, text: str) -> Mask | None:

@@ -7,13 +7,10 @@ from typing import Self
 
 import numpy as np
 
+from mavl.data import DataError
 from mavl.data.benchmarks.masks import Mask, MaskFile
 from mavl.data.images.grey import ImageError
 from mavl.vocab import ABSENT, PRESENT, UNKNOWN, unknown_name
-
-
-class SplitError(ValueError):
-    """A split, finding or mask that a benchmark does not have."""
 
 
 class MissingSplitError(FileNotFoundError):
@@ -42,10 +39,10 @@ class Split:
         return len(self.paths)
 
     def select(self, findings: Sequence[str]) -> Self:
-        """The same images with these findings only, in this order; SplitError for one that it does not have."""
+        """The same images with these findings only, in this order; DataError for one that it does not have."""
         for finding in findings:
             if finding not in self.findings:
-                raise SplitError(f"split {self.name!r}: " + unknown_name("finding", finding, self.findings))
+                raise DataError(f"split {self.name!r}: " + unknown_name("finding", finding, self.findings))
         columns = [self.findings.index(finding) for finding in findings]
         masks = self.masks and {finding: self.masks[finding] for finding in findings}
         return replace(self, findings=tuple(findings), labels=self.labels[:, columns], masks=masks)
@@ -87,12 +84,12 @@ class Split:
     def mask(self, image: int, finding: str | None = None) -> np.ndarray:
         """bool [H, W] in the frame of the benchmark's `masks.size`, or of the mask file.
 
-        `finding` may be left out where the split has one. SplitError where there is no such mask.
+        `finding` may be left out where the split has one. DataError where there is no such mask.
         """
         if self.masks is None:
-            raise SplitError(f"split {self.name!r} has no masks: its benchmark names none under `masks`")
+            raise DataError(f"split {self.name!r} has no masks: its benchmark names none under `masks`")
         if finding is None:
             (finding,) = self.findings
         if (mask := self.masks[finding][image]) is None:
-            raise SplitError(f"{self.rows[image]}: {self.paths[image]} has no mask of {finding}")
+            raise DataError(f"{self.rows[image]}: {self.paths[image]} has no mask of {finding}")
         return mask.read()

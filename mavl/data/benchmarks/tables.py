@@ -13,6 +13,7 @@ import pandas as pd
 from pydantic import AfterValidator, Field
 
 from mavl.config.loader import Settings
+from mavl.data import DataError
 from mavl.vocab import ABSENT, PRESENT, UNKNOWN, unknown_name
 
 Column = Annotated[int, Field(ge=0)] | str | tuple[str, ...]
@@ -60,7 +61,7 @@ class Problem:
         return f"{self.file.name}{'' if self.line is None else f':{self.line}'}: {self.text}"
 
 
-class BenchmarkError(ValueError):
+class BenchmarkError(DataError):
     """A list that cannot be used: all its `problems`, the first few of them in the message."""
 
     SHOWN = 5

@@ -7,8 +7,9 @@ from pathlib import Path
 
 import numpy as np
 
+from mavl.data import DataError
 from mavl.data.benchmarks.benchmark import examine_split
-from mavl.data.benchmarks.folders import WHOLE, FolderError, list_folder
+from mavl.data.benchmarks.folders import WHOLE, list_folder
 from mavl.data.benchmarks.masks import MaskFile
 from mavl.data.benchmarks.splits import MissingSplitError, Split
 from mavl.prepare.doctor.checks import check_images, check_masks, count_labels, inspected_masks, label_by_masks
@@ -139,7 +140,7 @@ class Examination:
         elif plan.folder is not None:
             try:
                 yield from list_folder(plan.folder, next(iter(plan.findings), "finding")).values()
-            except FolderError as error:
+            except DataError as error:
                 self.found.add("split_file", str(error))
         elif plan.benchmark is not None:
             for name in (*plan.splits, *plan.optional):
