@@ -1,9 +1,7 @@
-"""Data for fine-tuning: splits that share no patient, a share of the training split, its labels by policy.
+"""Data for fine-tuning: splits that share no patient, a share of the training split, its labels by policy."""
 
-`draw_splits` serves every kind of fine-tuning; `LabelledImages` and what follows are for classification.
-"""
-
-from collections.abc import Mapping
+import hashlib
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -19,11 +17,7 @@ from mavl.data.benchmarks.splits import Split
 from mavl.data.benchmarks.tables import ColumnLabels
 from mavl.data.images.read import ImageFile
 from mavl.data.images.transforms import Transform
-from mavl.data.subset import draw_share
 from mavl.vocab import ABSENT, PRESENT, UNKNOWN
-
-SPLITS = ("test", "valid", "train")
-"""A patient of two splits stays in the first of them."""
 
 SEED_OF_TEST = 0
 """Chooses a missing test split, so that runs of all seeds are tested on the same images."""
@@ -44,9 +38,9 @@ class FinetuneSplits:
 def draw_splits(splits: Mapping[str, Split], data: FinetuneData, seed: int, root: Path | None) -> FinetuneSplits:
     """Make train, valid and test of those that were read: no patient in two of them, and `data_pct` of train.
 
-    A patient (or, where none are named, an image) of two splits stays in test rather than valid, in valid rather than
-    train. A missing test is chosen from train by `test_share`, the same one for every seed; then a missing valid by
-    `valid_share`. mavl.data.subset chooses; images without a patient go by their path under `root`.
+    A patient (or, if none are named, an image, by its path under `root`) of two splits stays in test rather than valid,
+    in valid rather than train. A missing test is chosen from train by `test_share`, the same one for every seed; then a
+    missing valid by `valid_share`. SPEC §12.
     """
     splits = dict(splits)
     if "train" not in splits:
@@ -57,7 +51,7 @@ def draw_splits(splits: Mapping[str, Split], data: FinetuneData, seed: int, root
         said = _divide(splits, "test", data.test_share, SEED_OF_TEST, root)
         notes.append(f"no test split: {said} training {unit} drawn for it, the same ones for every seed")
     taken: dict[str, set[str]] = {}
-    for name in [name for name in SPLITS if name in splits]:
+    for name in [name for name in ("test", "valid", "train") if name in splits]:
         for other, patients in taken.items():
             names = unit_names(splits[name], root)
             if shared := {i for i, patient in enumerate(names) if patient in patients}:
@@ -90,6 +84,41 @@ def _divide(splits: dict[str, Split], name: str, share: float, seed: int, root: 
     return f"{len(drawn)} images of {len({names[i] for i in drawn})} of {len(set(names))}"
 
 
+def draw_share(
+    labels: np.ndarray, names: Sequence[str], share: float, seed: int, purpose: str, spare: int = 0
+) -> list[int]:
+    """Positions of the images of a share of the patients, rising, stratified by label. SPEC §12.
+
+    They depend on the arguments alone, not on the order of the rows or the version of a random generator.
+
+    The findings take turns, the rarest first: each wants its share of the patients who have it, rounded, but at least
+    one, and adds what those chosen for rarer ones do not hold. Then the patients without any finding give their share
+    in the same way. A share of 1 is all of them.
+
+    Args:
+        labels: [n, C] in {1, 0, -1}; a patient has a finding that one of the patient's images has.
+        names: [n], of each image's patient, or of the image itself, where patients are not known.
+        purpose: different purposes choose differently.
+        spare: number of patients that a turn leaves to others.
+    """
+    if share == 1:
+        return list(range(len(names)))
+    positive = pd.DataFrame(labels == PRESENT).groupby(np.array(names)).any()
+    positive = positive.loc[drawing_order(positive.index, seed, purpose)]
+    rarest_first = np.argsort(positive.sum().to_numpy(), kind="stable")
+    chosen = np.zeros(len(positive), dtype=bool)
+    for has in [*positive.to_numpy().T[rarest_first], ~positive.to_numpy().any(axis=1)]:
+        number = int(has.sum())
+        wanted = min(max(1, round(share * number)), number - spare) - int((has & chosen).sum())
+        chosen[np.flatnonzero(has & ~chosen)[: max(0, wanted)]] = True
+    return np.flatnonzero(np.isin(np.array(names), positive.index[chosen])).tolist()
+
+
+def drawing_order(names: Iterable[str], seed: int, purpose: str) -> list[str]:
+    """The names in the order in which a seed chooses them: by a hash of seed, purpose and name."""
+    return sorted(names, key=lambda name: hashlib.sha256(f"{seed}\n{purpose}\n{name}".encode()).digest())
+
+
 def unit_names(split: Split, root: Path | None) -> list[str]:
     """The patient of each image, or its own path under the root."""
     if split.groups is not None:
@@ -109,20 +138,16 @@ def write_images(path: Path, splits: Mapping[str, Split], root: Path | None) -> 
 
 def counts(split: Split) -> dict:
     """{images, groups, findings: {finding: {present, absent, unknown}}} of a split."""
-    per_label = {name: (split.labels == label).sum(axis=0) for name, label in LABELS.items()}
     findings = {
-        finding: {name: int(count[column]) for name, count in per_label.items()}
-        for column, finding in enumerate(split.findings)
+        finding: {name: int((labels == label).sum()) for name, label in LABELS.items()}
+        for finding, labels in zip(split.findings, split.labels.T, strict=True)
     }
     groups = None if split.groups is None else len(set(split.groups))
     return {"images": len(split), "groups": groups, "findings": findings}
 
 
 class LabelledImages(Dataset):
-    """dataset[epoch, index] -> {image uint8 [1, S, S], labels [C], index}, and maybe operations [2].
-
-    What is random about an item is seeded by (seed, epoch, index), as in pre-training.
-    """
+    """dataset[epoch, index] -> {image uint8 [1, S, S], labels [C], index}, and maybe operations [2]; seeded by all."""
 
     def __init__(self, split: Split, transform: Transform, equalize: bool, seed: int):
         self.paths, self.labels = split.paths, torch.from_numpy(split.labels)
@@ -176,10 +201,7 @@ def _is_uncertain(benchmark: Benchmark, labels: ColumnLabels, root: Path | None,
 
 
 def check_labels(splits: Mapping[str, Split], monitor: str, data_pct: float) -> list[str]:
-    """A line for each split on the findings that it has one label of; DataError where that is all of them.
-
-    Without both labels nothing is learnt in train, and there is no best `valid_auroc` in valid.
-    """
+    """A line for each split on the findings without both labels; DataError if train, or a monitored valid, has none."""
     more = "raise data.data_pct" if data_pct < 1 else "add images to it, or see data.findings, unlabelled and uncertain"
     fixes = {"train": more, "valid": "raise data.valid_share, or set train.monitor to valid_loss"}
     notes = []

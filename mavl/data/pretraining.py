@@ -115,7 +115,9 @@ def open_data(settings: PretrainSettings, preprocessing: Preprocessing, progress
         left_out[name] = [*damaged, *bad.values()]
         transform = augmented if name == "train" and data.augment != "none" else plain
         datasets[name] = PretrainingDataset(samples, transform, settings.train.seed)
-    _check_disjoint(datasets["train"].samples, datasets["valid"].samples)
+    train, valid = (set(getattr(dataset.samples, "paths", ())) for dataset in datasets.values())
+    if shared := train & valid:
+        raise DataError(f"{len(shared)} images are in the train and the valid split, {min(shared)} among them")
     return PretrainingData(**datasets, left_out=left_out)
 
 
@@ -138,13 +140,6 @@ def _open_split(
     split = read_split(benchmark, name, root)
     damaged = damaged_masks(split, data.max_bad_share)
     return table_samples(split.without(damaged), findings, benchmark.equalize), list(damaged.values())
-
-
-def _check_disjoint(train, valid) -> None:
-    """DataError if an image is in both splits: a model that memorized it would be chosen as the best."""
-    shared = set(getattr(train, "paths", ())) & set(getattr(valid, "paths", ()))
-    if shared:
-        raise DataError(f"{len(shared)} images are in the train and the valid split, {min(shared)} among them")
 
 
 def bad_images(paths: Sequence, places: Sequence[str], split: str, settings, progress: bool) -> dict[int, str]:

@@ -26,9 +26,6 @@ from mavl.data.images.transforms import RATIO, eval_transform
 from mavl.data.pretraining import bad_images, damaged_masks
 from mavl.vocab import ABSENT, PRESENT
 
-UNNAMED = "mask"
-"""The finding of a folder of masks, if data.findings names none."""
-
 
 @dataclass(frozen=True)
 class JointTransform:
@@ -55,10 +52,9 @@ class JointTransform:
 
 
 class SegmentationDataset(Dataset):
-    """dataset[epoch, index] -> {image uint8 [1, S, S], mask uint8 [1, S, S] of 0 and 1, index}.
+    """dataset[epoch, index] -> {image uint8 [1, S, S], mask uint8 [1, S, S] of 0 and 1, index}; seeded by all.
 
-    split: of one finding, which is absent where it has no mask. What is random about an item is seeded by (seed, epoch,
-    index), as in pre-training.
+    split: of one finding, which is absent where it has no mask.
     """
 
     def __init__(self, split: Split, transform: JointTransform, equalize: bool, seed: int):
@@ -86,10 +82,9 @@ class SegmentationDataset(Dataset):
 
 @dataclass(frozen=True)
 class MaskedData:
-    """The data of a run.
+    """The splits train, valid and test of one finding, with their images below `root`, and how to preprocess these.
 
-    splits: train, valid and test, of one finding; root: the folder of the images; interpolation, equalize: how they are
-    shown; notes: a line on each decision; left_out: a line for each bad image, by split.
+    notes: a line on each decision; left_out: a line for each bad image, by split.
     """
 
     title: str
@@ -112,7 +107,7 @@ def open_data(data: SegmentationData, seed: int, progress: bool) -> MaskedData:
     """Read the benchmark or the folders, make the splits, check all of their files. DataError for what does not fit."""
     if data.folder is not None:
         root, title, interpolation, equalize = Path(data.folder.images), data.folder.images, None, False
-        read = read_folder(data.folder, next(iter(data.findings), UNNAMED))
+        read = read_folder(data.folder, next(iter(data.findings), "mask"))
         read = {"train": replace(read[WHOLE], name="train")} if WHOLE in read else read
     else:
         assert data.benchmark is not None  # the schema needs one of the two
@@ -148,8 +143,7 @@ def masks_of(split: Split) -> list[Mask | None]:
 def of_finding(split: Split, finding: str | None = None) -> tuple[Split, list[str]]:
     """The split with the masks of one finding (the only one if none is named), and a line for each image left out.
 
-    Left out is an image whose mask is not known: it has none, and is not labelled as being without the finding.
-    DataError if there are no masks, or several findings to choose from.
+    Left out is an image without a mask that is not labelled as being without the finding.
     """
     if split.masks is None:
         raise DataError(f"split {split.name!r} has no masks to learn from: its benchmark names none under `masks`")
@@ -162,10 +156,7 @@ def of_finding(split: Split, finding: str | None = None) -> tuple[Split, list[st
 
 
 def bad_files(split: Split, settings: LoaderSettings, progress: bool) -> dict[int, str]:
-    """Position -> "row: reason" of each image that is missing or unreadable, or its mask file.
-
-    DataError when they are more than `max_bad_share`, as in pre-training.
-    """
+    """Position -> "row: reason" of each image that is missing or unreadable, or its mask file; errors as bad_images."""
     bad = bad_images(split.paths, split.rows, split.name, settings, progress)
     if files := {i: mask.path for i, mask in enumerate(masks_of(split)) if isinstance(mask, MaskFile)}:
         places = [f"{split.rows[i]}: mask" for i in files]

@@ -6,7 +6,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mavl.data.subset import draw_share, drawing_order
+from mavl.data.classification import draw_share, drawing_order
 
 
 def drawn_names(labels, names, share, seed=0, **options) -> set[str]:

@@ -1,11 +1,8 @@
-"""A benchmark is a YAML file: the images and labels that a data set's split files name, and how to read them.
+"""A benchmark is a YAML file: the split files of a data set, and how to read images, labels and masks from them.
 
-    benchmark = load(Benchmark, "configs/benchmarks/rsna.yaml")
-    test = read_split(benchmark, "test", root=Path("data/rsna"))
-    test.paths[0], test.labels[0], test.mask(0)
-
-Three choices describe a file: the table (separator, header, which column names the image), the source of the labels
-(columns, the path, the mask), and that of the masks (run lengths, boxes, files). A new hospital is a new YAML file.
+benchmark = load(Benchmark, "configs/benchmarks/rsna.yaml")
+test = read_split(benchmark, "test", root=Path("data/rsna"))
+test.paths[0], test.labels[0], test.mask(0)
 """
 
 import operator
@@ -38,14 +35,11 @@ from mavl.vocab import unknown_name
 SplitName = Literal["train", "valid", "test"]
 
 VIEW_COLUMNS = ("frontallateral", "viewposition", "view", "projection")
-"""Names of columns that give the projection of an image, in small letters without what is no letter."""
+"""Columns that give the projection of an image, by the small letters of their names."""
 
 
 class ImageNames(Settings):
-    """The image of a row: `column`, without the prefix `strip`, put into `path` under the root.
-
-    A `path` with * names all the images that match: each becomes a row.
-    """
+    """The image of a row: `column`, without the prefix `strip`, put into `path` under the root; * may match several."""
 
     column: Column = 0
     strip: str = ""
@@ -56,21 +50,19 @@ class ImageNames(Settings):
 
         Rows without an image are problems, and left out.
         """
-        rows, ids, names = [], [], []
+        found = []
         for row, text in enumerate(table.column(self.column)):
             image = text.removeprefix(self.strip)
+            name = self.path.replace("{}", image)
             if not image:
                 table.report(row, "bad_row", f"column {self.column!r} names no image")
-                continue
-            found = [self.path.replace("{}", image)]
-            if "*" in self.path:
-                pattern, found = found[0], sorted(path.relative_to(root).as_posix() for path in root.glob(found[0]))
-                if not found:
-                    fix = "check images.path, and root"
-                    table.report(row, "missing_image", f"no image matches {root / pattern}: {fix}")
-            rows += [row] * len(found)
-            ids += [image] * len(found)
-            names += found
+            elif "*" not in self.path:
+                found.append((row, image, name))
+            elif matches := sorted(path.relative_to(root).as_posix() for path in root.glob(name)):
+                found += [(row, image, match) for match in matches]
+            else:
+                table.report(row, "missing_image", f"no image matches {root / name}: check images.path, and root")
+        rows, ids, names = ([each[i] for each in found] for i in range(3))
         return table.take(rows), ids, names
 
 
@@ -100,11 +92,7 @@ class Groups(Settings):
 
 
 class Benchmark(Settings):
-    """A data set for tests: its split files under `root`, its findings, and how its images are preprocessed.
-
-    `findings` are names of the embeddings, in the order of the label columns; they may lie outside the pre-training
-    vocabulary.
-    """
+    """Split files under `root`, findings (of the pre-training vocabulary or not), and how images are preprocessed."""
 
     name: str
     title: str
@@ -145,15 +133,10 @@ class Benchmark(Settings):
 
 
 def read_split(benchmark: Benchmark, split: str, root: Path | None = None) -> Split:
-    """A split without any problem; `root` replaces the benchmark's own.
+    """A split, with `root` in place of the benchmark's own. Of its files only masks that give the labels are read.
 
-    The images are not read. Mask files that give the labels are read; those that cannot be read
-    (`Split.damaged_masks`) give no label.
-
-    Raises:
-        BenchmarkError: with every problem of the file.
-        MissingSplitError: the file does not exist.
-        DataError: the benchmark has no such split, or neither it nor the caller gives a root.
+    BenchmarkError with every problem of the split file, MissingSplitError if it does not exist, DataError if the
+    benchmark has no such split, or nothing gives a root.
     """
     listed, problems = examine_split(benchmark, split, root)
     raise_problems(problems)
@@ -164,8 +147,8 @@ def read_split(benchmark: Benchmark, split: str, root: Path | None = None) -> Sp
 def examine_split(benchmark: Benchmark, split: str, root: Path | None = None) -> tuple[Split | None, list[Problem]]:
     """A split as far as it can be read, None if nothing can, and all problems of its file, in the order of lines.
 
-    A problem leaves a label unknown, a group "", or a mask None. Labels that the masks give are unknown:
-    `Split.labelled_by_masks` reads them. Errors for a file that does not exist as of `read_split`.
+    A problem leaves a label unknown, a group "", or a mask None; labels that the masks give are unknown. Errors for a
+    file that does not exist as of `read_split`.
     """
     file = split_file(benchmark, split, root)
     root = root or benchmark.root
@@ -219,7 +202,8 @@ def split_file(benchmark: Benchmark, split: str, root: Path | None = None) -> Pa
 
 
 def view_column(table: Table) -> list[str] | None:
-    """The texts of the column that gives the projection, in each row; None if there is no such column."""
-    columns = {re.sub("[^a-z]", "", str(name).lower()): name for name in table.cells.columns}
-    name = next((columns[name] for name in VIEW_COLUMNS if name in columns), None)
-    return None if name is None else table.cells[name].tolist()
+    """The projection in each row; None if no column gives it."""
+    for name in table.cells.columns:
+        if re.sub("[^a-z]", "", str(name).lower()) in VIEW_COLUMNS:
+            return table.cells[name].tolist()
+    return None

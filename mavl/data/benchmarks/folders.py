@@ -77,10 +77,7 @@ def _files(folder: Path, suffix: str = "") -> dict[str, Path]:
 
 def _patients(names: Sequence[str], pattern: str) -> list[str]:
     """What the pattern's group finds in each name."""
-    patients = []
-    for name in names:
-        match = re.search(pattern, name)
-        if not (match and match[1]):
-            raise DataError(f"data.folder.patient: {pattern!r} finds no patient in {name}")
-        patients.append(match[1])
-    return patients
+    found = {name: match[1] for name in names if (match := re.search(pattern, name)) and match[1]}
+    if missing := [name for name in names if name not in found]:
+        raise DataError(f"data.folder.patient: {pattern!r} finds no patient in {missing[0]}")
+    return list(found.values())

@@ -1,7 +1,6 @@
 """The region of a finding: run lengths, boxes or mask files, checked with the split and painted by `read`.
 
-Every mask has `empty`, `read() -> bool [H, W]`, and `|` for a second part of the same image's mask. H and W are the
-frame in which the split file's numbers are given, or the mask file's own; neither need be the image's size.
+Its height and width are those of the frame of the split file's numbers, or of the mask file; the image's may differ.
 """
 
 from collections.abc import Sequence
@@ -15,16 +14,12 @@ from pydantic import Field, PositiveInt
 
 from mavl.config.loader import Settings
 from mavl.data.benchmarks.tables import Column, PathTemplate, Table
-from mavl.data.images.formats import STORED
-from mavl.data.images.grey import ImageError
+from mavl.data.images.read import STORED, ImageError
 from mavl.vocab import PRESENT, unknown_name
 
 BoxFormat = Literal["xywh", "xyxy"]
 BOX_FORMATS: dict[BoxFormat, str] = {"xywh": "x;y;w;h", "xyxy": "x1;y1;x2;y2"}
 """How the four numbers of a box are written: upper left corner and size, or two corners."""
-
-NO_REGION = ("", "-1", "nan")
-FINDING_BLANK = "{finding}"
 
 ROUNDING = 1
 """Pixels by which a box may reach out of its frame without being a problem."""
@@ -32,7 +27,7 @@ ROUNDING = 1
 
 @dataclass(frozen=True, eq=False)
 class RegionMask:
-    """A mask of several parts, int64 [n, …], in a frame (H, W); a subclass parses and paints the parts."""
+    """A mask of several parts, int64 [n, …], in a frame `size` (H, W); `read` is bool [H, W], their union."""
 
     size: tuple[int, int]
     parts: np.ndarray
@@ -43,10 +38,6 @@ class RegionMask:
     @property
     def empty(self) -> bool:
         return len(self.parts) == 0
-
-    def read(self) -> np.ndarray:
-        """bool [H, W], the union of the parts."""
-        raise NotImplementedError
 
 
 class RunLengthMask(RegionMask):
@@ -79,19 +70,14 @@ class RunLengthMask(RegionMask):
 
 @dataclass(frozen=True, eq=False)
 class BoxMask(RegionMask):
-    """Parts [n, 4]: (left, top, right, bottom), with right and bottom outside.
-
-    outside: the texts of the boxes that were cut at the frame by more than ROUNDING.
-    """
+    """Parts [n, 4]: (left, top, right, bottom), with right and bottom outside."""
 
     outside: tuple[str, ...] = ()
+    """The texts of the boxes that were cut at the frame by more than ROUNDING."""
 
     @classmethod
     def parse(cls, text: str, size: tuple[int, int], box_format: BoxFormat = "xywh") -> Self:
-        """Fractions of a pixel are cut off (as the released masks were made), and so is what lies outside the frame.
-
-        box_format: xywh for "x;y;width;height", xyxy for two corners "left;top;right;bottom", the second one outside.
-        """
+        """Boxes separated by |. Fractions of a pixel are cut off, as in the released masks, and boxes at the frame."""
         (height, width), boxes, outside = size, [], []
         for box in filter(None, text.split("|")):
             try:
@@ -123,9 +109,7 @@ class MaskFile:
     reason: str | None = None
 
     def __or__(self, other: Self) -> Self:
-        if other != self:
-            raise ValueError(f"one image has two mask files, {self.path} and {other.path}")
-        return self
+        return self  # the path is made of the image's id, so that both rows name this file
 
     @property
     def empty(self) -> bool:
@@ -154,8 +138,7 @@ class RegionMasks(Settings):
     """Regions written in a column, in a frame of `size` (H, W) pixels; blank, -1 or nan is none.
 
     rle: SIIM-ACR's pairs "gap length": pixels counted down the columns, the gap from the end of the previous run.
-    boxes: RSNA's "x;y;w;h|x;y;w;h" in pixels, x to the right and y down from the top left corner, or with `box_format`
-    xyxy two corners "x1;y1;x2;y2".
+    boxes: RSNA's "x;y;w;h|x;y;w;h", from the top left corner, or with `box_format` xyxy two corners "x1;y1;x2;y2".
     """
 
     kind: Literal["rle", "boxes"]
@@ -165,15 +148,14 @@ class RegionMasks(Settings):
 
     def read(self, table: Table, ids: list[str], root: Path, findings: Sequence[str], labels: np.ndarray) -> MaskRows:
         """The masks of the rows; a text that describes none is a problem."""
-        texts = ["" if text.lower() in NO_REGION else text for text in table.column(self.column)]
+        texts = ["" if text.lower() in ("-1", "nan") else text for text in table.column(self.column)]
         return {findings[0]: [_parse(self, table, row, text) for row, text in enumerate(texts)] or [None] * len(table)}
 
 
 class BoxRows(Settings):
-    """A row holds one box of one finding, as in ChestX-ray14's list; four columns hold the box's numbers.
+    """A row holds one box of one finding, as in ChestX-ray14's list.
 
-    finding: the column of the finding, by its own name in any case, or as `names` translates it; columns: the box's
-    four numbers, in the order of `box_format`.
+    finding: the column of the finding, in any case or as `names` translates it; columns: the numbers of `box_format`.
     """
 
     kind: Literal["box_rows"]
@@ -199,23 +181,20 @@ class BoxRows(Settings):
 
 
 class FileMasks(Settings):
-    """One mask file an image, its path made of the image's id: "pngs_masks/{}.png".
-
-    With {finding} in the path there is one for each finding that is labelled present.
-    """
+    """A mask file for each image's id, "masks/{}.png", or with {finding} for each finding that is labelled present."""
 
     kind: Literal["file"]
     path: PathTemplate
 
     @property
     def by_finding(self) -> bool:
-        return FINDING_BLANK in self.path
+        return "{finding}" in self.path
 
     def read(self, table: Table, ids: list[str], root: Path, findings: Sequence[str], labels: np.ndarray) -> MaskRows:
         """The masks of the rows, by the ids of their images; a file that does not exist is a problem."""
         masks: MaskRows = {finding: [None] * len(table) for finding in findings}
         for column, finding in enumerate(findings):
-            path = self.path.replace(FINDING_BLANK, finding)
+            path = self.path.replace("{finding}", finding)
             for row, image in enumerate(ids):
                 if self.by_finding and labels[row, column] != PRESENT:
                     continue

@@ -31,7 +31,7 @@ class Split:
     rows: list[str]
     """Where each image was named, "test.csv:17"."""
     masks: dict[str, list[Mask | None]] | None
-    """For each finding the mask of each image, None where there is none; `empty` and `read()` read it."""
+    """For each finding the mask of each image, None where there is none."""
     views: list[str] | None = None
     """The projection of each image by the file's column for it, such as "PA" or "LATERAL"."""
 
@@ -82,14 +82,9 @@ class Split:
         return {image: mask.reason for image, mask in masks if isinstance(mask, MaskFile) and mask.reason}
 
     def mask(self, image: int, finding: str | None = None) -> np.ndarray:
-        """bool [H, W] in the frame of the benchmark's `masks.size`, or of the mask file.
-
-        `finding` may be left out where the split has one. DataError where there is no such mask.
-        """
-        if self.masks is None:
-            raise DataError(f"split {self.name!r} has no masks: its benchmark names none under `masks`")
-        if finding is None:
-            (finding,) = self.findings
-        if (mask := self.masks[finding][image]) is None:
+        """bool [H, W], in the mask's own frame; `finding` may be left out if the split has one."""
+        finding = finding or self.findings[0]
+        mask = self.masks[finding][image] if self.masks else None
+        if mask is None:
             raise DataError(f"{self.rows[image]}: {self.paths[image]} has no mask of {finding}")
         return mask.read()

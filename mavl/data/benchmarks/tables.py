@@ -27,7 +27,6 @@ def _has_one_blank(template: str) -> str:
 
 
 PathTemplate = Annotated[str, AfterValidator(_has_one_blank)]
-"""A path with {} in the place of an image's name."""
 
 LABEL_TEXTS = {
     **dict.fromkeys(("1", "1.0"), PRESENT),
@@ -38,8 +37,6 @@ LABEL_TEXTS = {
 
 
 class TableFormat(Settings):
-    """The layout of a split file as text."""
-
     separator: str = ","
     header: bool = True
 
@@ -149,10 +146,10 @@ def unknown_labels(rows: Sized, findings: Sequence[str]) -> np.ndarray:
 
 
 class ColumnLabels(Settings):
-    """One column a finding; a finding that `columns` leaves out has a column of its own name.
+    """One column a finding, by default that of its own name.
 
-    `values` maps texts beyond 1, 0 and blank or -1 (unknown) to labels; it may also give these another meaning, such
-    as {"-1.0": 1} to count CheXpert's uncertain mentions as present.
+    values: labels of texts beyond 1, 0, and blank or -1 (unknown), or of these: {"-1.0": 1} counts CheXpert's uncertain
+    mentions as present.
     """
 
     kind: Literal["columns"]

@@ -41,20 +41,15 @@ def apply_operations(pixels: Tensor, codes: Tensor) -> Tensor:
         for code in set(column) - {0}:
             rows = [row for row, other in enumerate(column) if other == code]
             apply, sign = operations[abs(code)], 1 if code > 0 else -1
-            if len(rows) == len(pixels):
-                pixels = apply(pixels, sign)
-            else:
-                places = torch.tensor(rows).to(pixels.device, non_blocking=True)
-                pixels = pixels.index_copy(0, places, apply(pixels[places], sign))
+            places = torch.tensor(rows).to(pixels.device, non_blocking=True)
+            pixels = pixels.index_copy(0, places, apply(pixels[places], sign))
     return pixels
 
 
 def _places(pixels: Tensor) -> Tensor:
     """pixels [B, 1, H, W] -> int32 [B * H * W], each value's place in tables [B, 256] laid end to end."""
-    values = pixels.flatten(1).int()
-    if len(pixels) > 1:
-        values += torch.arange(0, len(pixels) * LEVELS, LEVELS, dtype=torch.int32, device=pixels.device)[:, None]
-    return values.flatten()
+    first = torch.arange(0, len(pixels) * LEVELS, LEVELS, dtype=torch.int32, device=pixels.device)
+    return (pixels.flatten(1) + first[:, None]).flatten()
 
 
 def _look_up(pixels: Tensor, tables: Tensor) -> Tensor:

@@ -21,7 +21,6 @@ from mavl.data.images.grey import ImageError, to_8_bits
 
 _UNDEFINED_LENGTH = 0xFFFFFFFF
 _PIXEL_DATA, _ITEM, _END_OF_ITEMS = (0x7FE0, 0x0010), (0xFFFE, 0xE000), (0xFFFE, 0xE0DD)
-_NEEDED = ("Rows", "Columns", "BitsAllocated", "BitsStored", "PixelRepresentation", "PhotometricInterpretation")
 
 
 def decode_dicom(file: BinaryIO) -> Image.Image:
@@ -86,15 +85,11 @@ def check_dicom(file: BinaryIO) -> None:
     syntax = _transfer_syntax(dataset)
     # A deflated file shows no pixel data; one that is cut short cannot be inflated, and was refused by dcmread.
     length = None if syntax == DeflatedExplicitVRLittleEndian else _pixel_bytes(file, dataset)
-    if missing := [name for name in _NEEDED if dataset.get(name) in (None, "")]:
-        raise ImageError(f"DICOM without {', '.join(missing)}")
     rows, columns, photometric = dataset.Rows, dataset.Columns, dataset.PhotometricInterpretation
     if photometric not in ("MONOCHROME1", "MONOCHROME2"):
         raise ImageError(f"DICOM with {photometric} pixels; expected MONOCHROME1 or MONOCHROME2")
     if (frames := int(dataset.get("NumberOfFrames") or 1)) > 1:
         raise ImageError(f"DICOM with {frames} frames; expected one")
-    if Image.MAX_IMAGE_PIXELS and rows * columns > 2 * Image.MAX_IMAGE_PIXELS:
-        raise ImageError(f"DICOM of {rows} x {columns} pixels; Pillow's limit is {2 * Image.MAX_IMAGE_PIXELS} pixels")
     _check_decoder(syntax)
     needed = (rows * columns * dataset.BitsAllocated + 7) // 8
     if length is not None and not syntax.is_compressed and length < needed:
@@ -102,17 +97,13 @@ def check_dicom(file: BinaryIO) -> None:
 
 
 def _check_decoder(syntax: UID) -> None:
-    fix = ""
     try:
-        decoder = get_decoder(syntax)
+        if get_decoder(syntax).is_available:
+            return
     except NotImplementedError:
         pass
-    else:
-        if decoder.is_available:
-            return
-        if any(plugin.startswith("gdcm") for plugin in decoder.missing_dependencies):
-            fix = ": `pip install python-gdcm`, or convert it by `gdcmconv --raw in.dcm out.dcm` or DCMTK's `dcmdjpeg`"
-    raise ImageError(f"DICOM in a transfer syntax for which there is no decoder: {syntax.name} ({syntax}){fix}")
+    fix = "try `pip install python-gdcm`, or convert it by `gdcmconv --raw in.dcm out.dcm` or DCMTK's `dcmdjpeg`"
+    raise ImageError(f"DICOM in a transfer syntax without a decoder: {syntax.name} ({syntax}); {fix}")
 
 
 def _transfer_syntax(dataset: pydicom.Dataset) -> UID:

@@ -35,14 +35,11 @@ class Failure:
 
 
 def find_images(names: Sequence[str], out: Path | None = None) -> tuple[list[Path], list[Failure]]:
-    """The images that these names mean, each once and in the order given, and the names that mean none.
+    """The images that these names mean, each once and in order, and the names that mean none; NoImageError if all do.
 
-    A folder means the images in it and below it, recognized by their suffix, or by their content where they have none
-    (DICOM from an archive often has none, and so has its JPEG in a store). Paths in a CSV file are relative to its
-    folder. A named file counts as an image, and is opened later.
+    A folder means the images in it and below it, by their suffix, or by their content if they have none (as DICOM from
+    an archive). Paths in a CSV file are relative to its folder. A named file counts as an image, and is opened later.
     out: the output folder of the run; the images that an earlier run made in it are left out.
-
-    NoImageError when all names mean none.
     """
     found: dict[Path, None] = {}
     failures: list[Failure] = []

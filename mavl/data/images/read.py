@@ -1,11 +1,11 @@
 """Radiographs from files as 8-bit grey, and the check of many files before a run.
 
-The content of a file decides its format, not its name; only DICOM without a preamble needs its suffix. Every error is
-an ImageError, one line that names the file.
+The content of a file decides its format; only DICOM without a preamble needs its suffix. Every error is an ImageError.
 """
 
 import io
 import os
+import re
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -13,20 +13,25 @@ from pathlib import Path
 from typing import BinaryIO, Literal
 
 import numpy as np
-from PIL import Image, UnidentifiedImageError
+from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
 
 from mavl.data.images.dicom import check_dicom, decode_dicom
-from mavl.data.images.formats import has_jpeg_end, is_upright, upright
 from mavl.data.images.grey import ImageError, equalize_histogram, to_grey
 from mavl.progress import in_threads
 
 FORMATS = ("PNG", "JPEG", "BMP", "TIFF", "WEBP")
 """What Pillow may read; DICOM comes on top."""
 
+STORED = b"mavl image store"
+"""The comment in each JPEG of `prepare_data.py store`. A mask that has it was changed by the compression."""
+
 Level = Literal["exists", "header", "decode"]
 
 REDUCTIONS = (8, 4, 2)
 """What a JPEG's sides may be divided by while it is decoded."""
+
+_JPEG_MARKER = re.compile(rb"\xff[^\x00\xff\xd0-\xd7]")
+"""What no compressed data holds: there 0xFF is followed by 0 or by a restart marker."""
 
 # What the image libraries warn about either ends in an ImageError or does no harm.
 warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)
@@ -36,26 +41,19 @@ warnings.filterwarnings("ignore", category=UserWarning, module=r"(PIL|pydicom|ma
 def read_image(path: str | os.PathLike, *, equalize: bool = False) -> Image.Image:
     """A radiograph as 8-bit grey (mode "L"), upright, in its own size.
 
-    8-bit grey stays as it is, colours become their luma, transparency becomes black; deeper pixels are scaled so that
-    the image's own maximum is 255 (SPEC §10). Of DICOM, 8-bit pixels without a window stay as they are, others are
-    scaled by their window or else from their minimum to their maximum; MONOCHROME1 is inverted. `equalize` spreads the
-    histogram of the result, the released protocol for RSNA.
+    Grey values are those of `to_grey` and `decode_dicom`. equalize: spread the histogram, the released RSNA protocol.
     """
     return Image.fromarray(ImageFile(path, equalize=equalize).pixels())
 
 
 def grey_picture(image: Image.Image, name: str) -> Image.Image:
-    """What `read_image` returns, of a file that Pillow has opened already; `name` is for errors."""
+    """`read_image` of an image that Pillow has opened already; `name` is for errors."""
     with _naming(name):
-        return to_grey(upright(image))
+        return to_grey(_upright(image))
 
 
 class ImageFile:
-    """The radiograph in a file. size: (width, height) of the upright image.
-
-    An upright JPEG is decoded by `pixels`, at the lowest resolution that a crop needs; other formats are decoded at
-    once. ImageError at either time.
-    """
+    """The radiograph in a file; size: (width, height). An upright JPEG is decoded by `pixels`, others at once."""
 
     def __init__(self, path: str | bytes | os.PathLike, *, equalize: bool = False):
         self.path, self._jpeg, self._grey = os.fsdecode(path), b"", None
@@ -63,10 +61,10 @@ class ImageFile:
             _check_exists(self.path)
             content = Path(self.path).read_bytes()
             image = _open(self.path, io.BytesIO(content))
-            if image is not None and image.format == "JPEG" and is_upright(image) and not equalize:
+            if image is not None and image.format == "JPEG" and _is_upright(image) and not equalize:
                 self._jpeg, self.size = content, image.size
                 return
-            grey = decode_dicom(io.BytesIO(content)) if image is None else to_grey(upright(image))
+            grey = decode_dicom(io.BytesIO(content)) if image is None else to_grey(_upright(image))
             self._grey, self.size = np.asarray(grey), grey.size
             if equalize:
                 self._grey = equalize_histogram(self._grey)
@@ -89,10 +87,8 @@ class ImageFile:
 def check_image(path: str | os.PathLike, level: Level) -> str | None:
     """None for a good image, else what is wrong with it (without its name). Each level includes the one before it.
 
-    exists: it is a file and not empty.
-    header: it is whole and of a kind that is read. A PNG's chunks are checked, a JPEG must have its end marker, a
-        DICOM must hold all of its pixel data; others are decoded, as nothing cheaper finds that one is cut short.
-    decode: `read_image` reads it.
+    exists: it is a file and not empty. header: it is whole: a PNG has its chunks, a JPEG its end marker, a DICOM all of
+    its pixel data; others are decoded. decode: `read_image` reads it.
     """
     try:
         _check_exists(path)
@@ -106,7 +102,7 @@ def check_image(path: str | os.PathLike, level: Level) -> str | None:
 
 
 def check_images(paths: Sequence, level: Level, *, workers: int, progress: bool) -> dict[int, str]:
-    """Position -> reason for every image in which `check_image` finds a fault, in order. `workers` are threads."""
+    """Position -> reason for every image in which `check_image` finds a fault; `workers` are threads."""
     reasons = in_threads(lambda path: check_image(path, level), paths, workers, f"checking images ({level})", progress)
     return {position: reason for position, reason in enumerate(reasons) if reason is not None}
 
@@ -169,7 +165,30 @@ def _check_header(path: str | os.PathLike) -> None:
                 raise ImageError("truncated: the checksum of its last chunk is missing")
         elif image.format == "JPEG":
             file.seek(max(0, os.path.getsize(path) - 512))
-            if not file.read().rstrip(b"\x00\xff\r\n ").endswith(b"\xff\xd9") and not has_jpeg_end(file):
+            if not file.read().rstrip(b"\x00\xff\r\n ").endswith(b"\xff\xd9") and not _has_jpeg_end(file):
                 raise ImageError("truncated: the JPEG ends without its end marker")
         else:
             to_grey(image)
+
+
+def _is_upright(image: Image.Image) -> bool:
+    """Whether the pixels are in the order in which they are shown; True if the EXIF data are broken."""
+    try:
+        return image.getexif().get(ExifTags.Base.Orientation) not in range(2, 9)
+    except Exception:  # SyntaxError, struct.error, …: the pixels are good all the same
+        return True
+
+
+def _upright(image: Image.Image) -> Image.Image:
+    return image if _is_upright(image) else ImageOps.exif_transpose(image)
+
+
+def _has_jpeg_end(file: BinaryIO) -> bool:
+    """Whether a JPEG has its end marker outside of its segments, one of which may hold a thumbnail with its own."""
+    file.seek(0)
+    content, position = file.read(), 2
+    while found := _JPEG_MARKER.search(content, position):
+        if found[0] == b"\xff\xd9":
+            return True
+        position = found.end() + int.from_bytes(content[found.end() : found.end() + 2])
+    return False

@@ -1,14 +1,12 @@
 """Transforms: grey image -> pixels uint8 [1, S, S] -> normalized tensor [3, S, S]. SPEC §8 (training), §10 (testing).
 
-S, the mean, the standard deviation and the interpolation are those of the model's `Preprocessing`. An image is a PIL
-image or an `ImageFile` that is not decoded yet. Everything before `normalize` works on one channel of bytes: an X-ray
-has no colours, the three channels are equal, and a batch is twelve times smaller on its way to the device.
+S and the statistics are those of the model's `Preprocessing`. Everything before `normalize` works on one channel of
+bytes: the three channels are equal, and a batch is twelve times smaller on its way to the device.
 """
 
 import math
 from dataclasses import dataclass, replace
 from functools import cache
-from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -24,17 +22,7 @@ RATIO = (3 / 4, 4 / 3)
 """Width over height of a random crop, torchvision's default."""
 
 ATTEMPTS = 10
-LANES = 4
-"""Channels that torch resizes together."""
-
-
-class Box(NamedTuple):
-    """A part of an image, in pixels from its upper left corner."""
-
-    left: int
-    top: int
-    width: int
-    height: int
+LANES = 4  # channels that torch resizes together
 
 
 @dataclass(frozen=True)
@@ -61,9 +49,8 @@ class EvalTransform:
 class TrainTransform:
     """Random crop of (min_scale, 1) of the area, bicubic, flip and, with `augment`, two random operations.
 
-    The crop is chosen before anything is decoded, as shares of the image's sides: an original, its reduced decoding and
-    its small copy (`prepare_data.py store`) show the same part, up to a pixel of the smaller one. on_device: the
-    operations are chosen here and applied by `augment_and_normalize`.
+    The crop is chosen before anything is decoded, as shares of the sides: an original and its small copy
+    (`prepare_data.py store`) show the same part. on_device: `augment_and_normalize` applies the operations.
     """
 
     preprocessing: Preprocessing
@@ -91,7 +78,7 @@ Transform = EvalTransform | TrainTransform
 
 
 def eval_transform(preprocessing: Preprocessing, interpolation: Interpolation | None = None) -> EvalTransform:
-    """EvalTransform with the interpolation of a benchmark in place of the model's, if the benchmark prescribes one."""
+    """EvalTransform with a benchmark's interpolation, if the benchmark prescribes one."""
     return EvalTransform(with_interpolation(preprocessing, interpolation))
 
 
@@ -122,10 +109,11 @@ def _on_device(values: tuple[float, ...], device: torch.device) -> Tensor:
     return torch.tensor(values, device=device)[:, None, None]
 
 
-def draw_crop(size: tuple[int, int], min_scale: float, generator: np.random.Generator) -> Box:
-    """A crop of (min_scale, 1) of the area of an image of size (width, height), as torchvision's RandomResizedCrop.
+def draw_crop(size: tuple[int, int], min_scale: float, generator: np.random.Generator) -> tuple[int, int, int, int]:
+    """A crop (left, top, width, height) of (min_scale, 1) of the area of an image of size (width, height).
 
-    Its width over its height is log-uniform in RATIO; after ten that do not fit, the largest in the middle that does.
+    As torchvision's RandomResizedCrop: its width over its height is log-uniform in RATIO; after ten that do not fit,
+    the largest in the middle that does.
     """
     width, height = size
     low, high = math.log(RATIO[0]), math.log(RATIO[1])
@@ -135,28 +123,26 @@ def draw_crop(size: tuple[int, int], min_scale: float, generator: np.random.Gene
         ratio = math.exp(low + (high - low) * slant)
         w, h = round(math.sqrt(area * ratio)), round(math.sqrt(area / ratio))
         if 0 < w <= width and 0 < h <= height:
-            return Box(int(across * (width - w + 1)), int(down * (height - h + 1)), w, h)
+            return int(across * (width - w + 1)), int(down * (height - h + 1)), w, h
     w = min(width, round(height * RATIO[1]))
     h = min(height, round(width / RATIO[0]))
-    return Box((width - w) // 2, (height - h) // 2, w, h)
+    return (width - w) // 2, (height - h) // 2, w, h
 
 
-def crop(image: Image.Image | ImageFile, box: Box, size: int) -> Tensor:
+def crop(image: Image.Image | ImageFile, box: tuple[int, int, int, int], size: int) -> Tensor:
     """The part of an image in `box`, in pixels of its full size, resized to uint8 [1, size, size], bicubic.
 
-    Decoded at the lowest resolution that leaves the part no smaller than `size`; its edges are then rounded to pixels
-    of that resolution.
+    A file is decoded at the lowest resolution that leaves the part no smaller than `size`.
     """
-    shrink = min(box.width, box.height) / size
-    pixels = np.asarray(image) if isinstance(image, Image.Image) else image.pixels(shrink)
-    (height, width), (full_width, full_height) = pixels.shape, image.size
-    left, right = _scaled(box.left, box.width, width, full_width)
-    top, bottom = _scaled(box.top, box.height, height, full_height)
+    left, top, width, height = box
+    pixels = np.asarray(image) if isinstance(image, Image.Image) else image.pixels(min(width, height) / size)
+    left, right = _scaled(left, width, pixels.shape[1], image.size[0])
+    top, bottom = _scaled(top, height, pixels.shape[0], image.size[1])
     return resize_bicubic(pixels[top:bottom, left:right], size)[None]
 
 
 def _scaled(start: int, length: int, now: int, full: int) -> tuple[int, int]:
-    """The first and the end of a stretch of an axis of `full` pixels that now has `now`; at least one pixel."""
+    """A stretch (first, end) of an axis of `full` pixels that now has `now` pixels; at least one."""
     first = min(round(start * now / full), now - 1)
     return first, max(first + 1, round((start + length) * now / full))
 
@@ -164,9 +150,9 @@ def _scaled(start: int, length: int, now: int, full: int) -> tuple[int, int]:
 def resize_bicubic(pixels: np.ndarray, size: int) -> Tensor:
     """pixels uint8 [h, w] -> uint8 [size, size], antialiased; two to three times as fast as plain torch or Pillow.
 
-    torch resizes four channels at a time, so three quarters of its work on one channel would be wasted. Here the four
-    are real: four neighbours of a row while the height changes, then four rows while the width does. The result may
-    differ from Pillow's, which changes the width first, by some grey values at sharp edges, else by one at most.
+    torch always resizes four channels: here four neighbours of a row while the height changes, then four rows while the
+    width does. The result may differ from Pillow's, which changes the width first, by some grey values at sharp edges,
+    else by one at most.
     """
     height, width = pixels.shape
     if size % LANES:

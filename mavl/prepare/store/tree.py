@@ -21,7 +21,7 @@ from PIL import Image
 from pydantic import Field, PositiveInt, ValidationError
 
 from mavl.config.loader import Settings
-from mavl.data.images.formats import STORED
+from mavl.data.images.read import STORED
 from mavl.files import whole_file
 from mavl.prepare.processes import work_through
 from mavl.progress import progress_bar

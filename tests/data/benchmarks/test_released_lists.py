@@ -212,5 +212,5 @@ def test_padchest_columns_may_stand_in_any_order(tmp_path):
     split = read_split(chosen, "test", tmp_path)
     assert [name for name, count in positives(split).items() if count] == ["effusion"]
     assert split.groups is None
-    with pytest.raises(ValueError, match="no masks"):
+    with pytest.raises(ValueError, match="has no mask of"):
         split.mask(0)

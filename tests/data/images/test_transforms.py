@@ -13,7 +13,6 @@ from mavl.data import phantom
 from mavl.data.images.augment import apply_operations
 from mavl.data.images.read import ImageFile
 from mavl.data.images.transforms import (
-    Box,
     TrainTransform,
     Transform,
     augment_and_normalize,
@@ -132,7 +131,7 @@ def test_a_crop_has_the_area_and_the_shape_that_were_drawn():
     for _ in range(2000):
         drawn["own"].append(draw_crop((width, height), 0.2, generator))
         made = stock.make_params([Image.new("1", (width, height))])
-        drawn["stock"].append(Box(made["left"], made["top"], made["width"], made["height"]))
+        drawn["stock"].append((made["left"], made["top"], made["width"], made["height"]))
     figures = {}
     for name, boxes in drawn.items():
         left, top, w, h = np.array(boxes).T
@@ -147,9 +146,9 @@ def test_a_crop_has_the_area_and_the_shape_that_were_drawn():
 
 def test_an_image_too_narrow_for_any_crop_gives_the_largest_in_its_middle():
     generator = np.random.default_rng(0)
-    assert draw_crop((400, 12), 0.9, generator) == Box(192, 0, 16, 12)  # 12 × 4/3
-    assert draw_crop((12, 400), 0.9, generator) == Box(0, 192, 12, 16)
-    assert draw_crop((1, 1), 0.2, generator) == Box(0, 0, 1, 1)
+    assert draw_crop((400, 12), 0.9, generator) == (192, 0, 16, 12)  # 12 × 4/3
+    assert draw_crop((12, 400), 0.9, generator) == (0, 192, 12, 16)
+    assert draw_crop((1, 1), 0.2, generator) == (0, 0, 1, 1)
 
 
 @pytest.mark.parametrize("size", [64, 224, 30, 33])
@@ -196,9 +195,10 @@ class TestReducedDecoding:
         used = set()
         for _ in range(25):
             box = draw_crop(film.size, 0.2, generator)
-            used.add(min(box.width, box.height) // 64)
+            left, top, width, height = box
+            used.add(min(width, height) // 64)
             whole, reduced = (crop(image, box, 64).numpy().astype(float) for image in (film, source))
-            elsewhere = crop(film, box._replace(left=(box.left + 40) % (1201 - box.width)), 64).numpy()
+            elsewhere = crop(film, ((left + 40) % (1201 - width), top, width, height), 64).numpy()
             assert np.abs(whole - reduced).mean() < 4
             assert np.abs(whole - reduced).mean() < np.abs(whole - elsewhere).mean() / 5
         assert min(used) < 8 <= max(used)  # so that at least two resolutions were there
