@@ -1,8 +1,8 @@
 """Data for fine-tuning: splits that share no patient, a share of the training split, its labels by policy."""
 
 import hashlib
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -23,20 +23,17 @@ SEED_OF_TEST = 0
 """Chooses a missing test split, so that runs of all seeds are tested on the same images."""
 
 LABELS = {"present": PRESENT, "absent": ABSENT, "unknown": UNKNOWN}
-COUNTED_AS: dict[Policy, int] = {"ignore": UNKNOWN, "zeros": ABSENT, "ones": PRESENT}
-MEANING = {"ignore": "left out of the loss", "zeros": "counted as absent", "ones": "counted as present"}
+POLICIES: dict[Policy, tuple[int, str]] = {
+    "ignore": (UNKNOWN, "left out of the loss"),
+    "zeros": (ABSENT, "counted as absent"),
+    "ones": (PRESENT, "counted as present"),
+}
 
 
-@dataclass(frozen=True)
-class FinetuneSplits:
-    """The splits train, valid and test of a run, and a line on each decision that made them."""
-
-    splits: dict[str, Split]
-    notes: list[str]
-
-
-def draw_splits(splits: Mapping[str, Split], data: FinetuneData, seed: int, root: Path | None) -> FinetuneSplits:
-    """Make train, valid and test of those that were read: no patient in two of them, and `data_pct` of train.
+def draw_splits(
+    splits: Mapping[str, Split], data: FinetuneData, seed: int, root: Path | None
+) -> tuple[dict[str, Split], list[str]]:
+    """Train, valid and test of the splits that were read, and a line on each decision. `data_pct` of train is kept.
 
     A patient (or, if none are named, an image, by its path under `root`) of two splits stays in test rather than valid,
     in valid rather than train. A missing test is chosen from train by `test_share`, the same one for every seed; then a
@@ -72,7 +69,7 @@ def draw_splits(splits: Mapping[str, Split], data: FinetuneData, seed: int, root
     splits = {name: splits[name] for name in ("train", "valid", "test")}
     if empty := [name for name, split in splits.items() if not len(split)]:
         raise DataError(f"the {empty[0]} split has no image left; the decisions: {'; '.join(notes)}")
-    return FinetuneSplits(splits, notes)
+    return splits, notes
 
 
 def _divide(splits: dict[str, Split], name: str, share: float, seed: int, root: Path | None) -> str:
@@ -89,7 +86,8 @@ def draw_share(
 ) -> list[int]:
     """Positions of the images of a share of the patients, rising, stratified by label. SPEC §12.
 
-    They depend on the arguments alone, not on the order of the rows or the version of a random generator.
+    A hash of seed, purpose and name orders the patients, so that neither the order of the rows matters nor the version
+    of a random generator.
 
     The findings take turns, the rarest first: each wants its share of the patients who have it, rounded, but at least
     one, and adds what those chosen for rarer ones do not hold. Then the patients without any finding give their share
@@ -104,7 +102,8 @@ def draw_share(
     if share == 1:
         return list(range(len(names)))
     positive = pd.DataFrame(labels == PRESENT).groupby(np.array(names)).any()
-    positive = positive.loc[drawing_order(positive.index, seed, purpose)]
+    hashes = {name: hashlib.sha256(f"{seed}\n{purpose}\n{name}".encode()).digest() for name in positive.index}
+    positive = positive.loc[sorted(hashes, key=hashes.__getitem__)]
     rarest_first = np.argsort(positive.sum().to_numpy(), kind="stable")
     chosen = np.zeros(len(positive), dtype=bool)
     for has in [*positive.to_numpy().T[rarest_first], ~positive.to_numpy().any(axis=1)]:
@@ -112,11 +111,6 @@ def draw_share(
         wanted = min(max(1, round(share * number)), number - spare) - int((has & chosen).sum())
         chosen[np.flatnonzero(has & ~chosen)[: max(0, wanted)]] = True
     return np.flatnonzero(np.isin(np.array(names), positive.index[chosen])).tolist()
-
-
-def drawing_order(names: Iterable[str], seed: int, purpose: str) -> list[str]:
-    """The names in the order in which a seed chooses them: by a hash of seed, purpose and name."""
-    return sorted(names, key=lambda name: hashlib.sha256(f"{seed}\n{purpose}\n{name}".encode()).digest())
 
 
 def unit_names(split: Split, root: Path | None) -> list[str]:
@@ -131,8 +125,8 @@ def write_images(path: Path, splits: Mapping[str, Split], root: Path | None) -> 
     tables = []
     for name, split in splits.items():
         paths = [_relative(path, root) for path in split.paths]
-        table = pd.DataFrame({"split": name, "path": paths, "row": split.rows, "group": split.groups or ""})
-        tables.append(pd.concat([table, pd.DataFrame(split.labels, columns=list(split.findings))], axis=1))
+        columns = {"split": name, "path": paths, "row": split.rows, "group": split.groups or ""}
+        tables.append(pd.DataFrame(columns | dict(zip(split.findings, split.labels.T, strict=True))))
     pd.concat(tables).to_csv(path, index=False)
 
 
@@ -184,8 +178,8 @@ def label_train(
         kinds = {"blank": (unknown & ~uncertain, data.unlabelled), "-1": (uncertain, data.uncertain)}
     labels, said = train.labels.copy(), []
     for name, (where, policy) in kinds.items():
-        labels[where] = COUNTED_AS[policy]
-        said.append(f"{where.sum()} ({100 * where.mean():.1f} %) are {name}, {MEANING[policy]}")
+        labels[where], meaning = POLICIES[policy]
+        said.append(f"{where.sum()} ({100 * where.mean():.1f} %) are {name}, {meaning}")
     if any(policy != "ignore" for _, policy in kinds.values()):
         said.append("in validation and test they stay unknown")
     return replace(train, labels=labels), [f"of {unknown.size} training labels {'; '.join(said)}"]

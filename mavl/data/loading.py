@@ -14,8 +14,6 @@ from mavl.backbones import Preprocessing
 from mavl.data.images.transforms import augment_and_normalize
 from mavl.progress import progress_bar
 
-PRELOADED = ["mavl.data.pretraining"]
-
 
 def build_loader(
     dataset: Dataset,
@@ -33,7 +31,7 @@ def build_loader(
     context = None
     if workers:
         context = multiprocessing.get_context("forkserver")
-        context.set_forkserver_preload(PRELOADED)
+        context.set_forkserver_preload(["mavl.data.pretraining"])
     return DataLoader(
         dataset,
         batch_sampler=batches,

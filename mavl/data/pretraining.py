@@ -107,7 +107,7 @@ def open_data(settings: PretrainSettings, preprocessing: Preprocessing, progress
     plain = eval_transform(preprocessing, benchmark.interpolation if benchmark else None)
     augmented = TrainTransform(preprocessing, data.min_crop, data.augment == "full", data.augment_on == "device")
     for name in ("train", "valid"):
-        samples, damaged = _open_split(name, data, benchmark, settings.findings, preprocessing.image_size)
+        samples, damaged = _open_split(name, settings, benchmark, preprocessing.image_size)
         bad = {}
         if isinstance(samples, ListedSamples):
             bad = bad_images(samples.paths, samples.places, name, data, progress)
@@ -122,14 +122,11 @@ def open_data(settings: PretrainSettings, preprocessing: Preprocessing, progress
 
 
 def _open_split(
-    name: str,
-    data: MimicData | TableData | PhantomData,
-    benchmark: Benchmark | None,
-    findings: Sequence[str],
-    size: int,
+    name: str, settings: PretrainSettings, benchmark: Benchmark | None, size: int
 ) -> tuple[ListedSamples | PhantomSamples, list[str]]:
     """The samples of a split, and a line for each image that has no label because its mask is damaged."""
-    fresh, columns, root = name == "train", finding_columns(findings), Path(data.root) if data.root else None
+    data, fresh, columns = settings.data, name == "train", finding_columns(settings.findings)
+    root = Path(data.root) if data.root else None
     if isinstance(data, PhantomData):
         number, seed = (data.train, data.seed) if fresh else (data.valid, data.seed + VALID_SEED_OFFSET)
         return PhantomSamples(seed, number, size, columns, data.exclude, fresh), []
@@ -139,7 +136,7 @@ def _open_split(
     assert benchmark is not None
     split = read_split(benchmark, name, root)
     damaged = damaged_masks(split, data.max_bad_share)
-    return table_samples(split.without(damaged), findings, benchmark.equalize), list(damaged.values())
+    return table_samples(split.without(damaged), settings.findings, benchmark.equalize), list(damaged.values())
 
 
 def bad_images(paths: Sequence, places: Sequence[str], split: str, settings, progress: bool) -> dict[int, str]:

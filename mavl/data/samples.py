@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Self
 
 import numpy as np
+import pandas as pd
 from PIL import Image
 
 from mavl.data import DataError, phantom
@@ -146,10 +147,8 @@ def read_entries(manifest: Path) -> tuple[dict, list[Problem]]:
 
 def table_samples(split: Split, findings: Sequence[str], equalize: bool) -> ListedSamples:
     """A benchmark's split as training samples; findings without a column are unknown everywhere."""
-    labels = np.full((len(split.paths), len(findings)), UNKNOWN, dtype=np.int8)
-    for column, finding in enumerate(findings):
-        if finding in split.findings:
-            labels[:, column] = split.labels[:, split.findings.index(finding)]
+    labels = pd.DataFrame(split.labels, columns=list(split.findings)).reindex(columns=findings, fill_value=UNKNOWN)
+    labels = labels.to_numpy(np.int8)
     if (labels == UNKNOWN).all():
         columns = ", ".join(split.findings)
         raise DataError(f"{split.name}: none of its columns ({columns}) is among the findings trained on")

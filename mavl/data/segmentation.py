@@ -126,12 +126,11 @@ def open_data(data: SegmentationData, seed: int, progress: bool) -> MaskedData:
             split = split.take(positions)
         usable[name] = split
     notes = [f"images without the finding left out: {', '.join(absent)}"] if absent else []
-    drawn = draw_splits(usable, data, seed, root)
-    splits = {}
-    for name, split in drawn.splits.items():
+    splits, decisions = draw_splits(usable, data, seed, root)
+    for name, split in splits.items():
         bad = bad_files(split, data, progress)
         splits[name], left_out[name] = split.without(bad), [*left_out.get(name, []), *bad.values()]
-    return MaskedData(title, splits, root, interpolation, equalize, notes + drawn.notes, left_out)
+    return MaskedData(title, splits, root, interpolation, equalize, notes + decisions, left_out)
 
 
 def masks_of(split: Split) -> list[Mask | None]:

@@ -140,12 +140,12 @@ def open_data(settings: FinetuneClsSettings, progress: bool) -> RunData:
     benchmark = load(Benchmark, Path(settings.data.benchmark))
     root = settings.data.root or benchmark.root
     root = None if root is None else Path(root)
-    listed, kept, left_out = {}, {}, {}
+    listed, left_out = {}, {}
     for name, split in read_labelled(benchmark, settings.data, root).items():
         damaged = damaged_masks(split, settings.data.max_bad_share)
         listed[name], left_out[name] = split.without(set(damaged)), list(damaged.values())
-    drawn = draw_splits(listed, settings.data, settings.seed, root)
-    for name, split in drawn.splits.items():
+    kept, decisions = draw_splits(listed, settings.data, settings.seed, root)
+    for name, split in kept.items():
         bad = bad_images(split.paths, split.rows, name, settings.data, progress)
         kept[name], left_out[name] = split.without(set(bad)), [*left_out.get(name, []), *bad.values()]
     kept["train"], policy = label_train(benchmark, settings.data, root, kept["train"])
@@ -153,7 +153,7 @@ def open_data(settings: FinetuneClsSettings, progress: bool) -> RunData:
     for name, split in kept.items():
         patients = "" if split.groups is None else f" of {len(set(split.groups))} patients"
         sizes.append(f"{name} {len(split)}{patients}")
-    notes = [f"{benchmark.title}: images: {', '.join(sizes)}", *policy, *drawn.notes]
+    notes = [f"{benchmark.title}: images: {', '.join(sizes)}", *policy, *decisions]
     notes += check_labels(kept, settings.train.monitor, settings.data.data_pct)
     return RunData(benchmark, root, kept, notes, left_out)
 

@@ -50,7 +50,7 @@ def test_no_patient_crosses_train_valid_and_test(train, valid, test, share, seed
     if valid is not None:
         splits["valid"] = split("valid", valid)
     try:
-        drawn = draw_splits(splits, settings(data_pct=share, valid_share=0.3), seed, ROOT).splits
+        drawn, _ = draw_splits(splits, settings(data_pct=share, valid_share=0.3), seed, ROOT)
     except DataError as error:
         assert "split has no image left" in str(error)  # noqa: PT017
         return
@@ -66,13 +66,13 @@ def test_whom_two_splits_share_stays_in_the_one_nearer_to_the_test():
         "valid": split("valid", ["2", "5", "6"]),
         "test": split("test", ["1", "5"]),
     }
-    drawn = draw_splits(splits, settings(), 0, ROOT)
-    assert {name: each.groups for name, each in drawn.splits.items()} == {
+    drawn, notes = draw_splits(splits, settings(), 0, ROOT)
+    assert {name: each.groups for name, each in drawn.items()} == {
         "train": ["3", "4"],
         "valid": ["2", "6"],
         "test": ["1", "5"],
     }
-    assert drawn.notes == [
+    assert notes == [
         "valid: 1 images of 1 patients left out, which test has too",
         "train: 2 images of 1 patients left out, which test has too",
         "train: 1 images of 1 patients left out, which valid has too",
@@ -82,8 +82,8 @@ def test_whom_two_splits_share_stays_in_the_one_nearer_to_the_test():
 def test_without_patients_images_are_told_by_their_path_wherever_the_root_lies():
     paths = [f"{i}.png" for i in range(40)]
     splits = {"train": split("train", None, paths=paths), "test": split("test", None, paths=["3.png", "x.png"])}
-    drawn = draw_splits(splits, settings(data_pct=0.5), 0, ROOT)
-    assert drawn.notes[:2] == [
+    drawn, notes = draw_splits(splits, settings(data_pct=0.5), 0, ROOT)
+    assert notes[:2] == [
         "the benchmark names no patients: images are drawn one by one",
         "train: 1 images left out, which test has too",
     ]
@@ -91,20 +91,22 @@ def test_without_patients_images_are_told_by_their_path_wherever_the_root_lies()
         name: replace(each, paths=[Path("/elsewhere/below") / path.name for path in each.paths])
         for name, each in splits.items()
     }
-    again = draw_splits(moved, settings(data_pct=0.5), 0, Path("/elsewhere/below")).splits
-    for name, each in drawn.splits.items():
+    again = draw_splits(moved, settings(data_pct=0.5), 0, Path("/elsewhere/below"))[0]
+    for name, each in drawn.items():
         assert [path.name for path in each.paths] == [path.name for path in again[name].paths]
 
 
 def test_a_missing_validation_split_is_drawn_from_train_by_patient():
     groups = [str(i // 2) for i in range(40)]  # 20 patients with two images
     labels = [[int(i < 8)] for i in range(40)]  # 4 of them present
-    drawn = draw_splits({"train": split("train", groups, labels), "test": split("test", ["x"])}, settings(), 7, ROOT)
-    valid = drawn.splits["valid"]
+    drawn, notes = draw_splits(
+        {"train": split("train", groups, labels), "test": split("test", ["x"])}, settings(), 7, ROOT
+    )
+    valid = drawn["valid"]
     assert valid.name == "valid"
     assert len(valid) == 6  # one of the 4, and a tenth of the 16: 3 patients
     assert valid.labels.sum() == 2
-    assert drawn.notes == [
+    assert notes == [
         "no validation split: 6 images of 3 of 20 training patients drawn for it by seed 7",
     ]
 
@@ -113,21 +115,21 @@ def test_shares_are_said_and_other_seeds_draw_others():
     groups = [str(i) for i in range(100)]
     splits = {"train": split("train", groups), "valid": split("valid", ["v"]), "test": split("test", ["t"])}
     seeds = [draw_splits(splits, settings(data_pct=0.1), seed, ROOT) for seed in (0, 0, 1)]
-    assert len(seeds[0].splits["train"]) == 10
-    assert seeds[0].splits["train"].groups == seeds[1].splits["train"].groups
-    assert seeds[0].splits["train"].groups != seeds[2].splits["train"].groups
-    assert seeds[0].notes[0].startswith("10 % of train: 10 of 100 patients drawn by seed 0")
+    assert len(seeds[0][0]["train"]) == 10
+    assert seeds[0][0]["train"].groups == seeds[1][0]["train"].groups
+    assert seeds[0][0]["train"].groups != seeds[2][0]["train"].groups
+    assert seeds[0][1][0].startswith("10 % of train: 10 of 100 patients drawn by seed 0")
 
 
 def test_a_missing_test_split_is_drawn_once_and_for_all_seeds():
     groups = [str(i // 2) for i in range(40)]  # 20 patients with two images
     labels = [[int(i < 10)] for i in range(40)]  # 5 of them present
     runs = [draw_splits({"train": split("train", groups, labels)}, settings(), seed, ROOT) for seed in (0, 1)]
-    test = runs[0].splits["test"]
+    test = runs[0][0]["test"]
     assert (len(test), test.labels.sum(), test.name) == (8, 2, "test")  # a fifth: one patient of the 5, 3 of the 15
-    assert test.groups == runs[1].splits["test"].groups
-    assert runs[0].splits["valid"].groups != runs[1].splits["valid"].groups
-    assert runs[0].notes == [
+    assert test.groups == runs[1][0]["test"].groups
+    assert runs[0][0]["valid"].groups != runs[1][0]["valid"].groups
+    assert runs[0][1] == [
         "no test split: 8 images of 4 of 20 training patients drawn for it, the same ones for every seed",
         "no validation split: 4 images of 2 of 16 training patients drawn for it by seed 0",
     ]

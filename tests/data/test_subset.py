@@ -6,7 +6,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mavl.data.classification import draw_share, drawing_order
+from mavl.data.classification import draw_share
 
 
 def drawn_names(labels, names, share, seed=0, **options) -> set[str]:
@@ -22,10 +22,16 @@ def test_patients_are_drawn_with_all_their_images_and_have_what_one_of_these_has
     assert sorted(name[0] for name in {names[i] for i in drawn}) in (["a", "b", "b"], ["a", "b", "c"], ["a", "c", "c"])
 
 
+def turn(names: list[str], seed: int, purpose: str) -> list[str]:
+    return sorted(names, key=lambda name: hashlib.sha256(f"{seed}\n{purpose}\n{name}".encode()).hexdigest())
+
+
 def test_the_order_is_that_of_a_hash_of_seed_purpose_and_name():
     names = ["a", "b", "c", "d"]
-    expected = sorted(names, key=lambda name: hashlib.sha256(f"3\ntrain\n{name}".encode()).hexdigest())
-    assert drawing_order(names, 3, "train") == expected == ["b", "d", "c", "a"]
+    assert turn(names, 3, "train") == ["b", "d", "c", "a"]
+    for share, chosen in ((0.25, "b"), (0.5, "bd"), (0.75, "bdc")):
+        drawn = draw_share(np.zeros((4, 1)), names, share, 3, "train")
+        assert {names[image] for image in drawn} == set(chosen)
 
 
 def test_each_finding_gives_its_share_the_rarest_first():
@@ -39,9 +45,9 @@ def test_each_finding_gives_its_share_the_rarest_first():
     assert strata[0] >= 2
     assert strata[0] + strata[1] == 10
     assert strata[2] == 10
-    turn = [names.index(name) for name in drawing_order(names, 0, "train")]
-    both = [image for image in turn if image < 4][:2]
-    others = [image for image in turn if image < 20 and image not in both][:8]
+    order = [names.index(name) for name in turn(names, 0, "train")]
+    both = [image for image in order if image < 4][:2]
+    others = [image for image in order if image < 20 and image not in both][:8]
     assert {image for image in drawn if image < 20} == {*both, *others}
 
 

@@ -114,10 +114,9 @@ class Benchmark(Settings):
         by_finding = isinstance(masks, BoxRows) or (isinstance(masks, FileMasks) and masks.by_finding)
         if twice := sorted({finding for finding in self.findings if self.findings.count(finding) > 1}):
             raise ValueError(f"findings are named twice: {', '.join(twice)}")
-        named = {"labels.columns": labels.columns} if isinstance(labels, ColumnLabels) else {}
-        named |= {"masks.names": masks.names.values()} if isinstance(masks, BoxRows) else {}
-        for key, names in named.items():
-            for name in names:
+        columns, names = getattr(labels, "columns", ()), getattr(masks, "names", {}).values()
+        for key, named in (("labels.columns", columns), ("masks.names", names)):
+            for name in named:
                 if name not in self.findings:
                     raise ValueError(f"{key}: " + unknown_name("finding", name, self.findings))
         if several and not isinstance(labels, ColumnLabels) and not isinstance(masks, BoxRows):

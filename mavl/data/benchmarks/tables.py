@@ -59,15 +59,13 @@ class Problem:
 
 
 class BenchmarkError(DataError):
-    """A list that cannot be used: all its `problems`, the first few of them in the message."""
-
-    SHOWN = 5
+    """A list that cannot be used: all its `problems`, the first five of them in the message."""
 
     def __init__(self, problems: list[Problem]):
         self.problems = problems
         count = "1 problem" if len(problems) == 1 else f"{len(problems)} problems"
-        more = [f"… and {len(problems) - self.SHOWN} more"] if len(problems) > self.SHOWN else []
-        super().__init__("\n  ".join([f"{problems[0].file}: {count}", *map(str, problems[: self.SHOWN]), *more]))
+        more = [f"… and {len(problems) - 5} more"] if len(problems) > 5 else []
+        super().__init__("\n  ".join([f"{problems[0].file}: {count}", *map(str, problems[:5]), *more]))
 
 
 def raise_problems(problems: Sequence[Problem]) -> None:

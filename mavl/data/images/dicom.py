@@ -7,15 +7,9 @@ from typing import BinaryIO
 import numpy as np
 import pydicom
 from PIL import Image
+from pydicom import uid
 from pydicom.pixels.decoders.base import get_decoder
 from pydicom.pixels.processing import apply_modality_lut, apply_voi_lut
-from pydicom.uid import (
-    UID,
-    DeflatedExplicitVRLittleEndian,
-    ExplicitVRBigEndian,
-    ExplicitVRLittleEndian,
-    ImplicitVRLittleEndian,
-)
 
 from mavl.data.images.grey import ImageError, to_8_bits
 
@@ -84,7 +78,7 @@ def check_dicom(file: BinaryIO) -> None:
         raise ImageError("neither an image nor DICOM, or cut short within the DICOM header")
     syntax = _transfer_syntax(dataset)
     # A deflated file shows no pixel data; one that is cut short cannot be inflated, and was refused by dcmread.
-    length = None if syntax == DeflatedExplicitVRLittleEndian else _pixel_bytes(file, dataset)
+    length = None if syntax == uid.DeflatedExplicitVRLittleEndian else _pixel_bytes(file, dataset)
     rows, columns, photometric = dataset.Rows, dataset.Columns, dataset.PhotometricInterpretation
     if photometric not in ("MONOCHROME1", "MONOCHROME2"):
         raise ImageError(f"DICOM with {photometric} pixels; expected MONOCHROME1 or MONOCHROME2")
@@ -96,7 +90,7 @@ def check_dicom(file: BinaryIO) -> None:
         raise ImageError(f"DICOM with {length} bytes of pixel data; {rows} x {columns} pixels need {needed}")
 
 
-def _check_decoder(syntax: UID) -> None:
+def _check_decoder(syntax: uid.UID) -> None:
     try:
         if get_decoder(syntax).is_available:
             return
@@ -106,10 +100,12 @@ def _check_decoder(syntax: UID) -> None:
     raise ImageError(f"DICOM in a transfer syntax without a decoder: {syntax.name} ({syntax}); {fix}")
 
 
-def _transfer_syntax(dataset: pydicom.Dataset) -> UID:
+def _transfer_syntax(dataset: pydicom.Dataset) -> uid.UID:
     """The transfer syntax of a DICOM file, or the one with which pydicom could read it where it names none."""
     implicit, little = dataset.original_encoding
-    guessed = ImplicitVRLittleEndian if implicit else ExplicitVRLittleEndian if little else ExplicitVRBigEndian
+    guessed = (
+        uid.ImplicitVRLittleEndian if implicit else uid.ExplicitVRLittleEndian if little else uid.ExplicitVRBigEndian
+    )
     return dataset.file_meta.get("TransferSyntaxUID") or guessed
 
 

@@ -18,9 +18,7 @@ from mavl.backbones.preprocessing import Interpolation, Preprocessing
 from mavl.data.images.augment import apply_operations, draw_operations
 from mavl.data.images.read import ImageFile
 
-RATIO = (3 / 4, 4 / 3)
-"""Width over height of a random crop, torchvision's default."""
-
+RATIO = (3 / 4, 4 / 3)  # width over height of a random crop, torchvision's default
 ATTEMPTS = 10
 LANES = 4  # channels that torch resizes together
 
@@ -64,13 +62,10 @@ class TrainTransform:
         flip = generator.random() < 0.5
         codes = torch.from_numpy(draw_operations(generator)) if self.augment else None
         pixels = crop(image, box, self.preprocessing.image_size)
-        if flip:
-            pixels = pixels.flip(-1)
-        if codes is None:
-            return {"image": pixels}
-        if self.on_device:
+        pixels = pixels.flip(-1) if flip else pixels
+        if codes is not None and self.on_device:
             return {"image": pixels, "operations": codes}
-        return {"image": apply_operations(pixels[None], codes[None])[0]}
+        return {"image": pixels if codes is None else apply_operations(pixels[None], codes[None])[0]}
 
 
 Transform = EvalTransform | TrainTransform
