@@ -1,10 +1,8 @@
-"""Data for fine-tuning: splits that share no patient, a drawn share of the training one, its labels by policy.
+"""Data for fine-tuning: splits that share no patient, a share of the training split, its labels by policy."""
 
-`draw_splits` serves every kind of fine-tuning; the rest of this module is classification's.
-"""
-
+import hashlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -13,75 +11,110 @@ import torch
 from torch.utils.data import Dataset
 
 from mavl.config.finetune import ClassificationData, FinetuneData, Policy
+from mavl.data import DataError
 from mavl.data.benchmarks.benchmark import Benchmark, read_split
 from mavl.data.benchmarks.splits import Split
 from mavl.data.benchmarks.tables import ColumnLabels
 from mavl.data.images.read import ImageFile
 from mavl.data.images.transforms import Transform
-from mavl.data.subset import SamplingUnits, draw_share
 from mavl.vocab import ABSENT, PRESENT, UNKNOWN
 
-SPLITS = ("test", "valid", "train")
-"""From the one that keeps all its images to the one that gives up whom the others have."""
-
 SEED_OF_TEST = 0
-"""Of a test split that is drawn: runs of other seeds are tested on the same images."""
+"""Chooses a missing test split, so that runs of all seeds are tested on the same images."""
 
 LABELS = {"present": PRESENT, "absent": ABSENT, "unknown": UNKNOWN}
-COUNTED_AS: dict[Policy, int] = {"ignore": UNKNOWN, "zeros": ABSENT, "ones": PRESENT}
-MEANING = {"ignore": "left out of the loss", "zeros": "counted as absent", "ones": "counted as present"}
+POLICIES: dict[Policy, tuple[int, str]] = {
+    "ignore": (UNKNOWN, "left out of the loss"),
+    "zeros": (ABSENT, "counted as absent"),
+    "ones": (PRESENT, "counted as present"),
+}
 
 
-class FinetuneDataError(ValueError):
-    """Data that cannot be fine-tuned on; the message says why, and which setting helps."""
+def draw_splits(
+    splits: Mapping[str, Split], data: FinetuneData, seed: int, root: Path | None
+) -> tuple[dict[str, Split], list[str]]:
+    """Train, valid and test of the splits that were read, and a line on each decision. `data_pct` of train is kept.
 
-
-@dataclass(frozen=True)
-class FinetuneSplits:
-    """The splits train, valid and test of a run, and a line on each decision that made them."""
-
-    splits: dict[str, Split]
-    notes: list[str]
-
-
-def draw_splits(splits: Mapping[str, Split], data: FinetuneData, seed: int, root: Path | None) -> FinetuneSplits:
-    """Make train, valid and test of those that were read: no patient in two of them, and `data_pct` of train.
-
-    A patient (or, where none are named, an image) of two splits stays in test rather than valid, in valid rather than
-    train. A missing test is drawn from train by `test_share`, the same one for every seed; then a missing valid by
-    `valid_share`. Drawings are those of mavl.data.subset; images without a patient go by their path under `root`.
+    A patient (or, if none are named, an image, by its path under `root`) of two splits stays in test rather than valid,
+    in valid rather than train. A missing test is chosen from train by `test_share`, the same one for every seed; then a
+    missing valid by `valid_share`. SPEC §12.
     """
+    splits = dict(splits)
     if "train" not in splits:
-        raise FinetuneDataError("no train split: fine-tuning needs one; add it to the benchmark")
+        raise DataError("no train split: fine-tuning needs one; add it to the benchmark")
     unit = "images" if splits["train"].groups is None else "patients"
     notes = [] if unit == "patients" else ["the benchmark names no patients: images are drawn one by one"]
     if "test" not in splits:
-        train, test, told = _divide(splits["train"], data.test_share, SEED_OF_TEST, "test", root, unit)
-        splits = {**splits, "train": train, "test": test}
-        notes.append(f"no test split: {told} drawn for it, the same ones for every seed")
-    kept: dict[str, Split] = {}
-    for name in [name for name in SPLITS if name in splits]:
-        kept[name] = _without_those_of(kept, splits[name], root, unit, notes)
-    train = kept.pop("train")
-    if "valid" not in kept:
-        train, kept["valid"], told = _divide(train, data.valid_share, seed, "valid", root, unit)
-        notes.append(f"no validation split: {told} drawn for it by seed {seed}")
-    units = SamplingUnits.of(train.labels, unit_names(train, root))
-    drawn = draw_share(units, data.data_pct, seed, "train")
+        said = _divide(splits, "test", data.test_share, SEED_OF_TEST, root)
+        notes.append(f"no test split: {said} training {unit} drawn for it, the same ones for every seed")
+    taken: dict[str, set[str]] = {}
+    for name in [name for name in ("test", "valid", "train") if name in splits]:
+        for other, patients in taken.items():
+            names = unit_names(splits[name], root)
+            if shared := {i for i, patient in enumerate(names) if patient in patients}:
+                of = f" of {len({names[i] for i in shared})} patients" if unit == "patients" else ""
+                notes.append(f"{name}: {len(shared)} images{of} left out, which {other} has too")
+                splits[name] = splits[name].without(shared)
+        taken[name] = set(unit_names(splits[name], root))
+    if "valid" not in splits:
+        said = _divide(splits, "valid", data.valid_share, seed, root)
+        notes.append(f"no validation split: {said} training {unit} drawn for it by seed {seed}")
+    names = unit_names(splits["train"], root)
+    drawn = draw_share(splits["train"].labels, names, data.data_pct, seed, "train")
+    splits["train"] = splits["train"].take(drawn)
     if data.data_pct < 1:
-        notes.append(
-            f"{100 * data.data_pct:g} % of train: {len(drawn)} of {len(units.names)} {unit} drawn by seed {seed}, "
-            "stratified by label, at least one of each that there is"
-        )
-    train = _keep(train, units.images(drawn))
-    for name, split in (("train", train), ("valid", kept["valid"]), ("test", kept["test"])):
-        if not len(split):
-            raise FinetuneDataError(f"the {name} split has no image left; the decisions: {'; '.join(notes)}")
-    return FinetuneSplits({"train": train, "valid": kept["valid"], "test": kept["test"]}, notes)
+        number = f"{len({names[i] for i in drawn})} of {len(set(names))} {unit}"
+        how = f"drawn by seed {seed}, stratified by label, at least one of each that there is"
+        notes.append(f"{100 * data.data_pct:g} % of train: {number} {how}")
+    splits = {name: splits[name] for name in ("train", "valid", "test")}
+    if empty := [name for name, split in splits.items() if not len(split)]:
+        raise DataError(f"the {empty[0]} split has no image left; the decisions: {'; '.join(notes)}")
+    return splits, notes
+
+
+def _divide(splits: dict[str, Split], name: str, share: float, seed: int, root: Path | None) -> str:
+    """Move a share of the train split into a new split, and say how much it is."""
+    train = splits["train"]
+    names = unit_names(train, root)
+    drawn = draw_share(train.labels, names, share, seed, name, spare=1)
+    splits["train"], splits[name] = train.without(set(drawn)), replace(train.take(drawn), name=name)
+    return f"{len(drawn)} images of {len({names[i] for i in drawn})} of {len(set(names))}"
+
+
+def draw_share(
+    labels: np.ndarray, names: Sequence[str], share: float, seed: int, purpose: str, spare: int = 0
+) -> list[int]:
+    """Positions of the images of a share of the patients, rising, stratified by label. SPEC §12.
+
+    A hash of seed, purpose and name orders the patients, so that neither the order of the rows matters nor the version
+    of a random generator.
+
+    The findings take turns, the rarest first: each wants its share of the patients who have it, rounded, but at least
+    one, and adds what those chosen for rarer ones do not hold. Then the patients without any finding give their share
+    in the same way. A share of 1 is all of them.
+
+    Args:
+        labels: [n, C] in {1, 0, -1}; a patient has a finding that one of the patient's images has.
+        names: [n], of each image's patient, or of the image itself, where patients are not known.
+        purpose: different purposes choose differently.
+        spare: number of patients that a turn leaves to others.
+    """
+    if share == 1:
+        return list(range(len(names)))
+    positive = pd.DataFrame(labels == PRESENT).groupby(np.array(names)).any()
+    hashes = {name: hashlib.sha256(f"{seed}\n{purpose}\n{name}".encode()).digest() for name in positive.index}
+    positive = positive.loc[sorted(hashes, key=hashes.__getitem__)]
+    rarest_first = np.argsort(positive.sum().to_numpy(), kind="stable")
+    chosen = np.zeros(len(positive), dtype=bool)
+    for has in [*positive.to_numpy().T[rarest_first], ~positive.to_numpy().any(axis=1)]:
+        number = int(has.sum())
+        wanted = min(max(1, round(share * number)), number - spare) - int((has & chosen).sum())
+        chosen[np.flatnonzero(has & ~chosen)[: max(0, wanted)]] = True
+    return np.flatnonzero(np.isin(np.array(names), positive.index[chosen])).tolist()
 
 
 def unit_names(split: Split, root: Path | None) -> list[str]:
-    """What each image is drawn by: its patient, or its own path under the root."""
+    """The patient of each image, or its own path under the root."""
     if split.groups is not None:
         return list(map(str, split.groups))
     return [_relative(path, root) for path in split.paths]
@@ -92,30 +125,23 @@ def write_images(path: Path, splits: Mapping[str, Split], root: Path | None) -> 
     tables = []
     for name, split in splits.items():
         paths = [_relative(path, root) for path in split.paths]
-        table = pd.DataFrame({"split": name, "path": paths, "row": split.rows, "group": split.groups or ""})
-        tables.append(pd.concat([table, pd.DataFrame(split.labels, columns=list(split.findings))], axis=1))
+        columns = {"split": name, "path": paths, "row": split.rows, "group": split.groups or ""}
+        tables.append(pd.DataFrame(columns | dict(zip(split.findings, split.labels.T, strict=True))))
     pd.concat(tables).to_csv(path, index=False)
 
 
 def counts(split: Split) -> dict:
     """{images, groups, findings: {finding: {present, absent, unknown}}} of a split."""
-    per_label = {name: (split.labels == label).sum(axis=0) for name, label in LABELS.items()}
     findings = {
-        finding: {name: int(count[column]) for name, count in per_label.items()}
-        for column, finding in enumerate(split.findings)
+        finding: {name: int((labels == label).sum()) for name, label in LABELS.items()}
+        for finding, labels in zip(split.findings, split.labels.T, strict=True)
     }
     groups = None if split.groups is None else len(set(split.groups))
     return {"images": len(split), "groups": groups, "findings": findings}
 
 
-# Classification -------------------------------------------------------------------------------------------------------
-
-
 class LabelledImages(Dataset):
-    """dataset[epoch, index] -> {image uint8 [1, S, S], labels [C], index}, and maybe operations [2].
-
-    As in pre-training, what is random about an item is drawn from (seed, epoch, index).
-    """
+    """dataset[epoch, index] -> {image uint8 [1, S, S], labels [C], index}, and maybe operations [2]; seeded by all."""
 
     def __init__(self, split: Split, transform: Transform, equalize: bool, seed: int):
         self.paths, self.labels = split.paths, torch.from_numpy(split.labels)
@@ -139,41 +165,37 @@ def read_labelled(benchmark: Benchmark, data: ClassificationData, root: Path | N
 def label_train(
     benchmark: Benchmark, data: ClassificationData, root: Path | None, train: Split
 ) -> tuple[Split, list[str]]:
-    """The training images that were drawn, labelled by policy, and a line that says what it did, if anything.
+    """The training images with unknown labels counted as `data` says, and a line that says how many, if any.
 
-    The other splits, drawn from train or not, keep what their file says: a guess is no ground truth.
+    The other splits keep what their file says: a guess is no ground truth.
     """
-    labelled, said = apply_policies(train, _uncertain(benchmark, data, root, train), data)
-    return labelled, [said] if said else []
-
-
-def apply_policies(split: Split, uncertain: np.ndarray | None, data: ClassificationData) -> tuple[Split, str]:
-    """The split with unknown labels counted as `data` says, and how many they were.
-
-    uncertain [n, C]: which of the unknown labels were written as -1; None where both policies are one.
-    """
-    unknown = split.labels == UNKNOWN
+    unknown = train.labels == UNKNOWN
     if not unknown.any():
-        return split, ""
-    kinds = {"blank or -1": (unknown, data.unlabelled)}
-    if uncertain is not None:
-        uncertain = uncertain & unknown
+        return train, []
+    kinds: dict[str, tuple[np.ndarray, Policy]] = {"blank or -1": (unknown, data.unlabelled)}
+    if data.unlabelled != data.uncertain and isinstance(benchmark.labels, ColumnLabels):
+        uncertain = unknown & _is_uncertain(benchmark, benchmark.labels, root, train)
         kinds = {"blank": (unknown & ~uncertain, data.unlabelled), "-1": (uncertain, data.uncertain)}
-    labels, said = split.labels.copy(), []
+    labels, said = train.labels.copy(), []
     for name, (where, policy) in kinds.items():
-        labels[where] = COUNTED_AS[policy]
-        share = f"{where.sum()} ({100 * where.mean():.1f} %)"
-        said.append(f"{share} are {name}, {MEANING[policy]}")
+        labels[where], meaning = POLICIES[policy]
+        said.append(f"{where.sum()} ({100 * where.mean():.1f} %) are {name}, {meaning}")
     if any(policy != "ignore" for _, policy in kinds.values()):
         said.append("in validation and test they stay unknown")
-    return replace(split, labels=labels), f"of {unknown.size} training labels {'; '.join(said)}"
+    return replace(train, labels=labels), [f"of {unknown.size} training labels {'; '.join(said)}"]
+
+
+def _is_uncertain(benchmark: Benchmark, labels: ColumnLabels, root: Path | None, train: Split) -> np.ndarray:
+    """Which labels of these images are written as -1, bool [n, C]. Reads the file again."""
+    values = labels.values | dict.fromkeys(("-1", "-1.0"), PRESENT)
+    marked = benchmark.model_copy(update={"labels": labels.model_copy(update={"values": values})})
+    again = read_split(marked, "train", root).select(train.findings)
+    position = {row: i for i, row in enumerate(again.rows)}
+    return again.labels[[position[row] for row in train.rows]] != train.labels
 
 
 def check_labels(splits: Mapping[str, Split], monitor: str, data_pct: float) -> list[str]:
-    """A line for each split on the findings that it has one label of; FinetuneDataError where that is all of them.
-
-    Without both labels nothing is learnt in train, and there is no best `valid_auroc` in valid.
-    """
+    """A line for each split on the findings without both labels; DataError if train, or a monitored valid, has none."""
     more = "raise data.data_pct" if data_pct < 1 else "add images to it, or see data.findings, unlabelled and uncertain"
     fixes = {"train": more, "valid": "raise data.valid_share, or set train.monitor to valid_loss"}
     notes = []
@@ -182,46 +204,10 @@ def check_labels(splits: Mapping[str, Split], monitor: str, data_pct: float) -> 
         lacking = [finding for finding, column in columns if not {PRESENT, ABSENT} <= set(column.tolist())]
         needed = name == "train" or (name == "valid" and monitor == "valid_auroc")
         if needed and len(lacking) == len(split.findings):
-            raise FinetuneDataError(f"no finding has present and absent images in the {name} split; {fixes[name]}")
+            raise DataError(f"no finding has present and absent images in the {name} split; {fixes[name]}")
         if lacking:
             notes.append(f"without both labels in {name}: {', '.join(lacking)}")
     return notes
-
-
-def _uncertain(benchmark: Benchmark, data: ClassificationData, root: Path | None, train: Split) -> np.ndarray | None:
-    """Which labels of these images are written as -1, [n, C]; None where that changes nothing. Reads the file again."""
-    differs = data.unlabelled != data.uncertain and isinstance(benchmark.labels, ColumnLabels)
-    if not differs or not (train.labels == UNKNOWN).any():
-        return None
-    values = benchmark.labels.values | dict.fromkeys(("-1", "-1.0"), PRESENT)
-    marked = benchmark.model_copy(update={"labels": benchmark.labels.model_copy(update={"values": values})})
-    again = read_split(marked, "train", root).select(train.findings)
-    position = {row: i for i, row in enumerate(again.rows)}
-    return again.labels[[position[row] for row in train.rows]] != train.labels
-
-
-def _without_those_of(kept: Mapping[str, Split], split: Split, root: Path | None, unit: str, notes: list[str]) -> Split:
-    """The split without the units of those before it."""
-    for other in kept.values():
-        taken, names = set(unit_names(other, root)), unit_names(split, root)
-        if shared := {i for i, name in enumerate(names) if name in taken}:
-            patients = f" of {len({names[i] for i in shared})} patients" if unit == "patients" else ""
-            notes.append(f"{split.name}: {len(shared)} images{patients} left out, which {other.name} has too")
-            split = split.without(shared)
-    return split
-
-
-def _divide(train: Split, share: float, seed: int, name: str, root: Path | None, unit: str) -> tuple[Split, Split, str]:
-    """What is left of train, the split of that name drawn from it, and how much that is."""
-    units = SamplingUnits.of(train.labels, unit_names(train, root))
-    drawn = draw_share(units, share, seed, name, spare=1)
-    images = units.images(drawn)
-    told = f"{len(images)} images of {len(drawn)} of {len(units.names)} training {unit}"
-    return train.without(set(images.tolist())), replace(_keep(train, images), name=name), told
-
-
-def _keep(split: Split, positions: Sequence[int]) -> Split:
-    return split.without(set(range(len(split))) - set(np.asarray(positions).tolist()))
 
 
 def _relative(path: Path, root: Path | None) -> str:

@@ -1,4 +1,4 @@
-"""Labels from reports: a matrix [anatomies, findings] a study -> what the losses are fed with. SPEC §7."""
+"""Labels from reports: a matrix [anatomies, findings] of a study -> the targets of the losses. SPEC §7."""
 
 from functools import cached_property
 from pathlib import Path
@@ -19,10 +19,10 @@ def finding_labels(matrix: np.ndarray) -> np.ndarray:
 
 
 def draw_locations(matrix: np.ndarray, generator: np.random.Generator) -> np.ndarray:
-    """matrix int8 [51, F] -> candidate anatomies int64 [F, 8], the first for the loss to find among the others.
+    """matrix int8 [51, F] -> random candidate anatomies int64 [F, 8], the first the right one. No replacement.
 
-    Where the finding is present: one of the anatomies that hold 1, then 7 of those that do not (-1 when they run out).
-    Otherwise 8 of those that do not, which the loss does not read. All drawn without replacement.
+    If the finding is present: one of the anatomies that hold 1, then 7 of those that do not (-1 when they run out).
+    Otherwise 8 of those that do not, which the loss does not read.
     """
     held = matrix.T == PRESENT
     keys = generator.random(held.shape)
@@ -46,8 +46,8 @@ def unlocated(labels: np.ndarray) -> np.ndarray:
 class LabelStore:
     """`landmark_observation_adj_mtx.npy`, [studies, 51, 75], as a memory map: a row costs what it holds.
 
-    It is the released one, of float64, or that of `prepare_data.py radgraph`, of int8 and an eighth of the size.
-    columns: the findings wanted, as positions in the vocabulary (None: all). ValueError for a file of another shape.
+    The released file is float64, that of `prepare_data.py radgraph` int8. columns: positions of the wanted findings in
+    the vocabulary (None: all). ValueError for a file of another shape.
     """
 
     def __init__(self, path: Path, columns: list[int] | None = None):

@@ -1,4 +1,4 @@
-"""Loaders whose workers may start at any time, beside CUDA, gloo or OpenMP threads; outputs over a whole dataset."""
+"""Loaders whose workers may start beside CUDA, gloo or OpenMP threads; outputs over a whole dataset."""
 
 import multiprocessing
 from collections.abc import Callable, Sequence
@@ -14,8 +14,6 @@ from mavl.backbones import Preprocessing
 from mavl.data.images.transforms import augment_and_normalize
 from mavl.progress import progress_bar
 
-PRELOADED = ["mavl.data.pretraining"]
-
 
 def build_loader(
     dataset: Dataset,
@@ -27,14 +25,13 @@ def build_loader(
 ) -> DataLoader:
     """A DataLoader over batches of keys; each worker is `prefetch` batches ahead.
 
-    Workers come from a fork server: a fork of the training process itself can hang for ever on a lock that one of its
-    threads held (seen with gloo). The server imports what workers need once, so that starting one stays cheap.
-    The generator is the loader's own, so that starting an iterator draws nothing from the global one.
+    Workers come from a fork server, which imports what they need once: a fork of the training process itself can hang
+    on a lock that one of its threads held (seen with gloo). The global random generator is left as it is.
     """
     context = None
     if workers:
         context = multiprocessing.get_context("forkserver")
-        context.set_forkserver_preload(PRELOADED)
+        context.set_forkserver_preload(["mavl.data.pretraining"])
     return DataLoader(
         dataset,
         batch_sampler=batches,
@@ -70,8 +67,8 @@ def compute_all(
 ) -> dict[str, np.ndarray]:
     """compute(batch) -> {name: tensor [b, …]} over dataset[key] for every key; rows in the order of the keys.
 
-    The items carry their position as "index". Whole batches are distributed over the processes in turn, so the content
-    of a batch, and with it every number, does not depend on the number of processes. Every process gets every row.
+    The items carry their position as "index". The processes take whole batches in turn, so that no number depends on
+    how many they are; every process gets every row.
     """
     batches = [list(keys[start : start + batch_size]) for start in range(0, len(keys), batch_size)]
     mine = batches[accelerator.process_index :: accelerator.num_processes]

@@ -9,16 +9,16 @@ import numpy as np
 import torch
 from torch.utils.data import Dataset, Sampler
 
-from mavl.backbones.preprocessing import Interpolation, Preprocessing
+from mavl.backbones.preprocessing import Preprocessing
 from mavl.config.loader import load
-from mavl.config.settings import LoaderSettings, MimicData, PretrainSettings, TableData
+from mavl.config.settings import MimicData, PhantomData, PretrainSettings, TableData
+from mavl.data import DataError
 from mavl.data.benchmarks.benchmark import Benchmark, read_split
 from mavl.data.benchmarks.splits import Split
 from mavl.data.images.read import check_images
-from mavl.data.images.transforms import Transform, eval_transform, train_transform
+from mavl.data.images.transforms import TrainTransform, Transform, eval_transform
 from mavl.data.labels import draw_locations, finding_labels
-from mavl.data.samples import ManifestError, PhantomSamples, finding_columns, read_reports, table_samples
-from mavl.vocab import FINDINGS
+from mavl.data.samples import ListedSamples, PhantomSamples, finding_columns, read_reports, table_samples
 
 VALID_SEED_OFFSET = 1_000_003
 """Keeps the phantoms of validation apart from those of training."""
@@ -26,22 +26,14 @@ VALID_SEED_OFFSET = 1_000_003
 Key = tuple[int, int]
 
 
-class BadImagesError(ValueError):
-    """Too many images are missing or unreadable; the message names the first ones, their rows and the setting."""
-
-
-class TooFewImagesError(ValueError):
-    """Fewer training images than one optimizer step takes; the message says what it takes."""
-
-
 class PretrainingDataset(Dataset):
     """dataset[epoch, index] -> {image uint8 [1, S, S], labels [F], locations [F, 8], index}, and maybe operations [2].
 
-    `mavl.data.loading.to_device` makes the model's input of a batch of them. Everything random about an item is drawn
-    from (seed, epoch, index), so it does not depend on workers, batches, processes, or what was loaded before.
+    `mavl.data.loading.to_device` turns a batch of them into the model's input. Everything random about an item is
+    seeded by (seed, epoch, index), so it does not depend on workers, batches, processes, or what was loaded before.
     """
 
-    def __init__(self, samples, transform: Transform, seed: int):
+    def __init__(self, samples: ListedSamples | PhantomSamples, transform: Transform, seed: int):
         self.samples, self.transform, self.seed = samples, transform, seed
 
     def __len__(self) -> int:
@@ -58,10 +50,10 @@ class PretrainingDataset(Dataset):
 
 
 class EpochBatches(Sampler[list[Key]]):
-    """Batches of (epoch, index) for one process: a permutation drawn from (seed, epoch), dealt out batch by batch.
+    """Batches of (epoch, index) for one process: a permutation seeded by (seed, epoch), distributed batch by batch.
 
-    Only whole rounds over all processes are dealt, and only as many as fill optimizer steps of `accumulation` batches.
-    `start_at` begins in the middle of an epoch without loading what came before.
+    An epoch has only whole optimizer steps, of `accumulation` batches on every process. `start_at` begins in the
+    middle of an epoch without loading what came before.
     """
 
     def __init__(self, length: int, batch_size: int, seed: int, rank: int, processes: int, accumulation: int):
@@ -70,7 +62,7 @@ class EpochBatches(Sampler[list[Key]]):
         self.epoch = self.first = 0
         if self.steps_per_epoch == 0:
             needed = batch_size * processes * accumulation
-            raise TooFewImagesError(
+            raise DataError(
                 f"{length} training images do not fill one optimizer step of {needed} (batch size {batch_size} × "
                 f"{processes} processes × accumulation {accumulation}); lower the batch size"
             )
@@ -97,7 +89,7 @@ class EpochBatches(Sampler[list[Key]]):
 
 @dataclass(frozen=True)
 class PretrainingData:
-    """What a run trains and validates on; `left_out`: bad images by split, as they are listed in the run folder."""
+    """The datasets of a run; left_out: a line for each bad image, by split."""
 
     train: PretrainingDataset
     valid: PretrainingDataset
@@ -107,71 +99,56 @@ class PretrainingData:
 def open_data(settings: PretrainSettings, preprocessing: Preprocessing, progress: bool = True) -> PretrainingData:
     """Open both splits of the configured source; every image file is checked before anything is trained.
 
-    ManifestError for files of labels that do not fit, BadImagesError when more than `data.max_bad_share` of a split's
-    images are missing or unreadable; fewer are left out.
+    DataError for files of labels that do not fit, and when more than `data.max_bad_share` of a split's images are
+    missing or unreadable; fewer are left out.
     """
-    data, seed = settings.data, settings.train.seed
-    plain = eval_transform(preprocessing, _interpolation(data))
-    augmented = train_transform(preprocessing, data.min_crop, data.augment == "full", data.augment_on == "device")
-    transforms = (plain if data.augment == "none" else augmented, plain)
-    datasets, left_out = {}, {}
-    for name, transform in zip(("train", "valid"), transforms, strict=True):
-        samples, damaged = _open_split(name, data, settings.findings, preprocessing.image_size)
-        samples, bad = _without_bad(samples, name, data, progress)
-        left_out[name] = [*damaged, *bad]
-        datasets[name] = PretrainingDataset(samples, transform, seed)
-    _check_disjoint(datasets["train"].samples, datasets["valid"].samples)
+    data, datasets, left_out = settings.data, {}, {}
+    benchmark = load(Benchmark, Path(data.benchmark)) if isinstance(data, TableData) else None
+    plain = eval_transform(preprocessing, benchmark.interpolation if benchmark else None)
+    augmented = TrainTransform(preprocessing, data.min_crop, data.augment == "full", data.augment_on == "device")
+    for name in ("train", "valid"):
+        samples, damaged = _open_split(name, settings, benchmark, preprocessing.image_size)
+        bad = {}
+        if isinstance(samples, ListedSamples):
+            bad = bad_images(samples.paths, samples.places, name, data, progress)
+            samples = samples.without(bad)
+        left_out[name] = [*damaged, *bad.values()]
+        transform = augmented if name == "train" and data.augment != "none" else plain
+        datasets[name] = PretrainingDataset(samples, transform, settings.train.seed)
+    train, valid = (set(getattr(dataset.samples, "paths", ())) for dataset in datasets.values())
+    if shared := train & valid:
+        raise DataError(f"{len(shared)} images are in the train and the valid split, {min(shared)} among them")
     return PretrainingData(**datasets, left_out=left_out)
 
 
-def _open_split(name: str, data: LoaderSettings, findings: Sequence[str], size: int) -> tuple:
-    """The samples of a split, and a line for each image that has no label for want of its mask."""
+def _open_split(
+    name: str, settings: PretrainSettings, benchmark: Benchmark | None, size: int
+) -> tuple[ListedSamples | PhantomSamples, list[str]]:
+    """The samples of a split, and a line for each image that has no label because its mask is damaged."""
+    data, fresh, columns = settings.data, name == "train", finding_columns(settings.findings)
     root = Path(data.root) if data.root else None
+    if isinstance(data, PhantomData):
+        number, seed = (data.train, data.seed) if fresh else (data.valid, data.seed + VALID_SEED_OFFSET)
+        return PhantomSamples(seed, number, size, columns, data.exclude, fresh), []
     if isinstance(data, MimicData):
-        manifest = Path(data.train_file if name == "train" else data.valid_file)
-        return read_reports(manifest, Path(data.label_file), root, data.prefix, finding_columns(findings)), []
-    if isinstance(data, TableData):
-        benchmark = load(Benchmark, Path(data.benchmark))
-        split = read_split(benchmark, name, root)
-        damaged = damaged_masks(split, data.max_bad_share)
-        samples = table_samples(split.without(set(damaged)), findings, benchmark.equalize)
-        return samples, list(damaged.values())
-    fresh = name == "train"
-    number, seed = (data.train, data.seed) if fresh else (data.valid, data.seed + VALID_SEED_OFFSET)
-    columns = [FINDINGS.index(finding) for finding in findings]
-    return PhantomSamples(seed, number, size, columns, tuple(data.exclude), fresh), []
+        manifest = Path(data.train_file if fresh else data.valid_file)
+        return read_reports(manifest, Path(data.label_file), root, data.prefix, columns), []
+    assert benchmark is not None
+    split = read_split(benchmark, name, root)
+    damaged = damaged_masks(split, data.max_bad_share)
+    return table_samples(split.without(damaged), settings.findings, benchmark.equalize), list(damaged.values())
 
 
-def _check_disjoint(train, valid) -> None:
-    """ManifestError when an image is trained and validated on: the best checkpoint would be chosen by memory."""
-    shared = set(getattr(train, "paths", ())) & set(getattr(valid, "paths", ()))
-    if shared:
-        raise ManifestError(f"{len(shared)} images are in the train and the valid split, {min(shared)} among them")
-
-
-def _interpolation(data: LoaderSettings) -> Interpolation | None:
-    """That of the benchmark, if the data are one and it prescribes one."""
-    return load(Benchmark, Path(data.benchmark)).interpolation if isinstance(data, TableData) else None
-
-
-def _without_bad(samples, split: str, data: LoaderSettings, progress: bool):
-    """The samples without bad images, and a line for each that was left out."""
-    if isinstance(samples, PhantomSamples):
-        return samples, []
-    lines = bad_images(samples.paths, samples.places, split, data, progress)
-    return (samples.without(set(lines)) if lines else samples), list(lines.values())
-
-
-def bad_images(paths, places, split: str, settings, progress: bool) -> dict[int, str]:
-    """Position -> "row: reason" of each bad image; BadImagesError when they are more than `max_bad_share`, or all."""
-    reasons = check_images(paths, settings.check_images, workers=max(1, settings.workers), progress=progress)
-    lines = {position: f"{places[position]}: {reason}" for position, reason in sorted(reasons.items())}
+def bad_images(paths: Sequence, places: Sequence[str], split: str, settings, progress: bool) -> dict[int, str]:
+    """Position -> "row: reason" of each bad image; DataError if they are more than `max_bad_share`, or all."""
+    reasons = check_images(paths, settings.check_images, workers=settings.workers, progress=progress)
+    lines = {position: f"{places[position]}: {reason}" for position, reason in reasons.items()}
     _refuse_too_many(lines, len(paths), f"images of the {split} split", "Mend them or --root", settings.max_bad_share)
     return lines
 
 
 def damaged_masks(split: Split, max_bad_share: float) -> dict[int, str]:
-    """Position -> "row: mask: reason" of each image whose label a damaged mask was to tell; errors as of bad_images."""
+    """Position -> "row: mask: reason" of each image whose label needs a damaged mask; errors as of bad_images."""
     lines = {image: f"{split.rows[image]}: mask: {reason}" for image, reason in split.damaged_masks().items()}
     _refuse_too_many(lines, len(split), f"masks of the {split.name} split", "Mend them", max_bad_share)
     return lines
@@ -181,7 +158,7 @@ def _refuse_too_many(lines: dict[int, str], number: int, what: str, mend: str, m
     none_left = len(lines) == number
     if none_left or len(lines) > max_bad_share * number:
         first = "\n  ".join(list(lines.values())[:10])
-        raise BadImagesError(
+        raise DataError(
             f"{len(lines)} of {number} {what} are missing or unreadable:\n  {first}\n"
             f"{mend}{'' if none_left else ', or raise max_bad_share to leave them out'}."
         )

@@ -1,21 +1,18 @@
-"""Samples: where a training pair comes from. `samples[epoch, index]` -> (grey image, label matrix int8 [51, F]).
-
-The image may be an `ImageFile` that is not decoded yet. `places` are for messages; a loader worker gets none, and gets
-`paths` as one array, since these lists are most of what it would be sent.
-"""
+"""Samples: where a training pair comes from. `samples[epoch, index]` -> (grey image, label matrix int8 [51, F])."""
 
 import json
 import os
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Self
 
 import numpy as np
+import pandas as pd
 from PIL import Image
 
-from mavl.data import phantom
+from mavl.data import DataError, phantom
 from mavl.data.benchmarks.splits import Split
 from mavl.data.benchmarks.tables import Problem, raise_problems
 from mavl.data.images.read import ImageFile
@@ -25,71 +22,43 @@ from mavl.vocab import FINDINGS, UNKNOWN, unknown_name
 Sample = tuple[Image.Image | ImageFile, np.ndarray]
 
 
-class ManifestError(ValueError):
-    """Training data that do not fit; the message names the file and the entry, or the setting."""
-
-
-class _Listed:
-    """What samples of listed images share: `paths` and `places`."""
-
-    equalize = False
-
-    def __getitem__(self, key: tuple[int, int]) -> Sample:
-        _, index = key
-        return ImageFile(self.paths[index], equalize=self.equalize), self.matrix(index)
-
-    def __getstate__(self) -> dict:
-        """What a worker gets: the paths as an array of bytes, which takes less than half of their memory."""
-        return self.__dict__ | {"paths": np.array([os.fsencode(path) for path in self.paths]), "places": ()}
-
-    def without(self, positions: set[int]) -> Self:
-        """The samples without those at these positions."""
-        kept = [i for i in range(len(self)) if i not in positions]
-        lists = {name: [getattr(self, name)[i] for i in kept] for name in ("paths", "places")}
-        return self._keep(kept, **lists)
-
-
 @dataclass(frozen=True)
-class ReportSamples(_Listed):
-    """MIMIC's images with label matrices from their reports, of the released JSON and NPY files."""
+class ListedSamples:
+    """Images that a manifest or a table lists, not decoded yet.
 
-    paths: Sequence[Path]
-    store: LabelStore
-    study_rows: np.ndarray
+    labels: int8 [n, F] without anatomies, or with a `store` the row of each image's study [n]; places: where each image
+    is listed, for messages.
+    """
+
+    paths: Sequence
     places: Sequence[str]
-
-    def __len__(self) -> int:
-        return len(self.study_rows)
-
-    def matrix(self, index: int) -> np.ndarray:
-        return self.store[self.study_rows[index]]
-
-    def _keep(self, kept: Sequence[int], **changed) -> Self:
-        return replace(self, study_rows=self.study_rows[kept], **changed)
-
-
-@dataclass(frozen=True)
-class TableSamples(_Listed):
-    """Images with finding columns and no anatomy. labels int8 [n, F] in the order of the findings trained on."""
-
-    paths: Sequence[Path]
     labels: np.ndarray
-    places: Sequence[str]
+    store: LabelStore | None = None
     equalize: bool = False
 
     def __len__(self) -> int:
         return len(self.labels)
 
-    def matrix(self, index: int) -> np.ndarray:
-        return unlocated(self.labels[index])
+    def __getitem__(self, key: tuple[int, int]) -> Sample:
+        path, label = self.paths[key[1]], self.labels[key[1]]
+        return ImageFile(path, equalize=self.equalize), self.store[label] if self.store is not None else unlocated(
+            label
+        )
 
-    def _keep(self, kept: Sequence[int], **changed) -> Self:
-        return replace(self, labels=self.labels[kept], **changed)
+    def __getstate__(self) -> dict:
+        """A worker's copy: no places, and the paths as an array of bytes, with less than half of the memory."""
+        return self.__dict__ | {"paths": np.array([os.fsencode(path) for path in self.paths]), "places": ()}
+
+    def without(self, positions: Collection[int]) -> Self:
+        """The samples without those at these positions."""
+        kept = [i for i in range(len(self)) if i not in positions]
+        paths, places = ([each[i] for i in kept] for each in (self.paths, self.places))
+        return replace(self, paths=paths, places=places, labels=self.labels[kept])
 
 
 @dataclass(frozen=True)
 class PhantomSamples:
-    """FinetuneSplits images. With `fresh`, every epoch draws new ones; without, every epoch has the same `number`."""
+    """Phantoms made when they are read. With `fresh`, every epoch has new ones; without, the same `number`."""
 
     seed: int
     number: int
@@ -99,25 +68,23 @@ class PhantomSamples:
     fresh: bool = True
 
     def __post_init__(self):
-        for name in self.exclude:  # here, since the first drawing is done by a worker
+        for name in self.exclude:  # here, since the first phantom is made in a worker
             if name not in phantom.FINDINGS:
-                raise ManifestError(f"data.exclude: {unknown_name('phantom finding', name, phantom.FINDINGS)}")
+                raise DataError(f"data.exclude: {unknown_name('phantom finding', name, phantom.FINDINGS)}")
 
     def __len__(self) -> int:
         return self.number
 
     def __getitem__(self, key: tuple[int, int]) -> Sample:
         epoch, index = key
-        drawn = phantom.draw(self.seed, epoch * self.fresh * self.number + index, self.size, self.exclude)
-        return Image.fromarray(drawn.image), drawn.labels[:, self.columns]
+        made = phantom.draw(self.seed, epoch * self.fresh * self.number + index, self.size, self.exclude)
+        return Image.fromarray(made.image), made.labels[:, self.columns]
 
 
-def read_reports(
-    manifest: Path, label_file: Path, root: Path | None, prefix: str, columns: list[int] | None
-) -> ReportSamples:
-    """The released `rad_graph_metric_*.json` with its NPY; `root` takes the place of the original author's folder.
+def read_reports(manifest: Path, label_file: Path, root: Path | None, prefix: str, columns: list[int]) -> ListedSamples:
+    """The released `rad_graph_metric_*.json` with its NPY; `root` replaces the original author's folder.
 
-    ManifestError for a file that cannot be read, and with every entry that has no study in the label file.
+    DataError for a file that cannot be read, and with every entry that has no study in the label file.
     """
     store = LabelStore(label_file, columns)
     try:
@@ -125,10 +92,10 @@ def read_reports(
         raise_problems(problems)
     except (OSError, ValueError) as error:
         fix = "data.train_file, valid_file and label_file name the released label files"
-        raise ManifestError(f"{error}; {fix}") from error
+        raise DataError(f"{error}; {fix}") from error
     paths = [image_path(path, root, prefix) for path in entries]
     rows = np.array([entry["labels_id"] for entry in entries.values()])
-    return ReportSamples(paths, store, rows, [f"{manifest.name}: {path}" for path in paths])
+    return ListedSamples(paths, [f"{manifest.name}: {path}" for path in paths], rows, store)
 
 
 def examine_manifest(manifest: Path, label_file: Path, studies: int) -> tuple[dict[str, dict], list[Problem]]:
@@ -136,10 +103,7 @@ def examine_manifest(manifest: Path, label_file: Path, studies: int) -> tuple[di
 
     Errors for a manifest that cannot be read, as of `read_entries`.
     """
-    entries, repeated = read_entries(manifest)
-    text = "{} is named twice; the last one counts"
-    problems = [Problem("repeated_row", manifest, text.format(key), tolerated=True) for key in repeated]
-    kept = {}
+    (entries, problems), kept = read_entries(manifest), {}
     for path, entry in entries.items():
         row = entry.get("labels_id") if isinstance(entry, dict) else None
         if isinstance(row, int) and 0 <= row < studies:
@@ -151,21 +115,23 @@ def examine_manifest(manifest: Path, label_file: Path, studies: int) -> tuple[di
 
 
 def image_path(name: str, root: Path | None, prefix: str) -> Path:
-    """The file of an image that a manifest names."""
+    """The file of an image in a manifest."""
     return Path(name) if root is None else root / name.removeprefix(prefix).lstrip("/")
 
 
-def read_entries(manifest: Path) -> tuple[dict, list[str]]:
-    """{image: entry} of a manifest, and the keys that it holds twice, of which the last one counts.
+def read_entries(manifest: Path) -> tuple[dict, list[Problem]]:
+    """{image: entry} of a manifest, and a tolerated problem for each key that stands twice in it.
 
-    OSError where the file cannot be read; ValueError where it is empty or of another kind.
+    OSError if the file cannot be read; ValueError if it is empty or of another kind.
     """
-    repeated: list[str] = []
+    problems: list[Problem] = []
 
     def to_dict(pairs: list[tuple[str, object]]) -> dict:
         content = dict(pairs)
         if len(content) < len(pairs):
-            repeated.extend(key for key, number in Counter(key for key, _ in pairs).items() if number > 1)
+            for key in Counter(key for key, _ in pairs) - Counter(content.keys()):
+                text = f"{key} is named twice; the last one counts"
+                problems.append(Problem("repeated_row", manifest, text, tolerated=True))
         return content
 
     try:
@@ -176,21 +142,19 @@ def read_entries(manifest: Path) -> tuple[dict, list[str]]:
         raise ValueError(f"{manifest}: holds a {type(entries).__name__}, not an entry for each image path")
     if not entries:
         raise ValueError(f"{manifest}: names no image")
-    return entries, repeated
+    return entries, problems
 
 
-def table_samples(split: Split, findings: Sequence[str], equalize: bool) -> TableSamples:
+def table_samples(split: Split, findings: Sequence[str], equalize: bool) -> ListedSamples:
     """A benchmark's split as training samples; findings without a column are unknown everywhere."""
-    labels = np.full((len(split.paths), len(findings)), UNKNOWN, dtype=np.int8)
-    for column, finding in enumerate(findings):
-        if finding in split.findings:
-            labels[:, column] = split.labels[:, split.findings.index(finding)]
+    labels = pd.DataFrame(split.labels, columns=list(split.findings)).reindex(columns=findings, fill_value=UNKNOWN)
+    labels = labels.to_numpy(np.int8)
     if (labels == UNKNOWN).all():
         columns = ", ".join(split.findings)
-        raise ManifestError(f"{split.name}: none of its columns ({columns}) is among the findings trained on")
-    return TableSamples(split.paths, labels, split.rows, equalize)
+        raise DataError(f"{split.name}: none of its columns ({columns}) is among the findings trained on")
+    return ListedSamples(split.paths, split.rows, labels, equalize=equalize)
 
 
-def finding_columns(findings: Sequence[str]) -> list[int] | None:
-    """Columns of the vocabulary for these findings; None when they are the whole vocabulary in order."""
-    return None if tuple(findings) == FINDINGS else [FINDINGS.index(finding) for finding in findings]
+def finding_columns(findings: Sequence[str]) -> list[int]:
+    """Columns of the vocabulary for these findings."""
+    return [FINDINGS.index(finding) for finding in findings]

@@ -128,7 +128,7 @@ def open_split(settings: EvaluationSettings, benchmark: Benchmark, name: str) ->
 
 
 def without_bad_images(settings: EvaluationSettings, split: Split, show: bool) -> tuple[Split, list[str]]:
-    """The split without its bad images and a line for each, or BadImagesError (`max_bad_share`)."""
+    """The split without its bad images and a line for each, or DataError (`max_bad_share`)."""
     bad = damaged_masks(split, settings.max_bad_share)
     bad |= bad_images(split.paths, split.rows, split.name, settings, show)
     return (split.without(set(bad)) if bad else split), list(bad.values())

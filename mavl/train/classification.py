@@ -29,7 +29,7 @@ from mavl.data.classification import (
     read_labelled,
     write_images,
 )
-from mavl.data.images.transforms import Transform, eval_transform, train_transform, with_interpolation
+from mavl.data.images.transforms import TrainTransform, Transform, eval_transform, with_interpolation
 from mavl.data.loading import compute_all, to_device
 from mavl.data.pretraining import bad_images, damaged_masks, write_left_out
 from mavl.metrics.classification import best_f1, evaluate
@@ -127,7 +127,7 @@ def _run_seed(settings: FinetuneClsSettings, accelerator: Accelerator, folder: P
     task = Classification(model, arguments, data, settings)
     augment, on_device = settings.data.augment, settings.data.augment_on == "device"
     plain = eval_transform(model.preprocessing)
-    augmented = train_transform(model.preprocessing, settings.data.min_crop, augment == "full", on_device)
+    augmented = TrainTransform(model.preprocessing, settings.data.min_crop, augment == "full", on_device)
     train = task.images("train", plain if augment == "none" else augmented)
     fit = assemble(task, train, settings, accelerator, folder)
     accelerator.init_trackers("mavl", config=scalars(settings))
@@ -140,12 +140,12 @@ def open_data(settings: FinetuneClsSettings, progress: bool) -> RunData:
     benchmark = load(Benchmark, Path(settings.data.benchmark))
     root = settings.data.root or benchmark.root
     root = None if root is None else Path(root)
-    listed, kept, left_out = {}, {}, {}
+    listed, left_out = {}, {}
     for name, split in read_labelled(benchmark, settings.data, root).items():
         damaged = damaged_masks(split, settings.data.max_bad_share)
         listed[name], left_out[name] = split.without(set(damaged)), list(damaged.values())
-    drawn = draw_splits(listed, settings.data, settings.seed, root)
-    for name, split in drawn.splits.items():
+    kept, decisions = draw_splits(listed, settings.data, settings.seed, root)
+    for name, split in kept.items():
         bad = bad_images(split.paths, split.rows, name, settings.data, progress)
         kept[name], left_out[name] = split.without(set(bad)), [*left_out.get(name, []), *bad.values()]
     kept["train"], policy = label_train(benchmark, settings.data, root, kept["train"])
@@ -153,7 +153,7 @@ def open_data(settings: FinetuneClsSettings, progress: bool) -> RunData:
     for name, split in kept.items():
         patients = "" if split.groups is None else f" of {len(set(split.groups))} patients"
         sizes.append(f"{name} {len(split)}{patients}")
-    notes = [f"{benchmark.title}: images: {', '.join(sizes)}", *policy, *drawn.notes]
+    notes = [f"{benchmark.title}: images: {', '.join(sizes)}", *policy, *decisions]
     notes += check_labels(kept, settings.train.monitor, settings.data.data_pct)
     return RunData(benchmark, root, kept, notes, left_out)
 

@@ -17,13 +17,7 @@ from mavl.data.classification import counts, write_images
 from mavl.data.images.transforms import with_interpolation
 from mavl.data.loading import compute_all
 from mavl.data.pretraining import write_left_out
-from mavl.data.segmentation import (
-    MaskedData,
-    SegmentationDataset,
-    joint_eval_transform,
-    joint_train_transform,
-    open_data,
-)
+from mavl.data.segmentation import JointTransform, MaskedData, SegmentationDataset, open_data
 from mavl.metrics.segmentation import PixelCounts, summarize
 from mavl.model.losses import dice_bce_loss
 from mavl.model.unet import THRESHOLD, UNet
@@ -87,12 +81,12 @@ def _run_seed(settings: FinetuneSegSettings, accelerator: Accelerator, folder: P
         write_left_out(folder / LEFT_OUT, data.left_out)
     accelerator.print("\n".join([f"{data.title}, {data.finding}, {_sizes(data)}", *data.notes]))
     unet.backbone.preprocessing = with_interpolation(unet.preprocessing, data.interpolation)
-    plain = joint_eval_transform(unet.preprocessing)
+    plain = JointTransform(unet.preprocessing)
     datasets = {name: data.dataset(name, plain) for name in data.splits}
     if settings.train.channels_last:
         unet = unet.to(memory_format=torch.channels_last)
     task = Segmentation(unet, arguments, data.equalize, datasets["valid"], settings)
-    augmented = joint_train_transform(unet.preprocessing, settings.data.min_crop)
+    augmented = JointTransform(unet.preprocessing, settings.data.min_crop)
     train = data.dataset("train", plain if settings.data.augment == "none" else augmented, settings.seed)
     fit = assemble(task, train, settings, accelerator, folder)
     accelerator.init_trackers("mavl", config=scalars(settings))

@@ -10,8 +10,9 @@ from pathlib import Path
 import numpy as np
 
 from mavl.checkpoint.finetuned import Finetuned
+from mavl.data.benchmarks.masks import resize_mask
 from mavl.data.images.transforms import eval_transform
-from mavl.data.segmentation import SegmentationDataset, resize_nearest
+from mavl.data.segmentation import SegmentationDataset
 from mavl.metrics.segmentation import PixelCounts, SegmentationResult, best_threshold, summarize
 from mavl.model.unet import THRESHOLD, mask_probability
 from mavl.progress import progress_bar
@@ -76,11 +77,11 @@ def _masks(dataset: SegmentationDataset, size: int) -> Iterator[np.ndarray]:
     """bool [size, size] of every image."""
     indices = progress_bar(range(len(dataset)), description=f"masks of {dataset.split.name}", unit="mask")
     for index in indices:
-        yield resize_nearest(dataset.mask(index), (size, size))[0].numpy() > 0
+        yield resize_mask(dataset.mask(index), size)
 
 
 def _film(dataset: SegmentationDataset, best: Finetuned, index: int, counts: PixelCounts) -> dict:
-    picture, true = dataset.image(index), dataset.mask(index)[0].numpy() > 0
+    picture, true = dataset.image(index), dataset.mask(index)
     pixels = eval_transform(best.model.preprocessing)(picture)
     predicted = mask_probability(best.model, pixels, (picture.height, picture.width)) > THRESHOLD
     value = counts.dice[index] if counts.true[index] else predicted.mean()

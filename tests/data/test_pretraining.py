@@ -14,18 +14,11 @@ from torch.utils.data import Dataset
 
 from mavl.backbones import Preprocessing
 from mavl.config.settings import PretrainSettings
+from mavl.data import DataError
 from mavl.data.images.read import ImageError, read_image
 from mavl.data.images.transforms import eval_transform
 from mavl.data.loading import build_loader, to_device
-from mavl.data.pretraining import (
-    BadImagesError,
-    EpochBatches,
-    PretrainingData,
-    PretrainingDataset,
-    open_data,
-    write_left_out,
-)
-from mavl.data.samples import ManifestError
+from mavl.data.pretraining import EpochBatches, PretrainingData, PretrainingDataset, open_data, write_left_out
 from mavl.vocab import ANATOMIES, FINDINGS
 
 PREFIX = "/remote-home/share/medical/public/MIMIC-CXR-JPG/MIMIC-CXR/small"
@@ -193,7 +186,7 @@ class TestReleasedFiles:
         manifest = Path(mimic["train_file"])
         manifest.write_text(json.dumps(json.loads(manifest.read_text()) | {"p10/odd.jpg": entry}))
         expected = r"rad_graph_metric_train.json: p10/odd.jpg: labels_id is .*landmark.npy has 20 studies"
-        with pytest.raises(ManifestError, match=expected):
+        with pytest.raises(DataError, match=expected):
             opened(mimic)
 
     def test_all_entries_without_a_row_are_named_and_one_that_is_there_twice_is_not_refused(self, mimic):
@@ -203,9 +196,7 @@ class TestReleasedFiles:
         manifest.write_text(whole.replace("{", f"{{{json.dumps(path)}: {json.dumps(entry)}, ", 1))
         assert len(opened(mimic).train) == TRAIN
         manifest.write_text(json.dumps(json.loads(whole) | {"p10/odd.jpg": {}, "p10/even.jpg": {"labels_id": -1}}))
-        with pytest.raises(
-            ManifestError, match=r"2 problems(?s:.*)odd.jpg: labels_id is None(?s:.*)even.jpg: .* is -1"
-        ):
+        with pytest.raises(DataError, match=r"2 problems(?s:.*)odd.jpg: labels_id is None(?s:.*)even.jpg: .* is -1"):
             opened(mimic)
 
     @pytest.mark.parametrize(
@@ -222,12 +213,12 @@ class TestReleasedFiles:
     def test_a_file_that_cannot_be_used_is_named_with_the_settings(self, mimic, key, content, expected):
         path = Path(mimic[key])
         path.unlink() if content is None else path.write_bytes(content)
-        with pytest.raises(ManifestError, match=expected + r".*data\.train_file, valid_file and label_file"):
+        with pytest.raises(DataError, match=expected + r".*data\.train_file, valid_file and label_file"):
             opened(mimic)
 
     def test_matrices_of_another_vocabulary_are_refused(self, mimic):
         np.save(mimic["label_file"], np.zeros((STUDIES, 51, 74)))
-        with pytest.raises(ManifestError, match=r"shape \(20, 51, 74\), expected \[studies, 51, 75\]"):
+        with pytest.raises(DataError, match=r"shape \(20, 51, 74\), expected \[studies, 51, 75\]"):
             opened(mimic)
 
 
@@ -262,7 +253,7 @@ class TestTable:
         assert (np.delete(matrix, UNSPECIFIED, axis=0) == -1).all()
 
     def test_none_of_the_columns_is_trained_on(self, table):
-        with pytest.raises(ManifestError, match=r"columns \(effusion, edema\) is among the findings trained on"):
+        with pytest.raises(DataError, match=r"columns \(effusion, edema\) is among the findings trained on"):
             opened(table, findings=["mass", "nodule"])
 
     def test_images_are_shown_as_the_benchmark_says(self, table, tmp_path):
@@ -312,7 +303,7 @@ class TestPhantoms:
         assert (mentioned == 1).any()
 
     def test_an_excluded_finding_that_cannot_be_drawn_is_told_before_training(self):
-        with pytest.raises(ManifestError, match=r"exclude: unknown phantom finding 'mas'; did you mean 'mass'"):
+        with pytest.raises(DataError, match=r"exclude: unknown phantom finding 'mas'; did you mean 'mass'"):
             opened(PHANTOM | {"exclude": ["mas"]})
 
 
@@ -391,7 +382,7 @@ def spoil(root: Path, images) -> None:
 class TestBadImages:
     def test_too_many_are_an_error_with_the_first_ten_and_the_fix(self, mimic):
         spoil(Path(mimic["root"]), range(1, 12))
-        with pytest.raises(BadImagesError) as caught:
+        with pytest.raises(DataError) as caught:
             opened(mimic)
         first, *lines, fix = str(caught.value).splitlines()
         assert first == "11 of 12 images of the train split are missing or unreadable:"
@@ -406,7 +397,7 @@ class TestBadImages:
     def test_the_share_that_is_tolerated_is_the_limit(self, mimic):
         spoil(Path(mimic["root"]), [0, 1, 2])
         assert len(opened(mimic | {"max_bad_share": 3 / 12}).train) == 9
-        with pytest.raises(BadImagesError, match="3 of 12"):
+        with pytest.raises(DataError, match="3 of 12"):
             opened(mimic | {"max_bad_share": 0.24})
 
     def test_left_out_images_are_listed_and_never_lend_their_labels(self, mimic, tmp_path):
@@ -437,15 +428,15 @@ class TestBadImages:
     @pytest.mark.parametrize("split", ["train", "valid"])
     def test_a_split_without_any_readable_image_is_an_error(self, mimic, split):
         spoil(Path(mimic["root"]), range(TRAIN) if split == "train" else range(TRAIN, TRAIN + VALID))
-        with pytest.raises(BadImagesError, match=rf"(12 of 12|4 of 4) images of the {split} split") as caught:
+        with pytest.raises(DataError, match=rf"(12 of 12|4 of 4) images of the {split} split") as caught:
             opened(mimic | {"max_bad_share": 1.0})
         assert str(caught.value).endswith("Mend them or --root.")
 
     def test_the_level_of_checking_is_the_configured_one(self, mimic):
         spoil(Path(mimic["root"]), [0, 1])  # one missing, one truncated
-        with pytest.raises(BadImagesError, match="1 of 12"):
+        with pytest.raises(DataError, match="1 of 12"):
             opened(mimic | {"check_images": "exists"})
-        with pytest.raises(BadImagesError, match="2 of 12"):
+        with pytest.raises(DataError, match="2 of 12"):
             opened(mimic | {"check_images": "decode"})
 
 
@@ -454,12 +445,12 @@ class TestOverlap:
         train, valid = (json.loads(Path(mimic[key]).read_text()) for key in ("train_file", "valid_file"))
         both = dict(list(train.items())[4:6])
         Path(mimic["valid_file"]).write_text(json.dumps(valid | both))
-        with pytest.raises(ManifestError, match=r"2 images are in the train and the valid split, .*/s4/x\.png"):
+        with pytest.raises(DataError, match=r"2 images are in the train and the valid split, .*/s4/x\.png"):
             opened(mimic)
 
     def test_a_table_whose_splits_are_one_file_is_refused(self, table, tmp_path):
         (tmp_path / "valid.csv").write_text((tmp_path / "train.csv").read_text())
-        with pytest.raises(ManifestError, match="4 images are in the train and the valid split"):
+        with pytest.raises(DataError, match="4 images are in the train and the valid split"):
             opened(table)
 
 

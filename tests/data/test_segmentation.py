@@ -12,29 +12,22 @@ from pydantic import ValidationError
 from mavl.backbones import Preprocessing
 from mavl.config.finetune import MaskFolder, SegmentationData
 from mavl.config.settings import EvaluationSettings, LoaderSettings
+from mavl.data import DataError
 from mavl.data.benchmarks.benchmark import Benchmark, read_split
-from mavl.data.benchmarks.folders import WHOLE, FolderError, read_folder
+from mavl.data.benchmarks.folders import WHOLE, read_folder
 from mavl.data.benchmarks.masks import BoxMask, MaskFile
-from mavl.data.benchmarks.splits import Split, SplitError
-from mavl.data.pretraining import BadImagesError, damaged_masks
-from mavl.data.segmentation import (
-    SegmentationDataset,
-    bad_files,
-    joint_eval_transform,
-    joint_train_transform,
-    of_finding,
-    open_data,
-    resize_nearest,
-)
+from mavl.data.benchmarks.splits import Split
+from mavl.data.pretraining import damaged_masks
+from mavl.data.segmentation import JointTransform, SegmentationDataset, bad_files, of_finding, open_data
 from mavl.evaluate.subject import without_bad_images
 
 
-def square(height: int, width: int, frame: int = 1) -> tuple[Image.Image, torch.Tensor]:
+def square(height: int, width: int, frame: int = 1) -> tuple[Image.Image, np.ndarray]:
     """A white square on black, and its mask in a frame so many times the image's."""
     pixels = np.zeros((height, width), np.uint8)
     pixels[height // 4 : height // 2, width // 3 : 3 * width // 4] = 255
     mask = (pixels > 0).repeat(frame, axis=0).repeat(frame, axis=1)
-    return Image.fromarray(pixels), torch.from_numpy(mask.astype(np.uint8))[None]
+    return Image.fromarray(pixels), mask
 
 
 def is_white(image: torch.Tensor) -> torch.Tensor:
@@ -46,7 +39,7 @@ def is_white(image: torch.Tensor) -> torch.Tensor:
 def test_crop_and_flip_move_image_and_mask_alike(seed, frame):
     image, mask = square(160, 200, frame)
     torch.manual_seed(seed)
-    pixels, moved = joint_train_transform(Preprocessing(64), 0.2)(image, mask)
+    pixels, moved = JointTransform(Preprocessing(64), 0.2)(image, mask)
     assert (pixels.shape, moved.shape, moved.dtype) == ((1, 64, 64), (1, 64, 64), torch.uint8)
     assert type(moved) is torch.Tensor
     moved = moved[0].bool()
@@ -58,26 +51,20 @@ def test_crop_and_flip_move_image_and_mask_alike(seed, frame):
 
 def test_crops_differ_and_some_are_flipped():
     ramp = np.tile(np.arange(0, 200, 2, dtype=np.uint8), (100, 1))
-    image, mask = Image.fromarray(ramp), torch.zeros(1, 1, 1, dtype=torch.uint8)
+    image, mask = Image.fromarray(ramp), np.zeros((1, 1), bool)
     rising = []
     for seed in range(12):
         torch.manual_seed(seed)
-        pixels, _ = joint_train_transform(Preprocessing(32))(image, mask)
+        pixels, _ = JointTransform(Preprocessing(32), 0.2)(image, mask)
         rising.append(bool(pixels[0, 0, -1] > pixels[0, 0, 0]))
     assert set(rising) == {True, False}
 
 
 def test_test_images_are_resized_whole():
     image, mask = square(80, 100, 2)
-    pixels, resized = joint_eval_transform(Preprocessing(40))(image, mask)
+    pixels, resized = JointTransform(Preprocessing(40))(image, mask)
     assert (is_white(pixels) == resized[0].bool()).float().mean() > 0.97
-    assert resized.sum() == pytest.approx(40 * 40 * mask.float().mean().item(), rel=0.1)
-
-
-def test_nearest_takes_the_pixel_under_the_centre():
-    mask = torch.tensor([[0, 1, 0, 0, 1, 1]], dtype=torch.uint8).view(1, 1, 6)
-    assert resize_nearest(mask, (1, 2)).flatten().tolist() == [1, 1]  # patch_grid 1.5 and 4.5, in pixels 1 and 4
-    assert resize_nearest(mask, (2, 6)).shape == (1, 2, 6)
+    assert resized.sum() == pytest.approx(40 * 40 * mask.mean(), rel=0.1)
 
 
 def write(path: Path, pixels: np.ndarray) -> Path:
@@ -95,14 +82,14 @@ def split_of(folder: Path, masks: list, labels: list[int]) -> Split:
 
 def test_an_item_depends_on_seed_epoch_and_index_alone(tmp_path):
     split = split_of(tmp_path, [BoxMask((50, 40), np.array([[5, 5, 30, 40]])), None], [1, 0])
-    dataset = SegmentationDataset(split, joint_train_transform(Preprocessing(32)), equalize=False, seed=3)
+    dataset = SegmentationDataset(split, JointTransform(Preprocessing(32), 0.2), equalize=False, seed=3)
     first = dataset[0, 0]
     torch.rand(7)
     again = pickle.loads(pickle.dumps(dataset))[0, 0]  # as a loader's worker gets it
     assert torch.equal(first["image"], again["image"])
     assert torch.equal(first["mask"], again["mask"])
     assert not torch.equal(first["image"], dataset[1, 0]["image"])
-    other = SegmentationDataset(split, joint_train_transform(Preprocessing(32)), equalize=False, seed=4)
+    other = SegmentationDataset(split, JointTransform(Preprocessing(32), 0.2), equalize=False, seed=4)
     assert not torch.equal(first["image"], other[0, 0]["image"])
     assert dataset[0, 1]["mask"].shape == (1, 32, 32)
     assert dataset[0, 1]["mask"].sum() == 0
@@ -123,9 +110,9 @@ def test_a_finding_must_be_said_where_there_are_several(tmp_path):
         {"mass": [None], "nodule": [None]},
     )  # fmt: skip
     assert of_finding(several, "nodule")[0].findings == ("nodule",)
-    with pytest.raises(SplitError, match="mass, nodule: say which"):
+    with pytest.raises(DataError, match="mass, nodule: say which"):
         of_finding(several)
-    with pytest.raises(SplitError, match="has no masks to learn from"):
+    with pytest.raises(DataError, match="has no masks to learn from"):
         of_finding(Split("train", ("mass",), split.paths, split.labels, None, split.rows, None))
 
 
@@ -135,7 +122,7 @@ def test_damaged_images_and_masks_are_found_before_training(tmp_path):
     cut.write_bytes(whole.read_bytes()[:90])
     split = split_of(tmp_path, [MaskFile(whole), None, MaskFile(cut)], [1, 0, 1])
     split.paths[0].unlink()
-    with pytest.raises(BadImagesError, match=r"list.csv:2: no such file"):
+    with pytest.raises(DataError, match=r"list.csv:2: no such file"):
         bad_files(split, LoaderSettings(), progress=False)
     bad = bad_files(split, LoaderSettings(max_bad_share=0.5), progress=False)
     assert list(bad) == [0, 2]
@@ -157,7 +144,7 @@ def write_twelve(folder: Path) -> Path:
 def test_a_damaged_mask_of_a_folder_is_left_out_and_listed(tmp_path):
     folder = {"images": str(write_twelve(tmp_path) / "images"), "masks": str(tmp_path / "masks")}
     data = SegmentationData(folder=folder, workers=0)
-    with pytest.raises(BadImagesError, match=r"1 of 12 masks of the train split .*\n.*5\.png: mask: .*cannot be read"):
+    with pytest.raises(DataError, match=r"1 of 12 masks of the train split .*\n.*5\.png: mask: .*cannot be read"):
         open_data(data, 0, progress=False)
     opened = open_data(data.model_copy(update={"max_bad_share": 0.5}), 0, progress=False)
     assert sum(map(len, opened.splits.values())) == 11
@@ -180,7 +167,7 @@ def test_a_damaged_mask_that_tells_a_label_tells_none(tmp_path):
     assert split.labels[:, 0].tolist() == [0, 1, 0, 1, 0, -1, 0, 1, 0, 1, 0, 1]
     assert list(damaged_masks(split, 0.5)) == [5]
     assert damaged_masks(split, 0.5)[5].startswith("train.csv:7: mask: ")
-    with pytest.raises(BadImagesError, match="or raise max_bad_share to leave them out"):
+    with pytest.raises(DataError, match="or raise max_bad_share to leave them out"):
         damaged_masks(split, 0.08)  # of 12 less than one
     settings = EvaluationSettings(benchmark="none", max_bad_share=0.5)
     assert without_bad_images(settings, split, show=False)[1] == list(damaged_masks(split, 0.5).values())
@@ -212,22 +199,22 @@ def test_subfolders_are_splits_and_masks_may_lie_beside_the_images(tmp_path):
 
 def test_folders_that_do_not_fit_together_are_refused(tmp_path):
     write(tmp_path / "images" / "a.png", np.zeros((4, 4)))
-    with pytest.raises(FolderError, match="no image file in it"):
+    with pytest.raises(DataError, match="no image file in it"):
         read_folder(folders(tmp_path), "lung")
     write(tmp_path / "masks" / "b.png", np.zeros((4, 4)))
-    with pytest.raises(FolderError, match=r"no mask of 1 of the 1 images in .*, such as a;"):
+    with pytest.raises(DataError, match=r"no mask of 1 of the 1 images in .*, such as a;"):
         read_folder(folders(tmp_path), "lung")
     write(tmp_path / "masks" / "a.png", np.zeros((4, 4)))
-    with pytest.raises(FolderError, match="finds no patient in a"):
+    with pytest.raises(DataError, match="finds no patient in a"):
         read_folder(folders(tmp_path, patient="(p\\d)"), "lung")
     for pattern, complaint in (("p", "needs one"), ("(p", "is no pattern")):
         with pytest.raises(ValidationError, match=complaint):
             folders(tmp_path, patient=pattern)
     write(tmp_path / "images" / "test" / "c.png", np.zeros((4, 4)))
     write(tmp_path / "masks" / "test" / "c.png", np.zeros((4, 4)))
-    with pytest.raises(FolderError, match="a lies outside the subfolders test: either"):
+    with pytest.raises(DataError, match="a lies outside the subfolders test: either"):
         read_folder(folders(tmp_path), "lung")
-    with pytest.raises(FolderError, match="all its image files are masks"):
+    with pytest.raises(DataError, match="all its image files are masks"):
         read_folder(MaskFolder(images=str(tmp_path / "masks"), masks=str(tmp_path / "masks")), "lung")
 
 

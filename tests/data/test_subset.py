@@ -6,27 +6,32 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mavl.data.subset import SamplingUnits, draw_share, drawing_order
+from mavl.data.classification import draw_share
 
 
 def drawn_names(labels, names, share, seed=0, **options) -> set[str]:
-    units = SamplingUnits.of(np.array(labels), names)
-    return {units.names[unit] for unit in draw_share(units, share, seed, "train", **options)}
+    return {names[image] for image in draw_share(np.array(labels), names, share, seed, "train", **options)}
 
 
-def test_units_are_patients_who_have_what_one_of_their_images_has():
-    labels = np.array([[0, 1], [1, -1], [0, 0], [-1, -1]])
-    units = SamplingUnits.of(labels, ["b", "a", "b", "c"])
-    assert units.names == ["a", "b", "c"]
-    assert units.of_image.tolist() == [1, 0, 1, 2]
-    assert units.positive.tolist() == [[True, False], [False, True], [False, False]]
-    assert units.images({1}).tolist() == [0, 2]
+def test_patients_are_drawn_with_all_their_images_and_have_what_one_of_these_has():
+    labels = np.array([[0], [1], [0], [-1]] * 5)
+    names = [name + str(i // 4) for i, name in enumerate("baac" * 5)]
+    drawn = draw_share(labels, names, 0.2, 0, "train")
+    assert drawn == [image for image, name in enumerate(names) if name in {names[i] for i in drawn}]
+    # Of the 5 patients a* one is drawn, whose second image has no finding, and of the 10 others two.
+    assert sorted(name[0] for name in {names[i] for i in drawn}) in (["a", "b", "b"], ["a", "b", "c"], ["a", "c", "c"])
+
+
+def turn(names: list[str], seed: int, purpose: str) -> list[str]:
+    return sorted(names, key=lambda name: hashlib.sha256(f"{seed}\n{purpose}\n{name}".encode()).hexdigest())
 
 
 def test_the_order_is_that_of_a_hash_of_seed_purpose_and_name():
     names = ["a", "b", "c", "d"]
-    expected = sorted(names, key=lambda name: hashlib.sha256(f"3\ntrain\n{name}".encode()).hexdigest())
-    assert [names[i] for i in drawing_order(names, 3, "train")] == expected == ["b", "d", "c", "a"]
+    assert turn(names, 3, "train") == ["b", "d", "c", "a"]
+    for share, chosen in ((0.25, "b"), (0.5, "bd"), (0.75, "bdc")):
+        drawn = draw_share(np.zeros((4, 1)), names, share, 3, "train")
+        assert {names[image] for image in drawn} == set(chosen)
 
 
 def test_each_finding_gives_its_share_the_rarest_first():
@@ -34,16 +39,16 @@ def test_each_finding_gives_its_share_the_rarest_first():
     # drawn already; half of 20 is 10.
     labels = [[1, 1]] * 4 + [[0, 1]] * 16 + [[0, 0]] * 20
     names = [f"p{i:02d}" for i in range(40)]
-    units = SamplingUnits.of(np.array(labels), names)
-    drawn = draw_share(units, 0.5, 0, "train")
-    strata = [sum(unit in range(*bounds) for unit in drawn) for bounds in ((0, 4), (4, 20), (20, 40))]
+    drawn = draw_share(np.array(labels), names, 0.5, 0, "train")
+    strata = [sum(image in range(*bounds) for image in drawn) for bounds in ((0, 4), (4, 20), (20, 40))]
     # what the second finding adds may come from those with both
     assert strata[0] >= 2
     assert strata[0] + strata[1] == 10
     assert strata[2] == 10
-    turn = [unit for unit in drawing_order(names, 0, "train") if unit < 20]
-    both = [unit for unit in turn if unit < 4][:2]
-    assert {unit for unit in drawn if unit < 20} == {*both, *[unit for unit in turn if unit not in both][:8]}
+    order = [names.index(name) for name in turn(names, 0, "train")]
+    both = [image for image in order if image < 4][:2]
+    others = [image for image in order if image < 20 and image not in both][:8]
+    assert {image for image in drawn if image < 20} == {*both, *others}
 
 
 def test_a_small_share_has_one_of_each_finding_and_one_without():
@@ -80,14 +85,16 @@ def test_a_drawing_does_not_depend_on_the_order_of_the_rows(rows, share, seed, s
 @given(rows=tables, share=st.floats(0.01, 0.99), seed=st.integers(0, 5))
 def test_every_finding_that_somebody_has_is_drawn_and_none_more_than_its_share_wants(rows, share, seed):
     labels, names = np.array([labels for _, labels in rows]), [f"p{who}" for who, _ in rows]
-    units = SamplingUnits.of(labels, names)
-    drawn = list(draw_share(units, share, seed, "train"))
-    taken, there = units.positive[drawn].sum(axis=0), units.positive.sum(axis=0)
+    drawn = drawn_names(labels, names, share, seed)
+    patients = sorted(set(names))
+    positive = np.array([(labels[[name == who for name in names]] == 1).any(axis=0) for who in patients])
+    chosen = np.array([who in drawn for who in patients])
+    taken, there = positive[chosen].sum(axis=0), positive.sum(axis=0)
     assert (taken[there > 0] >= np.maximum(1, np.round(share * there[there > 0]))).all()
     rarest = there.argmin()
-    without = ~units.positive.any(axis=1)
-    assert without[drawn].sum() == (max(1, round(share * without.sum())) if without.any() else 0)
+    without = ~positive.any(axis=1)
+    assert without[chosen].sum() == (max(1, round(share * without.sum())) if without.any() else 0)
     if there[rarest]:
         others = np.delete(np.arange(3), rarest)
-        alone = not units.positive[units.positive[:, rarest]][:, others].any()
+        alone = not positive[positive[:, rarest]][:, others].any()
         assert not alone or taken[rarest] == max(1, round(share * there[rarest]))

@@ -16,11 +16,10 @@ from mavl import checkpoint
 from mavl.backbones import Preprocessing
 from mavl.config.loader import load
 from mavl.config.settings import ZeroShotSettings
-from mavl.data import phantom
+from mavl.data import DataError, phantom
 from mavl.data.benchmarks.benchmark import Benchmark
 from mavl.data.images.read import read_image
 from mavl.data.images.transforms import eval_transform
-from mavl.data.pretraining import BadImagesError
 from mavl.evaluate.classification import Result, attention_maps, run
 from mavl.evaluate.subject import EvaluationError, open_split, prepare, scorer_options
 from mavl.model.mavl import MAVL, MAVLOutput
@@ -361,7 +360,7 @@ class TestTrouble:
         paths["test"][3].unlink()
         paths["test"][7].write_bytes(b"not an image")
         paths["valid"][2].unlink()
-        with pytest.raises(BadImagesError, match=r"2 of 12 images of the test split .*\n  test.csv:5: no such file"):
+        with pytest.raises(DataError, match=r"2 of 12 images of the test split .*\n  test.csv:5: no such file"):
             evaluate(root=str(own))
         result = evaluate(root=str(own), max_bad_share=0.2)
         kept = [i for i in range(TEST) if i not in (3, 7)]

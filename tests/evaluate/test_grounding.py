@@ -21,12 +21,11 @@ from mavl import checkpoint
 from mavl.backbones import PatchGrid, Preprocessing
 from mavl.config.loader import ConfigError, load
 from mavl.config.settings import GroundingSettings
-from mavl.data import phantom
+from mavl.data import DataError, phantom
 from mavl.data.benchmarks.benchmark import Benchmark
 from mavl.data.benchmarks.masks import resize_mask
 from mavl.data.images.read import read_image
 from mavl.data.images.transforms import eval_transform
-from mavl.data.pretraining import BadImagesError
 from mavl.evaluate.cases import ALL, MAPS
 from mavl.evaluate.grounding import Result, run
 from mavl.evaluate.subject import EvaluationError
@@ -438,7 +437,7 @@ def test_images_without_the_finding_are_not_even_opened(ground, tmp_path):
     (tmp_path / "images/1.png").unlink()
     pd.testing.assert_frame_equal(cases_of(ground(benchmark)), expected)
     (tmp_path / "images/0.png").unlink()
-    with pytest.raises(BadImagesError, match=r"1 of 1 images of the test split .*\n  test.csv:2: no such file"):
+    with pytest.raises(DataError, match=r"1 of 1 images of the test split .*\n  test.csv:2: no such file"):
         ground(benchmark)
 
 

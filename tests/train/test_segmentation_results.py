@@ -12,7 +12,7 @@ from mavl.backbones import Preprocessing
 from mavl.checkpoint import finetuned
 from mavl.data.benchmarks.masks import BoxMask
 from mavl.data.benchmarks.splits import Split
-from mavl.data.segmentation import SegmentationDataset, joint_eval_transform
+from mavl.data.segmentation import JointTransform, SegmentationDataset
 from mavl.metrics.segmentation import PixelCounts
 from mavl.model.unet import UNet
 from mavl.report.segmentation import read_results
@@ -30,7 +30,7 @@ def dataset(folder, name: str, boxes: list, size: int = 8) -> SegmentationDatase
     labels = np.array([[int(box is not None)] for box in boxes], np.int8)
     rows = [f"{name}.csv:{i + 2}" for i in range(len(boxes))]
     split = Split(name, ("lesion",), paths, labels, None, rows, {"lesion": masks})
-    return SegmentationDataset(split, joint_eval_transform(Preprocessing(size)), equalize=False, seed=0)
+    return SegmentationDataset(split, JointTransform(Preprocessing(size)), equalize=False, seed=0)
 
 
 @pytest.fixture

@@ -1,28 +1,23 @@
 """A folder of images and one of masks -> splits, without any list.
 
-The mask of `IMAGES/a/b.jpg` is `MASKS/a/b.*`, or `MASKS/a/b_mask.*` with the suffix "_mask"; both may be one folder
-then. Where the images lie in subfolders train, valid (or val) and test, these are the splits.
+The mask of `IMAGES/a/b.jpg` is `MASKS/a/b.*`, or `MASKS/a/b_mask.*` with the suffix "_mask"; then both may be one
+folder. If the images lie in subfolders train, valid (or val) and test, these are the splits.
 """
 
 import re
+from collections import defaultdict
 from collections.abc import Sequence
 from pathlib import Path
 
-import numpy as np
-
 from mavl.config.finetune import MaskFolder
+from mavl.data import DataError
 from mavl.data.benchmarks.masks import MaskFile
 from mavl.data.benchmarks.splits import Split
+from mavl.data.benchmarks.tables import unknown_labels
 from mavl.data.images.inputs import IMAGE_SUFFIXES
-from mavl.vocab import UNKNOWN
 
 SPLIT_OF = {"train": "train", "valid": "valid", "val": "valid", "test": "test"}
 WHOLE = "all"
-SHOWN = 3
-
-
-class FolderError(ValueError):
-    """Folders of images and masks that do not fit together; the message names the files."""
 
 
 def read_folder(settings: MaskFolder, finding: str) -> dict[str, Split]:
@@ -33,30 +28,30 @@ def read_folder(settings: MaskFolder, finding: str) -> dict[str, Split]:
 def list_folder(settings: MaskFolder, finding: str) -> dict[str, Split]:
     """The splits by name, or all images as {WHOLE: split}, with unknown labels; no file is read.
 
-    FolderError for an image without a mask, and for names that do not decide on mask or split.
+    DataError for an image without a mask, and for names that do not decide on mask or split.
     """
     masks = _files(Path(settings.masks), settings.suffix)
     used = set(masks.values())
     images = {name: path for name, path in _files(Path(settings.images)).items() if path not in used}
     if not images:
-        raise FolderError(f"{settings.images}: all its image files are masks: give their suffix as data.folder.suffix")
+        raise DataError(f"{settings.images}: all its image files are masks: give their suffix as data.folder.suffix")
     if missing := sorted(images.keys() - masks.keys()):
-        raise FolderError(
+        raise DataError(
             f"{settings.masks}: no mask of {len(missing)} of the {len(images)} images in {settings.images}, such as "
-            f"{', '.join(missing[:SHOWN])}; a mask's name is the image's, with the suffix {settings.suffix!r}"
+            f"{', '.join(missing[:3])}; a mask's name is the image's, with the suffix {settings.suffix!r}"
         )
-    parts: dict[str, list[str]] = {}
+    parts: dict[str, list[str]] = defaultdict(list)
     for name in sorted(images):
-        parts.setdefault(SPLIT_OF.get(name.partition("/")[0], WHOLE), []).append(name)
+        parts[SPLIT_OF.get(name.partition("/")[0], WHOLE)].append(name)
     if len(parts) > 1 and WHOLE in parts:
         stray = f"{parts.pop(WHOLE)[0]} lies outside the subfolders {', '.join(sorted(parts))}"
-        raise FolderError(f"{settings.images}: {stray}: either all images lie in train, valid and test, or none does")
+        raise DataError(f"{settings.images}: {stray}: either all images lie in train, valid and test, or none does")
     return {
         part: Split(
             name=part,
             findings=(finding,),
             paths=[images[name] for name in names],
-            labels=np.full((len(names), 1), UNKNOWN, dtype=np.int8),
+            labels=unknown_labels(names, (finding,)),
             groups=None if settings.patient is None else _patients(names, settings.patient),
             rows=[str(images[name]) for name in names],
             masks={finding: [MaskFile(masks[name]) for name in names]},
@@ -73,17 +68,16 @@ def _files(folder: Path, suffix: str = "") -> dict[str, Path]:
             continue
         name = path.relative_to(folder).with_suffix("").as_posix().removesuffix(suffix)
         if name in found:
-            raise FolderError(f"{path} has the same name as {found[name].name}: keep one of them")
+            raise DataError(f"{path} has the same name as {found[name].name}: keep one of them")
         found[name] = path
     if not found:
-        raise FolderError(f"{folder}: no image file{f' whose name ends in {suffix}' if suffix else ''} in it")
+        raise DataError(f"{folder}: no image file{f' whose name ends in {suffix}' if suffix else ''} in it")
     return found
 
 
 def _patients(names: Sequence[str], pattern: str) -> list[str]:
     """What the pattern's group finds in each name."""
-    found = [re.search(pattern, name) for name in names]
-    for name, match in zip(names, found, strict=True):
-        if not (match and match[1]):
-            raise FolderError(f"data.folder.patient: {pattern!r} finds no patient in {name}")
-    return [match[1] for match in found]
+    found = {name: match[1] for name in names if (match := re.search(pattern, name)) and match[1]}
+    if missing := [name for name in names if name not in found]:
+        raise DataError(f"data.folder.patient: {pattern!r} finds no patient in {missing[0]}")
+    return list(found.values())

@@ -1,7 +1,6 @@
 """The region of a finding: run lengths, boxes or mask files, checked with the split and painted by `read`.
 
-Every mask has `empty`, `read() -> bool [H, W]`, and `|` for a second part of the same image's mask. H and W are the
-frame in which the split file's numbers are given, or the mask file's own; neither need be the image's size.
+Its height and width are those of the frame of the split file's numbers, or of the mask file; the image's may differ.
 """
 
 from collections.abc import Sequence
@@ -10,33 +9,39 @@ from pathlib import Path
 from typing import Literal, Self
 
 import numpy as np
-import pandas as pd
 from PIL import Image
 from pydantic import Field, PositiveInt
 
 from mavl.config.loader import Settings
 from mavl.data.benchmarks.tables import Column, PathTemplate, Table
-from mavl.data.images.formats import STORED
-from mavl.data.images.grey import ImageError
-from mavl.vocab import ABSENT, PRESENT, UNKNOWN, unknown_name
+from mavl.data.images.read import STORED, ImageError
+from mavl.vocab import PRESENT, unknown_name
 
 BoxFormat = Literal["xywh", "xyxy"]
 BOX_FORMATS: dict[BoxFormat, str] = {"xywh": "x;y;w;h", "xyxy": "x1;y1;x2;y2"}
 """How the four numbers of a box are written: upper left corner and size, or two corners."""
-
-NO_REGION = ("", "-1", "nan")
-FINDING_BLANK = "{finding}"
 
 ROUNDING = 1
 """Pixels by which a box may reach out of its frame without being a problem."""
 
 
 @dataclass(frozen=True, eq=False)
-class RunLengthMask:
-    """Runs int64 [n, 2], first pixel and the one after the last, counted down the columns of a frame (H, W)."""
+class RegionMask:
+    """A mask of several parts, int64 [n, …], in a frame `size` (H, W); `read` is bool [H, W], their union."""
 
     size: tuple[int, int]
-    runs: np.ndarray
+    parts: np.ndarray
+
+    def __or__(self, other: Self) -> Self:
+        return replace(self, parts=np.concatenate([self.parts, other.parts]))
+
+    @property
+    def empty(self) -> bool:
+        return len(self.parts) == 0
+
+
+class RunLengthMask(RegionMask):
+    """Parts [n, 2]: first pixel of a run and the one after its last, counted down the columns."""
 
     @classmethod
     def parse(cls, text: str, size: tuple[int, int]) -> Self:
@@ -44,56 +49,41 @@ class RunLengthMask:
         try:
             numbers = np.array(text.split(), dtype=np.int64)
         except (ValueError, OverflowError):
-            raise ValueError(f"run lengths {shorten(text)!r} are not all whole numbers") from None
+            raise ValueError(f"run lengths {text[:40]!r} are not all whole numbers") from None
         if len(numbers) % 2:
-            raise ValueError(f"run lengths {shorten(text)!r} are {len(numbers)} numbers, not pairs of gap and length")
+            raise ValueError(f"run lengths {text[:40]!r} are {len(numbers)} numbers, not pairs of gap and length")
         if (numbers < 0).any():
-            raise ValueError(f"run lengths {shorten(text)!r} hold the negative number {numbers.min()}")
+            raise ValueError(f"run lengths {text[:40]!r} hold the negative number {numbers.min()}")
         runs = numbers.cumsum().reshape(-1, 2)
         if len(runs) and runs[-1, 1] > size[0] * size[1]:
             fix = f"check masks.size {size}, and that a gap counts from the end of the run before it"
             raise ValueError(f"runs end at pixel {runs[-1, 1]} of {size[0] * size[1]}: {fix}")
-        return cls(size, runs)
-
-    def __or__(self, other: Self) -> Self:
-        return replace(self, runs=np.concatenate([self.runs, other.runs]))
-
-    @property
-    def empty(self) -> bool:
-        return not (self.runs[:, 0] < self.runs[:, 1]).any()
+        return cls(size, runs[runs[:, 0] < runs[:, 1]])
 
     def read(self) -> np.ndarray:
-        """bool [H, W]."""
         height, width = self.size
         mask = np.zeros(height * width, dtype=bool)
-        for start, stop in self.runs:
+        for start, stop in self.parts:
             mask[start:stop] = True
         return mask.reshape(width, height).T
 
 
 @dataclass(frozen=True, eq=False)
-class BoxMask:
-    """Boxes int64 [n, 4], (left, top, right, bottom) with right and bottom outside, in a frame (H, W).
+class BoxMask(RegionMask):
+    """Parts [n, 4]: (left, top, right, bottom), with right and bottom outside."""
 
-    outside: the texts of those that were cut at the frame by more than ROUNDING.
-    """
-
-    size: tuple[int, int]
-    boxes: np.ndarray
     outside: tuple[str, ...] = ()
+    """The texts of the boxes that were cut at the frame by more than ROUNDING."""
 
     @classmethod
     def parse(cls, text: str, size: tuple[int, int], box_format: BoxFormat = "xywh") -> Self:
-        """Fractions of a pixel are cut off (as the released masks were made), and so is what lies outside the frame.
-
-        box_format: xywh for "x;y;width;height", xyxy for two corners "left;top;right;bottom", the second one outside.
-        """
+        """Boxes separated by |. Fractions of a pixel are cut off, as in the released masks, and boxes at the frame."""
         (height, width), boxes, outside = size, [], []
         for box in filter(None, text.split("|")):
             try:
                 x, y, w, h = (int(float(number)) for number in box.split(";"))
             except (ValueError, OverflowError):
-                raise ValueError(f"box {shorten(box)!r} is not four numbers {BOX_FORMATS[box_format]}") from None
+                raise ValueError(f"box {box[:40]!r} is not four numbers {BOX_FORMATS[box_format]}") from None
             if box_format == "xyxy":
                 w, h = w - x, h - y
             left, top, right, bottom = max(x, 0), max(y, 0), min(x + w, width), min(y + h, height)
@@ -104,38 +94,29 @@ class BoxMask:
                 outside.append(box)
         return cls(size, np.array(boxes, dtype=np.int64).reshape(-1, 4), tuple(outside))
 
-    def __or__(self, other: Self) -> Self:
-        return replace(self, boxes=np.concatenate([self.boxes, other.boxes]))
-
-    @property
-    def empty(self) -> bool:
-        return len(self.boxes) == 0
-
     def read(self) -> np.ndarray:
-        """bool [H, W], the union of the boxes."""
         mask = np.zeros(self.size, dtype=bool)
-        for left, top, right, bottom in self.boxes:
+        for left, top, right, bottom in self.parts:
             mask[top:bottom, left:right] = True
         return mask
 
 
 @dataclass(frozen=True)
 class MaskFile:
-    """A mask image; a pixel belongs to it when any of its colours is above 0."""
+    """A mask image; a pixel belongs to it when any of its colours is above 0. reason: why it cannot be read."""
 
     path: Path
+    reason: str | None = None
 
     def __or__(self, other: Self) -> Self:
-        if other != self:
-            raise ValueError(f"one image has two mask files, {self.path} and {other.path}")
-        return self
+        return self  # the path is made of the image's id, so that both rows name this file
 
     @property
     def empty(self) -> bool:
         return not self.read().any()
 
     def read(self) -> np.ndarray:
-        """bool [H, W], the size of the file; ImageError where it is none."""
+        """bool [H, W], the size of the file; ImageError if it cannot be read."""
         try:
             with Image.open(self.path) as image:
                 if image.info.get("comment") == STORED:
@@ -144,14 +125,7 @@ class MaskFile:
                 pixels = np.asarray(image if image.mode.startswith("I") else image.convert("RGB"))
         except (OSError, ValueError, SyntaxError) as error:  # what Pillow raises for damaged files
             raise ImageError(f"{self.path}: the mask cannot be read ({error})") from error
-        return np.atleast_3d(pixels).any(axis=-1)
-
-
-@dataclass(frozen=True)
-class DamagedMask(MaskFile):
-    """A mask file that cannot be read, so that its image has no label."""
-
-    reason: str
+        return np.asarray(np.atleast_3d(pixels).any(axis=-1))
 
 
 Mask = RunLengthMask | BoxMask | MaskFile
@@ -160,22 +134,11 @@ MaskRows = dict[str, list[Mask | None]]
 """For each finding the mask of each row, None where there is none."""
 
 
-def label_by(mask: Mask | None) -> tuple[Mask | None, int]:
-    """The mask, and the label of its finding: UNKNOWN where there is no mask, or its file is damaged."""
-    if mask is None:
-        return None, UNKNOWN
-    try:
-        return mask, ABSENT if mask.empty else PRESENT
-    except ImageError as error:
-        return DamagedMask(mask.path, str(error)), UNKNOWN
-
-
 class RegionMasks(Settings):
     """Regions written in a column, in a frame of `size` (H, W) pixels; blank, -1 or nan is none.
 
     rle: SIIM-ACR's pairs "gap length": pixels counted down the columns, the gap from the end of the previous run.
-    boxes: RSNA's "x;y;w;h|x;y;w;h" in pixels, x to the right and y down from the top left corner, or with `box_format`
-    xyxy two corners "x1;y1;x2;y2".
+    boxes: RSNA's "x;y;w;h|x;y;w;h", from the top left corner, or with `box_format` xyxy two corners "x1;y1;x2;y2".
     """
 
     kind: Literal["rle", "boxes"]
@@ -183,21 +146,16 @@ class RegionMasks(Settings):
     size: tuple[PositiveInt, PositiveInt]
     box_format: BoxFormat = "xywh"
 
-    def read(self, table: Table, ids: pd.Series, root: Path, findings: Sequence[str], labels: np.ndarray) -> MaskRows:
+    def read(self, table: Table, ids: list[str], root: Path, findings: Sequence[str], labels: np.ndarray) -> MaskRows:
         """The masks of the rows; a text that describes none is a problem."""
-        box_format = self.box_format if self.kind == "boxes" else None
-        texts = table.column(self.column)
-        if texts is None:
-            return {findings[0]: [None] * len(table)}
-        texts = texts.where(~texts.str.lower().isin(NO_REGION), "")
-        return {findings[0]: [_parse(table, row, text, self.size, box_format) for row, text in enumerate(texts)]}
+        texts = ["" if text.lower() in ("-1", "nan") else text for text in table.column(self.column)]
+        return {findings[0]: [_parse(self, table, row, text) for row, text in enumerate(texts)] or [None] * len(table)}
 
 
 class BoxRows(Settings):
-    """A row holds one box of one finding, as in ChestX-ray14's list; four columns hold the box's numbers.
+    """A row holds one box of one finding, as in ChestX-ray14's list.
 
-    finding: the column of the finding, by its own name in any case, or as `names` translates it; columns: the box's
-    four numbers, in the order of `box_format`.
+    finding: the column of the finding, in any case or as `names` translates it; columns: the numbers of `box_format`.
     """
 
     kind: Literal["box_rows"]
@@ -207,17 +165,15 @@ class BoxRows(Settings):
     size: tuple[PositiveInt, PositiveInt]
     box_format: BoxFormat = "xywh"
 
-    def read(self, table: Table, ids: pd.Series, root: Path, findings: Sequence[str], labels: np.ndarray) -> MaskRows:
-        """The masks of the rows; a name or box that makes no sense is a problem."""
+    def read(self, table: Table, ids: list[str], root: Path, findings: Sequence[str], labels: np.ndarray) -> MaskRows:
+        """The masks of the rows; an unknown name or a box outside the frame is a problem."""
         of_text = {finding.lower(): finding for finding in findings} | self.names
         masks: MaskRows = {finding: [None] * len(table) for finding in findings}
         columns = [table.column(column) for column in (self.finding, *self.columns)]
-        if any(column is None for column in columns):
-            return masks
-        for row, (name, *box) in enumerate(zip(*columns, strict=True)):
-            finding = of_text.get(name, of_text.get(name.lower()))
-            if finding in masks:
-                masks[finding][row] = _parse(table, row, ";".join(box), self.size, self.box_format)
+        for row, (name, *box) in enumerate(zip(*columns, strict=False)):  # a column that does not exist is empty
+            finding = of_text.get(name, of_text.get(name.lower(), ""))
+            if finding in findings:
+                masks[finding][row] = _parse(self, table, row, ";".join(box))
             else:
                 fix = "say under masks.names which finding it is"
                 table.report(row, "bad_region", f"a box of an {unknown_name('finding', name, findings)}: {fix}")
@@ -225,25 +181,24 @@ class BoxRows(Settings):
 
 
 class FileMasks(Settings):
-    """One mask file an image, its path made of the image's id: "pngs_masks/{}.png".
-
-    With {finding} in the path there is one for each finding that is labelled present.
-    """
+    """A mask file for each image's id, "masks/{}.png", or with {finding} for each finding that is labelled present."""
 
     kind: Literal["file"]
     path: PathTemplate
 
     @property
     def by_finding(self) -> bool:
-        return FINDING_BLANK in self.path
+        return "{finding}" in self.path
 
-    def read(self, table: Table, ids: pd.Series, root: Path, findings: Sequence[str], labels: np.ndarray) -> MaskRows:
+    def read(self, table: Table, ids: list[str], root: Path, findings: Sequence[str], labels: np.ndarray) -> MaskRows:
         """The masks of the rows, by the ids of their images; a file that does not exist is a problem."""
         masks: MaskRows = {finding: [None] * len(table) for finding in findings}
-        for finding, present in zip(findings, (labels == PRESENT).T, strict=True):
-            path = self.path.replace(FINDING_BLANK, finding)
-            for row in np.flatnonzero(present | (not self.by_finding)):
-                mask = MaskFile(root / path.replace("{}", ids[row]))
+        for column, finding in enumerate(findings):
+            path = self.path.replace("{finding}", finding)
+            for row, image in enumerate(ids):
+                if self.by_finding and labels[row, column] != PRESENT:
+                    continue
+                mask = MaskFile(root / path.replace("{}", image))
                 if mask.path.is_file():
                     masks[finding][row] = mask
                 else:
@@ -251,34 +206,24 @@ class FileMasks(Settings):
         return masks
 
 
-def unite(one: Mask | None, other: Mask | None) -> Mask | None:
-    """The mask of one finding in one image from two rows, each of which may have none."""
-    if one is None or other is None:
-        return one or other
-    return one | other
+def resize_mask(mask: np.ndarray, height: int, width: int | None = None) -> np.ndarray:
+    """mask [H, W] -> [height, width or height], each pixel the one that its centre falls on (nearest)."""
+    shape = zip((height, width or height), mask.shape, strict=True)
+    rows, columns = (((np.arange(size) + 0.5) * length / size).astype(int) for size, length in shape)
+    return mask.take(columns, axis=1).take(rows, axis=0)
 
 
-def resize_mask(mask: np.ndarray, size: int) -> np.ndarray:
-    """mask [H, W] -> [size, size], each pixel the one that its centre falls on (nearest)."""
-    rows, columns = (((np.arange(size) + 0.5) * length / size).astype(int) for length in mask.shape)
-    return mask[np.ix_(rows, columns)]
-
-
-def _parse(table: Table, row: int, text: str, size: tuple[int, int], box_format: BoxFormat | None) -> Mask | None:
-    """The mask that a text describes, boxes with a format and run lengths without.
-
-    A text that describes none, and boxes outside the frame, become problems.
-    """
+def _parse(masks: RegionMasks | BoxRows, table: Table, row: int, text: str) -> Mask | None:
+    """The mask that a text describes; a text that describes none, and boxes outside the frame, become problems."""
+    (height, width), box_format = masks.size, masks.box_format
     try:
-        mask = BoxMask.parse(text, size, box_format) if box_format else RunLengthMask.parse(text, size)
+        if masks.kind == "rle":
+            return RunLengthMask.parse(text, masks.size)
+        mask = BoxMask.parse(text, masks.size, box_format)
     except ValueError as error:
         table.report(row, "bad_region", str(error))
         return None
-    for box in mask.outside if isinstance(mask, BoxMask) else ():
-        problem = f"box {box} ({BOX_FORMATS[box_format]}) in a frame of {size[1]} x {size[0]}"
+    for box in mask.outside:
+        problem = f"box {box} ({BOX_FORMATS[box_format]}) in a frame of {width} x {height}"
         table.report(row, "box_outside", problem, tolerated=True)
     return mask
-
-
-def shorten(text: str) -> str:
-    return text if len(text) <= 40 else text[:40] + "…"

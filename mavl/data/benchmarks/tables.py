@@ -1,19 +1,19 @@
 """A split file as text: its rows, its columns by name or number, the labels in them, and the problems of the file.
 
-Reading goes on after a problem and collects all of them, each with its line: a file of 377,000 rows should not be
-corrected one error at a time.
+All problems are collected, each with its line: a file of 377,000 rows should not be corrected one error at a time.
 """
 
-from collections.abc import Sequence
+from collections.abc import Sequence, Sized
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
 import numpy as np
 import pandas as pd
 from pydantic import AfterValidator, Field
 
 from mavl.config.loader import Settings
+from mavl.data import DataError
 from mavl.vocab import ABSENT, PRESENT, UNKNOWN, unknown_name
 
 Column = Annotated[int, Field(ge=0)] | str | tuple[str, ...]
@@ -27,7 +27,6 @@ def _has_one_blank(template: str) -> str:
 
 
 PathTemplate = Annotated[str, AfterValidator(_has_one_blank)]
-"""A path with {} in the place of an image's name."""
 
 LABEL_TEXTS = {
     **dict.fromkeys(("1", "1.0"), PRESENT),
@@ -38,20 +37,15 @@ LABEL_TEXTS = {
 
 
 class TableFormat(Settings):
-    """The layout of a split file as text."""
-
     separator: str = ","
     header: bool = True
 
 
 @dataclass(frozen=True)
 class Problem:
-    """A fault of a list of images.
+    """A fault of a list of images, of one of the kinds of `prepare_data.py doctor`.
 
-    Args:
-        kind: one of the kinds of `prepare_data.py doctor`.
-        line: the line of its row, counted from 1; None for a fault of the whole file.
-        tolerated: the list can be used in spite of it.
+    line: of its row, counted from 1; None for the whole file. tolerated: the list can be used in spite of it.
     """
 
     kind: str
@@ -64,18 +58,14 @@ class Problem:
         return f"{self.file.name}{'' if self.line is None else f':{self.line}'}: {self.text}"
 
 
-class BenchmarkError(ValueError):
-    """A list that cannot be used: all its `problems`, the first few of them in the message."""
-
-    SHOWN = 5
+class BenchmarkError(DataError):
+    """A list that cannot be used: all its `problems`, the first five of them in the message."""
 
     def __init__(self, problems: list[Problem]):
         self.problems = problems
         count = "1 problem" if len(problems) == 1 else f"{len(problems)} problems"
-        lines = [str(problem) for problem in problems[: self.SHOWN]]
-        if len(problems) > self.SHOWN:
-            lines.append(f"… and {len(problems) - self.SHOWN} more")
-        super().__init__("\n  ".join([f"{problems[0].file}: {count}", *lines]))
+        more = [f"… and {len(problems) - 5} more"] if len(problems) > 5 else []
+        super().__init__("\n  ".join([f"{problems[0].file}: {count}", *map(str, problems[:5]), *more]))
 
 
 def raise_problems(problems: Sequence[Problem]) -> None:
@@ -84,17 +74,17 @@ def raise_problems(problems: Sequence[Problem]) -> None:
         raise BenchmarkError(fatal)
 
 
-@dataclass
+@dataclass(frozen=True)
 class Table:
     """The rows of a split file: `cells` is all text without surrounding blanks, `lines` counts from 1."""
 
     file: Path
     cells: pd.DataFrame
-    lines: np.ndarray
+    lines: Sequence[int]
     problems: list[Problem] = field(default_factory=list)
 
     def __len__(self) -> int:
-        return len(self.cells)
+        return len(self.lines)
 
     def place(self, row: int) -> str:
         """File and line of a row: `test.csv:17`."""
@@ -102,24 +92,23 @@ class Table:
 
     def report(self, row: int, kind: str, text: str, tolerated: bool = False) -> None:
         """Add a problem of a row."""
-        self.problems.append(Problem(kind, self.file, text, int(self.lines[row]), tolerated))
+        self.problems.append(Problem(kind, self.file, text, self.lines[row], tolerated))
 
-    def take(self, rows: np.ndarray) -> "Table":
-        """The same file with some rows left out or repeated; it goes on collecting the same problems."""
-        return replace(self, cells=self.cells.iloc[rows].reset_index(drop=True), lines=self.lines[rows])
+    def take(self, rows: list[int]) -> Self:
+        """The same file and problems with these rows, which may be repeated."""
+        return replace(self, cells=self.cells.iloc[rows], lines=[self.lines[row] for row in rows])
 
-    def column(self, wanted: Column) -> pd.Series | None:
-        """The texts of a column; None where the file lacks it, which becomes a problem with the nearest name."""
+    def column(self, wanted: Column) -> list[str]:
+        """The texts of a column; none if the file lacks it, which becomes a problem with the nearest name."""
         names = (wanted,) if isinstance(wanted, int | str) else wanted
-        # Without a header the names of the frame are the numbers of its columns.
         known = range(self.cells.shape[1]) if isinstance(wanted, int) else self.cells.columns
-        name = next((name for name in names if name in known), None)
-        if name is not None:
-            return self.cells.iloc[:, name] if isinstance(name, int) else self.cells[name]
+        for name in names:
+            if name in known:
+                return (self.cells.iloc[:, name] if isinstance(name, int) else self.cells[name]).tolist()
         problem = Problem("column", self.file, unknown_name("column", str(names[0]), map(str, known)))
         if problem not in self.problems:
             self.problems.append(problem)
-        return None
+        return []
 
 
 def read_table(file: Path, form: TableFormat) -> Table:
@@ -142,38 +131,41 @@ def read_table(file: Path, form: TableFormat) -> Table:
     except pd.errors.ParserError as error:
         fault = f"{str(error).strip()}; check table.separator, which is {form.separator!r}"
     else:
-        cells = cells.apply(lambda column: column.str.strip())
-        filled = np.flatnonzero((cells != "").any(axis=1))
-        if len(filled):
-            return Table(file, cells, np.arange(len(cells)) + (2 if form.header else 1)).take(filled)
+        cells = pd.DataFrame({name: column.str.strip() for name, column in cells.items()})
+        if filled := np.flatnonzero((cells != "").any(axis=1)).tolist():
+            return Table(file, cells, range(1 + form.header, 1 + form.header + len(cells))).take(filled)
         fault = "the file has no rows"
     raise BenchmarkError([Problem("split_file", file, fault)])
 
 
-class ColumnLabels(Settings):
-    """One column a finding; a finding that `columns` leaves out has a column of its own name.
+def unknown_labels(rows: Sized, findings: Sequence[str]) -> np.ndarray:
+    """int8 [n, C] of UNKNOWN."""
+    return np.full((len(rows), len(findings)), UNKNOWN, dtype=np.int8)
 
-    `values` maps texts beyond 1, 0 and blank or -1 (unknown) to labels; it may also give these another meaning, such
-    as {"-1.0": 1} to count CheXpert's uncertain mentions as present.
+
+class ColumnLabels(Settings):
+    """One column a finding, by default that of its own name.
+
+    values: labels of texts beyond 1, 0, and blank or -1 (unknown), or of these: {"-1.0": 1} counts CheXpert's uncertain
+    mentions as present.
     """
 
     kind: Literal["columns"]
     columns: dict[str, Column] = Field(default_factory=dict)
     values: dict[str, Literal[1, 0, -1]] = Field(default_factory=dict)
 
-    def read(self, table: Table, names: pd.Series, findings: Sequence[str]) -> np.ndarray:
+    def read(self, table: Table, names: Sequence[str], findings: Sequence[str]) -> np.ndarray:
         """Labels int8 [n, C] in {1, 0, -1}; unknown, with a problem, for other texts and columns that do not exist."""
         meaning = LABEL_TEXTS | {text.lower(): label for text, label in self.values.items()}
-        labels = np.full((len(table), len(findings)), UNKNOWN, dtype=np.int8)
+        labels = unknown_labels(table, findings)
         for index, finding in enumerate(findings):
-            texts = table.column(self.columns.get(finding, finding))
-            if texts is None:
-                continue
-            read = texts.str.lower().map(meaning)
-            for row in np.flatnonzero(read.isna()):
+            column = self.columns.get(finding, finding)
+            for row, text in enumerate(table.column(column)):
+                if (label := meaning.get(text.lower())) is not None:
+                    labels[row, index] = label
+                    continue
                 fix = "a label is 1, 0, or blank or -1 for unknown; say what other texts mean under labels.values"
-                table.report(row, "label_value", f"{finding} (column {texts.name!r}) is {texts.iat[row]!r}: {fix}")
-            labels[:, index] = read.fillna(UNKNOWN)
+                table.report(row, "label_value", f"{finding} (column {column!r}) is {text!r}: {fix}")
         return labels
 
 
@@ -184,15 +176,16 @@ class PathLabels(Settings):
     positive: str
     negative: str
 
-    def read(self, table: Table, names: pd.Series, findings: Sequence[str]) -> np.ndarray:
+    def read(self, table: Table, names: Sequence[str], findings: Sequence[str]) -> np.ndarray:
         """Labels int8 [n, 1] in {1, 0}; a path with neither or both of the substrings is a problem."""
-        positive, negative = (
-            names.str.contains(part, regex=False).to_numpy() for part in (self.positive, self.negative)
-        )
-        for row in np.flatnonzero(positive == negative):
-            number = "both" if positive[row] else "neither"
-            table.report(row, "bad_row", f"{names[row]} holds {number} of {self.positive!r} and {self.negative!r}")
-        return np.where(positive, PRESENT, ABSENT).astype(np.int8)[:, None]
+        labels = unknown_labels(table, findings)
+        for row, name in enumerate(names):
+            positive, negative = self.positive in name, self.negative in name
+            if positive == negative:
+                number = "both" if positive else "neither"
+                table.report(row, "bad_row", f"{name} holds {number} of {self.positive!r} and {self.negative!r}")
+            labels[row] = PRESENT if positive else ABSENT
+        return labels
 
 
 class MaskLabels(Settings):
@@ -200,6 +193,6 @@ class MaskLabels(Settings):
 
     kind: Literal["mask"]
 
-    def read(self, table: Table, names: pd.Series, findings: Sequence[str]) -> np.ndarray:
-        """Unknown labels int8 [n, C]: the masks are read later, by `Split.labelled_by_masks`."""
-        return np.full((len(table), len(findings)), UNKNOWN, dtype=np.int8)
+    def read(self, table: Table, names: Sequence[str], findings: Sequence[str]) -> np.ndarray:
+        """Unknown labels int8 [n, C]; `Split.labelled_by_masks` reads the masks."""
+        return unknown_labels(table, findings)

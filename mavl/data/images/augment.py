@@ -1,8 +1,8 @@
 """Random operations on grey pixels uint8 [B, 1, H, W], on any device. SPEC §8.
 
-One channel is enough: on three equal channels each would do the same three times. An operation is a code, so that what
-is drawn for an image in a loader worker may be applied there, or later to the whole batch on the GPU: the code without
-its sign is a position in OPERATIONS, its sign the direction, and 0 does nothing.
+One channel is enough: three equal channels would give the same three times. An operation is a code, chosen in a loader
+worker and applied there, or later to the whole batch on the GPU: the code without its sign is a position in
+OPERATIONS, its sign the direction, and 0 does nothing.
 """
 
 import math
@@ -21,21 +21,14 @@ TRANSLATE_PIXELS = 7
 ROTATE_DEGREES = 21.0
 FILL = 128
 
-DRAWS = 2
-PROBABILITY = 0.5
-
 LEVELS = 256
 
 
 def draw_operations(generator: np.random.Generator) -> np.ndarray:
-    """codes int8 [2]: two draws with replacement from OPERATIONS, each of them applied with probability 0.5."""
-    return np.array([_draw_code(*generator.random(3)) for _ in range(DRAWS)], dtype=np.int8)
-
-
-def _draw_code(which: float, sign: float, applied: float) -> int:
-    """A code from three uniform numbers."""
-    code = int(which * len(OPERATIONS))
-    return 0 if applied >= PROBABILITY else code if sign < 0.5 else -code
+    """codes int8 [2]: two random operations of OPERATIONS, with replacement, each applied with probability 0.5."""
+    which, sign, applied = generator.random((2, 3)).T
+    codes = (which * len(OPERATIONS)).astype(np.int8) * np.where(sign < 0.5, 1, -1)
+    return np.where(applied < 0.5, codes, 0).astype(np.int8)
 
 
 def apply_operations(pixels: Tensor, codes: Tensor) -> Tensor:
@@ -48,27 +41,19 @@ def apply_operations(pixels: Tensor, codes: Tensor) -> Tensor:
         for code in set(column) - {0}:
             rows = [row for row, other in enumerate(column) if other == code]
             apply, sign = operations[abs(code)], 1 if code > 0 else -1
-            if len(rows) == len(pixels):
-                pixels = apply(pixels, sign)
-            else:
-                places = torch.tensor(rows).to(pixels.device, non_blocking=True)
-                pixels = pixels.index_copy(0, places, apply(pixels[places], sign))
+            places = torch.tensor(rows).to(pixels.device, non_blocking=True)
+            pixels = pixels.index_copy(0, places, apply(pixels[places], sign))
     return pixels
-
-
-# Values ---------------------------------------------------------------------------------------------------------------
 
 
 def _places(pixels: Tensor) -> Tensor:
     """pixels [B, 1, H, W] -> int32 [B * H * W], each value's place in tables [B, 256] laid end to end."""
-    values = pixels.flatten(1).int()
-    if len(pixels) > 1:
-        values += torch.arange(0, len(pixels) * LEVELS, LEVELS, dtype=torch.int32, device=pixels.device)[:, None]
-    return values.flatten()
+    first = torch.arange(0, len(pixels) * LEVELS, LEVELS, dtype=torch.int32, device=pixels.device)
+    return (pixels.flatten(1) + first[:, None]).flatten()
 
 
 def _look_up(pixels: Tensor, tables: Tensor) -> Tensor:
-    """Each image through its own table of values, tables [B, 256] of any numbers within 0..255."""
+    """Each image's values replaced by those of its own table, tables [B, 256] of any numbers within 0..255."""
     return tables.to(torch.uint8).flatten().index_select(0, _places(pixels)).view_as(pixels)
 
 
@@ -77,7 +62,7 @@ def _levels(pixels: Tensor, dtype: torch.dtype) -> Tensor:
 
 
 def _autocontrast(pixels: Tensor, sign: int) -> Tensor:
-    """Each image's least value to 0 and its greatest to 255; as Pillow counts, with the fraction cut off."""
+    """Each image's least value to 0 and its greatest to 255, the fraction cut off as by Pillow."""
     flat = pixels.flatten(1)
     low, high = flat.amin(1, keepdim=True).double(), flat.amax(1, keepdim=True).double()
     span = (high - low).clamp(min=1)
@@ -87,7 +72,7 @@ def _autocontrast(pixels: Tensor, sign: int) -> Tensor:
 
 
 def _equalize(pixels: Tensor, sign: int) -> Tensor:
-    """An even histogram; as Pillow counts: the brightest value's own share is left out of the step."""
+    """An even histogram as Pillow has it: the number of the brightest pixels is left out of the step."""
     counts = torch.bincount(_places(pixels), minlength=len(pixels) * LEVELS).view(-1, LEVELS)
     flat = pixels.flatten(1)
     brightest = counts.gather(1, flat.amax(1, keepdim=True).long())
@@ -114,11 +99,8 @@ def _sharpness(pixels: Tensor, sign: int) -> Tensor:
     return sharpened
 
 
-# Places ---------------------------------------------------------------------------------------------------------------
-
-
 def _shift(pixels: Tensor, dimension: int, sign: int) -> Tensor:
-    """Moved by whole pixels, so nothing is interpolated."""
+    """Moved by whole pixels, without interpolation."""
     kept = pixels.shape[dimension] - TRANSLATE_PIXELS
     moved = torch.full_like(pixels, FILL)
     if kept > 0:
@@ -128,7 +110,7 @@ def _shift(pixels: Tensor, dimension: int, sign: int) -> Tensor:
 
 
 def _turn(pixels: Tensor, matrix: tuple[float, ...]) -> Tensor:
-    """`matrix` (row by row) takes a place from the centre in the result to the place that it shows; bilinear."""
+    """Bilinear; `matrix` (row by row) maps a place in the result to its place in the image, both from the centre."""
     grid, inside = _grid(matrix, *pixels.shape[-2:], pixels.device)
     grid = grid.expand(len(pixels), -1, -1, -1)
     shown = F.grid_sample(pixels.float(), grid, padding_mode="border", align_corners=False).round_().to(torch.uint8)
@@ -137,9 +119,9 @@ def _turn(pixels: Tensor, matrix: tuple[float, ...]) -> Tensor:
 
 @lru_cache(maxsize=32)
 def _grid(matrix: tuple[float, ...], height: int, width: int, device: torch.device) -> tuple[Tensor, Tensor]:
-    """For every pixel the place it shows, [1, H, W, 2] in grid_sample's units, and whether that is in the image [H, W].
+    """The place of every pixel, [1, H, W, 2] in grid_sample's units, and whether it lies in the image, [H, W].
 
-    The operations have fixed angles, so there are six of these for a size.
+    The operations have fixed angles, so that there are six of these for a size.
     """
     y, x = np.mgrid[:height, :width] + 0.5
     x, y = x - width / 2, y - height / 2

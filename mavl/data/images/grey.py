@@ -9,6 +9,7 @@ class ImageError(ValueError):
 
 
 def to_grey(image: Image.Image) -> Image.Image:
+    """8-bit grey: colours as luma, transparency over black, deeper pixels so that the maximum is 255 (SPEC §10)."""
     if image.mode in ("I", "F") or image.mode.startswith("I;16"):
         pixels = np.asarray(image)
         return Image.fromarray(to_8_bits(pixels, 0, pixels.max(initial=0)))
@@ -36,10 +37,10 @@ def to_8_bits(pixels: np.ndarray, low: float, high: float) -> np.ndarray:
 
 
 def equalize_histogram(grey: np.ndarray) -> np.ndarray:
-    """Grey [H, W] uint8 -> uint8 with an even histogram, as the released RSNA protocol has it.
+    """Grey [H, W] uint8 -> uint8 with an even histogram, by the released RSNA protocol.
 
-    It is scikit-image's `exposure.equalize_hist` on pixels / 255: 256 bins from the least to the greatest value, and
-    the cumulative distribution interpolated between their patch_grid; then times 255, cut to an integer.
+    It is scikit-image's `exposure.equalize_hist` on pixels / 255, with 256 bins from the least to the greatest value,
+    then times 255, cut to an integer.
     """
     values = grey / 255
     counts, edges = np.histogram(values, bins=256)

@@ -1,9 +1,8 @@
-"""What a person names on a command line -> image files: images, folders, patterns, lists in CSV files."""
+"""Names on a command line -> image files: images, folders, patterns, lists in CSV files."""
 
-import csv
 import glob
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,22 +10,22 @@ from mavl.data.benchmarks.tables import BenchmarkError, Problem, TableFormat, re
 
 IMAGE_SUFFIXES = frozenset(".png .jpg .jpeg .bmp .tif .tiff .webp .dcm .dicom".split())
 COLUMNS = ("image", "path", "img_path", "image_path", "image path", "filepath", "filename", "file")
-"""The column of a CSV file that names the image, in upper or lower case; the first of these that is there."""
+"""The column of a CSV file that names the image, in upper or lower case; the first of these that the file has."""
 
 SEPARATORS = (",", ";", "\t")
 """What may stand between the columns of a CSV file; spreadsheets of many languages write the second."""
 
 OVERLAYS, MASKS = "overlays", "masks"
-"""The folders of an output folder with the pictures of a run, which a later one must not take for radiographs."""
+"""The folders of an output folder with the images that a run made, which are no radiographs for a later run."""
 
 
 class NoImageError(ValueError):
-    """Nothing that was named is an image that can be read."""
+    """None of the names means an image."""
 
 
 @dataclass(frozen=True)
 class Failure:
-    """Something that was asked for and could not be done, and why; one line."""
+    """A file or name that could not be used, and why; one line."""
 
     name: str
     reason: str
@@ -36,14 +35,11 @@ class Failure:
 
 
 def find_images(names: Sequence[str], out: Path | None = None) -> tuple[list[Path], list[Failure]]:
-    """The images that these names mean, each once and in the order given, and the names that mean none.
+    """The images that these names mean, each once and in order, and the names that mean none; NoImageError if all do.
 
-    A folder stands for the images in it and below it, told by their suffix, or by their content where they have none
-    (DICOM from an archive often has none, and so has its JPEG in a store). Paths in a CSV file are relative to its
-    folder. A file that is named itself is taken for an image whatever it is; whether it is one shows when it is read.
-    out: the output folder of the run; what an earlier one drew there is left out.
-
-    NoImageError when all names mean none.
+    A folder means the images in it and below it, by their suffix, or by their content if they have none (as DICOM from
+    an archive). Paths in a CSV file are relative to its folder. A named file counts as an image, and is opened later.
+    out: the output folder of the run; the images that an earlier run made in it are left out.
     """
     found: dict[Path, None] = {}
     failures: list[Failure] = []
@@ -59,10 +55,10 @@ def find_images(names: Sequence[str], out: Path | None = None) -> tuple[list[Pat
         except OSError as error:
             failures.append(Failure(name, error.strerror or type(error).__name__))
             continue
-        radiographs = images if out is None else _without_drawn(images, out)
+        radiographs = images if out is None else _without_made(images, out)
         if not radiographs:
             why = "no image in it" if Path(name).exists() else "no file of such a name"
-            failures.append(Failure(name, "drawn by an earlier run into --out" if images else why))
+            failures.append(Failure(name, "made by an earlier run in --out" if images else why))
         found |= dict.fromkeys(radiographs)
     if not found:
         raise NoImageError("; ".join(map(str, failures)))
@@ -77,51 +73,38 @@ def _matches(name: str) -> list[Path]:
 
 def _images(path: Path) -> Iterable[Path]:
     if path.is_dir():
-        return _below(path)
+        return filter(_is_image, sorted(path.rglob("*")))
     return _listed(path) if path.suffix.lower() == ".csv" else [path]
 
 
-def _without_drawn(images: Sequence[Path], out: Path) -> list[Path]:
-    drawn = [os.path.realpath(out / name) for name in (OVERLAYS, MASKS)]
+def _without_made(images: Sequence[Path], out: Path) -> list[Path]:
+    made = [os.path.realpath(out / name) for name in (OVERLAYS, MASKS)]
     real = {folder: Path(os.path.realpath(folder)) for folder in {image.parent for image in images}}
-    outside = {folder for folder in real if not any(real[folder].is_relative_to(other) for other in drawn)}
-    return [image for image in images if image.parent in outside]
-
-
-def _below(folder: Path) -> Iterator[Path]:
-    for path in sorted(folder.rglob("*")):
-        if _is_image(path):
-            yield path
+    return [image for image in images if not any(real[image.parent].is_relative_to(folder) for folder in made)]
 
 
 def _is_image(path: Path) -> bool:
-    """By its suffix, or by its content; True for what cannot be opened, as reading it will say why."""
+    """Whether a file is an image by its suffix, or without one by its content; True if it cannot be opened."""
+    if path.is_dir():
+        return False
+    if path.suffix:
+        return path.suffix.lower() in IMAGE_SUFFIXES
     try:
-        if path.is_symlink() and not path.exists():
-            return path.suffix.lower() in IMAGE_SUFFIXES
-        return path.is_file() and (
-            path.suffix.lower() in IMAGE_SUFFIXES or (not path.suffix and _begins_as_image(path))
-        )
+        with path.open("rb") as file:
+            start = file.read(132)
     except OSError:
-        return True
-
-
-def _begins_as_image(path: Path) -> bool:
-    """Whether it is DICOM or JPEG."""
-    with path.open("rb") as file:
-        start = file.read(132)
+        return True  # reading it as an image fails with the reason
     return start[128:] == b"DICM" or start.startswith(b"\xff\xd8\xff")
 
 
 def _listed(table: Path) -> list[Path]:
-    with table.open(encoding="utf-8-sig", errors="replace", newline="") as file:
-        line = file.readline(65_536)
-    for separator in SEPARATORS:
-        names = {name.strip().lower(): name.strip() for name in next(csv.reader([line], delimiter=separator), [])}
-        if column := next((names[name] for name in COLUMNS if name in names), None):
-            rows = read_table(table, TableFormat(separator=separator))
-            return [table.parent / name for name in rows.column(column) if name]
-    read_table(table, TableFormat())  # it may have a better complaint: empty, no text
-    wanted, shown = ", ".join(COLUMNS), " or ".join(map(repr, SEPARATORS))
-    text = f"no column called {wanted} (columns parted by {shown}) in {line.strip()[:200]!r}"
-    raise BenchmarkError([Problem("column", table, text)])
+    with table.open(encoding="utf-8-sig", errors="replace") as file:
+        heading = file.readline(65_536).strip()
+    rows = read_table(table, TableFormat(separator=max(SEPARATORS, key=heading.count)))
+    names = {name.strip().lower(): name for name in rows.cells.columns}
+    column = next((names[name] for name in COLUMNS if name in names), None)
+    if column is None:
+        separators = " or ".join(map(repr, SEPARATORS))
+        text = f"no column called {', '.join(COLUMNS)} (columns separated by {separators}) in {heading[:200]!r}"
+        raise BenchmarkError([Problem("column", table, text)])
+    return [table.parent / name for name in rows.column(column) if name]

@@ -1,62 +1,85 @@
 """Transforms: grey image -> pixels uint8 [1, S, S] -> normalized tensor [3, S, S]. SPEC §8 (training), §10 (testing).
 
-S, the mean, the standard deviation and the interpolation are those of the model's `Preprocessing`. An image is a PIL
-image or an `ImageFile` that is not decoded yet. Everything before `normalize` works on one channel of bytes: an X-ray
-has no colours, the three channels are equal, and a batch is twelve times smaller on its way to the device.
+S and the statistics are those of the model's `Preprocessing`. Everything before `normalize` works on one channel of
+bytes: the three channels are equal, and a batch is twelve times smaller on its way to the device.
 """
 
 import math
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import cache
-from typing import NamedTuple, Protocol
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor
 
 from mavl.backbones.preprocessing import Interpolation, Preprocessing
 from mavl.data.images.augment import apply_operations, draw_operations
 from mavl.data.images.read import ImageFile
-from mavl.data.images.resize import resize_bicubic
 
-RATIO = (3 / 4, 4 / 3)
-"""Width over height of a random crop, torchvision's default."""
-
+RATIO = (3 / 4, 4 / 3)  # width over height of a random crop, torchvision's default
 ATTEMPTS = 10
+LANES = 4  # channels that torch resizes together
 
 
-class Box(NamedTuple):
-    """A part of an image, in pixels from its upper left corner."""
-
-    left: int
-    top: int
-    width: int
-    height: int
-
-
-class Transform(Protocol):
-    """image -> a model's input, in two steps (`item`, then `augment_and_normalize` of a batch) or in one by a call."""
+@dataclass(frozen=True)
+class EvalTransform:
+    """The whole image, resized to S × S without cropping."""
 
     preprocessing: Preprocessing
 
+    def pixels(self, image: Image.Image | ImageFile) -> Tensor:
+        """uint8 [1, S, S]."""
+        grey = image if isinstance(image, Image.Image) else Image.fromarray(image.pixels())
+        size, interpolation = self.preprocessing.image_size, self.preprocessing.interpolation
+        return torch.from_numpy(np.array(grey.resize((size, size), Image.Resampling[interpolation.upper()])))[None]
+
+    def item(self, image: Image.Image | ImageFile, generator: np.random.Generator) -> dict[str, Tensor]:
+        return {"image": self.pixels(image)}
+
+    def __call__(self, image: Image.Image | ImageFile) -> Tensor:
+        """float32 [3, S, S]."""
+        return normalize(self.pixels(image), self.preprocessing)
+
+
+@dataclass(frozen=True)
+class TrainTransform:
+    """Random crop of (min_scale, 1) of the area, bicubic, flip and, with `augment`, two random operations.
+
+    The crop is chosen before anything is decoded, as shares of the sides: an original and its small copy
+    (`prepare_data.py store`) show the same part. on_device: `augment_and_normalize` applies the operations.
+    """
+
+    preprocessing: Preprocessing
+    min_scale: float = 0.2
+    augment: bool = True
+    on_device: bool = False
+
     def item(self, image: Image.Image | ImageFile, generator: np.random.Generator) -> dict[str, Tensor]:
         """{"image": uint8 [1, S, S]}, and "operations" int8 [2] where the device applies them."""
+        box = draw_crop(image.size, self.min_scale, generator)
+        flip = generator.random() < 0.5
+        codes = torch.from_numpy(draw_operations(generator)) if self.augment else None
+        pixels = crop(image, box, self.preprocessing.image_size)
+        pixels = pixels.flip(-1) if flip else pixels
+        if codes is not None and self.on_device:
+            return {"image": pixels, "operations": codes}
+        return {"image": pixels if codes is None else apply_operations(pixels[None], codes[None])[0]}
 
-    def __call__(self, image: Image.Image | ImageFile) -> Tensor: ...
+
+Transform = EvalTransform | TrainTransform
+"""image -> a dataset's item; `augment_and_normalize` turns a batch of them into a model's input."""
 
 
-def normalize(pixels: Tensor, preprocessing: Preprocessing) -> Tensor:
-    """uint8 [..., 1, H, W] -> float32 [..., 3, H, W], (pixel / 255 - mean) / std. On any device."""
-    mean, std = _statistics(preprocessing.mean, preprocessing.std, pixels.device)
-    return (pixels.float().mul_(1 / 255) - mean).div_(std)
+def eval_transform(preprocessing: Preprocessing, interpolation: Interpolation | None = None) -> EvalTransform:
+    """EvalTransform with a benchmark's interpolation, if the benchmark prescribes one."""
+    return EvalTransform(with_interpolation(preprocessing, interpolation))
 
 
-@cache
-def _statistics(mean: tuple[float, ...], std: tuple[float, ...], device: torch.device) -> tuple[Tensor, Tensor]:
-    """Mean and standard deviation [3, 1, 1], cached: moving them for every batch would make the host wait."""
-    mean, std = (torch.tensor(values, device=device)[:, None, None] for values in (mean, std))
-    return mean, std
+def with_interpolation(preprocessing: Preprocessing, interpolation: Interpolation | None) -> Preprocessing:
+    """The preprocessing with a benchmark's interpolation, if the benchmark prescribes one."""
+    return replace(preprocessing, interpolation=interpolation) if interpolation else preprocessing
 
 
 def augment_and_normalize(batch: dict[str, Tensor], preprocessing: Preprocessing) -> dict[str, Tensor]:
@@ -69,78 +92,23 @@ def augment_and_normalize(batch: dict[str, Tensor], preprocessing: Preprocessing
     return batch | {"image": normalize(image, preprocessing)}
 
 
-class EvalTransform:
-    """The whole image, resized to size × size without cropping."""
-
-    def __init__(self, preprocessing: Preprocessing):
-        self.preprocessing = preprocessing
-
-    def pixels(self, image: Image.Image | ImageFile) -> Tensor:
-        """uint8 [1, S, S]."""
-        grey = image if isinstance(image, Image.Image) else Image.fromarray(image.pixels())
-        size, interpolation = self.preprocessing.image_size, self.preprocessing.interpolation
-        return torch.from_numpy(np.array(grey.resize((size, size), Image.Resampling[interpolation.upper()])))[None]
-
-    def item(self, image: Image.Image | ImageFile, generator: np.random.Generator) -> dict[str, Tensor]:
-        return {"image": self.pixels(image)}
-
-    def __call__(self, image: Image.Image | ImageFile) -> Tensor:
-        return normalize(self.pixels(image), self.preprocessing)
+def normalize(pixels: Tensor, preprocessing: Preprocessing) -> Tensor:
+    """uint8 [..., 1, H, W] -> float32 [..., 3, H, W], (pixel / 255 - mean) / std. On any device."""
+    mean, std = (_on_device(values, pixels.device) for values in (preprocessing.mean, preprocessing.std))
+    return (pixels.float().mul_(1 / 255) - mean).div_(std)
 
 
-class TrainTransform:
-    """Random crop of (min_scale, 1) of the area, bicubic, flip, two random operations.
-
-    The crop is chosen before anything is decoded, as shares of the image's sides: an original, its reduced decoding and
-    its small copy (`prepare_data.py store`) show the same part, up to a pixel of the smaller one. on_device: the
-    operations are chosen here and applied by `augment_and_normalize`.
-    """
-
-    def __init__(self, preprocessing: Preprocessing, min_scale: float, augment: bool, on_device: bool):
-        self.preprocessing, self.min_scale = preprocessing, min_scale
-        self.augment, self.on_device = augment, on_device
-
-    def item(self, image: Image.Image | ImageFile, generator: np.random.Generator) -> dict[str, Tensor]:
-        box = draw_crop(image.size, self.min_scale, generator)
-        flip = generator.random() < 0.5
-        codes = torch.from_numpy(draw_operations(generator)) if self.augment else None
-        pixels = crop(image, box, self.preprocessing.image_size)
-        if flip:
-            pixels = pixels.flip(-1)
-        if codes is None:
-            return {"image": pixels}
-        if self.on_device:
-            return {"image": pixels, "operations": codes}
-        return {"image": apply_operations(pixels[None], codes[None])[0]}
-
-    def __call__(self, image: Image.Image | ImageFile) -> Tensor:
-        """float [3, S, S]; uses torch's RNG."""
-        generator = np.random.default_rng(torch.randint(2**62, ()).item())
-        batch = {name: value[None] for name, value in self.item(image, generator).items()}
-        return augment_and_normalize(batch, self.preprocessing)["image"][0]
+@cache
+def _on_device(values: tuple[float, ...], device: torch.device) -> Tensor:
+    """Values of three channels as [3, 1, 1], cached: moving them for every batch would make the host wait."""
+    return torch.tensor(values, device=device)[:, None, None]
 
 
-def train_transform(
-    preprocessing: Preprocessing, min_scale: float = 0.2, augment: bool = True, on_device: bool = False
-) -> TrainTransform:
-    """Random crop, flip and, with `augment`, two random operations."""
-    return TrainTransform(preprocessing, min_scale, augment, on_device)
+def draw_crop(size: tuple[int, int], min_scale: float, generator: np.random.Generator) -> tuple[int, int, int, int]:
+    """A crop (left, top, width, height) of (min_scale, 1) of the area of an image of size (width, height).
 
-
-def eval_transform(preprocessing: Preprocessing, interpolation: Interpolation | None = None) -> EvalTransform:
-    """Resize to S × S without cropping. interpolation: of a benchmark that prescribes one, in place of the model's."""
-    return EvalTransform(with_interpolation(preprocessing, interpolation))
-
-
-def with_interpolation(preprocessing: Preprocessing, interpolation: Interpolation | None) -> Preprocessing:
-    """The preprocessing with a benchmark's interpolation, if it prescribes one."""
-    return replace(preprocessing, interpolation=interpolation) if interpolation else preprocessing
-
-
-def draw_crop(size: tuple[int, int], min_scale: float, generator: np.random.Generator) -> Box:
-    """A crop of (min_scale, 1) of the area of an image of size (width, height), as torchvision's RandomResizedCrop.
-
-    Its width over its height is log-uniform in RATIO; after ten that do not fit, the largest in the middle that does.
+    As torchvision's RandomResizedCrop: its width over its height is log-uniform in RATIO; after ten that do not fit,
+    the largest in the middle that does.
     """
     width, height = size
     low, high = math.log(RATIO[0]), math.log(RATIO[1])
@@ -150,27 +118,50 @@ def draw_crop(size: tuple[int, int], min_scale: float, generator: np.random.Gene
         ratio = math.exp(low + (high - low) * slant)
         w, h = round(math.sqrt(area * ratio)), round(math.sqrt(area / ratio))
         if 0 < w <= width and 0 < h <= height:
-            return Box(int(across * (width - w + 1)), int(down * (height - h + 1)), w, h)
+            return int(across * (width - w + 1)), int(down * (height - h + 1)), w, h
     w = min(width, round(height * RATIO[1]))
     h = min(height, round(width / RATIO[0]))
-    return Box((width - w) // 2, (height - h) // 2, w, h)
+    return (width - w) // 2, (height - h) // 2, w, h
 
 
-def crop(image: Image.Image | ImageFile, box: Box, size: int) -> Tensor:
+def crop(image: Image.Image | ImageFile, box: tuple[int, int, int, int], size: int) -> Tensor:
     """The part of an image in `box`, in pixels of its full size, resized to uint8 [1, size, size], bicubic.
 
-    Decoded at the least resolution that leaves the part no smaller than `size`; its edges are then rounded to pixels
-    of that resolution.
+    A file is decoded at the lowest resolution that leaves the part no smaller than `size`.
     """
-    shrink = min(box.width, box.height) / size
-    pixels = np.asarray(image) if isinstance(image, Image.Image) else image.pixels(shrink)
-    (height, width), (full_width, full_height) = pixels.shape, image.size
-    left, right = _scaled(box.left, box.width, width, full_width)
-    top, bottom = _scaled(box.top, box.height, height, full_height)
+    left, top, width, height = box
+    pixels = np.asarray(image) if isinstance(image, Image.Image) else image.pixels(min(width, height) / size)
+    left, right = _scaled(left, width, pixels.shape[1], image.size[0])
+    top, bottom = _scaled(top, height, pixels.shape[0], image.size[1])
     return resize_bicubic(pixels[top:bottom, left:right], size)[None]
 
 
 def _scaled(start: int, length: int, now: int, full: int) -> tuple[int, int]:
-    """The first and the end of a stretch of an axis of `full` pixels that now has `now`; at least one pixel."""
+    """A stretch (first, end) of an axis of `full` pixels that now has `now` pixels; at least one."""
     first = min(round(start * now / full), now - 1)
     return first, max(first + 1, round((start + length) * now / full))
+
+
+def resize_bicubic(pixels: np.ndarray, size: int) -> Tensor:
+    """pixels uint8 [h, w] -> uint8 [size, size], antialiased; two to three times as fast as plain torch or Pillow.
+
+    torch always resizes four channels: here four neighbours of a row while the height changes, then four rows while the
+    width does. The result may differ from Pillow's, which changes the width first, by some grey values at sharp edges,
+    else by one at most.
+    """
+    height, width = pixels.shape
+    if size % LANES:
+        return _resize(torch.from_numpy(pixels.reshape(height, width, 1).copy()), size, size)[..., 0]
+    groups = -(-width // LANES)
+    padded = np.zeros((height, groups * LANES), np.uint8)
+    padded[:, :width] = pixels
+    down = _resize(torch.from_numpy(padded).view(height, groups, LANES), size, groups)
+    quarters = down.reshape(LANES, size // LANES, -1)[..., :width]
+    across = _resize(torch.stack(tuple(quarters), dim=-1), size // LANES, size)
+    return across.permute(2, 0, 1).reshape(size, size)
+
+
+def _resize(pixels: Tensor, height: int, width: int) -> Tensor:
+    """pixels uint8 [h, w, channels] -> uint8 [height, width, channels]."""
+    batch = pixels[None].permute(0, 3, 1, 2)
+    return F.interpolate(batch, (height, width), mode="bicubic", antialias=True).permute(0, 2, 3, 1)[0]

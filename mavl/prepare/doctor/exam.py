@@ -5,8 +5,9 @@ from pathlib import Path
 
 import numpy as np
 
+from mavl.data import DataError
 from mavl.data.benchmarks.benchmark import examine_split
-from mavl.data.benchmarks.folders import WHOLE, FolderError, list_folder
+from mavl.data.benchmarks.folders import WHOLE, list_folder
 from mavl.data.benchmarks.masks import Mask
 from mavl.data.benchmarks.splits import MissingSplitError, Split
 from mavl.prepare.doctor import checks
@@ -78,7 +79,7 @@ def _splits(plan: Plan, diagnosis: Diagnosis) -> Iterator[Split]:
     elif plan.folder is not None:
         try:
             yield from list_folder(plan.folder, next(iter(plan.findings), "finding")).values()
-        except FolderError as error:
+        except DataError as error:
             diagnosis.add("split_file", str(error))
     elif plan.benchmark is not None:
         for name in (*plan.splits, *plan.optional):

@@ -21,9 +21,8 @@ from zlib import crc32
 
 from PIL import Image
 
-from mavl.data.images.formats import STORED
 from mavl.data.images.inputs import Failure
-from mavl.data.images.read import read_image
+from mavl.data.images.read import STORED, read_image
 from mavl.files import whole_file, write_json
 from mavl.prepare.processes import sole_writer, work_through
 from mavl.prepare.store.sources import Sources

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from mavl.data.benchmarks.benchmark import SplitError, examine_split, read_split
+from mavl.data import DataError
+from mavl.data.benchmarks.benchmark import examine_split, read_split
 from mavl.data.benchmarks.masks import BoxMask, MaskFile, RunLengthMask, resize_mask
 from mavl.data.images.grey import ImageError
 from mavl.prepare.store.tree import StoreSettings, encode
@@ -97,7 +98,7 @@ def test_a_row_holds_one_box_of_one_finding(tmp_path):
     assert np.argwhere(split.mask(0, "edema")).tolist() == [[0, 0], [3, 2]]
     assert np.argwhere(split.mask(0, "mass")).tolist() == [[0, 1], [0, 2], [0, 3], [0, 4], [0, 5]]
     assert np.argwhere(split.mask(1, "mass")).tolist() == [[1, 4], [2, 4]]
-    with pytest.raises(SplitError, match=r"test.csv:3: .*b has no mask of edema"):
+    with pytest.raises(DataError, match=r"test.csv:3: .*b has no mask of edema"):
         split.mask(1, "edema")
     fewer = split.select(["mass"]).without({0})
     assert (fewer.labels.tolist(), list(fewer.masks)) == ([[1]], ["mass"])
@@ -153,9 +154,10 @@ def test_mask_files_of_several_findings(tmp_path):
 def test_masks_are_shrunk_to_the_pixels_that_centres_fall_on():
     mask = np.zeros((4, 9), bool)
     mask[1, 4] = mask[3, 0] = True
-    # 4 rows to 2: the patch_grid lie on rows 1 and 3; 9 columns to 2: on 2.25 and 6.75; to 3: on 1.5, 4.5, 7.5.
+    # 4 rows to 2: the centres lie on rows 1 and 3; 9 columns to 2: on 2.25 and 6.75; to 3: on 1.5, 4.5, 7.5.
     assert not resize_mask(mask, 2).any()
     assert resize_mask(mask[:3], 3).astype(int).tolist() == [[0, 0, 0], [0, 1, 0], [0, 0, 0]]
+    assert resize_mask(mask[3:, :6], 1, 3).tolist() == [[False, False, False]]  # on 1, 3 and 5
     assert resize_mask(np.eye(2, dtype=bool), 4).astype(int).tolist() == [[1, 1, 0, 0]] * 2 + [[0, 0, 1, 1]] * 2
 
 

@@ -92,10 +92,10 @@ def test_siim_masks_look_like_pneumothoraces(head):
     splits = [head("siim_acr", "test", "siimacr__test.csv"), head("siim_acr", "valid", "siimacr__val.csv")]
     masks = [mask.read() for split in splits for mask in split.masks["pneumothorax"] if not mask.empty]
     assert len(masks) == 21 + 18
-    patch_grid = np.array([np.argwhere(mask).mean(axis=0) for mask in masks])
+    centres = np.array([np.argwhere(mask).mean(axis=0) for mask in masks])
     # Air rises: most lie in the upper half. Both lungs are hit: left and right halves have their share.
-    assert (patch_grid[:, 0] < 512).mean() > 0.75
-    assert 0.25 < (patch_grid[:, 1] < 512).mean() < 0.75
+    assert (centres[:, 0] < 512).mean() > 0.75
+    assert 0.25 < (centres[:, 1] < 512).mean() < 0.75
     for mask in masks:  # one region: neighbouring columns overlap, but for a gap or two
         columns = np.flatnonzero(mask.any(axis=0))
         assert (np.diff(columns) > 1).sum() <= 1
@@ -212,5 +212,5 @@ def test_padchest_columns_may_stand_in_any_order(tmp_path):
     split = read_split(chosen, "test", tmp_path)
     assert [name for name, count in positives(split).items() if count] == ["effusion"]
     assert split.groups is None
-    with pytest.raises(ValueError, match="no masks"):
+    with pytest.raises(ValueError, match="has no mask of"):
         split.mask(0)

@@ -73,7 +73,7 @@ def test_an_empty_list_says_so(folder):
         find_images(["list.csv"])
 
 
-def test_what_an_earlier_run_drew_is_no_radiograph(folder):
+def test_what_an_earlier_run_made_is_no_radiograph(folder):
     for name in ("overlays", "masks", "films"):
         (folder / "scans" / "out" / name).mkdir(parents=True)
         (folder / "scans" / "out" / name / "b__effusion.png").write_text("text")
@@ -81,9 +81,7 @@ def test_what_an_earlier_run_drew_is_no_radiograph(folder):
     images, failures = find_images(["scans", "link/*.png", "scans/out/masks"], Path("scans/../scans/out"))
     assert "scans/out/films/b__effusion.png" in map(str, images)
     assert len(images) == 5
-    assert failures == [
-        Failure(name, "drawn by an earlier run into --out") for name in ("link/*.png", "scans/out/masks")
-    ]
+    assert failures == [Failure(name, "made by an earlier run in --out") for name in ("link/*.png", "scans/out/masks")]
 
 
 def test_an_empty_name_is_not_the_working_directory(folder):

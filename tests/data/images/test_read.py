@@ -1,13 +1,12 @@
 """Reading one radiograph as grey, and finding the broken ones among many."""
 
-import os
-import warnings
+import subprocess
+import sys
 
 import numpy as np
 import pydicom
 import pytest
 from PIL import Image, ImageOps
-from PIL.TiffImagePlugin import AppendingTiffWriter
 
 from mavl.data.images.read import ImageError, ImageFile, check_image, check_images, grey_picture, read_image
 from tests.support.films import GREY, pixels_of, save_dicom
@@ -126,30 +125,12 @@ def test_all_orientations_are_those_of_pillow(tmp_path, kind, orientation):
     np.testing.assert_array_equal(pixels_of(path), expected)
 
 
-@pytest.mark.parametrize(("kind", "count"), [("TIFF", "3 pages"), ("WEBP", "3 frames"), ("PNG", "3 frames")])
-def test_several_images_in_one_file_are_refused(tmp_path, kind, count):
+@pytest.mark.parametrize("kind", ["TIFF", "WEBP", "PNG"])
+def test_several_images_in_one_file_are_refused(tmp_path, kind):
     first, *others = (Image.new("L", (8, 8), value) for value in (10, 20, 30))
     first.save(tmp_path / "x", kind, save_all=True, append_images=others)
     for reason in (check_image(tmp_path / "x", "header"), check_image(tmp_path / "x", "decode")):
-        assert reason == f"{kind} with {count}; expected one"
-
-
-def test_a_smaller_copy_in_a_tiff_is_no_second_page(tmp_path):
-    with AppendingTiffWriter(str(tmp_path / "x.tif"), True) as file:
-        Image.fromarray(GREY).save(file, "TIFF")
-        file.newFrame()
-        Image.new("L", (4, 4)).save(file, "TIFF", tiffinfo={254: 1})
-    np.testing.assert_array_equal(pixels_of(tmp_path / "x.tif"), GREY)
-
-
-def test_a_tiff_whose_page_points_nowhere_has_one_page(tmp_path):
-    Image.fromarray(GREY).save(tmp_path / "x.tif")
-    content = bytearray((tmp_path / "x.tif").read_bytes())
-    directory = int.from_bytes(content[4:8], "little")
-    following = directory + 2 + 12 * int.from_bytes(content[directory : directory + 2], "little")
-    content[following : following + 4] = b"\xff\xff\xff\x00"
-    (tmp_path / "x.tif").write_bytes(content)
-    np.testing.assert_array_equal(pixels_of(tmp_path / "x.tif"), GREY)
+        assert reason == f"{kind} with 3 images; expected one"
 
 
 def test_equalize_is_the_interpolated_cumulative_histogram(tmp_path):
@@ -163,20 +144,18 @@ def test_equalize_is_the_interpolated_cumulative_histogram(tmp_path):
 # Broken files ---------------------------------------------------------------------------------------------------------
 
 
-def test_broken_files_are_named_on_one_line(tmp_path, monkeypatch):
+def test_broken_files_are_named_on_one_line(tmp_path):
     (tmp_path / "empty.png").touch()
     (tmp_path / "text.png").write_text("version https://git-lfs.github.com/spec/v1\noid sha256:0\n")
     (tmp_path / "text.dcm").write_text("<!DOCTYPE html>\n" + "x" * 400)
     (tmp_path / "folder.png").mkdir()
     (tmp_path / "gif.png").write_bytes(b"GIF89a" + bytes(100))
-    os.mkfifo(tmp_path / "pipe.png")
     (tmp_path / "broken.png").symlink_to(tmp_path / "nowhere")
     expected = {
         "missing.png": "no such file",
         "broken.png": "no such file",
         "empty.png": "empty (0 bytes)",
         "folder.png": "a folder",
-        "pipe.png": "not a regular file",
         "text.png": "begins with b'version https://git-lfs.",
         "text.dcm": "neither an image nor DICOM",
         "gif.png": "no PNG, JPEG, BMP, TIFF, WEBP or DICOM",
@@ -195,7 +174,7 @@ def test_forbidden_files_are_named(tmp_path, monkeypatch):
         raise PermissionError(13, "Permission denied", str(path))
 
     Image.fromarray(GREY).save(tmp_path / "x.png")
-    monkeypatch.setattr("builtins.open", refuse)  # a test may run as root, whom no mode keeps out
+    monkeypatch.setattr("io.open", refuse)  # a test may run as root, whom no mode keeps out
     with pytest.raises(ImageError, match=r"x\.png: permission denied$"):
         read_image(tmp_path / "x.png")
 
@@ -203,28 +182,34 @@ def test_forbidden_files_are_named(tmp_path, monkeypatch):
 def test_decompression_bombs_are_refused_and_large_images_are_not(tmp_path, monkeypatch):
     Image.fromarray(GREY).save(tmp_path / "x.png")
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 200)  # Pillow warns above it and refuses above twice as many
-    with warnings.catch_warnings():
-        warnings.simplefilter("error")
-        np.testing.assert_array_equal(pixels_of(tmp_path / "x.png"), GREY)
+    np.testing.assert_array_equal(pixels_of(tmp_path / "x.png"), GREY)
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 100)
     with pytest.raises(ImageError, match=r"x\.png: .*exceeds limit of 200 pixels"):
         read_image(tmp_path / "x.png")
     assert "exceeds limit" in check_image(tmp_path / "x.png", "header")
 
 
-def test_no_warning_leaks_and_the_filters_come_back(tmp_path):
+WARNING_FREE = """
+import sys
+from PIL import Image
+from mavl.data.images.read import check_images
+Image.MAX_IMAGE_PIXELS = 200
+print(*check_images(sys.argv[1:], "decode", workers=4, progress=False).values(), sep="\\n")
+"""
+
+
+def test_no_warning_leaks(tmp_path):
     path = save_dicom(tmp_path / "x.dcm", GREY, PixelData=bytes(400), NumberOfFrames="1")  # 256 are needed
     with pytest.warns(UserWarning, match="144 bytes of excess padding"):
         pydicom.dcmread(path).pixel_array  # noqa: B018, decodes
     truncated = tmp_path / "y.dcm"
     truncated.write_bytes(path.read_bytes()[:-200])
-    with warnings.catch_warnings(record=True) as leaked:
-        warnings.simplefilter("always")
-        filters = list(warnings.filters)
-        read_image(path)
-        check_images([path, truncated] * 200, "decode", workers=4, progress=False)
-        assert warnings.filters == filters
-    assert leaked == []
+    Image.fromarray(GREY).save(tmp_path / "large.png")
+    files = [path, truncated, tmp_path / "large.png"] * 20
+    command = [sys.executable, "-W", "always", "-c", WARNING_FREE, *map(str, files)]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert done.stderr == ""
+    assert done.stdout.splitlines() == ["truncated: 200 of 400 bytes of pixel data"] * 20
 
 
 @pytest.mark.parametrize("kind", ["PNG", "JPEG", "BMP", "TIFF", "WEBP"])
@@ -297,11 +282,6 @@ def test_many_are_checked_by_position(tmp_path, capsys):
     assert capsys.readouterr().err == ""
     check_images(paths, "exists", workers=0, progress=True)
     assert "300/300" in capsys.readouterr().err
-
-
-def test_an_unknown_level_is_an_error_of_the_caller(tmp_path):
-    with pytest.raises(ValueError, match="'headers'"):
-        check_image(tmp_path / "x.png", "headers")
 
 
 # Pictures that are decoded later --------------------------------------------------------------------------------------

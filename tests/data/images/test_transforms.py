@@ -12,15 +12,15 @@ from mavl.backbones import Preprocessing
 from mavl.data import phantom
 from mavl.data.images.augment import apply_operations
 from mavl.data.images.read import ImageFile
-from mavl.data.images.resize import resize_bicubic
 from mavl.data.images.transforms import (
-    Box,
+    TrainTransform,
+    Transform,
     augment_and_normalize,
     crop,
     draw_crop,
     eval_transform,
     normalize,
-    train_transform,
+    resize_bicubic,
 )
 
 BLACK = (-2.117904, -2.035714, -1.804444)  # (0 - mean) / std of each channel
@@ -35,21 +35,28 @@ def noise(width: int = 90, height: int = 70) -> Image.Image:
     return grey(np.random.default_rng(0).integers(0, 256, (height, width)))
 
 
+def model_input(transform: Transform, image: Image.Image, seed: int = 0) -> torch.Tensor:
+    """float [3, S, S] of one item."""
+    item = transform.item(image, np.random.default_rng(seed))
+    return augment_and_normalize({name: value[None] for name, value in item.items()}, transform.preprocessing)["image"][
+        0
+    ]
+
+
 @pytest.mark.parametrize(("value", "expected"), [(0, BLACK), (255, WHITE)])
 @pytest.mark.parametrize("size", [224, 64])
 def test_a_plain_image_by_hand(value, expected, size):
     image = grey(np.full((50, 80), value))
-    for transform in (eval_transform(Preprocessing(size)), train_transform(Preprocessing(size), augment=False)):
-        tensor = transform(image)
+    for transform in (eval_transform(Preprocessing(size)), TrainTransform(Preprocessing(size), augment=False)):
+        tensor = model_input(transform, image)
         assert (tensor.shape, tensor.dtype) == ((3, size, size), torch.float32)
         torch.testing.assert_close(tensor, torch.tensor(expected)[:, None, None].expand(3, size, size))
 
 
 def test_every_training_image_stays_within_black_and_white():
-    transform = train_transform(Preprocessing(32))
+    transform = TrainTransform(Preprocessing(32))
     for seed in range(30):
-        torch.manual_seed(seed)
-        tensor = transform(noise())
+        tensor = model_input(transform, noise(), seed)
         assert tensor.shape == (3, 32, 32)
         for channel, low, high in zip(tensor, BLACK, WHITE, strict=True):
             assert low - 1e-5 <= channel.min()
@@ -92,13 +99,12 @@ def test_normalised_bytes_are_what_torchvision_makes_of_three_channels():
 def test_the_crop_takes_a_fifth_to_the_whole_and_flips_half_of_the_time():
     """One ramp along x and one along y tell, for one seed, what part of the image was taken."""
     ramp = np.tile(np.linspace(0, 255, 200), (200, 1))
-    transform = train_transform(Preprocessing(64), augment=False)
+    transform = TrainTransform(Preprocessing(64), augment=False)
     areas, flips = [], 0
     for seed in range(200):
         spans = []
         for picture in (ramp, ramp.T):
-            torch.manual_seed(seed)
-            channel = (transform(grey(picture))[0] - BLACK[0]) / (WHITE[0] - BLACK[0])
+            channel = (model_input(transform, grey(picture), seed)[0] - BLACK[0]) / (WHITE[0] - BLACK[0])
             spans.append((channel.max() - channel.min()).item())
             if picture is ramp:
                 flips += int(channel[0, 0] > channel[0, -1])
@@ -110,11 +116,8 @@ def test_the_crop_takes_a_fifth_to_the_whole_and_flips_half_of_the_time():
 
 
 def test_a_seed_decides_and_another_differs():
-    transform = train_transform(Preprocessing(32))
-    drawn = []
-    for seed in (3, 3, 4):
-        torch.manual_seed(seed)
-        drawn.append(transform(noise()))
+    transform = TrainTransform(Preprocessing(32))
+    drawn = [model_input(transform, noise(), seed) for seed in (3, 3, 4)]
     assert torch.equal(drawn[0], drawn[1])
     assert not torch.equal(drawn[0], drawn[2])
 
@@ -128,7 +131,7 @@ def test_a_crop_has_the_area_and_the_shape_that_were_drawn():
     for _ in range(2000):
         drawn["own"].append(draw_crop((width, height), 0.2, generator))
         made = stock.make_params([Image.new("1", (width, height))])
-        drawn["stock"].append(Box(made["left"], made["top"], made["width"], made["height"]))
+        drawn["stock"].append((made["left"], made["top"], made["width"], made["height"]))
     figures = {}
     for name, boxes in drawn.items():
         left, top, w, h = np.array(boxes).T
@@ -143,9 +146,9 @@ def test_a_crop_has_the_area_and_the_shape_that_were_drawn():
 
 def test_an_image_too_narrow_for_any_crop_gives_the_largest_in_its_middle():
     generator = np.random.default_rng(0)
-    assert draw_crop((400, 12), 0.9, generator) == Box(192, 0, 16, 12)  # 12 × 4/3
-    assert draw_crop((12, 400), 0.9, generator) == Box(0, 192, 12, 16)
-    assert draw_crop((1, 1), 0.2, generator) == Box(0, 0, 1, 1)
+    assert draw_crop((400, 12), 0.9, generator) == (192, 0, 16, 12)  # 12 × 4/3
+    assert draw_crop((12, 400), 0.9, generator) == (0, 192, 12, 16)
+    assert draw_crop((1, 1), 0.2, generator) == (0, 0, 1, 1)
 
 
 @pytest.mark.parametrize("size", [64, 224, 30, 33])
@@ -192,16 +195,17 @@ class TestReducedDecoding:
         used = set()
         for _ in range(25):
             box = draw_crop(film.size, 0.2, generator)
-            used.add(min(box.width, box.height) // 64)
+            left, top, width, height = box
+            used.add(min(width, height) // 64)
             whole, reduced = (crop(image, box, 64).numpy().astype(float) for image in (film, source))
-            elsewhere = crop(film, box._replace(left=(box.left + 40) % (1201 - box.width)), 64).numpy()
+            elsewhere = crop(film, ((left + 40) % (1201 - width), top, width, height), 64).numpy()
             assert np.abs(whole - reduced).mean() < 4
             assert np.abs(whole - reduced).mean() < np.abs(whole - elsewhere).mean() / 5
         assert min(used) < 8 <= max(used)  # so that at least two resolutions were there
 
     def test_the_crop_is_drawn_before_anything_is_decoded(self, film):
         """Whatever is decoded, the same seed gives the same part and the same operations."""
-        transform, full = train_transform(Preprocessing(64), 0.2), Image.fromarray(np.asarray(film))
+        transform, full = TrainTransform(Preprocessing(64), 0.2), Image.fromarray(np.asarray(film))
         for seed in range(6):
             items = [transform.item(image, np.random.default_rng(seed)) for image in (full, ImageFile(film.filename))]
             a, b = (item["image"].float() for item in items)
@@ -210,7 +214,7 @@ class TestReducedDecoding:
 
 class TestOnDevice:
     def test_operations_left_to_the_device_give_the_same_image(self):
-        here, there = train_transform(Preprocessing(32)), train_transform(Preprocessing(32), on_device=True)
+        here, there = TrainTransform(Preprocessing(32)), TrainTransform(Preprocessing(32), on_device=True)
         items = [
             [transform.item(noise(), np.random.default_rng(seed)) for seed in range(24)] for transform in (here, there)
         ]
@@ -223,7 +227,7 @@ class TestOnDevice:
         )
 
     def test_without_operations_none_are_left(self):
-        item = train_transform(Preprocessing(32), augment=False, on_device=True).item(noise(), np.random.default_rng(0))
+        item = TrainTransform(Preprocessing(32), augment=False, on_device=True).item(noise(), np.random.default_rng(0))
         assert item.keys() == {"image"}
 
     def test_a_batch_of_finished_images_stays_as_it_is(self):
@@ -232,8 +236,8 @@ class TestOnDevice:
 
 
 def test_augmentation_is_crop_and_flip_and_then_the_drawn_operations():
-    full, plain = train_transform(Preprocessing(32)), train_transform(Preprocessing(32), augment=False)
-    left = train_transform(Preprocessing(32), on_device=True)
+    full, plain = TrainTransform(Preprocessing(32)), TrainTransform(Preprocessing(32), augment=False)
+    left = TrainTransform(Preprocessing(32), on_device=True)
     differ = 0
     for seed in range(20):
         shown = full.item(noise(), np.random.default_rng(seed))["image"]

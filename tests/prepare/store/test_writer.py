@@ -18,7 +18,7 @@ from PIL import Image
 from mavl.backbones import Preprocessing
 from mavl.data import phantom
 from mavl.data.images.read import ImageFile, check_image, read_image
-from mavl.data.images.transforms import eval_transform, train_transform
+from mavl.data.images.transforms import TrainTransform, eval_transform
 from mavl.prepare.processes import InUseError
 from mavl.prepare.store.sources import Sources
 from mavl.prepare.store.tree import ABOUT, LIST, UNREADABLE, StoreError, StoreSettings, Written, verify, write_store
@@ -107,7 +107,7 @@ class TestContent:
             assert (next(images) - next(images)).abs().mean() < 2
 
     def test_a_seed_shows_the_same_part_of_original_and_store(self, films, tmp_path):
-        store, transform = tmp_path / "store", train_transform(Preprocessing(32), augment=False)
+        store, transform = tmp_path / "store", TrainTransform(Preprocessing(32), augment=False)
         make(store, films, StoreSettings(size=192))
         for name, path in list(films.items())[:8]:
             for seed in range(4):
