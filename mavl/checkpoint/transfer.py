@@ -59,7 +59,7 @@ def check_sources(init: InitSettings) -> None:
             ) from error
 
 
-def initialise(backbone: nn.Module, name: str, init: InitSettings, accelerator: Accelerator) -> list[Transfer]:
+def initialise(backbone: Backbone, name: str, init: InitSettings, accelerator: Accelerator) -> list[Transfer]:
     """Load the weights that the settings name into the backbone called `name`; print and return what was taken.
 
     First `init.backbone` ("imagenet", a file, or "none" for random weights), then `init.checkpoint` over it. Errors:
@@ -68,11 +68,11 @@ def initialise(backbone: nn.Module, name: str, init: InitSettings, accelerator: 
     transfers = []
     if init.backbone != "none":
         with accelerator.local_main_process_first():  # one download a node
-            taken, left = load_pretrained(cast(Backbone, backbone), name, init.backbone)
+            taken, left = load_pretrained(backbone, name, init.backbone)
         transfers.append(Transfer(init.backbone, name, taken, left, []))
     if init.checkpoint is not None:
         with accelerator.local_main_process_first():
-            transfers.append(transfer_backbone(backbone, init.checkpoint))
+            transfers.append(transfer_backbone(cast(nn.Module, backbone), init.checkpoint))
     for transfer in transfers:
         accelerator.print(transfer)
     if not transfers:
