@@ -21,8 +21,8 @@ from mavl.data.benchmarks.benchmark import Benchmark
 from mavl.data.images.read import read_image
 from mavl.data.images.transforms import eval_transform
 from mavl.data.pretraining import BadImagesError
-from mavl.evaluate.classification import Result, attention_maps, run
-from mavl.evaluate.subject import EvaluationError, open_split, prepare, scorer_options
+from mavl.evaluate.classification import Result, heatmaps, run
+from mavl.evaluate.subject import EvaluationError, prepare, scorer_options
 from mavl.model.mavl import MAVL, MAVLOutput
 from mavl.model.scores import HeadError
 from mavl.scorers.mavl import model_embeddings
@@ -406,9 +406,9 @@ class TestPage:
         settings = {"benchmark": str(benchmark), "model_path": str(model), "batch_size": 2, "workers": 0, **books}
         settings = ZeroShotSettings(**settings, text_cache=None)
         subject = prepare(settings)
-        split = open_split(settings, subject.benchmark, "test")
+        split = subject.split("test")
         shown = [(7, "effusion"), (2, "cardiomegaly"), (7, "pneumothorax"), (11, "effusion")]
-        maps = attention_maps(settings, subject, split, shown)
+        maps = heatmaps(subject, split, set(shown))
         assert set(maps) == set(shown)
         embeddings, loaded = subject.scorer.embeddings, checkpoint.load(model).model
         with torch.no_grad():
