@@ -16,14 +16,8 @@ from mavl.backbones.weights import load_pretrained
 from mavl.checkpoint.folder import find, load
 from mavl.checkpoint.released import CheckpointError, check_state
 from mavl.config.settings import InitSettings
-from mavl.files import write_json
 
-STARTED_FROM = "started_from.json"
 PREFIX = "backbone."
-
-
-class InitError(ValueError):
-    """A source that does not fit the network; the message names both and what to change."""
 
 
 @dataclass(frozen=True)
@@ -46,14 +40,14 @@ class Transfer:
 
 
 def check_sources(init: InitSettings) -> None:
-    """InitError for a source that does not exist; to be called before data are read or a folder is made."""
+    """CheckpointError for a source that does not exist; to be called before data are read or a folder is made."""
     if init.backbone not in ("imagenet", "none") and not Path(init.backbone).is_file():
-        raise InitError(f"init.backbone: {init.backbone}: no such file; set it to a file, imagenet or none")
+        raise CheckpointError(f"init.backbone: {init.backbone}: no such file; set it to a file, imagenet or none")
     if init.checkpoint:
         try:
             find(init.checkpoint)
         except CheckpointError as error:
-            raise InitError(
+            raise CheckpointError(
                 f"init.checkpoint: {error}; name another by --checkpoint (./download.sh --only checkpoints fetches the "
                 "released ones), or start without one by --override init.checkpoint=null"
             ) from error
@@ -63,7 +57,7 @@ def initialise(backbone: Backbone, name: str, init: InitSettings, accelerator: A
     """Load the weights that the settings name into the backbone called `name`; print and return what was taken.
 
     First `init.backbone` ("imagenet", a file, or "none" for random weights), then `init.checkpoint` over it. Errors:
-    BackboneError, CheckpointError and InitError, which name the source.
+    BackboneError and CheckpointError, which name the source.
     """
     transfers = []
     if init.backbone != "none":
@@ -83,8 +77,8 @@ def initialise(backbone: Backbone, name: str, init: InitSettings, accelerator: A
 def transfer_backbone(backbone: nn.Module, source: str | Path) -> Transfer:
     """Load the backbone of a MAVL or MedKLIP (a model folder, released .pth or hub id) into this one.
 
-    Of a ResNet these are the stem and layers 1 to 3; a whole ResNet keeps its layer4. Of a ViT it is all. InitError
-    unless every tensor of the source's backbone has its place and shape here.
+    Of a ResNet these are the stem and layers 1 to 3; a whole ResNet keeps its layer4. CheckpointError unless every
+    tensor of the source's backbone has its place and shape here.
     """
     loaded = load(source)
     pretrained, name = loaded.model.state_dict(), loaded.about["model"].get("backbone", "resnet50")
@@ -93,15 +87,10 @@ def transfer_backbone(backbone: nn.Module, source: str | Path) -> Transfer:
     try:
         check_state(given, {key: value for key, value in own.items() if key in given}, f"the backbone of {source}")
     except CheckpointError as error:
-        raise InitError(f"{error}; set model.backbone to the checkpoint's, {name}") from error
+        raise CheckpointError(f"{error}; set model.backbone to the checkpoint's, {name}") from error
     backbone.load_state_dict(given, strict=False)
     left = [key for key in pretrained if not key.startswith(PREFIX)]
     return Transfer(str(source), name, list(given), left, [key for key in own if key not in given])
-
-
-def write_transfers(folder: Path, transfers: Iterable[Transfer]) -> None:
-    """Write the transfers into a run folder."""
-    write_json(folder / STARTED_FROM, [vars(transfer) for transfer in transfers])
 
 
 def parts(names: Iterable[str]) -> str:

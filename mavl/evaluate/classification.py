@@ -4,7 +4,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import torch
 from torch import Tensor
 
 from mavl.config.settings import ZeroShotSettings
@@ -63,7 +62,7 @@ def run(settings: ZeroShotSettings) -> Result | None:
     plot_curves(split.labels, scores, split.findings, evaluation, folder)
     if settings.html:
         gallery = most_confident(evaluation, split, scores)
-        shown = {(i, finding) for finding, kinds in gallery.items() for images in kinds.values() for i in images}
+        shown = {image for kinds in gallery.values() for images in kinds.values() for image in images}
         write_classification_page(
             folder,
             evaluation,
@@ -85,16 +84,12 @@ def score_split(subject: Subject, name: str) -> tuple[Split, np.ndarray, list[st
     return split, computed["scores"], left_out
 
 
-@torch.no_grad()
-def heatmaps(subject: Subject, split: Split, shown: set[tuple[int, str]]) -> dict[tuple[int, str], Tensor]:
-    """(image, finding) pairs -> {pair: heatmap [h, w]}; empty for a model without heatmaps."""
+def heatmaps(subject: Subject, split: Split, images: set[int]) -> dict[tuple[int, str], Tensor]:
+    """{(image, finding): heatmap [h, w]} of these images; empty for a model without heatmaps."""
     maps: dict[tuple[int, str], Tensor] = {}
-    images = sorted({image for image, _ in shown})
-    for image in progress_bar(images, description="heatmaps for the page", unit="image"):
-        if (computed := subject.heatmaps(split, image)) is None:
-            break
-        findings = [finding for finding in split.findings if (image, finding) in shown]
-        maps |= {(image, finding): computed[split.findings.index(finding)] for finding in findings}
+    for image in progress_bar(sorted(images), description="heatmaps for the page", unit="image"):
+        if (computed := subject.heatmaps(split, image)) is not None:
+            maps |= {(image, finding): of_finding for finding, of_finding in zip(split.findings, computed, strict=True)}
     return maps
 
 

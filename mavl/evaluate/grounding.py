@@ -58,8 +58,8 @@ def run(settings: GroundingSettings) -> Result | None:
             "images count. " + "; ".join(tested.left_out[:3])
         )
     reason = subject.why_no_validation()
-    use_validation = settings.protocol == "sound" and reason is None
-    validation = ground_split(settings, subject, "valid") if use_validation else None
+    sound = settings.protocol == "sound"
+    validation = ground_split(settings, subject, "valid") if sound and reason is None else None
     if not subject.accelerator.is_main_process:
         return None
     thresholds = choose_thresholds(settings, tested, validation, reason)

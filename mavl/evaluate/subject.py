@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
+import torch
 from accelerate import Accelerator
 from torch import Tensor
 
@@ -84,6 +85,7 @@ class Subject:
             description=f"{self.benchmark.name} {split.name}",
         )
 
+    @torch.no_grad()
     def heatmaps(self, split: Split, image: int) -> Tensor | None:
         """The heatmaps [C, h, w] of the findings in one image; computed by the calling process alone."""
         batch = {"image": self.images(split)[0, image]["image"][None]}

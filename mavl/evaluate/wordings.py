@@ -34,7 +34,11 @@ def run(settings: ZeroShotSettings) -> Sensitivity | None:
     scorer = subject.scorer
     if not isinstance(scorer, TextScorer):
         raise EvaluationError(f"{settings.model_path}: this model's findings have no text whose wording could change")
-    varied = _varied(plan, scorer)
+    varied = scorer.vocabulary
+    if plan.vary == "new":
+        varied = tuple(name for name in scorer.vocabulary if name not in scorer.trained_findings)
+    if not varied:
+        raise EvaluationError("sensitivity.vary is new, but the model was trained with all findings; use vary: all")
     wordings = _wordings(settings, plan, scorer, varied)
     with subject.accelerator.main_process_first():
         scorers = {wording.name: scorer.with_books(wording.books) for wording in wordings}
@@ -82,16 +86,6 @@ def _wordings(
             raise EvaluationError(f"sensitivity.wordings: {name!r} is a built-in wording; give it another name")
         wordings.append(Wording(name, OWN, read(files)))
     return wordings
-
-
-def _varied(plan: SensitivitySettings, scorer: TextScorer) -> tuple[str, ...]:
-    """The findings whose text changes."""
-    if plan.vary == "all":
-        return scorer.vocabulary
-    new = tuple(name for name in scorer.vocabulary if name not in scorer.trained_findings)
-    if not new:
-        raise EvaluationError("sensitivity.vary is new, but the model was trained with all findings; use vary: all")
-    return new
 
 
 def _compare(

@@ -1,8 +1,6 @@
 """Fine-tuning a classifier: the network, its data, and the test of the best model. SPEC §12."""
 
 from functools import partial
-from itertools import groupby
-from operator import itemgetter
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -11,16 +9,16 @@ import torch
 from accelerate import Accelerator
 from torch import Tensor
 
-from mavl.checkpoint import BEST
+from mavl.checkpoint import BEST, CheckpointError
 from mavl.checkpoint.finetuned import Finetuned
-from mavl.checkpoint.transfer import InitError, Transfer, initialise, parts
+from mavl.checkpoint.transfer import Transfer, initialise, parts
 from mavl.config.finetune import FinetuneClsSettings
 from mavl.config.loader import load
 from mavl.data.benchmarks.benchmark import Benchmark
 from mavl.data.benchmarks.splits import Split
 from mavl.data.classification import LabelledImages, check_labels, counts, draw_splits, label_train, read_labelled
 from mavl.data.images.transforms import eval_transform, train_transform
-from mavl.data.loading import compute_all, to_device
+from mavl.data.loading import to_device
 from mavl.data.pretraining import bad_images, damaged_masks
 from mavl.data.segmentation import MaskedData
 from mavl.metrics.classification import Evaluation, best_f1, evaluate
@@ -74,16 +72,7 @@ class Classification(Finetuning):
 
     def logits(self, model: Any, split: str) -> np.ndarray:
         """[n, C] of every image of a split, on every process."""
-        return compute_all(
-            self.accelerator,
-            self.images(split),
-            [(0, index) for index in range(len(self.data.splits[split]))],
-            lambda batch: {"logits": model(batch["image"])},
-            self.preprocessing,
-            batch_size=self.settings.data.eval_batch_size,
-            workers=self.settings.data.workers,
-            description=f"{self.benchmark.name} {split}",
-        )["logits"]
+        return self.compute(split, lambda batch: {"logits": model(batch["image"])})["logits"]
 
     def validate(self, model: Any, accelerator: Accelerator) -> dict[str, float]:
         """The loss over labelled entries, and the mean AUROC over findings with both labels."""
@@ -130,17 +119,14 @@ class Classification(Finetuning):
         self, model: Classifier, evaluation: Evaluation, scores: np.ndarray, about: dict, folder: Path
     ) -> None:
         split, dataset, preprocessing = self.data.splits["test"], self.images("test"), model.preprocessing
-        gallery = most_confident(evaluation, split, scores)
-        pairs = {(i, finding) for finding, kinds in gallery.items() for images in kinds.values() for i in images}
-        heatmaps: dict[tuple[int, str], Tensor] = {}
-        by_image = groupby(sorted(pairs), key=itemgetter(0))
-        for image, shown in progress_bar(by_image, description="evidence for the page", unit="image"):
-            batch = {"image": dataset[0, image]["image"][None]}
-            _, evidence = model.evidence(to_device(batch, self.accelerator.device, preprocessing)["image"])
+        gallery, heatmaps = most_confident(evaluation, split, scores), {}
+        shown = {image for kinds in gallery.values() for images in kinds.values() for image in images}
+        for image in progress_bar(sorted(shown), description="evidence for the page", unit="image"):
+            batch = to_device({"image": dataset[0, image]["image"][None]}, self.accelerator.device, preprocessing)
+            _, evidence = model.evidence(batch["image"])
             if evidence is not None:
-                for _, finding in shown:
-                    of_finding = evidence[0, split.findings.index(finding)]
-                    heatmaps[image, finding] = normalize_positive(of_finding.float().cpu())
+                maps = [normalize_positive(of_finding.float().cpu()) for of_finding in evidence[0]]
+                heatmaps |= {(image, finding): heatmap for finding, heatmap in zip(split.findings, maps, strict=True)}
         write_classification_page(
             folder,
             evaluation,
@@ -165,7 +151,7 @@ def build_model(
 ) -> tuple[Classifier, dict, list[Transfer]]:
     """The classifier with the weights that `init` names, its keyword arguments, and the sources of the weights.
 
-    InitError for a linear probe of a checkpoint through random layers.
+    CheckpointError for a linear probe of a checkpoint through random layers.
     """
     arguments = settings.model.model_dump(mode="json") | {"layer4": settings.layer4, "classes": classes}
     model = Classifier(**arguments)
@@ -174,7 +160,7 @@ def build_model(
         shorter = last.backbone != settings.model.backbone
         fix = f"set model.backbone to the checkpoint's, {last.backbone}" if shorter else "set model.layer4 to false"
         if len(transfers) == 1:
-            raise InitError(
+            raise CheckpointError(
                 f"model.linear_probe would use {last.source} only through random weights (the backbone's "
                 f"{parts(last.kept)}): {fix}"
             )

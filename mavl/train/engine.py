@@ -61,7 +61,6 @@ class Task(Protocol):
 
     def save(self, folder: Path, model: Any, state: dict) -> None:
         """Write the model folder (main process only)."""
-        ...
 
 
 class Fit:
@@ -116,16 +115,12 @@ class Fit:
 
     def _train_epoch(self, epoch: int) -> None:
         steps, settings = self.batches.steps_per_epoch, self.settings
-        self.batches.start_at(epoch, self.progress.step % steps)
+        done = self.progress.step % steps
+        self.batches.start_at(epoch, done)
         self.model.train()
         validates = (epoch + 1) % self.validate_every == 0 or epoch + 1 == self.epochs
-        bar = progress_bar(
-            description=f"epoch {epoch + 1}/{self.epochs}",
-            unit="step",
-            show=self.accelerator.is_main_process,
-            total=steps,
-            initial=self.progress.step % steps,
-        )
+        title, show = f"epoch {epoch + 1}/{self.epochs}", self.accelerator.is_main_process
+        bar = progress_bar(description=title, unit="step", show=show, total=steps, initial=done)
         for batch in self.loader:
             if not self._micro_step(to_device(batch, self.accelerator.device, self.task.preprocessing)):
                 continue

@@ -5,10 +5,11 @@ mavl.train.classification and mavl.train.segmentation define the network, its da
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, ClassVar
 
+import numpy as np
 import torch
 from accelerate import Accelerator, PartialState
 from torch import Tensor
@@ -17,19 +18,21 @@ from torch.utils.data import Dataset
 from mavl.backbones import Preprocessing
 from mavl.checkpoint import BEST, finetuned
 from mavl.checkpoint.finetuned import Finetuned
-from mavl.checkpoint.transfer import Transfer, check_sources, write_transfers
+from mavl.checkpoint.transfer import Transfer, check_sources
 from mavl.config.finetune import FinetuneClsSettings, FinetuneSegSettings
 from mavl.data.classification import write_images
 from mavl.data.images.transforms import with_interpolation
+from mavl.data.loading import compute_all
 from mavl.data.pretraining import EpochBatches, Key, write_left_out
 from mavl.data.segmentation import MaskedData
+from mavl.files import write_json
 from mavl.provenance import provenance
 from mavl.report.tables import RESULTS
 from mavl.report.training import TRAINING, plot_training
 from mavl.train.engine import Fit, Task, build_accelerator
 from mavl.train.run_folder import LEFT_OUT, LOG, Progress, open_run_folder, scalars
 
-IMAGES = "images.csv"
+IMAGES, STARTED_FROM = "images.csv", "started_from.json"
 Settings = FinetuneClsSettings | FinetuneSegSettings
 
 
@@ -40,10 +43,8 @@ class FinetuneError(RuntimeError):
 class Finetuning(ABC):
     """The training of one seed as a task for the engine, and its test.
 
-    The model is built before the data are read: a checkpoint that does not fit is an error at once, not after minutes.
-
     kind: of mavl.checkpoint.finetuned.KINDS. curves: {title: {label: name in the log}}, for the plot of the training.
-    arguments: of the network. transfers: the sources of its weights. progress: where the training ended.
+    arguments: of the network. transfers: the sources of its weights. progress: that at the end of the training.
     """
 
     kind: ClassVar[str]
@@ -52,7 +53,7 @@ class Finetuning(ABC):
 
     def __init__(self, settings: Any, accelerator: Accelerator):
         self.settings, self.accelerator = settings, accelerator
-        self.model, self.arguments, self.transfers = self.build_model()
+        self.model, self.arguments, self.transfers = self.build_model()  # first: it may not fit, and data take minutes
         self.data = self.open_data()
         self.model.backbone.preprocessing = with_interpolation(self.preprocessing, self.data.interpolation)
         if settings.train.channels_last:
@@ -63,12 +64,10 @@ class Finetuning(ABC):
         """The network with its initial weights, its arguments, and the sources of the weights."""
 
     @abstractmethod
-    def open_data(self) -> MaskedData:
-        """The splits train, valid and test, without bad images."""
+    def open_data(self) -> MaskedData: ...
 
     @abstractmethod
-    def images(self, split: str, augment: bool = False) -> Dataset:
-        """The images of a split with what the model has to predict."""
+    def images(self, split: str, augment: bool = False) -> Dataset: ...
 
     @abstractmethod
     def losses(self, model: Any, batch: dict) -> dict[str, Tensor]: ...
@@ -86,6 +85,19 @@ class Finetuning(ABC):
     @property
     def preprocessing(self) -> Preprocessing:
         return self.model.preprocessing
+
+    def compute(self, split: str, function: Callable[[dict], dict[str, Tensor]]) -> dict[str, np.ndarray]:
+        """function(batch) -> {name: tensor [b, …]} over a split without augmentation, on every process."""
+        return compute_all(
+            self.accelerator,
+            self.images(split),
+            [(0, index) for index in range(len(self.data.splits[split]))],
+            function,
+            self.preprocessing,
+            batch_size=self.settings.data.eval_batch_size,
+            workers=self.settings.data.workers,
+            description=split,
+        )
 
     def save(self, folder: Path, model: Any, state: dict) -> None:
         findings, config = self.data.splits["train"].findings, self.settings.model_dump(mode="json")
@@ -163,7 +175,7 @@ def run_seeds(task: type[Finetuning], settings: Settings, resume: bool = False) 
 def _run_seed(kind: type[Finetuning], settings: Settings, accelerator: Accelerator, folder: Path, resume: bool) -> None:
     task = kind(settings, accelerator)
     if accelerator.is_main_process:
-        write_transfers(folder, task.transfers)
+        write_json(folder / STARTED_FROM, [vars(transfer) for transfer in task.transfers])
         write_images(folder / IMAGES, task.data.splits, task.data.root)
         write_left_out(folder / LEFT_OUT, task.data.left_out)
     fit = assemble(task, task.images("train", augment=True), settings, accelerator, folder)

@@ -9,9 +9,8 @@ from torch import Tensor, nn
 
 from mavl import checkpoint
 from mavl.backbones import Preprocessing
-from mavl.backbones.weights import load_pretrained
 from mavl.checkpoint.released import check_state
-from mavl.checkpoint.transfer import check_sources
+from mavl.checkpoint.transfer import check_sources, initialise
 from mavl.config.settings import RANDOM, PretrainSettings
 from mavl.data.loading import compute_all
 from mavl.data.pretraining import EpochBatches, PretrainingDataset, open_data, write_left_out
@@ -96,20 +95,15 @@ def run(settings: PretrainSettings, resume: bool = False) -> Progress:
         data = open_data(settings, model.preprocessing, progress=accelerator.is_main_process)
     if accelerator.is_main_process:
         write_left_out(output_dir / LEFT_OUT, data.left_out)
-    batches = EpochBatches(
-        len(data.train),
-        settings.data.batch_size,
-        settings.train.seed,
-        accelerator.process_index,
-        accelerator.num_processes,
-        settings.train.gradient_accumulation,
-    )
+    processes, accumulation = accelerator.num_processes, settings.train.gradient_accumulation
+    batch_size, seed, rank = settings.data.batch_size, settings.train.seed, accelerator.process_index
+    batches = EpochBatches(len(data.train), batch_size, seed, rank, processes, accumulation)
     task = Pretraining(model, arguments, embeddings.to(accelerator.device), text, data.valid, settings)
     fit = Fit(task, data.train, batches, settings.schedule.model_dump(), settings, accelerator, output_dir)
     accelerator.print(
         f"{len(data.train)} training and {len(data.valid)} validation images, {len(embeddings.findings)} findings × "
-        f"{len(embeddings.aspects)} aspects; {accelerator.num_processes} × {settings.data.batch_size} images a step, "
-        f"{batches.steps_per_epoch} steps an epoch, {fit.epochs} epochs, run folder {output_dir}"
+        f"{len(embeddings.aspects)} aspects; {processes} × {batch_size} images a step, {batches.steps_per_epoch} steps "
+        f"an epoch, {fit.epochs} epochs, run folder {output_dir}"
     )
     if settings.schedule.warmup_steps > (steps := fit.epochs * batches.steps_per_epoch):
         warmup = f"the warm-up of {settings.schedule.warmup_steps} steps is longer than the run of {steps}"
@@ -132,10 +126,8 @@ def build_model(arguments: dict, settings: PretrainSettings, accelerator: Accele
         check_state(loaded, model.state_dict(), init.checkpoint)
         model.load_state_dict(loaded)
         accelerator.print(f"{init.checkpoint}: all {len(loaded)} tensors taken")
-    elif init.backbone != "none":
-        with accelerator.local_main_process_first():  # one download a node
-            taken, left = load_pretrained(model.backbone, arguments["backbone"], init.backbone)
-        accelerator.print(f"backbone from {init.backbone}: {len(taken)} tensors taken, left out {left or 'none'}")
+    else:
+        initialise(model.backbone, arguments["backbone"], init, accelerator)
     return model
 
 

@@ -18,7 +18,6 @@ from mavl.checkpoint.transfer import Transfer, initialise
 from mavl.config.finetune import FinetuneSegSettings
 from mavl.data.classification import counts
 from mavl.data.images.transforms import eval_transform
-from mavl.data.loading import compute_all
 from mavl.data.segmentation import (
     MaskedData,
     SegmentationDataset,
@@ -87,16 +86,7 @@ class Segmentation(Finetuning):
             sums = {name: mask.flatten(1).sum(dim=1) for name, mask in pixels.items()}
             return {"loss": dice_bce_loss(logits, batch["mask"]).expand(len(logits)), **sums}
 
-        rows = compute_all(
-            self.accelerator,
-            self.images(split),
-            [(0, index) for index in range(len(self.data.splits[split]))],
-            compute,
-            self.preprocessing,
-            batch_size=self.settings.data.eval_batch_size,
-            workers=self.settings.data.workers,
-            description=split,
-        )
+        rows = self.compute(split, compute)
         return rows.pop("loss"), PixelCounts(**rows)
 
     def test(self, best: Finetuned, model: Any, about: dict, folder: Path) -> None:

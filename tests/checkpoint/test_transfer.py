@@ -8,7 +8,7 @@ from safetensors.torch import load_file, save_file
 
 from mavl.backbones import build_backbone
 from mavl.checkpoint import CheckpointError, finetuned
-from mavl.checkpoint.transfer import InitError, initialise, transfer_backbone
+from mavl.checkpoint.transfer import initialise, transfer_backbone
 from mavl.config.settings import InitSettings
 from mavl.model.classifier import Classifier, WholeResNet
 from tests.support import tiny
@@ -63,17 +63,17 @@ def test_the_encoder_of_a_unet_takes_all(pretrained):
 
 def test_another_network_takes_nothing_and_that_is_an_error(pretrained):
     with pytest.raises(
-        InitError, match=r"unexpected conv1\.weight, .*; set model\.backbone to the checkpoint's, resnet18"
+        CheckpointError, match=r"unexpected conv1\.weight, .*; set model\.backbone to the checkpoint's, resnet18"
     ):
         transfer_backbone(build_backbone("timm:vit_tiny_patch16_224"), pretrained)
 
 
 def test_shapes_are_strict(pretrained):
     backbone = build_backbone("resnet50")
-    with pytest.raises(InitError, match=r"layer1\.0\.conv1\.weight \(64, 64, 3, 3\) for \(64, 64, 1, 1\)"):
+    with pytest.raises(CheckpointError, match=r"layer1\.0\.conv1\.weight \(64, 64, 3, 3\) for \(64, 64, 1, 1\)"):
         transfer_backbone(backbone, pretrained)
     cut = build_backbone("resnet18@layer2")
-    with pytest.raises(InitError, match=r"the backbone of .*: does not fit the model: unexpected layer3\.0\."):
+    with pytest.raises(CheckpointError, match=r"the backbone of .*: does not fit the model: unexpected layer3\.0\."):
         transfer_backbone(cut, pretrained)
 
 

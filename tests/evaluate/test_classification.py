@@ -408,8 +408,8 @@ class TestPage:
         subject = prepare(settings)
         split = subject.split("test")
         shown = [(7, "effusion"), (2, "cardiomegaly"), (7, "pneumothorax"), (11, "effusion")]
-        maps = heatmaps(subject, split, set(shown))
-        assert set(maps) == set(shown)
+        maps = heatmaps(subject, split, {7, 2, 11})
+        assert set(maps) == {(image, finding) for image in (7, 2, 11) for finding in split.findings}
         embeddings, loaded = subject.scorer.embeddings, checkpoint.load(model).model
         with torch.no_grad():
             attention = loaded(images_of(benchmark), embeddings.vectors, return_attention=True).attention

@@ -5,10 +5,11 @@ import pytest
 import torch
 from PIL import Image
 
+from mavl.backbones import BackboneError
 from mavl.checkpoint.released import CheckpointError, build, convert
 from mavl.metrics.segmentation import count
 from mavl.model.losses import dice_bce_loss
-from mavl.model.unet import UNet, UNetError
+from mavl.model.unet import UNet
 from mavl.predict.segmenter import load
 from tests.support import goldens
 
@@ -76,7 +77,7 @@ def test_every_parameter_learns():
 
 @pytest.mark.parametrize("backbone", ["vit_b_16", "resnet18@layer2"])
 def test_what_has_no_layer3_is_refused(backbone):
-    with pytest.raises(UNetError, match=f"ResNet up to layer3: unknown backbone '{backbone}'"):
+    with pytest.raises(BackboneError, match=f"ResNet up to layer3: unknown backbone '{backbone}'"):
         UNet(backbone)
 
 

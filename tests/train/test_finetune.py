@@ -20,8 +20,7 @@ from PIL import Image
 from safetensors.numpy import load_file
 from torch.utils.data import Dataset
 
-from mavl.checkpoint import finetuned
-from mavl.checkpoint.transfer import InitError
+from mavl.checkpoint import CheckpointError, finetuned
 from mavl.config.finetune import FinetuneClsSettings, FinetuneSegSettings
 from mavl.config.loader import ConfigError, load
 from mavl.data.benchmarks.benchmark import Benchmark
@@ -106,7 +105,9 @@ def test_a_checkpoint_that_is_not_there_is_told_before_all_else(tmp_path, one_pr
     output_dir = tmp_path / "runs"
     init = {"backbone": "none", "checkpoint": str(tmp_path / "nope.pth")}
     settings = FinetuneClsSettings(data={"benchmark": "no such file"}, init=init, output_dir=str(output_dir))
-    with pytest.raises(InitError, match=r"nope\.pth: no such file; name another by --checkpoint .*checkpoint=null"):
+    with pytest.raises(
+        CheckpointError, match=r"nope\.pth: no such file; name another by --checkpoint .*checkpoint=null"
+    ):
         classification.run(settings)
     assert not output_dir.exists()
 
@@ -132,7 +133,7 @@ def test_a_probe_through_random_layers_is_refused(tmp_path, one_process):
     model = {"backbone": "resnet18", "linear_probe": True, "layer4": True}
     settings = FinetuneClsSettings(data={"benchmark": "none"}, init=init, model=model)
     accelerator = build_accelerator(settings.train, tmp_path, 0)
-    with pytest.raises(InitError, match=r"random weights .*layer4\): set model\.layer4 to false"):
+    with pytest.raises(CheckpointError, match=r"random weights .*layer4\): set model\.layer4 to false"):
         build_model(settings, 2, accelerator)
     by_default = settings.model_copy(update={"model": settings.model.model_copy(update={"layer4": None})})
     probe, arguments, [transfer] = build_model(by_default, 2, accelerator)
@@ -148,7 +149,7 @@ def test_a_probe_of_a_shorter_checkpoint_names_its_backbone(tmp_path, one_proces
     )
     accelerator = build_accelerator(settings.train, tmp_path, 0)
     with pytest.raises(
-        InitError, match=r"backbone's layer3\): set model\.backbone to the checkpoint's, resnet18@layer2$"
+        CheckpointError, match=r"backbone's layer3\): set model\.backbone to the checkpoint's, resnet18@layer2$"
     ):
         build_model(settings, 2, accelerator)
     given = settings.model.model_copy(update={"backbone": "resnet18@layer2"})

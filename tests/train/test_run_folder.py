@@ -15,7 +15,7 @@ from accelerate.state import AcceleratorState, GradientState
 from torch import nn
 
 from mavl import provenance
-from mavl.checkpoint.transfer import InitError
+from mavl.checkpoint import CheckpointError
 from mavl.config.finetune import FinetuneClsSettings, FinetuneSegSettings
 from mavl.config.loader import load
 from mavl.config.settings import PretrainSettings
@@ -88,7 +88,7 @@ class TestRunFolder:
 
     def test_pre_training_from_nothing_leaves_no_folder(self, tmp_path, monkeypatch):
         changed = {"init.checkpoint": "nope.pth", "output_dir": str(tmp_path / "run"), "optimizer.lr": 1e-3}
-        with pytest.raises(InitError, match=r"init\.checkpoint: nope\.pth: no such file; name another"):
+        with pytest.raises(CheckpointError, match=r"init\.checkpoint: nope\.pth: no such file; name another"):
             pretrain.run(settings(**changed))
         assert not (tmp_path / "run").exists()
         AcceleratorState._reset_state(reset_partial_state=True)
