@@ -1,47 +1,26 @@
-"""Fine-tuned models on disk: folders like a pre-trained model's (mavl.checkpoint.folder), or released .pth files.
+"""Fine-tuned models on disk: folders like a pre-trained model's (mavl.checkpoint.folder), or released .pth files."""
 
-`KINDS` lists the kinds of fine-tuned models.
-"""
-
-from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
-from torch import Tensor, nn
+from mavl.checkpoint.folder import find, read_about, read_model, write_model
+from mavl.checkpoint.released import read_checkpoint, released_kind
 
-from mavl.checkpoint.folder import (
-    CheckpointError,
-    find,
-    kind_of,
-    read_folder,
-    stored_preprocessing,
-    write_about,
-    write_weights,
-)
-from mavl.checkpoint.released import check_state, read_checkpoint
-from mavl.checkpoint.released_finetuned import convert_classifier, convert_segmenter, released_kind
-from mavl.model.classifier import Classifier
-from mavl.model.unet import UNet
-
-Converter = Callable[[Mapping[str, Tensor], str], tuple[dict, dict[str, Tensor]]]
-
-KINDS: dict[str, tuple[type[nn.Module], Converter]] = {
-    "classifier": (Classifier, convert_classifier),
-    "segmenter": (UNet, convert_segmenter),
-}
-"""kind: (network, function from the parameters of a released file to the network's keyword arguments and state dict)"""
+KINDS = ("classifier", "segmenter")
 
 
 @dataclass(frozen=True)
 class Finetuned:
-    """A model as it was saved, on the CPU in evaluation mode.
+    """A fine-tuned model on the CPU, in evaluation mode.
 
-    findings: of its outputs, in order. equalize: whether histograms are equalized before its preprocessing. about: the
-    content of mavl.json.
+    model: Classifier or UNet, by its kind. findings: of its outputs, in order; a released file, which holds no names,
+    has class 1, class 2, … equalize: whether histograms are equalized before its preprocessing. about: the content of
+    mavl.json and, as "state", the epoch, step and metrics of its weights.
     """
 
     kind: str
-    model: nn.Module
+    model: Any
     findings: tuple[str, ...]
     equalize: bool
     about: dict
@@ -50,7 +29,7 @@ class Finetuned:
 def save(
     folder: Path,
     kind: str,
-    model: nn.Module,
+    model: Any,
     arguments: dict,
     findings: tuple[str, ...],
     equalize: bool,
@@ -60,53 +39,25 @@ def save(
     """Write a model folder; the weights are written last.
 
     Args:
-        arguments: keyword arguments that the network was built with.
-        equalize: whether histograms were equalized before the model's preprocessing.
+        arguments: keyword arguments of the network.
+        equalize: whether histograms are equalized before the model's preprocessing.
         state: epoch, step, metrics.
         config: the settings of the run.
     """
     folder.mkdir(parents=True, exist_ok=True)
     shown = model.preprocessing.to_dict() | {"equalize": equalize}
     about = {"kind": kind, "model": arguments, "findings": findings, "input": shown, "config": config}
-    write_about(folder, about)
-    write_weights(folder, model, state)
+    write_model(folder, model, about, state)
 
 
 def source_kind(source: str | Path) -> str:
-    """mavl.checkpoint.folder.MAVL_KIND or one of KINDS: what a model folder, released .pth or hub id holds."""
+    """The kind of model in a model folder, released .pth or hub id: a key of mavl.checkpoint.released.NETWORKS."""
     path = find(source)
-    return released_kind(read_checkpoint(path)[0]) if path.is_file() else kind_of(path)
+    return released_kind(read_checkpoint(path)[0]) if path.is_file() else read_about(path)["kind"]
 
 
 def load(source: str | Path) -> Finetuned:
-    """A model folder, released .pth or hub id -> Finetuned; CheckpointError where it is of another kind.
-
-    A released file holds neither names of its outputs, which are called class 1, 2, …, nor its preprocessing.
-    """
-    path = find(source)
-    if path.is_file():
-        weights, config = read_checkpoint(path)
-        kind = _known(released_kind(weights), path)
-        arguments, weights = KINDS[kind][1](weights, str(path))
-        names = tuple(f"class {number + 1}" for number in range(arguments.get("classes", 1)))
-        shown = {"image_size": config.get("image_res", 224), "equalize": False}
-        about = {"kind": kind, "model": arguments, "findings": names, "input": shown, "config": config}
-    else:
-        kind = _known(kind_of(path), path)
-        about, weights = read_folder(path, ("model", "findings", "input"))
-    try:
-        model = KINDS[kind][0](**about["model"])
-    except TypeError as error:  # a keyword that is not, or no longer, one of the network's
-        raise CheckpointError(f"{path}: {error}") from error
-    check_state(weights, model.state_dict(), str(path))
-    model.load_state_dict(weights)
-    shown = dict(about["input"])
-    equalize = shown.pop("equalize")
-    model.backbone.preprocessing = stored_preprocessing(shown, path)
-    return Finetuned(kind, model.eval(), tuple(about["findings"]), equalize, about)
-
-
-def _known(kind: str, path: Path) -> str:
-    if kind not in KINDS:
-        raise CheckpointError(f"{path}: a model of kind {kind!r}; a fine-tuned one is {' or '.join(KINDS)}")
-    return kind
+    """A model folder, released .pth or hub id -> Finetuned; CheckpointError for a pre-trained model."""
+    model, about, _ = read_model(source, KINDS)
+    equalize = about["preprocessing"]["equalize"]
+    return Finetuned(about["kind"], model, tuple(about["findings"]), equalize, about)

@@ -1,17 +1,18 @@
 """Models on disk: one folder of safetensors, JSON and text embeddings; released .pth files are converted.
 
-A folder holds `mavl.json` (how to build the model, its vocabulary, text settings, book hashes, versions),
-`model.safetensors` (weights; its metadata says of which epoch and step), `bank.safetensors` (the text vectors it was
-trained with) and, when the text encoder was drawn from a seed, `text_encoder/`. The folders of fine-tuned models
-(mavl.checkpoint.finetuned) are of the same make, without text, and name their kind.
+A folder holds `mavl.json` (arguments of the network, its vocabulary, text settings, hashes of books, versions),
+`model.safetensors` (weights, with epoch and step in its metadata), `bank.safetensors` (the text vectors of the
+training) and, for a text encoder of random weights, `text_encoder/`. The folders of fine-tuned models
+(mavl.checkpoint.finetuned) name their kind and hold no text.
 """
 
 import json
 import os
 import shutil
-from collections.abc import Sequence
+from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, cast
 
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file
@@ -19,7 +20,8 @@ from safetensors.torch import save as serialize
 from torch import Tensor, nn
 
 from mavl.backbones import Preprocessing
-from mavl.checkpoint import released
+from mavl.checkpoint.released import MAVL_KIND, CheckpointError, build, convert, read_checkpoint
+from mavl.files import whole_file, write_json
 from mavl.model.mavl import MAVL
 from mavl.provenance import provenance
 from mavl.text.bert import BertEncoder
@@ -27,25 +29,21 @@ from mavl.text.embeddings import TextEmbeddings
 from mavl.vocab import ANATOMIES, FINDINGS
 
 FORMAT = 1
-MAVL_KIND = "mavl"
 ABOUT, WEIGHTS, EMBEDDINGS, TEXT_ENCODER = "mavl.json", "model.safetensors", "bank.safetensors", "text_encoder"
 FORMER_NAMES = {"log_scale": "logit_scale"}
-"""Parameters that older model folders hold under another name: {their name: today's}."""
+"""{name of a parameter in older model folders: its name today}"""
 LAST, BEST = "last", "best"
 """The model folders in the folder of a run."""
 RELEASED_TEXT = {"encoder": "emilyalsentzer/Bio_ClinicalBERT", "sep": False, "max_length": 128, "lower_case": True}
 
 
-class CheckpointError(ValueError):
-    """A source that holds no usable model; the message names it and what is wrong."""
-
-
 @dataclass(frozen=True)
 class Pretrained:
-    """A model as it was saved. embeddings is None for released files, whose text vectors must be built from books.
+    """A pre-trained model on the CPU, in evaluation mode.
 
-    findings: the vocabulary it was trained with, in order; text: keyword arguments of its TextEncoder, with its name as
-    "encoder"; about: all the rest.
+    embeddings: None for released files, whose text vectors must be computed from books. findings: the vocabulary of its
+    training, in order. text: keyword arguments of its text encoder, and the encoder's name as "encoder". about: the
+    content of mavl.json and, as "state", the epoch, step and metrics of its weights.
     """
 
     model: MAVL
@@ -58,163 +56,143 @@ class Pretrained:
 def save(
     folder: Path, model: MAVL, arguments: dict, embeddings: TextEmbeddings, text: dict, state: dict, config: dict
 ) -> None:
-    """Write a model folder. The weights go last and in one rename: a kill leaves the former weights or the new ones.
+    """Write a model folder. The weights are last, in one rename: after a kill the former or the new ones are there.
 
-    arguments: keyword arguments of MAVL; text: those of its text encoder; state: epoch, step, metrics.
+    Args:
+        arguments: keyword arguments of MAVL.
+        text: keyword arguments of the text encoder, and its name as "encoder"; a folder is copied.
+        state: epoch, step, metrics.
+        config: the settings of the run.
     """
     folder.mkdir(parents=True, exist_ok=True)
     encoder = Path(text["encoder"])
     if encoder.is_dir():
         _copy_text_encoder(encoder, folder / TEXT_ENCODER)
+        text = text | {"encoder": TEXT_ENCODER}
+    embeddings.save(folder / EMBEDDINGS)
     about = {
         "model": arguments,
         "preprocessing": model.preprocessing.to_dict(),
-        "text": text | ({"encoder": TEXT_ENCODER} if encoder.is_dir() else {}),
+        "text": text,
         "findings": embeddings.findings,
         "aspects": embeddings.aspects,
         "anatomies": ANATOMIES,
         "books": embeddings.about["books"],
         "config": config,
     }
-    write_about(folder, about)
-    embeddings.save(folder / EMBEDDINGS)
-    write_weights(folder, model, state)
+    write_model(folder, model, about, state)
 
 
-def write_about(folder: Path, about: dict) -> None:
-    """`about` into the model folder, with the format and the versions."""
-    about = {"format": FORMAT, **about, "provenance": provenance()}
-    _replace(folder / ABOUT, lambda draft: draft.write_text(json.dumps(about, indent=2) + "\n"))
-
-
-def write_weights(folder: Path, model: nn.Module, state: dict) -> None:
-    """The model's tensors into the model folder, with `state` (epoch, step, metrics) beside them."""
+def write_model(folder: Path, model: nn.Module, about: dict, state: dict) -> None:
+    """`about`, with the format and the versions, then the weights, with `state` in their metadata."""
+    write_json(folder / ABOUT, {"format": FORMAT, **about, "provenance": provenance()})
     tensors = {name: value.detach().cpu().contiguous() for name, value in model.state_dict().items()}
-    # not save_file, whose files none but their owner may read
-    _replace(folder / WEIGHTS, lambda draft: draft.write_bytes(serialize(tensors, {"state": json.dumps(state)})))
+    with whole_file(folder / WEIGHTS, "wb") as file:  # not by save_file, whose files only their owner may read
+        file.write(serialize(tensors, {"state": json.dumps(state)}))
 
 
 def load(source: str | Path) -> Pretrained:
-    """A model folder, a released .pth, or a hub id -> Pretrained, on the CPU, in evaluation mode."""
+    """A model folder, a released .pth, or a hub id -> Pretrained."""
+    model, about, path = read_model(source, [MAVL_KIND])
+    embeddings, text = None, dict(about["text"])
+    if path.is_dir():
+        embeddings = TextEmbeddings.load(path / EMBEDDINGS)
+        if (path / text["encoder"]).is_dir():
+            text["encoder"] = str(path / text["encoder"])
+    return Pretrained(cast(MAVL, model), embeddings, tuple(about["findings"]), text, about)
+
+
+def read_model(source: str | Path, kinds: Collection[str]) -> tuple[nn.Module, dict, Path]:
+    """The network in a model folder, a released .pth or a hub id, in evaluation mode; what is stored on it; its path.
+
+    kinds: those of mavl.checkpoint.released.NETWORKS that are accepted. CheckpointError for another kind, and for a
+    file, a key or a part of the weights that is missing or damaged or does not fit.
+    """
     path = find(source)
-    return _load_released(path) if path.is_file() else _load_folder(path)
+    about, weights = _read_released(path) if path.is_file() else _read_folder(path)
+    if about["kind"] not in kinds:
+        raise CheckpointError(f"{path}: a model of kind {about['kind']!r}; expected {' or '.join(kinds)}")
+    model: Any = build(about["kind"], about["model"], weights, str(path))
+    stored = {key: value for key, value in about["preprocessing"].items() if key != "equalize"}
+    try:
+        model.backbone.preprocessing = Preprocessing.from_dict(stored)
+    except (TypeError, ValueError) as error:
+        raise CheckpointError(f"{path}: preprocessing: {error}") from error
+    return model.eval(), about, path
 
 
 def find(source: str | Path) -> Path:
     """The file or folder itself, or the folder that a hub id was downloaded to.
 
-    CheckpointError for what is near to a model, and none: weights alone, the folder of a run.
+    CheckpointError for a file of weights alone and for the folder of a run, with the path to use instead.
     """
     path = Path(source)
     if path.suffix == ".safetensors" and path.is_file():
         raise CheckpointError(f"{source}: give the folder that holds it, not the file")
     if (path / BEST / ABOUT).is_file() and not (path / ABOUT).exists():
         raise CheckpointError(f"{source}: the folder of a run, not of a model; its best one is {path / BEST}")
-    if not path.exists() and path.suffix == ".pth":  # a file that is meant, not a hub id: no need to ask the hub
+    if path.exists():
+        return path
+    if path.suffix == ".pth":
         raise CheckpointError(f"{source}: no such file")
-    return path if path.exists() else _download(str(source))
+    from huggingface_hub import snapshot_download
 
-
-def _load_released(path: Path) -> Pretrained:
-    state, config = released.read_checkpoint(path)
-    arguments, state = released.convert(state, config, str(path))
-    model = MAVL(**arguments)
-    model.load_state_dict(state)
-    text = RELEASED_TEXT | ({"encoder": config["text_encoder"]} if "text_encoder" in config else {})
-    about = {"model": arguments, "released_file": path.name, "config": config}
-    model.backbone.preprocessing = Preprocessing()
-    return Pretrained(model.eval(), None, FINDINGS, text, about)
-
-
-def _load_folder(folder: Path) -> Pretrained:
-    if (kind := kind_of(folder)) != MAVL_KIND:
-        raise CheckpointError(f"{folder}: a fine-tuned {kind}, where a pre-trained MAVL or MedKLIP is needed")
-    about, state = read_folder(folder, ("model", "text", "findings"), (ABOUT, WEIGHTS, EMBEDDINGS))
     try:
-        model = MAVL(**about["model"])
-    except TypeError as error:  # a keyword that is not, or no longer, one of MAVL's
-        raise CheckpointError(f"{folder / ABOUT}: {error}") from error
-    released.check_state(state, model.state_dict(), str(folder / WEIGHTS))
-    model.load_state_dict(state)
-    former = {"image_size": about["model"].get("image_size", 224)}  # before preprocessing was stored, it was ImageNet's
-    model.backbone.preprocessing = stored_preprocessing(about.get("preprocessing", former), folder)
-    text = dict(about["text"])
-    if (folder / text["encoder"]).is_dir():
-        text["encoder"] = str(folder / text["encoder"])
-    return Pretrained(model.eval(), TextEmbeddings.load(folder / EMBEDDINGS), tuple(about["findings"]), text, about)
+        return Path(snapshot_download(str(source)))
+    except (OSError, ValueError) as error:
+        raise CheckpointError(
+            f"{source}: no such file or folder, and not available from the hub ({type(error).__name__})"
+        ) from error
 
 
-def stored_preprocessing(stored: dict, source: Path) -> Preprocessing:
-    """The preprocessing that a model folder states; CheckpointError for one that cannot be."""
+def read_about(folder: Path) -> dict:
+    """The content of mavl.json, with the kind of the model; CheckpointError for another format."""
+    if not (folder / ABOUT).exists():
+        raise CheckpointError(f"{folder}: not a model folder, {ABOUT} is missing")
     try:
-        return Preprocessing.from_dict(stored)
-    except (TypeError, ValueError) as error:
-        raise CheckpointError(f"{source}: preprocessing: {error}") from error
+        about = json.loads((folder / ABOUT).read_bytes())
+    except ValueError as error:
+        raise CheckpointError(f"{folder / ABOUT}: not JSON ({error}); copy it again") from error
+    found = about.get("format") if isinstance(about, dict) else type(about).__name__
+    if found != FORMAT:
+        raise CheckpointError(f"{folder / ABOUT}: format {found!r}; this version reads {FORMAT}")
+    return {"kind": MAVL_KIND} | about
 
 
-def kind_of(folder: Path) -> str:
-    """The kind of model in a model folder; MAVL_KIND, unless it names another one."""
-    return read_about(folder / ABOUT).get("kind", MAVL_KIND) if (folder / ABOUT).exists() else MAVL_KIND
-
-
-def read_folder(
-    folder: Path, needed: Sequence[str], files: Sequence[str] = (ABOUT, WEIGHTS)
-) -> tuple[dict, dict[str, Tensor]]:
-    """What a model folder tells of its model, with the `state` beside the weights, and the weights.
-
-    CheckpointError where a file, a needed key or a part of the weights is missing.
-    """
+def _read_folder(folder: Path) -> tuple[dict, dict[str, Tensor]]:
+    about = read_about(folder)
+    needed, files = ["model", "findings", "input"], [WEIGHTS]
+    if about["kind"] == MAVL_KIND:
+        needed, files = ["model", "findings", "text"], [WEIGHTS, EMBEDDINGS]
+    if missing := [key for key in needed if key not in about]:
+        raise CheckpointError(f"{folder / ABOUT}: {', '.join(missing)} missing; copy it again")
     for name in files:
         if not (folder / name).exists():
             raise CheckpointError(f"{folder}: not a model folder, {name} is missing")
-    about = read_about(folder / ABOUT)
-    if missing := [key for key in needed if key not in about]:
-        raise CheckpointError(f"{folder / ABOUT}: {', '.join(missing)} missing; copy it again")
     try:
         weights = {FORMER_NAMES.get(name, name): tensor for name, tensor in load_file(folder / WEIGHTS).items()}
         with safe_open(folder / WEIGHTS, framework="pt") as file:
             about["state"] = json.loads((file.metadata() or {}).get("state", "{}"))
     except SafetensorError as error:
         raise CheckpointError(f"{folder / WEIGHTS}: damaged ({error}); copy it again") from error
+    former = {"image_size": about["model"].get("image_size", 224)}  # of folders that were written without preprocessing
+    about["preprocessing"] = about.get("input") or about.get("preprocessing") or former
     return about, weights
 
 
-def read_about(path: Path) -> dict:
-    """The JSON of a model folder, of a format that this version reads."""
-    try:
-        about = json.loads(path.read_bytes())
-    except ValueError as error:
-        raise CheckpointError(f"{path}: not JSON ({error}); copy it again") from error
-    if not isinstance(about, dict) or about.get("format") != FORMAT:
-        found = about.get("format") if isinstance(about, dict) else type(about).__name__
-        raise CheckpointError(f"{path}: format {found!r}; this version reads {FORMAT}")
-    return about
-
-
-def _download(hub_id: str) -> Path:
-    from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import HFValidationError
-
-    try:
-        return Path(snapshot_download(hub_id))
-    except (OSError, ValueError, HFValidationError) as error:
-        raise CheckpointError(
-            f"{hub_id}: no such file or folder, and not to be had from the hub ({type(error).__name__})"
-        ) from error
-
-
-def _replace(path: Path, write) -> None:
-    """Write beside the path, then rename over it: readers see the old file or the new one, never a part."""
-    draft = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        write(draft)
-        os.replace(draft, path)
-    finally:
-        draft.unlink(missing_ok=True)
+def _read_released(path: Path) -> tuple[dict, dict[str, Tensor]]:
+    """As of a model folder. A released file holds neither names of the outputs of a classifier nor preprocessing."""
+    state, config = read_checkpoint(path)
+    kind, arguments, weights = convert(state, config, str(path))
+    image_size = 224 if kind == MAVL_KIND else config.get("image_res", 224)
+    names = FINDINGS if kind == MAVL_KIND else [f"class {number + 1}" for number in range(arguments.get("classes", 1))]
+    text = RELEASED_TEXT | ({"encoder": config["text_encoder"]} if "text_encoder" in config else {})
+    about = {"kind": kind, "model": arguments, "findings": names, "text": text, "released_file": path.name}
+    return about | {"preprocessing": {"image_size": image_size, "equalize": False}, "config": config}, weights
 
 
 def _copy_text_encoder(source: Path, target: Path) -> None:
-    """Whole or not at all, and not again where the same encoder lies already."""
+    """Copy the whole folder or nothing; do not copy the same encoder again."""
     if target.exists() and BertEncoder(str(target)).fingerprint == BertEncoder(str(source)).fingerprint:
         return
     draft = target.with_name(f".{target.name}.{os.getpid()}")

@@ -1,12 +1,13 @@
-"""Cases of a benchmark with the model's maps -> thresholds, the metrics of every case, their means. No model needed.
+"""Cases of a benchmark with the model's maps -> thresholds, the metrics of every case, their means.
 
-A case is a finding that is present in an image and has a mask there. What is kept of each image is its maps on the
-model's grid; maps of the masks' size are made one case at a time.
+A case is a finding that is present in an image and has a mask there. Memory holds the maps of all images on the model's
+grid; a map is enlarged to the size of the masks when its case is measured.
 """
 
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 from zlib import crc32
 
 import numpy as np
@@ -29,11 +30,11 @@ RELEASED_PATCHES = 14 * 14
 
 @dataclass(frozen=True)
 class Grounded:
-    """The cases of a split, and what the model says of their images.
+    """The cases of a split, and the maps of their images.
 
     cases: (image, finding) pairs, by image; grids [n, C, h, w], float32, attention mass of the split's images and
-    findings; left_out: a line for each image or mask that cannot be used; patch_grid: where the patches look (None for
-    corners on corners).
+    findings; left_out: a line for each image or mask that cannot be used; patch_grid: positions of the patches (None
+    for the corners of the grid on those of the image).
     """
 
     split: Split
@@ -43,14 +44,14 @@ class Grounded:
     patch_grid: PatchGrid | None = None
 
     def compare(self, case: int, settings: GroundingSettings) -> tuple[np.ndarray, dict[str, np.ndarray]]:
-        """A case's mask, bool [S, S], and its MAPS, float32 [S, S]; the noise is of a grid like the model's."""
+        """A case's mask, bool [S, S], and its MAPS, float32 [S, S]; the noise is made on a grid like the model's."""
         image, finding = self.cases[case]
         grid = self.grids[image, self.split.findings.index(finding)]
-        # The noise of a case is the same whatever other cases there are.
+        # the noise of a case does not depend on the other cases
         seed = (settings.seed, crc32(f"{self.split.paths[image].name} {finding}".encode()))
         size = (settings.map_size, settings.map_size)
         grids = torch.from_numpy(np.stack([grid, random_map(grid.shape, seed)]))
-        # A blob made on a grid would have a plateau of several patches for its maximum.
+        # a blob made on the grid would have a plateau of several patches for its maximum
         blob = centre_map(size) * (np.prod(size) / grid.size)
         maps = [*enlarge(grids[None], size, self.patch_grid)[0].numpy(), blob.astype(np.float32)]
         return resize_mask(self.split.mask(image, finding), settings.map_size), dict(zip(MAPS, maps, strict=True))
@@ -61,22 +62,22 @@ def choose_thresholds(
 ) -> Thresholds:
     """For each map and finding the threshold with the largest mean Dice, on validation (sound) or test (released).
 
-    The released candidates were made for a 14 × 14 grid. The sound protocol scales them for other grids, whose patches
-    have another share of the attention. reason: why there is no validation.
+    The sound protocol scales the released candidates, which are for a 14 × 14 grid, to the attention of the patches of
+    other grids. reason: why there is no validation.
     """
     if settings.protocol == "released":
         note = f"best mean Dice on the {len(tested.cases)} test cases themselves (released protocol)"
         return Thresholds(_best_thresholds(settings, tested, released_thresholds()), "test", note)
     if validation is None:
-        return Thresholds(None, None, f"none: {reason}")
+        return Thresholds({}, None, f"none: {reason}")
     left_out = {"valid": validation.left_out}
     if not validation.cases:
-        return Thresholds(None, None, "none: no image of the validation split has a mask", left_out)
+        return Thresholds({}, None, "none: no image of the validation split has a mask", left_out)
     candidates = released_thresholds() * RELEASED_PATCHES / np.prod(validation.grids.shape[-2:])
     values = _best_thresholds(settings, validation, candidates)
     note = f"best mean Dice on the {len(validation.cases)} cases of the validation split, for each finding"
-    chosen, asked = {finding for _, finding in values}, {finding for _, finding in tested.cases}
-    if missing := [finding for finding in tested.split.findings if finding in asked - chosen]:
+    without = {finding for _, finding in tested.cases} - {finding for _, finding in values}
+    if missing := [finding for finding in tested.split.findings if finding in without]:
         note += f"; none for {', '.join(missing)}, of which it has no case"
     return Thresholds(values, "validation", note, left_out)
 
@@ -85,14 +86,14 @@ def measure_cases(settings: GroundingSettings, tested: Grounded, thresholds: Thr
     """Measure every case's maps, at its finding's threshold where there is one."""
     split, lines = tested.split, []
     levels = SPREADS / np.prod(tested.grids.shape[-2:])
-    dice: dict = defaultdict(lambda: defaultdict(float))
+    dice: dict[str, dict[str, Any]] = defaultdict(lambda: defaultdict(float))
     for case, mask, maps in _each(settings, tested, "measuring"):
         image, finding = tested.cases[case]
         path = str(split.paths[image])
         group = path if split.groups is None else split.groups[image]
         place = {"path": path, "row": split.rows[image], "group": group, "finding": finding}
         for name, heatmap in maps.items():
-            threshold = (thresholds.values or {}).get((name, finding))
+            threshold = thresholds.values.get((name, finding))
             values, swept = measure_and_sweep(heatmap, mask, threshold, levels, path)
             lines.append({**place, "map": name, "threshold": threshold, **values})
             dice[finding][name] += swept["dice"]
@@ -110,15 +111,15 @@ def localize_findings(
     for finding in [*(finding for finding in findings if finding in measured.dice), ALL]:
         for name in MAPS:
             rows = measured.of(finding, name)
-            shared = rows["threshold"].unique()
-            threshold = float(shared[0]) if len(shared) == 1 and not np.isnan(shared[0]) else None
+            shared, groups = rows["threshold"].unique().tolist(), rows["group"].tolist()
+            threshold = shared[0] if len(shared) == 1 and not np.isnan(shared[0]) else None
             localizations.setdefault(finding, {})[name] = summarize(
                 {metric: rows[metric].to_numpy(dtype=float) for metric in METRICS},
                 threshold,
                 threshold_source=thresholds.source,
                 nan_policy="propagate" if settings.protocol == "released" else "omit",
-                resamples=settings.resamples if rows["group"].nunique() > 1 else 0,
-                groups=rows["group"].tolist(),
+                resamples=settings.resamples if len(set(groups)) > 1 else 0,
+                groups=groups,
                 seed=settings.seed,
             )
     return localizations
@@ -127,7 +128,7 @@ def localize_findings(
 def _each(
     settings: GroundingSettings, grounded: Grounded, description: str
 ) -> Iterator[tuple[int, np.ndarray, dict[str, np.ndarray]]]:
-    """Every case's number, mask and maps, made as they are asked for."""
+    """The number, mask and maps of every case."""
     for case in progress_bar(range(len(grounded.cases)), description=description, unit="case"):
         yield case, *grounded.compare(case, settings)
 
@@ -136,7 +137,7 @@ def _best_thresholds(
     settings: GroundingSettings, grounded: Grounded, candidates: np.ndarray
 ) -> dict[tuple[str, str], float]:
     """(map, finding) -> the candidate with the largest mean Dice; of several that reach it, the first."""
-    dice: dict = defaultdict(float)
+    dice: dict[tuple[str, str], Any] = defaultdict(float)
     for case, mask, maps in _each(settings, grounded, f"thresholds on {grounded.split.name}"):
         for name, heatmap in maps.items():
             dice[name, grounded.cases[case][1]] += sweep(heatmap, mask, candidates)["dice"]

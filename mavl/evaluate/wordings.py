@@ -1,33 +1,26 @@
-"""How much zero-shot numbers hang on words: one benchmark scored under several wordings of the same findings.
+"""How much zero-shot results depend on words: one benchmark scored with several wordings of the same findings.
 
     result = run(load(ZeroShotSettings, path, ["sensitivity={}"]))
-    result.spreads["nodule"].low, result.spreads["nodule"].high      # AUROC under the least and the most lucky wording
+    result.spreads["nodule"].low, result.spreads["nodule"].high      # smallest and largest AUROC over the wordings
     result.ablated["nodule"].low                                      # and with the most harmful of the ablations
 
-Every image is read, and goes through the backbone, once for all wordings.
+Every image is read and encoded once for all wordings.
 """
 
 import shutil
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from scipy.stats import kendalltau
 from torch import Tensor
 
-from mavl.config.loader import dump
-from mavl.config.settings import SensitivitySettings, ZeroShotSettings
+from mavl.config.settings import BookFiles, SensitivitySettings, ZeroShotSettings
 from mavl.data.benchmarks.splits import Split
-from mavl.evaluate.subject import (
-    EvaluationError,
-    Thresholds,
-    describe,
-    open_split,
-    prepare,
-    result_folder,
-    without_bad_images,
-)
+from mavl.evaluate.subject import EvaluationError, Thresholds, prepare
 from mavl.metrics.classification import evaluate
 from mavl.metrics.wordings import Sensitivity, WordingResult
+from mavl.report import wordings as report
 from mavl.scorers import TextScorer
 from mavl.text.books import Books, read_books
 from mavl.text.wordings import ABLATION, OWN, REFERENCE, Wording, built_in_wordings, write_books
@@ -41,12 +34,15 @@ def run(settings: ZeroShotSettings) -> Sensitivity | None:
     scorer = subject.scorer
     if not isinstance(scorer, TextScorer):
         raise EvaluationError(f"{settings.model_path}: this model's findings have no text whose wording could change")
-    varied = _varied(plan, scorer)
+    varied = scorer.vocabulary
+    if plan.vary == "new":
+        varied = tuple(name for name in scorer.vocabulary if name not in scorer.trained_findings)
+    if not varied:
+        raise EvaluationError("sensitivity.vary is new, but the model was trained with all findings; use vary: all")
     wordings = _wordings(settings, plan, scorer, varied)
     with subject.accelerator.main_process_first():
         scorers = {wording.name: scorer.with_books(wording.books) for wording in wordings}
-    split = open_split(settings, subject.benchmark, settings.split)
-    split, left_out = without_bad_images(settings, split, subject.accelerator.is_main_process)
+    split, left_out = subject.usable(subject.split(settings.split))
     if not any({PRESENT, ABSENT} <= set(labels) for labels in split.labels.T.tolist()):
         raise EvaluationError(f"{subject.benchmark.name} {split.name}: no finding has both labels, nothing to compare")
 
@@ -54,22 +50,18 @@ def run(settings: ZeroShotSettings) -> Sensitivity | None:
         features = scorer.encode(images)
         return {name: other.score_features(features, split.findings) for name, other in scorers.items()}
 
-    scores = subject.compute(settings, split, compute)
+    scores = subject.compute(split, compute)
     if not subject.accelerator.is_main_process:
         return None
-    none = Thresholds(None, None, "none: a comparison of AUROCs")
-    about = describe(settings, subject, none, left_out, head=settings.head, varied=list(varied))
+    none = Thresholds({}, None, "none: a comparison of AUROCs")
+    about = subject.describe(none, left_out, head=settings.head, varied=list(varied))
     about["as_trained"] = scorers[REFERENCE].same_text(scorer)
-    kind = f"{settings.head}_sensitivity" + ("_new" if plan.vary == "new" else "")
-    folder = result_folder(settings, subject.benchmark, kind)
-    dump(settings, folder / "config.yaml")
+    folder = subject.open_folder(f"{settings.head}_sensitivity{'_new' * (plan.vary == 'new')}", about)
     shutil.rmtree(folder / "books", ignore_errors=True)  # of a former run, with other wordings
     for wording in wordings:
         write_books(folder / "books" / wording.name.replace(" ", "_"), wording.books)
     results = [_compare(settings, split, scores, wording, wordings[0]) for wording in wordings]
     result = Sensitivity(results, about, folder)
-    from mavl.report import wordings as report  # matplotlib and rich only where they are needed
-
     report.write(result)
     return result
 
@@ -77,36 +69,23 @@ def run(settings: ZeroShotSettings) -> Sensitivity | None:
 def _wordings(
     settings: ZeroShotSettings, plan: SensitivitySettings, scorer: TextScorer, varied: Sequence[str]
 ) -> list[Wording]:
-    """The books as they are, their built-in wordings, then the user's; each with the text of the varied findings."""
+    """The books as they are, their built-in wordings, then those of the plan; each with the text of `varied` alone."""
 
-    def read(**more: Sequence[str]) -> Books:
-        descriptions = [*settings.descriptions, *more.get("descriptions", ())]
-        lines = [*settings.aspects, *more.get("aspects", ())] if scorer.aspects != (DESCRIPTION,) else []
-        books = read_books(descriptions, lines)
+    def read(more: BookFiles) -> Books:
+        lines = [*settings.aspects, *more.aspects] if scorer.aspects != (DESCRIPTION,) else []
+        books = read_books([*settings.descriptions, *more.descriptions], lines)
         books.require(varied, scorer.aspects)
         chosen = {name: {aspect: books.sentences[name][aspect] for aspect in scorer.aspects} for name in varied}
         return Books(chosen, books.hashes)
 
-    books = read()
-    wordings = [
-        Wording(REFERENCE, REFERENCE, books),
-        *built_in_wordings(books, varied, scorer.aspects, plan.built_in),
-    ]
+    books = read(BookFiles())
+    built_in = built_in_wordings(books, varied, scorer.aspects, plan.built_in)
+    wordings = [Wording(REFERENCE, REFERENCE, books), *built_in]
     for name, files in plan.wordings.items():
         if name in [wording.name for wording in wordings]:
             raise EvaluationError(f"sensitivity.wordings: {name!r} is a built-in wording; give it another name")
-        wordings.append(Wording(name, OWN, read(**files.model_dump())))
+        wordings.append(Wording(name, OWN, read(files)))
     return wordings
-
-
-def _varied(plan: SensitivitySettings, scorer: TextScorer) -> tuple[str, ...]:
-    """The findings whose text changes."""
-    if plan.vary == "all":
-        return scorer.vocabulary
-    new = tuple(name for name in scorer.vocabulary if name not in scorer.trained_findings)
-    if not new:
-        raise EvaluationError("sensitivity.vary is new, but the model was trained with all findings; use vary: all")
-    return new
 
 
 def _compare(
@@ -121,12 +100,9 @@ def _compare(
         groups=split.groups,
         seed=settings.seed,
     )
-    flips = [_flips(label, *pair) for label, *pair in zip(split.labels.T, ours.T, theirs.T, strict=True)]
+    columns = zip(split.labels.T != UNKNOWN, ours.T, theirs.T, strict=True)
+    taus: list[Any] = [kendalltau(column[known], other[known]) for known, column, other in columns]
     text = wording.books.sentences
     changed = sum(text[name] != sentences for name, sentences in reference.books.sentences.items())
-    return WordingResult(wording.name, wording.kind, wording.kind == ABLATION, evaluation, np.array(flips), changed)
-
-
-def _flips(labels: np.ndarray, ours: np.ndarray, theirs: np.ndarray) -> float:
-    known = labels != UNKNOWN
-    return float((1 - kendalltau(ours[known], theirs[known]).statistic) / 2)
+    flips = np.array([(1 - tau.statistic) / 2 for tau in taus])
+    return WordingResult(wording.name, wording.kind, wording.kind == ABLATION, evaluation, flips, changed)

@@ -1,4 +1,4 @@
-"""The network and what is computed from its output: losses, scores, heatmaps, explanations."""
+"""The network, and losses, scores, heatmaps and explanations from its output."""
 
 from mavl.model.mavl import MAVL, MAVLOutput
 

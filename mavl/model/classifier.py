@@ -1,10 +1,12 @@
 """Classifier: a whole backbone, average-pooled (a ViT: its class token), and a linear layer on it. SPEC §12."""
 
+from typing import cast
+
 import torch
 import torchvision
 from torch import Tensor, nn
 
-from mavl.backbones import PatchGrid, Preprocessing, build_backbone
+from mavl.backbones import Backbone, PatchGrid, Preprocessing, build_backbone
 from mavl.backbones.protocol import patch_grid
 from mavl.backbones.torchvision import RESNETS, ResNetBackbone
 
@@ -14,12 +16,12 @@ class WholeResNet(ResNetBackbone):
 
     def __init__(self, name: str, image_size: int = 224):
         super().__init__(name, image_size)
-        whole = torchvision.models.get_model(name, weights=None)
-        self.layer4, self.channels, self.stride = whole.layer4, whole.fc.in_features, 32
+        whole = cast(torchvision.models.ResNet, torchvision.models.get_model(name, weights=None))
+        self.layer4 = whole.layer4
+        self.channels, self.stride = whole.fc.in_features, 32
 
     def forward(self, images: Tensor) -> tuple[Tensor, None]:
-        grid, _ = super().forward(images)
-        return self.layer4(grid), None
+        return self.layer4(super().forward(images)[0]), None
 
 
 class Classifier(nn.Module):
@@ -27,9 +29,8 @@ class Classifier(nn.Module):
 
     Args:
         image_size: input side in pixels.
-        layer4: whether a ResNet is whole, or ends where the backbone of a MAVL of its name ends. A pre-trained MAVL
-            provides the stem and its own layers, 1 to 3 or (`@layer2`) 1 and 2; the later layers keep their weights.
-        linear_probe: the backbone gets no gradient, and its BatchNorm statistics stay as they are.
+        layer4: whether a ResNet is whole, or ends where the backbone of a MAVL of its name ends.
+        linear_probe: whether the backbone stays as it is, with its BatchNorm statistics.
     """
 
     def __init__(
@@ -44,11 +45,12 @@ class Classifier(nn.Module):
         super().__init__()
         self.linear_probe = linear_probe
         whole = layer4 and backbone in RESNETS and "@" not in backbone
-        self.backbone = WholeResNet(backbone, image_size) if whole else build_backbone(backbone, image_size)
+        built = WholeResNet(backbone, image_size) if whole else build_backbone(backbone, image_size)
+        self.backbone = cast(Backbone, built)
         self.head = nn.Linear(self.backbone.channels, classes)
         nn.init.normal_(self.head.weight, std=0.02)
         nn.init.zeros_(self.head.bias)
-        self.backbone.requires_grad_(not linear_probe)
+        cast(nn.Module, self.backbone).requires_grad_(not linear_probe)
 
     @property
     def preprocessing(self) -> Preprocessing:
@@ -58,7 +60,7 @@ class Classifier(nn.Module):
     def train(self, mode: bool = True) -> "Classifier":
         super().train(mode)
         if self.linear_probe:
-            self.backbone.eval()
+            cast(nn.Module, self.backbone).eval()
         return self
 
     def forward(self, images: Tensor) -> Tensor:

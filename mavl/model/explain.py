@@ -1,8 +1,8 @@
 """Output -> the contribution of each aspect to a decision.
 
-The presence head is one linear layer over the aspect features side by side, so its logit difference (present minus
-absent) is a sum of one dot product per aspect and a bias: the shares are exact, not an approximation. The contrastive
-head is explained by its cosines, which it already computes aspect by aspect.
+The presence head is one linear layer on the concatenated aspect features, so its logit difference (present minus
+absent) is a sum of one dot product per aspect and a bias: the shares are exact. The contrastive head is explained by
+its cosines, of which there is one per aspect.
 """
 
 from collections.abc import Mapping
@@ -20,14 +20,14 @@ from mavl.vocab import HEALTHY
 
 @dataclass(frozen=True, eq=False)
 class Explanation:
-    """Why one finding got its score in one image.
+    """The parts of the score of one finding in one image.
 
     sentences: the text of each aspect, None where no book with it was found.
     shares [A] and bias: logits; they sum to `logit_difference`, present minus absent, above 0 in favour of presence.
     heatmap [h, w], of the grounding aspects together, and aspect_heatmaps [A, h, w]: attention mass, each map sums to 1
     (None without attention); patch_grid: positions of their patches.
-    cosine [A]: of the image with the finding's aspects, in -1..1; healthy_cosine: the same for each healthy finding
-    (both None without a contrastive head or without healthy findings in the embeddings).
+    cosine [A]: of the image with the finding's aspects, in -1..1; healthy_cosine: the same of each healthy finding.
+    Both are None without a contrastive head or without healthy findings in the embeddings.
     """
 
     finding: str
@@ -80,12 +80,11 @@ def explain(
     """
     [row] = embeddings.index([finding])
     shares, bias = presence_shares(model.presence_head, output.aspect_features[image : image + 1, row : row + 1])
-    cosine = healthy = None
+    cosine = healthy = heatmap = each = None
     if output.cosine is not None and set(HEALTHY) <= set(embeddings.findings):
-        cosine = output.cosine[image, :, row].float().cpu()
-        columns = zip(HEALTHY, embeddings.index(HEALTHY), strict=True)
-        healthy = {name: output.cosine[image, :, column].float().cpu() for name, column in columns}
-    heatmap = each = None
+        of_image = output.cosine[image].float().cpu()
+        cosine = of_image[:, row]
+        healthy = {name: of_image[:, column] for name, column in zip(HEALTHY, embeddings.index(HEALTHY), strict=True)}
     if output.attention is not None:
         heatmap = heatmaps(output, embeddings, [finding], options)[image, 0].cpu()
         each = aspect_maps(output, embeddings, [finding], embeddings.aspects)[image, 0].cpu()

@@ -1,6 +1,6 @@
-"""Output -> heatmaps by finding name, and the maps without a model that they are compared with. Pure functions.
+"""Output -> heatmaps by finding name, and the baselines made without a model. SPEC §11.
 
-A query's cross-attention is a distribution over the patches, so a map of the grid sums to 1. SPEC §11.
+A query's cross-attention is a distribution over the patches, so a map of the grid sums to 1.
 """
 
 from collections.abc import Sequence
@@ -17,21 +17,21 @@ from mavl.text.embeddings import TextEmbeddings
 from mavl.vocab import DESCRIPTION, GROUNDING_ASPECTS, unknown_name
 
 AGGREGATIONS = ("avg", "max", "global")
-"""How the maps of a finding's aspects become one: mean, largest value of each patch, the description's map alone."""
+"""One map of those of a finding's aspects: the mean, the largest value of each patch, the description's map alone."""
 
 BLOB_SIGMA = 0.25
 """Standard deviation of `centre_map`, in sides of the map."""
 
 
 class HeatmapError(ValueError):
-    """A map that this model does not have; the message says which ones it has."""
+    """A map that this model does not have; the message names those that it has."""
 
 
 @dataclass(frozen=True)
 class MapOptions:
-    """How attention becomes a finding's map; the same options serve grounding, pages and explanations.
+    """The reduction of attention to a finding's map, for grounding, pages and explanations.
 
-    aspects: those that are averaged, by default `default_aspects`. aggregation: one of AGGREGATIONS. layers: decoder
+    aspects: those that are averaged, by default GROUNDING_ASPECTS. aggregation: one of AGGREGATIONS. layers: decoder
     layers that are averaged, counted from 0, all when empty.
     """
 
@@ -40,7 +40,7 @@ class MapOptions:
     layers: tuple[int, ...] = ()
 
     def used_aspects(self, known: Sequence[str]) -> tuple[str, ...]:
-        """The aspects of a map, of those that a model knows; of a model with one aspect always that one.
+        """The aspects of a map among those of a model; of a model with one aspect always that one.
 
         HeatmapError for an aggregation other than AGGREGATIONS.
         """
@@ -50,7 +50,7 @@ class MapOptions:
             return tuple(known)
         if self.aggregation == "global":
             return (DESCRIPTION,)
-        return default_aspects(known) if self.aspects is None else self.aspects
+        return self.aspects or tuple(aspect for aspect in GROUNDING_ASPECTS if aspect in known) or tuple(known)
 
 
 DEFAULT_MAP = MapOptions()
@@ -95,16 +95,11 @@ def heatmaps(
     return maps.amax(dim=2) if options.aggregation == "max" else maps.mean(dim=2)
 
 
-def default_aspects(known: Sequence[str]) -> tuple[str, ...]:
-    """The grounding aspects among the known ones, or all known ones where there is none of them."""
-    return tuple(aspect for aspect in GROUNDING_ASPECTS if aspect in known) or tuple(known)
-
-
 def enlarge(maps: Tensor, size: tuple[int, int], patch_grid: PatchGrid | None = None) -> Tensor:
     """maps [B, F, h, w] -> [B, F, H, W], bilinear between the centres of the patches, which `patch_grid` gives.
 
-    Without it the centres of the corner patches lie on the corner pixels, as in the release. That stretches the map,
-    by up to half a patch at the borders and by more at the far borders of a convolution.
+    Without it the centres of the corner patches are on the corner pixels, as in the release. That stretches the map by
+    up to half a patch at the borders, by more at the far borders of a convolution.
     """
     if patch_grid is None:
         return F.interpolate(maps, size, mode="bilinear", align_corners=True)
@@ -114,20 +109,20 @@ def enlarge(maps: Tensor, size: tuple[int, int], patch_grid: PatchGrid | None = 
 
 
 def _weights(patches: int, pixels: int, input_pixels: int, offset: float, stride: int) -> Tensor:
-    """Weight [pixels, patches] of each patch in each pixel of a picture of an input of so many pixels."""
-    place = (torch.arange(pixels, dtype=torch.float64) + 0.5) * input_pixels / pixels - 0.5
-    place = ((place - offset) / stride).clamp(0, patches - 1)
-    return (1 - (place[:, None] - torch.arange(patches)).abs()).clamp(min=0)
+    """Weight [pixels, patches] of each patch in each pixel of an image that shows an input of `input_pixels`."""
+    position = (torch.arange(pixels, dtype=torch.float64) + 0.5) * input_pixels / pixels - 0.5
+    position = ((position - offset) / stride).clamp(0, patches - 1)
+    return (1 - (position[:, None] - torch.arange(patches)).abs()).clamp(min=0)
 
 
 def random_map(shape: tuple[int, int], seed: int | Sequence[int]) -> np.ndarray:
-    """Uniform noise [h, w], float32, that sums to 1: the baseline of a map that does not depend on the image."""
+    """Uniform noise [h, w], float32, that sums to 1: a baseline that does not depend on the image."""
     noise = np.random.default_rng(seed).random(shape)
     return (noise / noise.sum()).astype(np.float32)
 
 
 def centre_map(shape: tuple[int, int]) -> np.ndarray:
-    """A centred Gaussian [h, w], float32, that sums to 1: the baseline of where findings usually lie."""
+    """A centred Gaussian [h, w], float32, that sums to 1: the baseline of the usual position of findings."""
     vertical, horizontal = (
         np.exp(-((((np.arange(length) + 0.5) / length - 0.5) / BLOB_SIGMA) ** 2) / 2) for length in shape
     )

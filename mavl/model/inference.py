@@ -1,4 +1,4 @@
-"""Fast inference: a model with fixed text embeddings, of which only the requested findings are computed.
+"""Fast inference: a model with fixed text embeddings, computed for the requested findings alone.
 
 Exact up to rounding: the text and the first layer's self-attention are computed once, the last layer for the requested
 findings alone, no location head, every BatchNorm folded into its convolution.
@@ -8,6 +8,7 @@ from collections.abc import Iterable, Sequence
 from copy import copy, deepcopy
 from dataclasses import replace
 from itertools import pairwise
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -15,6 +16,8 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from mavl.model.mavl import MAVL, ImageFeatures, MAVLOutput, TextQueries
 from mavl.text.embeddings import TextEmbeddings
+
+Model = TypeVar("Model", bound=nn.Module)
 
 CPU_BATCH = 8
 """Images at once on a CPU, where more are no faster and take memory in proportion."""
@@ -54,8 +57,7 @@ class InferenceModel:
         self._queries: dict[torch.dtype | None, TextQueries] = {}
 
     def __call__(self, images: Tensor, return_attention: bool = False) -> MAVLOutput:
-        parts = (self.decode(self.encode_image(part), return_attention) for part in in_parts(images))
-        return concatenate(parts)
+        return concatenate(self.decode(self.encode_image(part), return_attention) for part in in_parts(images))
 
     @torch.inference_mode()
     def encode_image(self, images: Tensor) -> ImageFeatures:
@@ -84,22 +86,19 @@ def in_parts(images: Tensor) -> tuple[Tensor, ...]:
 
 def concatenate(parts: Iterable[MAVLOutput]) -> MAVLOutput:
     """Outputs of parts of a batch -> the output of the batch."""
-    first, *others = parts
-    if not others:
-        return first
+    parts = list(parts)
 
-    def together(name: str) -> Tensor | None:
-        values = [getattr(part, name) for part in (first, *others)]
+    def join(*values: Any) -> Any:
+        if isinstance(values[0], tuple):
+            return tuple(map(torch.cat, zip(*values, strict=True)))
         return None if values[0] is None else torch.cat(values)
 
-    by_image = ("presence_logits", "location_embedding", "aspect_features", "grid", "cosine")
-    attention = None
-    if first.attention is not None:
-        attention = tuple(map(torch.cat, zip(*(part.attention for part in (first, *others)), strict=True)))
-    return replace(first, attention=attention, **{name: together(name) for name in by_image})
+    by_image = ("presence_logits", "location_embedding", "aspect_features", "grid", "cosine", "attention")
+    joined = {name: join(*(getattr(part, name) for part in parts)) for name in by_image}
+    return replace(parts[0], **joined) if len(parts) > 1 else parts[0]
 
 
-def folded(model: nn.Module) -> nn.Module:
+def folded(model: Model) -> Model:
     """A copy for inference: evaluation mode, channels-last, each BatchNorm2d folded into the convolution before it."""
     inner = deepcopy(model).eval().requires_grad_(False)
     for module in inner.modules():

@@ -5,6 +5,7 @@ A loss of a batch without any entry to learn from is zero, not NaN, and part of 
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import reduce
 
 import torch
 from torch import Tensor
@@ -20,7 +21,7 @@ DICE_SMOOTH = 1.0
 
 @dataclass(frozen=True)
 class Targets:
-    """What the output of a pre-training batch is compared with.
+    """The targets of a pre-training batch.
 
     labels [B, F]. locations [B, F, 8]: indices of anatomies, the true one first. anatomy_vectors [51, T]: text
     embeddings of the anatomies. contrastive_weight: factor of the contrastive loss.
@@ -35,14 +36,11 @@ class Targets:
 def pretraining_losses(output: MAVLOutput, targets: Targets) -> dict[str, Tensor]:
     """The scalar of each of TERMS, weighted, and as "loss" their sum."""
     terms = {name: term(output, targets) for name, term in TERMS.items()}
-    return {"loss": sum(terms.values()), **terms}
-
-
-def _presence(output: MAVLOutput, targets: Targets) -> Tensor:
-    return presence_loss(output.presence_logits, targets.labels)
+    return {"loss": reduce(torch.add, terms.values()), **terms}
 
 
 def _location(output: MAVLOutput, targets: Targets) -> Tensor:
+    assert output.location_embedding is not None, "training computes all findings"
     return location_loss(output.location_embedding, targets.labels, targets.locations, targets.anatomy_vectors)
 
 
@@ -54,7 +52,7 @@ def _contrastive(output: MAVLOutput, targets: Targets) -> Tensor:
 
 
 TERMS: dict[str, Callable[[MAVLOutput, Targets], Tensor]] = {
-    "loss_ce": _presence,
+    "loss_ce": lambda output, targets: presence_loss(output.presence_logits, targets.labels),
     "loss_cl": _location,
     "loss_global": _contrastive,
 }
@@ -64,15 +62,14 @@ TERMS: dict[str, Callable[[MAVLOutput, Targets], Tensor]] = {
 def presence_loss(presence_logits: Tensor, labels: Tensor) -> Tensor:
     """presence_logits [B, F, 2], labels [B, F] -> mean cross-entropy over entries labelled 0 or 1."""
     known = (labels == PRESENT) | (labels == ABSENT)
-    targets = labels.long().masked_fill(~known, IGNORED)
-    return _mean_cross_entropy(presence_logits, targets)
+    return _mean_cross_entropy(presence_logits, labels.long().masked_fill(~known, IGNORED))
 
 
 def location_loss(location_embedding: Tensor, labels: Tensor, locations: Tensor, anatomy_vectors: Tensor) -> Tensor:
-    """For entries labelled 1: cross-entropy over the scores of their candidate anatomies, the first being the true one.
+    """For entries labelled 1: cross-entropy over the scores of their candidate anatomies, of which the first is true.
 
-    location_embedding [B, F, T], locations [B, F, K] (-1 marks a missing candidate; an entry whose true one is missing
-    is ignored), anatomy_vectors [51, T].
+    location_embedding [B, F, T], locations [B, F, K] (-1 for a missing candidate; an entry whose true one is missing is
+    ignored), anatomy_vectors [51, T].
     """
     scores = (location_embedding.float() @ anatomy_vectors.T).gather(-1, locations.clamp(min=0))
     scores = scores.masked_fill(locations < 0, torch.finfo(scores.dtype).min)
@@ -83,8 +80,8 @@ def location_loss(location_embedding: Tensor, labels: Tensor, locations: Tensor,
 def contrastive_loss(cosine: Tensor, logit_scale: Tensor, labels: Tensor) -> Tensor:
     """Soft-target cross-entropy image→text plus text→image, each averaged over aspects.
 
-    cosine [B, A, F], logit_scale [A], labels [B, F]; targets are 1 where a finding is present, else 0, as they are: an
-    image with three findings has a target of mass three.
+    cosine [B, A, F], logit_scale [A], labels [B, F]. The target is 1 where a finding is present, else 0, and is not
+    normalized: an image with three findings has a target of mass three.
     """
     logits = cosine.float() * logit_scale.float().exp()[:, None]
     targets = (labels == PRESENT).to(logits.dtype)[:, None]

@@ -26,8 +26,8 @@ class MAVLOutput:
     """The result of a forward pass, for all findings or for the requested ones.
 
     presence_logits [B, F, 2]: (absent, present).
-    location_embedding [B, F, T]: to be compared with the anatomies' embeddings by a dot product. None where certain
-        findings were requested, since only training uses it.
+    location_embedding [B, F, T]: its dot product with an anatomy's embedding is that anatomy's score. Only training
+        uses it: None when findings were requested.
     aspect_features [B, F, A, D]: decoder output.
     grid [B, D, h, w]: projected patch features.
     cosine [B, A, F]: of the pooled image with each query, in -1..1. logit_scale [A]: its learned log inverse
@@ -91,7 +91,8 @@ class AttentionPool(nn.Module):
         """
         patches = grid.flatten(2).mT
         tokens = torch.cat([patches.mean(dim=1, keepdim=True), patches], dim=1)
-        tokens = tokens + interpolate_positions(self.positional_embedding, tuple(grid.shape[-2:]))
+        height, width = grid.shape[-2:]
+        tokens = tokens + interpolate_positions(self.positional_embedding, (height, width))
         query = self.q_proj(tokens[:, 0]).unflatten(-1, (POOLING_HEADS, -1))
         query = query * query.shape[-1] ** -0.5
         key, value = (layer.weight.unflatten(0, (POOLING_HEADS, -1)) for layer in (self.k_proj, self.v_proj))
@@ -155,11 +156,10 @@ class MAVL(nn.Module):
 
     def encode_image(self, images: Tensor) -> ImageFeatures:
         """images [B, 3, H, W], normalized -> ImageFeatures."""
-        backbone_grid, class_token = self.backbone(images)
-        pooled = None
-        if self.pool is not None:
-            pooled = self.pool(backbone_grid if class_token is None else class_token)
-        return ImageFeatures(self.grid_projection(backbone_grid), pooled, self.patch_grid(tuple(images.shape[-2:])))
+        height, width = images.shape[-2:]
+        grid, class_token = self.backbone(images)
+        pooled = None if self.pool is None else self.pool(grid if class_token is None else class_token)
+        return ImageFeatures(self.grid_projection(grid), pooled, self.patch_grid((height, width)))
 
     def encode_text(self, text: Tensor, batch: int = 1) -> TextQueries:
         """text [F, A, T] (vectors of text embeddings) -> TextQueries, valid for any images while the weights stay.
@@ -187,7 +187,10 @@ class MAVL(nn.Module):
         findings: rows of the text embeddings; the output then holds these alone, in this order. The numbers are the
         same, since all findings take part in the self-attention.
         """
-        rows = None if findings is None else query_rows(findings, queries.aspects, image.grid.device)
+        rows = None
+        if findings is not None:
+            each = [finding * queries.aspects + aspect for finding in findings for aspect in range(queries.aspects)]
+            rows = torch.tensor(each, dtype=torch.long).to(image.grid.device, non_blocking=True)  # without a host wait
         patches = image.grid.flatten(2).mT
         features, attention = self.decoder(queries.decoder_input, patches, rows, return_attention)
         features = self.feature_dropout(features)
@@ -216,7 +219,7 @@ class MAVL(nn.Module):
         findings: Sequence[int] | None = None,
         return_attention: bool = False,
     ) -> MAVLOutput:
-        """images [B, 3, H, W], normalized, and text [F, A, T] -> MAVLOutput by the three methods above."""
+        """images [B, 3, H, W], normalized, and text [F, A, T] -> MAVLOutput."""
         image, queries = self.encode_image(images), self.encode_text(text, images.shape[0])
         return self.decode(image, queries, findings=findings, return_attention=return_attention)
 
@@ -237,12 +240,6 @@ def _pool(backbone: Backbone, width: int, positions: int) -> nn.Module:
     if not backbone.has_class_token:
         return AttentionPool(backbone.channels, width, positions)
     return nn.Linear(backbone.channels, width) if backbone.channels != width else nn.Identity()
-
-
-def query_rows(findings: Sequence[int], aspects: int, device: torch.device) -> Tensor:
-    """Rows of findings -> rows of all their queries, finding by finding, on the device without a host wait."""
-    rows = [finding * aspects + aspect for finding in findings for aspect in range(aspects)]
-    return torch.tensor(rows, dtype=torch.long).to(device, non_blocking=True)
 
 
 def _initialise(module: nn.Module) -> None:

@@ -11,7 +11,7 @@ from mavl.vocab import HEALTHY
 
 
 class HeadError(ValueError):
-    """A head that does not exist, or that this model does not have."""
+    """A head that this model does not have."""
 
 
 HEADS = ("supervised", "contrastive")
@@ -33,9 +33,9 @@ def contrastive_probability(cosine: Tensor, healthy: Sequence[int]) -> Tensor:
 
 
 def scores(output: MAVLOutput, embeddings: TextEmbeddings, findings: Sequence[str], head: str = "supervised") -> Tensor:
-    """Probabilities [B, len(findings)] of these findings by one of HEADS; KeyError for a finding not in the embeddings.
+    """Probabilities [B, len(findings)] of these findings by one of HEADS.
 
-    HeadError for another head, or for the contrastive one of a model without it.
+    UnknownFindingError for a finding not in the embeddings; HeadError for a head that the model does not have.
     """
     columns = embeddings.index(findings)
     if head == "supervised":

@@ -1,7 +1,7 @@
 """U-Net on a ResNet: images [B, 3, H, W] -> logits of one mask [B, 1, H, W]. SPEC §12.
 
-The backbone is the encoder, up to layer3; a bridge works on its grid, and four up blocks double the side until the
-image's own is reached, each with the encoder's features of that side beside it:
+The backbone, up to layer3, is the encoder. A bridge follows, then four up blocks, each of which doubles the side and
+takes the encoder's features of that side as second input:
 
     image ─> stem ─> layer1 ─> layer2 ─> layer3 ─> bridge ─> up 0 ─> up 1 ─> up 2 ─> up 3 ─> classifier
       │       │        │         └───────────────────────────┘       │       │       │
@@ -10,12 +10,15 @@ image's own is reached, each with the encoder's features of that side beside it:
       └──────────────────────────────────────────────────────────────────────────────┘
 """
 
+from typing import Any
+
 import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from mavl.backbones import Preprocessing, build_backbone
+from mavl.backbones import BackboneError, Preprocessing
+from mavl.backbones.torchvision import ResNetBackbone
 from mavl.vocab import unknown_name
 
 BACKBONES = ("resnet18", "resnet50")
@@ -23,10 +26,6 @@ THRESHOLD = 0.5
 """A pixel with a greater probability belongs to the mask. SPEC §12."""
 DROPOUT = 0.2
 STEM_CHANNELS, IMAGE_CHANNELS = 64, 3
-
-
-class UNetError(ValueError):
-    """A backbone without the features that a U-Net needs."""
 
 
 class ConvBlock(nn.Module):
@@ -67,7 +66,7 @@ class UpBlock(nn.Module):
 
 
 class UNet(nn.Module):
-    """Parameter names are the release's, but for the backbone's, which are torchvision's (`from_released`).
+    """Parameter names are those of the release, and torchvision's in the backbone.
 
     With C the channels of the backbone's grid (ResNet-50 1024, ResNet-18 256) the up blocks have C/2, C/4, C/8, C/16.
     """
@@ -75,8 +74,8 @@ class UNet(nn.Module):
     def __init__(self, backbone: str = "resnet50", image_size: int = 224):
         super().__init__()
         if backbone not in BACKBONES:
-            raise UNetError(f"a U-Net needs a ResNet up to layer3: {unknown_name('backbone', backbone, BACKBONES)}")
-        self.backbone = build_backbone(backbone, image_size)
+            raise BackboneError(f"a U-Net needs a ResNet up to layer3: {unknown_name('backbone', backbone, BACKBONES)}")
+        self.backbone = ResNetBackbone(backbone, image_size)
         channels = self.backbone.channels
         self.bridge = Bridge(channels)
         skipped = (channels // 2, channels // 4, STEM_CHANNELS, IMAGE_CHANNELS)
@@ -92,11 +91,11 @@ class UNet(nn.Module):
         return self.backbone.preprocessing
 
     def forward(self, images: Tensor) -> Tensor:
-        """A side that is no multiple of the stride is padded with its last pixels, and the logits cut to it again."""
+        """A side that is no multiple of the stride is padded with its last pixels, and the logits are cropped again."""
         height, width = images.shape[-2:]
         right, below = -width % self.backbone.stride, -height % self.backbone.stride
         images = F.pad(images, (0, right, 0, below), mode="replicate")
-        encoder = self.backbone
+        encoder: Any = self.backbone  # a ResNet, whose modules torchvision does not type
         stem = encoder.relu(encoder.bn1(encoder.conv1(images)))
         layer1 = encoder.layer1(encoder.maxpool(stem))
         layer2 = encoder.layer2(layer1)

@@ -1,7 +1,4 @@
-"""Models as the evaluation uses them. The evaluation knows the `Scorer` protocol alone, no kind of model.
-
-`open_scorer` opens any of them by name. A new kind is a file in this folder and an entry in KINDS.
-"""
+"""Models as the evaluation uses them, by the `Scorer` protocol. A new kind is a file here and an entry in KINDS."""
 
 from collections.abc import Callable
 

@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 from copy import copy
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -26,15 +25,15 @@ from mavl.vocab import DESCRIPTION, HEALTHY
 class MAVLScorer:
     """A pre-trained model and text embeddings on a device.
 
-    All findings of the embeddings take part in the decoder's self-attention; only those that are asked for are computed
-    to the end.
+    All findings of the embeddings take part in the decoder's self-attention; the last layer and the heads are computed
+    for the requested ones alone.
     """
 
     def __init__(self, name: str, pretrained: Pretrained, embeddings: TextEmbeddings, options: ScorerOptions):
         self.name, self.pretrained, self.embeddings, self.options = name, pretrained, embeddings, options
-        self.preprocessing, self.trained_findings = pretrained.model.preprocessing, pretrained.findings
-        self.patch_grid = pretrained.model.patch_grid((self.preprocessing.image_size,) * 2)
-        self.aspects = pretrained.model.aspects
+        model, self.trained_findings = pretrained.model, pretrained.findings
+        self.preprocessing, self.aspects = model.preprocessing, model.aspects
+        self.patch_grid = model.patch_grid((model.preprocessing.image_size, model.preprocessing.image_size))
         self._inference: InferenceModel | None = None
 
     @property
@@ -51,19 +50,19 @@ class MAVLScorer:
 
     def describe(self) -> dict[str, Any]:
         options = self.options.map_options
-        used, layers = options.used_aspects(self.aspects), options.layers or "all"
-        which = "mean over all layers" if layers == "all" else f"mean over the layers {', '.join(map(str, layers))}"
-        unused = ""
+        used = options.used_aspects(self.aspects)
+        layers = f"the layers {', '.join(map(str, options.layers))}" if options.layers else "all layers"
+        shown = f"the attention, {options.aggregation} over the aspects {', '.join(used)}, mean over {layers}"
         if self.options.head == "contrastive":
-            unused = " (the contrastive score compares the whole image with the text and does not use it)"
+            shown += " (the contrastive score compares the whole image with the text and does not use it)"
         return {
             "model": self.name,
             "bank": self.embeddings.about,
-            "findings_in_bank": len(self.embeddings.findings),
+            "findings_in_bank": len(self.vocabulary),
             "aspects": list(used),
             "aggregation": options.aggregation,
-            "layers": layers,
-            "map": f"the attention, {options.aggregation} over the aspects {', '.join(used)}, {which}{unused}",
+            "layers": options.layers or "all",
+            "map": shown,
         }
 
     def with_books(self, books: Books) -> "MAVLScorer":
@@ -82,7 +81,7 @@ class MAVLScorer:
         return torch.allclose(self.embeddings.vectors, other.embeddings.vectors, atol=SAME_ENCODER)
 
     def encode(self, images: Tensor) -> list[ImageFeatures]:
-        model = self._model(self.vocabulary) if self._inference is None else self._inference
+        model = self._inference or self._model(self.vocabulary)
         return [model.encode_image(part) for part in in_parts(images)]
 
     def score_features(self, features: list[ImageFeatures], findings: Sequence[str]) -> Tensor:
@@ -103,10 +102,9 @@ class MAVLScorer:
 def open_mavl(name: str, options: ScorerOptions, device: torch.device) -> MAVLScorer:
     """A model folder, a released .pth or a hub id. Errors: CheckpointError, BookError, EmbeddingsError."""
     pretrained = checkpoint.load(name)
-    compared = HEALTHY if options.head == "contrastive" else ()
     embeddings = model_embeddings(
         pretrained,
-        [*options.findings, *compared],
+        [*options.findings, *(HEALTHY if options.head == "contrastive" else ())],
         descriptions=options.descriptions,
         aspects=options.aspects,
         text_encoder=options.text_encoder,
@@ -131,23 +129,23 @@ def model_embeddings(
 ) -> TextEmbeddings:
     """Embeddings of the vocabulary that the model was trained with, then of the other findings.
 
-    A model folder holds the vectors that it was trained with. The rest, and all for a released file or with `rebuild`,
-    is encoded from the books.
+    The vectors of a model folder are used as they are. The rest, and all for a released file or with `rebuild`, is
+    encoded from the books.
     """
-    known = pretrained.findings
-    new = [name for name in dict.fromkeys(findings) if name not in known]
-    rebuild = rebuild or pretrained.embeddings is None
-    if not rebuild and not new:
-        return pretrained.embeddings
+    stored = None if rebuild else pretrained.embeddings
+    new = [name for name in dict.fromkeys(findings) if name not in pretrained.findings]
+    if stored is not None and not new:
+        return stored
     names = pretrained.model.aspects
     books = read_books(descriptions, aspects if names != (DESCRIPTION,) else ())
     encoder = _text_encoder(pretrained, text_encoder, max_length)
-    build = partial(build_embeddings, books, encoder=encoder, aspects=names, cache=cache)
-    return build([*known, *new]) if rebuild else pretrained.embeddings.extended(build(new))
+    encoded = new if stored is not None else [*pretrained.findings, *new]
+    embeddings = build_embeddings(books, encoded, encoder, names, cache)
+    return embeddings if stored is None else stored.extended(embeddings)
 
 
 def _text_encoder(pretrained: Pretrained, name: str | None, max_length: int | None) -> TextEncoder:
-    """The encoder of the model's text, or another one of that name, cutting sentences at `max_length` tokens."""
+    """The encoder of the model's text, or another one of that name; with max_length it cuts sentences there."""
     text = dict(pretrained.text)
     own = text.pop("encoder")
     return load_text_encoder(name or own, **text | ({"max_length": max_length} if max_length else {}))

@@ -17,7 +17,7 @@ class ScorerError(ValueError):
 
 
 class Scorer(Protocol):
-    """A model that scores findings in images and may show where it sees them.
+    """A model that scores findings in images and may have heatmaps.
 
     preprocessing: how an image becomes its input. trained_findings: names that it was trained on. patch_grid: positions
     of the cells of its heatmaps in the input, None where the cells divide the image evenly.
@@ -25,10 +25,12 @@ class Scorer(Protocol):
 
     preprocessing: Preprocessing
     trained_findings: tuple[str, ...]
-    patch_grid: PatchGrid | None
+
+    @property
+    def patch_grid(self) -> PatchGrid | None: ...
 
     def scores(self, images: Tensor, findings: Sequence[str]) -> Tensor:
-        """images [B, 3, S, S], preprocessed, on its device -> [B, len(findings)]; a larger score: more likely present.
+        """images [B, 3, S, S], preprocessed, on its device -> [B, len(findings)], larger for a more likely finding.
 
         UnknownFindingError for a finding that it cannot score.
         """
@@ -39,7 +41,7 @@ class Scorer(Protocol):
         ...
 
     def describe(self) -> dict[str, Any]:
-        """What its results depend on, for JSON: "model" at least, and as "map" a phrase on what its heatmaps show."""
+        """The conditions of its results, for JSON: "model" at least, and as "map" a phrase about its heatmaps."""
         ...
 
 
@@ -47,11 +49,13 @@ class Scorer(Protocol):
 class TextScorer(Scorer, Protocol):
     """A Scorer whose findings are defined by text, which can be replaced while the images are encoded once.
 
-    vocabulary: the findings that it has text for. aspects: the texts of a finding, by name.
+    vocabulary: the findings that it has text for. aspects: names of the texts of a finding.
     """
 
-    vocabulary: tuple[str, ...]
     aspects: tuple[str, ...]
+
+    @property
+    def vocabulary(self) -> tuple[str, ...]: ...
 
     def with_books(self, books: Books) -> Self:
         """The same model with other text for the findings of these books."""
@@ -72,7 +76,7 @@ class TextScorer(Scorer, Protocol):
 
 @dataclass(frozen=True)
 class ScorerOptions:
-    """How a model is used; a model ignores what does not apply to it.
+    """The use of a model; a model ignores what does not apply to it.
 
     Args:
         findings: names that it must be able to score.
@@ -80,9 +84,9 @@ class ScorerOptions:
         text_encoder: name of the text encoder, by default the model's own.
         max_length: tokens of a sentence, by default the model's own.
         rebuild_text: encode all text from the books, instead of using the vectors stored with the model.
-        text_cache: folder of text embeddings that were computed before.
+        text_cache: folder of cached text embeddings.
         head: "supervised" or "contrastive".
-        map_options: how attention becomes a heatmap.
+        map_options: the reduction of attention to a heatmap.
     """
 
     findings: tuple[str, ...]

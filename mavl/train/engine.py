@@ -1,90 +1,100 @@
-"""Engine: training on accelerate, for any task and any number of processes.
+"""The training loop, on accelerate, for any task and any number of processes.
 
-A task defines how a batch becomes losses, how the model is validated and how it is saved; the engine does the rest:
-mixed precision, accumulation, the log, resumable checkpoints, the best model.
+A task defines its losses, its validation and how its model is saved. The engine does the rest: mixed precision,
+accumulation, the log, resumable checkpoints, the best model.
 """
 
 import json
 import math
 import time
-from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol, cast
 
 import numpy as np
 import torch
 from accelerate import Accelerator
 from accelerate.utils import GradientAccumulationPlugin, broadcast, set_seed
 from torch import Tensor, nn
-from torch.utils.data import DataLoader
+from torch.utils.data import Dataset
 from tqdm import tqdm
 
 from mavl.backbones import Preprocessing
-from mavl.checkpoint.folder import BEST, LAST
-from mavl.config.settings import EngineSettings
+from mavl.checkpoint import BEST, LAST
+from mavl.config.finetune import FinetuneClsSettings, FinetuneSegSettings
+from mavl.config.settings import EngineSettings, PretrainSettings
 from mavl.cpu import prepare_device
-from mavl.data.loading import to_device
+from mavl.data.loading import build_loader, to_device
+from mavl.data.pretraining import EpochBatches
+from mavl.files import write_text
 from mavl.progress import progress_bar
-from mavl.train.resume import Checkpoints, Progress
-from mavl.train.run_folder import CHECKPOINTS, LOG
+from mavl.train.optim import build_optimizer, build_scheduler
+from mavl.train.run_folder import CHECKPOINTS, LOG, Checkpoints, Progress
 
 LARGER_IS_BETTER = {"valid_loss": False, "valid_auroc": True, "valid_dice": True}
 
 
 class SetupError(ValueError):
-    """A machine or an installation that cannot do what was asked."""
+    """A setting that this machine or installation cannot fulfil."""
 
 
 class NonFiniteLossError(RuntimeError):
-    """A loss became NaN or infinite; the message names the step and the loss. The last checkpoint is sound."""
+    """A loss that became NaN or infinite; the message names it and the step. The last checkpoint is from before."""
 
 
 class Task(Protocol):
-    """What the engine needs of a task. preprocessing: by which batches are normalized."""
+    """A model to train. preprocessing: with which batches are normalized."""
 
-    model: nn.Module
+    @property
+    def model(self) -> nn.Module: ...
 
     @property
     def preprocessing(self) -> Preprocessing: ...
 
-    def losses(self, model: nn.Module, batch: dict) -> dict[str, Tensor]:
+    def losses(self, model: Any, batch: dict) -> dict[str, Tensor]:
         """Scalars by name; "loss" is minimised, the others are logged."""
+        ...
 
-    def validate(self, model: nn.Module, accelerator: Accelerator) -> dict[str, float]:
-        """Figures by name, equal on every process; among them the monitored one."""
+    def validate(self, model: Any, accelerator: Accelerator) -> dict[str, float]:
+        """Figures by name, equal on every process, the monitored one among them."""
+        ...
 
-    def save(self, folder: Path, model: nn.Module, state: dict) -> None:
+    def save(self, folder: Path, model: Any, state: dict) -> None:
         """Write the model folder (main process only)."""
 
 
-class Batches(Protocol):
-    """A batch sampler that can begin anywhere."""
-
-    steps_per_epoch: int
-
-    def start_at(self, epoch: int, step: int = 0) -> None: ...
-
-
-@dataclass
 class Fit:
-    """One training run. `run` goes from wherever `checkpoints` says to the last epoch, or until patience ends.
+    """One training run.
 
-    validate_every: epochs between validations; the last epoch always ends with one.
+    Args:
+        train: images, whose keys `batches` gives.
+        schedule: arguments of mavl.train.optim.learning_rate, without lr and steps_per_epoch.
+        output_dir: the run folder.
+        validate_every: epochs between validations; the last epoch always ends with one.
     """
 
-    accelerator: Accelerator
-    task: Task
-    optimizer: torch.optim.Optimizer
-    scheduler: torch.optim.lr_scheduler.LRScheduler
-    loader: DataLoader
-    batches: Batches
-    epochs: int
-    settings: EngineSettings
-    output_dir: Path
-    validate_every: int = 1
+    def __init__(
+        self,
+        task: Task,
+        train: Dataset,
+        batches: EpochBatches,
+        schedule: dict[str, Any],
+        settings: PretrainSettings | FinetuneClsSettings | FinetuneSegSettings,
+        accelerator: Accelerator,
+        output_dir: Path,
+        validate_every: int = 1,
+    ):
+        self.accelerator, self.task, self.batches, self.output_dir = accelerator, task, batches, output_dir
+        self.settings: EngineSettings = settings.train
+        self.epochs, self.validate_every = schedule["epochs"], validate_every
+        data, pin_memory = settings.data, settings.data.pin_memory and accelerator.device.type == "cuda"
+        self.loader = build_loader(train, batches, data.workers, pin_memory, persistent=True, prefetch=data.prefetch)
+        self.optimizer = build_optimizer(task.model, **settings.optimizer.model_dump())
+        rates = schedule | {"lr": settings.optimizer.lr, "steps_per_epoch": batches.steps_per_epoch}
+        self.scheduler = build_scheduler(self.optimizer, **rates)
 
     def run(self, resume: bool) -> Progress:
+        """Train to the last epoch, or until the patience ends; with `resume` from the newest checkpoint on."""
         accelerator = self.accelerator
         if self.settings.compile:
             self.task.model.compile()
@@ -105,16 +115,12 @@ class Fit:
 
     def _train_epoch(self, epoch: int) -> None:
         steps, settings = self.batches.steps_per_epoch, self.settings
-        self.batches.start_at(epoch, self.progress.step % steps)
+        done = self.progress.step % steps
+        self.batches.start_at(epoch, done)
         self.model.train()
         validates = (epoch + 1) % self.validate_every == 0 or epoch + 1 == self.epochs
-        bar = progress_bar(
-            description=f"epoch {epoch + 1}/{self.epochs}",
-            unit="step",
-            show=self.accelerator.is_main_process,
-            total=steps,
-            initial=self.progress.step % steps,
-        )
+        title, show = f"epoch {epoch + 1}/{self.epochs}", self.accelerator.is_main_process
+        bar = progress_bar(description=title, unit="step", show=show, total=steps, initial=done)
         for batch in self.loader:
             if not self._micro_step(to_device(batch, self.accelerator.device, self.task.preprocessing)):
                 continue
@@ -122,7 +128,7 @@ class Fit:
             step, last = self.progress.step, self.progress.step % steps == 0
             bar.update()
             if step % settings.log_every == 0 or last or step % settings.checkpoint_every == 0:
-                bar.set_postfix(self.log.flush(epoch, step, self.scheduler.get_last_lr()[0]), refresh=False)
+                bar.set_postfix(self.log.flush(epoch, step, float(self.scheduler.get_last_lr()[0])), refresh=False)
             if last:
                 bar.close()
             if last and validates:
@@ -131,7 +137,7 @@ class Fit:
                 self.checkpoints.save(self.accelerator, self.progress)
 
     def _micro_step(self, batch: dict) -> bool:
-        """Forward, backward; whether the optimizer has moved (at the end of an accumulation)."""
+        """Forward and backward pass; True at the end of an accumulation, where the optimizer makes its step."""
         accelerator = self.accelerator
         with accelerator.accumulate(self.model):
             losses = self.task.losses(self.model, batch)
@@ -159,20 +165,23 @@ class Fit:
             plain = self.accelerator.unwrap_model(self.model, keep_fp32_wrapper=False)
             for name in [LAST, BEST] if better else [LAST]:
                 self.task.save(self.output_dir / name, plain, state)
-            tqdm.write(f"epoch {epoch + 1}: " + show(figures) + (" (best so far)" if better else ""))
+            shown = ", ".join(f"{name} {value:.4f}" for name, value in figures.items())
+            tqdm.write(f"epoch {epoch + 1}: {shown}{' (best so far)' if better else ''}")
 
 
 class Log:
-    """Losses and figures: a line of JSON each in the run folder, and the trackers. Host work only every few steps."""
+    """Losses and figures, as lines of JSON in the run folder and for the trackers; the host waits at `flush` only.
+
+    step: of the checkpoint that the run continues from; later lines are removed.
+    """
 
     def __init__(self, accelerator: Accelerator, path: Path, step: int):
         self.accelerator, self.path = accelerator, path
         self.pending: list[dict[str, Tensor]] = []
         self.images, self.since = 0, time.perf_counter()
         if accelerator.is_main_process:
-            lines = path.read_text().splitlines() if path.exists() else []
-            kept = [line for line in lines if json.loads(line)["step"] <= step]
-            path.write_text("".join(line + "\n" for line in kept))
+            lines = path.read_text().splitlines(keepends=True) if path.exists() else []
+            write_text(path, "".join(line for line in lines if json.loads(line)["step"] <= step))
 
     def add(self, losses: dict[str, Tensor], images: int) -> None:
         self.pending.append({name: value.detach() for name, value in losses.items()})
@@ -182,14 +191,14 @@ class Log:
         """Write the means since the last call, over all processes; NonFiniteLossError names the step."""
         names = list(self.pending[0])
         local = torch.stack([torch.stack([losses[name].float() for name in names]) for losses in self.pending])
-        values = self.accelerator.gather(local[None]).cpu().numpy()
+        values = cast(Tensor, self.accelerator.gather(local[None])).cpu().numpy()
         bad = np.argwhere(~np.isfinite(values))
         if len(bad):
-            _, micro, which = bad[bad[:, 1].argmin()]
+            process, micro, which = bad[bad[:, 1].argmin()]
             per_step = self.accelerator.gradient_accumulation_steps
             first = step - math.ceil(len(self.pending) / per_step) + micro // per_step + 1
             raise NonFiniteLossError(
-                f"step {first}: {names[which]} is {values[tuple(bad[bad[:, 1].argmin()])]}; nothing was saved since. "
+                f"step {first}: {names[which]} is {values[process, micro, which]}; nothing was saved since. "
                 "Lower optimizer.lr, set train.max_grad_norm, or use bf16 instead of fp16; --resume goes back to the "
                 "last checkpoint."
             )
@@ -221,7 +230,3 @@ def build_accelerator(settings: EngineSettings, output_dir: Path, seed: int) -> 
     prepare_device(accelerator.device.type, accelerator.mixed_precision)
     set_seed(seed, device_specific=True)
     return accelerator
-
-
-def show(figures: dict[str, float]) -> str:
-    return ", ".join(f"{name} {value:.4f}" for name, value in figures.items())

@@ -1,31 +1,113 @@
-"""What fine-tuning to classify and to segment share: the parts of the run of a seed, and the runs of several seeds."""
+"""Fine-tuning with several seeds: for each one a run folder with its best model, tested. SPEC §12.
+
+mavl.train.classification and mavl.train.segmentation define the network, its data and its test.
+"""
 
 import math
-from collections.abc import Callable, Iterator
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
+from typing import Any, ClassVar
 
-from accelerate import Accelerator
-from torch import nn
+import numpy as np
+import torch
+from accelerate import Accelerator, PartialState
+from torch import Tensor
 from torch.utils.data import Dataset
 
-from mavl.checkpoint.transfer import check_sources
-from mavl.config.finetune import FinetuneSettings
-from mavl.data.loading import build_loader
-from mavl.data.pretraining import EpochBatches, Key
+from mavl.backbones import Preprocessing
+from mavl.checkpoint import BEST, finetuned
+from mavl.checkpoint.finetuned import Finetuned
+from mavl.checkpoint.transfer import Transfer, check_sources
+from mavl.config.finetune import FinetuneClsSettings, FinetuneSegSettings
+from mavl.data.classification import write_images
+from mavl.data.images.transforms import with_interpolation
+from mavl.data.loading import compute_all
+from mavl.data.pretraining import EpochBatches, Key, write_left_out
+from mavl.data.segmentation import MaskedData
+from mavl.files import write_json
+from mavl.provenance import provenance
 from mavl.report.tables import RESULTS
+from mavl.report.training import TRAINING, plot_training
 from mavl.train.engine import Fit, Task, build_accelerator
-from mavl.train.optim import build_optimizer, build_scheduler
-from mavl.train.run_folder import open_run_folder
+from mavl.train.run_folder import LEFT_OUT, LOG, Progress, open_run_folder, scalars
+
+IMAGES, STARTED_FROM = "images.csv", "started_from.json"
+Settings = FinetuneClsSettings | FinetuneSegSettings
 
 
 class FinetuneError(RuntimeError):
-    """A fine-tuning that came to nothing; the message says why."""
+    """A fine-tuning without a best model; the message says why."""
+
+
+class Finetuning(ABC):
+    """The training of one seed as a task for the engine, and its test.
+
+    kind: of mavl.checkpoint.finetuned.KINDS. curves: {title: {label: name in the log}}, for the plot of the training.
+    arguments: of the network. transfers: the sources of its weights. progress: that at the end of the training.
+    """
+
+    kind: ClassVar[str]
+    curves: ClassVar[Mapping[str, Mapping[str, str]]]
+    progress: Progress
+
+    def __init__(self, settings: Any, accelerator: Accelerator):
+        self.settings, self.accelerator = settings, accelerator
+        self.model, self.arguments, self.transfers = self.build_model()  # first: it may not fit, and data take minutes
+        self.data = self.open_data()
+        self.model.backbone.preprocessing = with_interpolation(self.preprocessing, self.data.interpolation)
+        if settings.train.channels_last:
+            self.model = self.model.to(memory_format=torch.channels_last)
+
+    @abstractmethod
+    def build_model(self) -> tuple[Any, dict, list[Transfer]]:
+        """The network with its initial weights, its arguments, and the sources of the weights."""
+
+    @abstractmethod
+    def open_data(self) -> MaskedData: ...
+
+    @abstractmethod
+    def images(self, split: str, augment: bool = False) -> Dataset: ...
+
+    @abstractmethod
+    def losses(self, model: Any, batch: dict) -> dict[str, Tensor]: ...
+
+    @abstractmethod
+    def validate(self, model: Any, accelerator: Accelerator) -> dict[str, float]: ...
+
+    @abstractmethod
+    def test(self, best: Finetuned, model: Any, about: dict, folder: Path) -> None:
+        """Test the best model, on every process; the main one writes the results, RESULTS as the last file.
+
+        model: the network of `best` as accelerate runs it. about: the conditions of the result, for its files.
+        """
+
+    @property
+    def preprocessing(self) -> Preprocessing:
+        return self.model.preprocessing
+
+    def compute(self, split: str, function: Callable[[dict], dict[str, Tensor]]) -> dict[str, np.ndarray]:
+        """function(batch) -> {name: tensor [b, …]} over a split without augmentation, on every process."""
+        return compute_all(
+            self.accelerator,
+            self.images(split),
+            [(0, index) for index in range(len(self.data.splits[split]))],
+            function,
+            self.preprocessing,
+            batch_size=self.settings.data.eval_batch_size,
+            workers=self.settings.data.workers,
+            description=split,
+        )
+
+    def save(self, folder: Path, model: Any, state: dict) -> None:
+        findings, config = self.data.splits["train"].findings, self.settings.model_dump(mode="json")
+        finetuned.save(folder, self.kind, model, self.arguments, findings, self.data.equalize, state, config)
 
 
 class Rounds(EpochBatches):
     """EpochBatches over `rounds` times all images. A round has keys of its own, so that each augments differently."""
 
-    def __init__(self, images: int, rounds: int, *arguments):
+    def __init__(self, images: int, rounds: int, *arguments: int):
         super().__init__(images * rounds, *arguments)
         self.images, self.rounds = images, rounds
 
@@ -34,90 +116,85 @@ class Rounds(EpochBatches):
             yield [(epoch * self.rounds + index // self.images, index % self.images) for epoch, index in batch]
 
 
-def assemble(task: Task, train: Dataset, settings: FinetuneSettings, accelerator: Accelerator, folder: Path) -> Fit:
-    """Batches, loader, optimizer and schedule as the settings say, put together for the engine, and said.
+def assemble(task: Task, train: Dataset, settings: Settings, accelerator: Accelerator, folder: Path) -> Fit:
+    """The run as the settings say; prints its size.
 
-    A training set smaller than a step becomes one batch; where its epochs have less than `schedule.min_steps` steps,
-    an epoch goes through it several times.
+    A training set smaller than a step becomes one batch. Where its epochs have less than `schedule.min_steps` steps, an
+    epoch goes several times through the images.
     """
-    data, schedule = settings.data, settings.schedule
+    images, schedule = len(train), settings.schedule  # pyright: ignore[reportArgumentType]  (all datasets have a length)
     processes, accumulation = accelerator.num_processes, settings.train.gradient_accumulation
-    batch_size = max(1, min(data.batch_size, len(train) // (processes * accumulation)))
-    _check_batch_norm(task.model, batch_size, settings.model.image_size)
-    per_step = batch_size * processes * accumulation
-    rounds = max(1, math.ceil(schedule.min_steps * per_step / len(train)))
-    batches = Rounds(len(train), rounds, batch_size, settings.seed, accelerator.process_index, processes, accumulation)
-    pin_memory = data.pin_memory and accelerator.device.type == "cuda"
-    loader = build_loader(train, batches, data.workers, pin_memory, persistent=True, prefetch=data.prefetch)
-    optimizer = build_optimizer(task.model, **settings.optimizer.model_dump())
-    steps = batches.steps_per_epoch
-    scheduler = build_scheduler(
-        optimizer,
-        lr=settings.optimizer.lr,
-        min_lr=schedule.min_lr,
-        warmup_lr=schedule.warmup_lr,
-        warmup_steps=schedule.warmup_epochs * steps,
-        warmup_stair=1,
-        epochs=schedule.epochs,
-        steps_per_epoch=steps,
-    )
+    batch_size = max(1, min(settings.data.batch_size, images // (processes * accumulation)))
+    rounds = max(1, math.ceil(schedule.min_steps * batch_size * processes * accumulation / images))
+    batches = Rounds(images, rounds, batch_size, settings.seed, accelerator.process_index, processes, accumulation)
+    rates = {
+        "min_lr": schedule.min_lr,
+        "warmup_lr": schedule.warmup_lr,
+        "warmup_steps": schedule.warmup_epochs * batches.steps_per_epoch,
+        "warmup_stair": 1,
+        "epochs": schedule.epochs,
+    }
     accelerator.print(
         f"{processes} × {batch_size} images a step{f' × {accumulation} accumulated' if accumulation > 1 else ''}, "
-        f"{steps} steps an epoch{f' ({rounds} times through the images)' if rounds > 1 else ''}, "
+        f"{batches.steps_per_epoch} steps an epoch{f' ({rounds} times through the images)' if rounds > 1 else ''}, "
         f"{schedule.epochs} epochs, run folder {folder}"
     )
-    return Fit(
-        accelerator,
-        task,
-        optimizer,
-        scheduler,
-        loader,
-        batches,
-        schedule.epochs,
-        settings.train,
-        folder,
-        settings.train.validate_every,
-    )
+    return Fit(task, train, batches, rates, settings, accelerator, folder, settings.train.validate_every)
 
 
-def _check_batch_norm(model: nn.Module, batch_size: int, image_size: int) -> None:
-    """FinetuneError where BatchNorm would get a single value a channel, which has no variance."""
-    model.train()
-    learns = any(isinstance(module, nn.modules.batchnorm._BatchNorm) and module.training for module in model.modules())
-    if learns and batch_size == 1 and image_size <= model.backbone.stride:
-        raise FinetuneError(
-            f"a batch of 1 image of {image_size} pixels leaves BatchNorm one value a channel (a grid cell takes "
-            f"{model.backbone.stride} pixels): raise data.batch_size (and data.data_pct, if few images are drawn) or "
-            "model.image_size"
-        )
+def run_seeds(task: type[Finetuning], settings: Settings, resume: bool = False) -> dict[int, Path] | None:
+    """Train and test with every seed; the main process returns {seed: its run folder}, the others None.
 
-
-def run_seeds(
-    settings: FinetuneSettings, resume: bool, run_seed: Callable[[FinetuneSettings, Accelerator, Path, bool], None]
-) -> dict[int, Path]:
-    """`run_seed(settings of the seed, accelerator, folder, resume)` for every seed; {seed: its run folder}.
-
-    It ends by writing RESULTS, and a seed that has them already is not run again. All folders are opened before the
-    first seed is run: one that holds another run is an error at once.
+    A seed with RESULTS in its folder is not run again. All folders are opened before the first seed is run: one that
+    holds another run is an error at once.
     """
     folders = {seed: Path(settings.output_dir) / f"seed_{seed}" for seed in settings.seeds}
     todo = [seed for seed, folder in folders.items() if not (resume and (folder / RESULTS).exists())]
-    for seed in settings.seeds:
-        accelerator = build_accelerator(settings.train, folders[seed], seed)
-        if seed == settings.seeds[0]:
+    for number, (seed, folder) in enumerate(folders.items()):
+        accelerator = build_accelerator(settings.train, folder, seed)
+        if number == 0:
             with accelerator.main_process_first():
                 if todo:
                     check_sources(settings.init)
                 if accelerator.is_main_process:
-                    for each, folder in folders.items():
-                        open_run_folder(folder, settings.of_seed(each), {}, resume)
+                    for each, its_folder in folders.items():
+                        open_run_folder(its_folder, settings.of_seed(each), {}, resume)
         if seed in todo:
-            run_seed(settings.of_seed(seed), accelerator, folders[seed], resume)
+            _run_seed(task, settings.of_seed(seed), accelerator, folder, resume)
         else:
-            accelerator.print(f"seed {seed}: finished before, {folders[seed] / RESULTS}")
+            accelerator.print(f"seed {seed}: finished before, {folder / RESULTS}")
         for tracker in accelerator.trackers:  # end_training would end the process group too, which later seeds need
             tracker.finish()
         accelerator.wait_for_everyone()
         accelerator.free_memory()
-    accelerator.end_training()
-    return folders
+    state = PartialState()
+    state.destroy_process_group()
+    return folders if state.is_main_process else None
+
+
+def _run_seed(kind: type[Finetuning], settings: Settings, accelerator: Accelerator, folder: Path, resume: bool) -> None:
+    task = kind(settings, accelerator)
+    if accelerator.is_main_process:
+        write_json(folder / STARTED_FROM, [vars(transfer) for transfer in task.transfers])
+        write_images(folder / IMAGES, task.data.splits, task.data.root)
+        write_left_out(folder / LEFT_OUT, task.data.left_out)
+    fit = assemble(task, task.images("train", augment=True), settings, accelerator, folder)
+    accelerator.init_trackers("mavl", config=scalars(settings))
+    task.progress = fit.run(resume)
+    if task.progress.best is None:
+        raise FinetuneError(f"{folder}: {settings.train.monitor} was never a number; see its {LOG}")
+    about = {
+        "title": task.data.title,
+        "split": "test",
+        "seed": settings.seed,
+        "data_pct": settings.data.data_pct,
+        "started_from": list(map(str, task.transfers)) or ["random weights"],
+        "notes": task.data.notes,
+        "best_step": task.progress.best_step,
+        "left_out": task.data.left_out,
+        "provenance": provenance(),
+    }
+    if accelerator.is_main_process:
+        plot_training(folder / LOG, folder / TRAINING, task.progress.best_step, task.curves)
+    best = finetuned.load(folder / BEST)
+    task.test(best, accelerator.prepare_model(best.model, evaluation_mode=True).eval(), about, folder)

@@ -7,18 +7,12 @@ from torch.optim import AdamW, Optimizer
 from torch.optim.lr_scheduler import LambdaLR
 
 
-def parameter_groups(model: nn.Module, weight_decay: float) -> list[dict]:
-    """Two groups: matrices and larger decay; biases, norms and other 1-D parameters do not."""
-    parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
-    return [
-        {"params": [p for p in parameters if p.ndim >= 2], "weight_decay": weight_decay},
-        {"params": [p for p in parameters if p.ndim < 2], "weight_decay": 0.0},
-    ]
-
-
 def build_optimizer(model: nn.Module, lr: float, weight_decay: float) -> AdamW:
-    """AdamW over `parameter_groups`, in one fused kernel."""
-    return AdamW(parameter_groups(model, weight_decay), lr=lr, fused=True)
+    """AdamW in one fused kernel. Only matrices and larger parameters decay, not biases, norms and the like."""
+    parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    decayed, others = [p for p in parameters if p.ndim >= 2], [p for p in parameters if p.ndim < 2]
+    groups = [{"params": decayed, "weight_decay": weight_decay}, {"params": others, "weight_decay": 0.0}]
+    return AdamW(groups, lr=lr, fused=True)
 
 
 def learning_rate(
@@ -34,7 +28,7 @@ def learning_rate(
 ) -> float:
     """The rate at an optimizer step (from 0): warm-up in stairs, then a cosine that moves once an epoch.
 
-    The cosine starts at `lr` in epoch 0 and reaches `min_lr` in the last epoch.
+    The cosine is `lr` in epoch 0 and `min_lr` in the last epoch.
     """
     if step < warmup_steps:
         climbed = step // warmup_stair * warmup_stair

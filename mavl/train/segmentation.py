@@ -1,173 +1,173 @@
-"""Fine-tuning a U-Net: settings -> for every seed a run folder with the best model, its test and a page. SPEC §12."""
+"""Fine-tuning a U-Net: the network, its data, and the test of the best model beside two baselines. SPEC §12.
 
-from dataclasses import dataclass
+The mean mask is that of the training images, cut at the threshold that is best on validation; nothing is the prediction
+of no pixel.
+"""
+
+from collections.abc import Iterator, Mapping
+from functools import partial
 from pathlib import Path
+from typing import Any, ClassVar
 
 import numpy as np
-import torch
-from accelerate import Accelerator, PartialState
-from torch import Tensor, nn
+from accelerate import Accelerator
+from torch import Tensor
 
-from mavl.backbones import Preprocessing
-from mavl.checkpoint import finetuned
-from mavl.checkpoint.folder import BEST
-from mavl.checkpoint.transfer import initialise, write_transfers
+from mavl.checkpoint.finetuned import Finetuned
+from mavl.checkpoint.transfer import Transfer, initialise
 from mavl.config.finetune import FinetuneSegSettings
-from mavl.data.classification import counts, write_images
-from mavl.data.images.transforms import with_interpolation
-from mavl.data.loading import compute_all
-from mavl.data.pretraining import write_left_out
+from mavl.data.benchmarks.masks import resize_mask
+from mavl.data.classification import counts
+from mavl.data.images.transforms import eval_transform
 from mavl.data.segmentation import JointTransform, MaskedData, SegmentationDataset, open_data
-from mavl.metrics.segmentation import PixelCounts, summarize
+from mavl.metrics.segmentation import PixelCounts, SegmentationResult, best_threshold, summarize
 from mavl.model.losses import dice_bce_loss
-from mavl.model.unet import THRESHOLD, UNet
-from mavl.provenance import provenance
-from mavl.train.finetune import FinetuneError, assemble, run_seeds
-from mavl.train.resume import Progress
-from mavl.train.run_folder import scalars
-from mavl.train.segmentation_results import MODEL, baselines, write_results
+from mavl.model.unet import THRESHOLD, UNet, mask_probability
+from mavl.progress import progress_bar
+from mavl.report import segmentation as report
+from mavl.report.page import film
+from mavl.report.tables import RESULTS, TABLE
+from mavl.report.training import TRAINING
+from mavl.train.finetune import Finetuning, run_seeds
 from mavl.vocab import PRESENT
 
-KIND = "segmenter"
-IMAGES, LEFT_OUT = "images.csv", "left_out.json"
+MODEL, MEAN_MASK, NOTHING = "U-Net", "mean mask", "nothing"
 
 
-@dataclass
-class Segmentation:
-    """The task for the engine. arguments: of UNet; equalize: whether the images' histograms are equalized."""
+class Segmentation(Finetuning):
+    """A UNet, trained on the masks of one finding."""
 
-    model: UNet
-    arguments: dict
-    equalize: bool
-    valid: SegmentationDataset
+    kind = "segmenter"
+    curves: ClassVar = {
+        "loss (Dice + BCE)": {"training": "loss", "validation": "valid_loss"},
+        "mean Dice on validation": {"all images": "valid_dice", "images with a mask": "valid_dice_positive"},
+    }
     settings: FinetuneSegSettings
 
-    @property
-    def preprocessing(self) -> Preprocessing:
-        return self.model.preprocessing
+    def build_model(self) -> tuple[UNet, dict, list[Transfer]]:
+        model = self.settings.model
+        unet = UNet(model.backbone, model.image_size)
+        transfers = initialise(unet.backbone, model.backbone, self.settings.init, self.accelerator)
+        return unet, {"backbone": model.backbone, "image_size": model.image_size}, transfers
 
-    def losses(self, model: nn.Module, batch: dict) -> dict[str, Tensor]:
+    def open_data(self) -> MaskedData:
+        data = open_data(self.settings.data, self.settings.seed, self.accelerator.is_main_process)
+        self.accelerator.print("\n".join([f"{data.title}, {data.finding}, {_sizes(data)}", *data.notes]))
+        return data
+
+    def images(self, split: str, augment: bool = False) -> SegmentationDataset:
+        transform = JointTransform(self.preprocessing)
+        if augment and self.settings.data.augment != "none":
+            transform = JointTransform(self.preprocessing, self.settings.data.min_crop)
+        return self.data.dataset(split, transform, self.settings.seed)
+
+    def losses(self, model: Any, batch: dict) -> dict[str, Tensor]:
         return {"loss": dice_bce_loss(model(batch["image"]), batch["mask"])}
 
-    def validate(self, model: nn.Module, accelerator: Accelerator) -> dict[str, float]:
+    def validate(self, model: Any, accelerator: Accelerator) -> dict[str, float]:
         """The loss (mean over images, each batch by its size) and the mean of every metric that is defined."""
-        loss, overlap = measure(model, self.valid, self.settings, accelerator, "validating")
+        loss, overlap = self.measure(model, "valid")
         means = summarize(overlap, resamples=0).means
         figures = {f"valid_{name}": mean.value for name, mean in means.items() if not np.isnan(mean.value)}
         return {"valid_loss": float(loss.mean()), **figures}
 
-    def save(self, folder: Path, model: nn.Module, state: dict) -> None:
-        config = self.settings.model_dump(mode="json")
-        finetuned.save(folder, KIND, model, self.arguments, self.valid.split.findings, self.equalize, state, config)
+    def measure(self, model: Any, split: str) -> tuple[np.ndarray, PixelCounts]:
+        """Of each image the loss [n] of its batch and the pixel counts at the model's size; on every process."""
 
+        def compute(batch: dict) -> dict[str, Tensor]:
+            logits, true = model(batch["image"]), batch["mask"] > 0
+            predicted = logits.float().sigmoid() > THRESHOLD
+            pixels = {"predicted": predicted, "true": true, "both": predicted & true}
+            sums = {name: mask.flatten(1).sum(dim=1) for name, mask in pixels.items()}
+            return {"loss": dice_bce_loss(logits, batch["mask"]).expand(len(logits)), **sums}
 
-def run(settings: FinetuneSegSettings, resume: bool = False) -> dict[int, Path] | None:
-    """Train, choose and test with every seed; the main process returns {seed: its run folder}, the others None.
+        rows = self.compute(split, compute)
+        return rows.pop("loss"), PixelCounts(**rows)
 
-    A folder holds what a pre-training's does, and besides IMAGES and what mavl.train.segmentation_results writes.
-    """
-    folders = run_seeds(settings, resume, _run_seed)
-    return folders if PartialState().is_main_process else None
-
-
-def _run_seed(settings: FinetuneSegSettings, accelerator: Accelerator, folder: Path, resume: bool) -> None:
-    arguments = {"backbone": settings.model.backbone, "image_size": settings.model.image_size}
-    unet = UNet(**arguments)
-    transfers = initialise(unet.backbone, settings.model.backbone, settings.init, accelerator)  # before data are read
-    data = open_data(settings.data, settings.seed, accelerator.is_main_process)
-    if accelerator.is_main_process:
-        write_transfers(folder, transfers)
-        write_images(folder / IMAGES, data.splits, data.root)
-        write_left_out(folder / LEFT_OUT, data.left_out)
-    accelerator.print("\n".join([f"{data.title}, {data.finding}, {_sizes(data)}", *data.notes]))
-    unet.backbone.preprocessing = with_interpolation(unet.preprocessing, data.interpolation)
-    plain = JointTransform(unet.preprocessing)
-    datasets = {name: data.dataset(name, plain) for name in data.splits}
-    if settings.train.channels_last:
-        unet = unet.to(memory_format=torch.channels_last)
-    task = Segmentation(unet, arguments, data.equalize, datasets["valid"], settings)
-    augmented = JointTransform(unet.preprocessing, settings.data.min_crop)
-    train = data.dataset("train", plain if settings.data.augment == "none" else augmented, settings.seed)
-    fit = assemble(task, train, settings, accelerator, folder)
-    accelerator.init_trackers("mavl", config=scalars(settings))
-    progress = fit.run(resume)
-    if progress.best is None:
-        raise FinetuneError(f"{folder}: {settings.train.monitor} was never a number; see its log.jsonl")
-    about = _describe(settings, data, progress) | {"started_from": list(map(str, transfers)) or ["random weights"]}
-    _test(settings, accelerator, folder, datasets, about)
-
-
-def _test(
-    settings: FinetuneSegSettings,
-    accelerator: Accelerator,
-    folder: Path,
-    datasets: dict[str, SegmentationDataset],
-    about: dict,
-) -> None:
-    """Measure the best model on test, and write the results."""
-    best = finetuned.load(folder / BEST)
-    model = accelerator.prepare_model(best.model, evaluation_mode=True).eval()
-    _, overlap = measure(model, datasets["test"], settings, accelerator, "testing")
-    if accelerator.is_main_process:
+    def test(self, best: Finetuned, model: Any, about: dict, folder: Path) -> None:
+        _, overlap = self.measure(model, "test")
+        if not self.accelerator.is_main_process:
+            return
+        settings, progress = self.settings, self.progress
+        datasets = {name: self.images(name) for name in self.data.splits}
         simple, note = baselines(datasets, settings.model.image_size)
-        write_results(
-            folder,
-            {MODEL: overlap, **simple},
-            about | {"baseline": note},
-            datasets["test"],
-            best,
-            resamples=settings.resamples,
-            gallery=settings.gallery,
-        )
+        size = f"{settings.model.image_size} × {settings.model.image_size} pixels"
+        kept = f"{settings.train.monitor} {progress.best:.4f} at step {progress.best_step} of {progress.step}"
+        about |= {
+            "finding": self.data.finding,
+            "network": f"U-Net on {settings.model.backbone}, {size}, seed {settings.seed}",
+            "training": f"{_sizes(self.data).capitalize()}. The model kept is the best on validation: {kept}.",
+            "best": progress.best,
+            "counts": {name: counts(split) for name, split in self.data.splits.items()},
+            "baseline": note,
+        }
+        overlaps = {MODEL: overlap, **simple}
+        write_results(folder, overlaps, about, datasets["test"], best, settings.resamples, settings.gallery)
 
 
-def _describe(settings: FinetuneSegSettings, data: MaskedData, progress: Progress) -> dict:
-    """What a result was computed with, for its files and page."""
-    size, backbone = settings.model.image_size, settings.model.backbone
-    kept = f"{settings.train.monitor} {progress.best:.4f} at step {progress.best_step} of {progress.step}"
-    return {
-        "title": data.title,
-        "finding": data.finding,
-        "split": "test",
-        "seed": settings.seed,
-        "data_pct": settings.data.data_pct,
-        "network": f"U-Net on {backbone}, {size} × {size} pixels, seed {settings.seed}",
-        "training": f"{_sizes(data).capitalize()}. The model kept is the best on validation: {kept}.",
-        "best_step": progress.best_step,
-        "best": progress.best,
-        "counts": {name: counts(split) for name, split in data.splits.items()},
-        "notes": data.notes,
-        "left_out": data.left_out,
-        "provenance": provenance(),
-    }
+run = partial(run_seeds, Segmentation)
+"""run(settings, resume) -> {seed: its run folder} on the main process, None on the others."""
+
+
+def baselines(datasets: Mapping[str, SegmentationDataset], size: int) -> tuple[dict[str, PixelCounts], str]:
+    """The pixel counts of MEAN_MASK and NOTHING on test at size × size pixels, and a sentence about the first."""
+    train, valid = len(datasets["train"]), len(datasets["valid"])
+    mean_mask = sum((mask / train for mask in _masks(datasets["train"], size)), np.zeros((size, size)))
+    threshold = best_threshold(mean_mask, _masks(datasets["valid"], size))
+    predicted = mean_mask > threshold
+    both, true = np.array([((predicted & mask).sum(), mask.sum()) for mask in _masks(datasets["test"], size)]).T
+    area = np.full(len(true), predicted.sum())
+    note = (
+        f"Mean mask: of the {train} training images, above {threshold:.3f}, the threshold with the best mean Dice on "
+        f"the {valid} validation images."
+    )
+    return {MEAN_MASK: PixelCounts(area, true, both), NOTHING: PixelCounts(0 * area, true, 0 * area)}, note
+
+
+def write_results(
+    folder: Path,
+    overlaps: Mapping[str, PixelCounts],
+    about: dict,
+    dataset: SegmentationDataset,
+    best: Finetuned,
+    resamples: int,
+    gallery: int,
+) -> dict[str, SegmentationResult]:
+    """Write table, cases and page into a run folder; RESULTS last, since its presence marks a complete run.
+
+    Args:
+        overlaps: of MODEL and the baselines on the images of `dataset`, those of test.
+        best: the model, for the masks on the page.
+        gallery: number of cases of each kind on the page.
+    """
+    groups, model = dataset.split.groups, overlaps[MODEL]
+    results = {name: summarize(each, groups=groups, resamples=resamples) for name, each in overlaps.items()}
+    report.write_cases(folder / report.CASES, dataset.split, model)
+    report.write_csv(results, folder / TABLE)
+    chosen = report.choose_cases(model, gallery)
+    shown = {kind: [_film(dataset, best, i, model) for i in images] for kind, images in chosen.items()}
+    report.write_page(folder, results, about, folder / TRAINING, shown)
+    report.write_json(results, folder / RESULTS, about)
+    return results
+
+
+def _masks(dataset: SegmentationDataset, size: int) -> Iterator[np.ndarray]:
+    """bool [size, size] of every image."""
+    indices = progress_bar(range(len(dataset)), description=f"masks of {dataset.split.name}", unit="mask")
+    for index in indices:
+        yield resize_mask(dataset.mask(index), size)
+
+
+def _film(dataset: SegmentationDataset, best: Finetuned, index: int, counts: PixelCounts) -> dict:
+    picture, true = dataset.image(index), dataset.mask(index)
+    pixels = eval_transform(best.model.preprocessing)(picture)
+    predicted = mask_probability(best.model, pixels, (picture.height, picture.width)) > THRESHOLD
+    value = counts.dice[index] if counts.true[index] else predicted.mean()
+    masks = {"true": true, "predicted": predicted}
+    return film(picture, masks=masks, name=dataset.split.paths[index].name, value=float(value))
 
 
 def _sizes(data: MaskedData) -> str:
     """Such as: images (with a mask): train 18 (17), valid 6 (6), test 6 (6)."""
     sizes = [f"{name} {len(split)} ({(split.labels == PRESENT).sum()})" for name, split in data.splits.items()]
     return f"images (with a mask): {', '.join(sizes)}"
-
-
-def measure(
-    model: nn.Module, dataset: SegmentationDataset, settings: FinetuneSegSettings, accelerator: Accelerator, said: str
-) -> tuple[np.ndarray, PixelCounts]:
-    """The loss [n] of each image's batch, and the pixel counts of each image at the model's size; on every process."""
-
-    def compute(batch: dict) -> dict[str, Tensor]:
-        logits, true = model(batch["image"]), batch["mask"] > 0
-        predicted = logits.float().sigmoid() > THRESHOLD
-        pixels = {"predicted": predicted, "true": true, "both": predicted & true}
-        sums = {name: mask.flatten(1).sum(dim=1) for name, mask in pixels.items()}
-        return {"loss": dice_bce_loss(logits, batch["mask"]).expand(len(logits)), **sums}
-
-    rows = compute_all(
-        accelerator,
-        dataset,
-        [(0, index) for index in range(len(dataset))],
-        compute,
-        dataset.transform.preprocessing,
-        batch_size=settings.data.eval_batch_size,
-        workers=settings.data.workers,
-        description=said,
-    )
-    return rows.pop("loss"), PixelCounts(**rows)

@@ -9,7 +9,8 @@ import pytest
 import torch
 
 from mavl import checkpoint
-from mavl.checkpoint.released import ReleasedFileError, convert, convert_names, read_checkpoint
+from mavl.checkpoint.released import CheckpointError, convert, convert_names, read_checkpoint
+from mavl.checkpoint.released import build as build_network
 from mavl.model.mavl import MAVL
 from mavl.vocab import ASPECTS, FINDINGS
 from tests.support.released_files import build, released
@@ -55,6 +56,12 @@ def marked(file: Path) -> dict[str, torch.Tensor]:
     """Every parameter of a golden's list, filled with its mark; stored as one number each."""
     shapes = json.loads(file.read_text())["shapes"]
     return {name: torch.tensor(mark(name)).expand(shape) for name, shape in shapes.items()}
+
+
+def rebuild(state: dict, config: dict) -> tuple[dict, MAVL]:
+    """The arguments and the network of a file with these parameters."""
+    kind, arguments, weights = convert(state, config, "file")
+    return arguments, build_network(kind, arguments, weights, "file")
 
 
 @pytest.fixture(scope="module")
@@ -108,28 +115,28 @@ def test_a_converted_model_computes_what_it_did(tmp_path, backbone):
 
 
 def test_the_config_says_what_shapes_cannot(tmp_path, resnet):
-    arguments, _ = convert(resnet[1], {"H": 8, "dropout": 0.25, "N": 2}, "file")
+    arguments, _ = rebuild(resnet[1], {"H": 8, "dropout": 0.25, "N": 2})
     assert (arguments["heads"], arguments["feature_dropout"], arguments["layers"]) == (8, 0.25, 2)
-    with pytest.raises(ReleasedFileError, match=r"missing decoder\.layers\.2\.norm1\.weight.* \(18\)"):
-        convert(resnet[1], {"N": 3}, "file")
+    with pytest.raises(CheckpointError, match=r"missing decoder\.layers\.2\.norm1\.weight.* \(18\)"):
+        rebuild(resnet[1], {"N": 3})
 
 
 def test_a_file_made_for_testing_may_lack_the_temperature(resnet):
     state = {name: value for name, value in resnet[1].items() if name != "temp"}
-    _, converted = convert(state, {}, "file")
-    torch.testing.assert_close(converted["logit_scale"], torch.full((9,), 2.65926))
+    _, model = rebuild(state, {})
+    torch.testing.assert_close(model.logit_scale, torch.full((9,), 2.65926))
 
 
 def test_a_vit_may_carry_the_classifier_of_its_library():
     _, state = build("timm:test_vit")
     extra = {"backbone.head.weight": torch.zeros(1000, 64), "backbone.heads.head.bias": torch.zeros(1000)}
-    _, converted = convert(state | extra, {"base_model": "timm-test_vit"}, "file")
-    assert not [name for name in converted if "head." in name and name.startswith("backbone")]
+    _, model = rebuild(state | extra, {"base_model": "timm-test_vit"})
+    assert not [name for name in model.state_dict() if "head." in name and name.startswith("backbone")]
 
 
 def test_a_timm_vit_without_its_name_is_refused():
-    with pytest.raises(ReleasedFileError, match="file: a timm ViT, but no config with its base_model"):
-        convert(build("timm:test_vit")[1], {}, "file")
+    with pytest.raises(CheckpointError, match="file: a timm ViT, but no config with its base_model"):
+        rebuild(build("timm:test_vit")[1], {})
 
 
 @pytest.mark.parametrize(
@@ -146,27 +153,27 @@ def test_what_is_missing_or_misshapen_is_named(resnet, name):
     state = dict(resnet[1])
     ours = convert_names([name])[0].replace(".", r"\.")
     value = state.pop(name)
-    with pytest.raises(ReleasedFileError, match=f"file: .*missing {ours}"):
-        convert(state, {}, "file")
-    with pytest.raises(ReleasedFileError, match=ours):
-        convert(state | {name: torch.zeros((*value.shape, 2))}, {}, "file")
+    with pytest.raises(CheckpointError, match=f"file: .*missing {ours}"):
+        rebuild(state, {})
+    with pytest.raises(CheckpointError, match=ours):
+        rebuild(state | {name: torch.zeros((*value.shape, 2))}, {})
 
 
 def test_what_is_unexpected_is_named(resnet):
-    with pytest.raises(ReleasedFileError, match=r"does not fit the model: unexpected extra\.weight \(1\)$"):
-        convert(resnet[1] | {"extra.weight": torch.zeros(1)}, {}, "file")
+    with pytest.raises(CheckpointError, match=r"does not fit the model: unexpected extra\.weight \(1\)$"):
+        rebuild(resnet[1] | {"extra.weight": torch.zeros(1)}, {})
 
 
 def test_another_number_of_aspects_is_refused(resnet):
     state = resnet[1] | {"classifier.weight": torch.zeros(2, 16 * 8)}
-    with pytest.raises(ReleasedFileError, match="classifier of 8 aspects a finding; known are 1 and 9"):
-        convert(state, {}, "file")
+    with pytest.raises(CheckpointError, match="classifier of 8 aspects a finding; known are 1 and 9"):
+        rebuild(state, {})
 
 
 def test_a_model_without_decoder_layers_is_refused(resnet):
     state = {name: value for name, value in resnet[1].items() if "layers" not in name}
-    with pytest.raises(ReleasedFileError, match=r"missing decoder\.layers\.0\."):
-        convert(state, {}, "file")
+    with pytest.raises(CheckpointError, match=r"missing decoder\.layers\.0\."):
+        rebuild(state, {})
 
 
 class Code:
@@ -183,7 +190,7 @@ class Code:
 def test_code_in_a_pickle_is_not_run(tmp_path, write):
     marker, path = tmp_path / "marker", tmp_path / "stranger.pth"
     write({"model": {"temp": torch.ones(9)}, "config": Code(marker)}, path)
-    with pytest.raises(ReleasedFileError, match=r"stranger\.pth: not a checkpoint that can be read safely"):
+    with pytest.raises(CheckpointError, match=r"stranger\.pth: not a checkpoint that can be read safely"):
         checkpoint.load(path)
     assert not marker.exists()
     torch.load(path, weights_only=False) if write is torch.save else pickle.loads(path.read_bytes())
@@ -194,7 +201,7 @@ def test_code_in_a_pickle_is_not_run(tmp_path, write):
 def test_a_file_that_is_no_checkpoint_is_named(tmp_path, content):
     path = tmp_path / "file.pth"
     path.write_bytes(content)
-    with pytest.raises(ReleasedFileError, match=r"file\.pth: not a checkpoint that can be read safely"):
+    with pytest.raises(CheckpointError, match=r"file\.pth: not a checkpoint that can be read safely"):
         checkpoint.load(path)
 
 
@@ -211,7 +218,7 @@ def test_a_file_that_is_no_checkpoint_is_named(tmp_path, content):
 )
 def test_a_checkpoint_of_something_else_is_named(tmp_path, content, complaint):
     torch.save(content, tmp_path / "file.pth")
-    with pytest.raises(ReleasedFileError, match=rf"file\.pth: {complaint}"):
+    with pytest.raises(CheckpointError, match=rf"file\.pth: {complaint}"):
         checkpoint.load(tmp_path / "file.pth")
 
 

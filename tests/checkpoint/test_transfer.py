@@ -1,7 +1,5 @@
 """What a fine-tuned network takes from a pre-trained one, tensor by tensor, and what is an error."""
 
-import json
-
 import pytest
 import torch
 import torchvision
@@ -9,10 +7,10 @@ from accelerate import Accelerator
 from safetensors.torch import load_file, save_file
 
 from mavl.backbones import build_backbone
-from mavl.checkpoint.folder import CheckpointError
-from mavl.checkpoint.transfer import InitError, initialise, transfer_backbone
+from mavl.checkpoint import CheckpointError, finetuned
+from mavl.checkpoint.transfer import initialise, transfer_backbone
 from mavl.config.settings import InitSettings
-from mavl.model.classifier import WholeResNet
+from mavl.model.classifier import Classifier, WholeResNet
 from tests.support import tiny
 from tests.support.released_files import build, released
 
@@ -64,16 +62,18 @@ def test_the_encoder_of_a_unet_takes_all(pretrained):
 
 
 def test_another_network_takes_nothing_and_that_is_an_error(pretrained):
-    with pytest.raises(InitError, match=r"none of its \d+ backbone tensors has a place in this backbone; set model\."):
+    with pytest.raises(
+        CheckpointError, match=r"unexpected conv1\.weight, .*; set model\.backbone to the checkpoint's, resnet18"
+    ):
         transfer_backbone(build_backbone("timm:vit_tiny_patch16_224"), pretrained)
 
 
 def test_shapes_are_strict(pretrained):
     backbone = build_backbone("resnet50")
-    with pytest.raises(InitError, match=r"layer1\.0\.conv1\.weight \(64, 64, 3, 3\) for \(64, 64, 1, 1\)"):
+    with pytest.raises(CheckpointError, match=r"layer1\.0\.conv1\.weight \(64, 64, 3, 3\) for \(64, 64, 1, 1\)"):
         transfer_backbone(backbone, pretrained)
     cut = build_backbone("resnet18@layer2")
-    with pytest.raises(InitError, match=r"no place in this backbone for layer3\.0\."):
+    with pytest.raises(CheckpointError, match=r"the backbone of .*: does not fit the model: unexpected layer3\.0\."):
         transfer_backbone(cut, pretrained)
 
 
@@ -94,10 +94,11 @@ def test_a_file_for_the_whole_and_a_checkpoint_over_it(pretrained, tmp_path, cap
 def test_from_scratch_is_said(capsys):
     init = InitSettings(backbone="none")
     assert initialise(build_backbone("resnet18"), "resnet18", init, Accelerator(cpu=True)) == []
-    assert "drawn at random" in capsys.readouterr().out
+    assert "random weights" in capsys.readouterr().out
 
 
 def test_a_fine_tuned_folder_is_no_pretrained_model(tmp_path):
-    (tmp_path / "mavl.json").write_text(json.dumps({"format": 1, "kind": "classifier"}))
-    with pytest.raises(CheckpointError, match="a fine-tuned classifier, where a pre-trained MAVL or MedKLIP is needed"):
+    arguments = {"backbone": "resnet18", "classes": 1}
+    finetuned.save(tmp_path, "classifier", Classifier(**arguments), arguments, ("mass",), False, {}, {})
+    with pytest.raises(CheckpointError, match="a model of kind 'classifier'; expected mavl"):
         transfer_backbone(build_backbone("resnet18"), tmp_path)

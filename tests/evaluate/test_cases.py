@@ -86,7 +86,7 @@ def test_the_sound_candidates_fit_the_grid():
 def test_dice_over_thresholds_is_the_mean_of_the_cases():
     """Above half an even spread lie 3 pixels, 2 of the mask; above a whole one 2, one of it; above 16 of them none."""
     grounded = by_hand([[0.4, 0.15, 0.35, 0.1], [0.25, 0.25, 0.25, 0.25]], [TOP, TOP], ("mass", "edema"))
-    dice = measure_cases(SETTINGS, grounded, Thresholds(None, None, "")).dice
+    dice = measure_cases(SETTINGS, grounded, Thresholds({}, None, "")).dice
     assert list(dice) == ["mass", ALL, "edema"]
     places = [0, int(np.searchsorted(SPREADS, 0.5)), int(np.searchsorted(SPREADS, 1.01)), len(SPREADS) - 1]
     np.testing.assert_allclose(dice["mass"]["model"][places], [2 / 3, 4 / 5, 1 / 2, 0])

@@ -20,8 +20,8 @@ from mavl.data import DataError, phantom
 from mavl.data.benchmarks.benchmark import Benchmark
 from mavl.data.images.read import read_image
 from mavl.data.images.transforms import eval_transform
-from mavl.evaluate.classification import Result, attention_maps, run
-from mavl.evaluate.subject import EvaluationError, open_split, prepare, scorer_options
+from mavl.evaluate.classification import Result, heatmaps, run
+from mavl.evaluate.subject import EvaluationError, prepare, scorer_options
 from mavl.model.mavl import MAVL, MAVLOutput
 from mavl.model.scores import HeadError
 from mavl.scorers.mavl import model_embeddings
@@ -405,10 +405,10 @@ class TestPage:
         settings = {"benchmark": str(benchmark), "model_path": str(model), "batch_size": 2, "workers": 0, **books}
         settings = ZeroShotSettings(**settings, text_cache=None)
         subject = prepare(settings)
-        split = open_split(settings, subject.benchmark, "test")
+        split = subject.split("test")
         shown = [(7, "effusion"), (2, "cardiomegaly"), (7, "pneumothorax"), (11, "effusion")]
-        maps = attention_maps(settings, subject, split, shown)
-        assert set(maps) == set(shown)
+        maps = heatmaps(subject, split, {7, 2, 11})
+        assert set(maps) == {(image, finding) for image in (7, 2, 11) for finding in split.findings}
         embeddings, loaded = subject.scorer.embeddings, checkpoint.load(model).model
         with torch.no_grad():
             attention = loaded(images_of(benchmark), embeddings.vectors, return_attention=True).attention

@@ -30,7 +30,7 @@ TWO_LAYERS = output(tuple(torch.tensor([layer]) for layer in (FIRST, SECOND)))
 
 
 def close(actual: torch.Tensor, expected) -> None:
-    torch.testing.assert_close(actual, torch.tensor(expected), rtol=0, atol=1e-6)
+    torch.testing.assert_close(actual, torch.as_tensor(expected), rtol=0, atol=1e-6)
 
 
 def test_layers_are_averaged_first_then_the_aspects():
@@ -142,7 +142,7 @@ def test_a_patch_answers_most_to_the_pixels_around_its_centre(name):
 def test_maps_equal_the_released_ones(shared):
     expected = np.load(shared("goldens/zero_shot.npz"))
     file = shared("goldens/train.json")
-    arguments, state = released.convert(goldens.state(file), {}, file.name)
+    _, arguments, state = released.convert(goldens.state(file), {}, file.name)
     model = MAVL(**arguments).eval()
     model.load_state_dict(state)
     embeddings = goldens.embeddings()

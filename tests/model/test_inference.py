@@ -47,7 +47,7 @@ def embeddings() -> TextEmbeddings:
 def test_it_reads_what_the_release_computes(shared):
     expected = np.load(shared("goldens/zero_shot.npz"))
     file = shared("goldens/train.json")
-    arguments, state = released.convert(goldens.state(file), {}, file.name)
+    _, arguments, state = released.convert(goldens.state(file), {}, file.name)
     model = MAVL(**arguments)
     model.load_state_dict(state)
     embeddings = goldens.embeddings()

@@ -5,11 +5,11 @@ import pytest
 import torch
 from PIL import Image
 
-from mavl.checkpoint.released import ReleasedFileError
-from mavl.checkpoint.released_finetuned import convert_segmenter
+from mavl.backbones import BackboneError
+from mavl.checkpoint.released import CheckpointError, build, convert
 from mavl.metrics.segmentation import count
 from mavl.model.losses import dice_bce_loss
-from mavl.model.unet import UNet, UNetError
+from mavl.model.unet import UNet
 from mavl.predict.segmenter import load
 from tests.support import goldens
 
@@ -21,9 +21,7 @@ def state(shared):
 
 def test_logits_equal_the_release(shared, state):
     expected = np.load(shared("goldens/segmentation.npz"))["logits"]
-    arguments, converted = convert_segmenter(state, "golden")
-    unet = UNet(**arguments).eval()
-    unet.load_state_dict(converted)
+    unet = build(*convert(state, {}, "golden"), "golden").eval()
     images = torch.from_numpy(goldens.normal("noise/images", (3, 3, 64, 96)))
     with torch.no_grad():
         logits = unet(images).numpy()
@@ -51,8 +49,8 @@ def test_a_released_file_loads_strictly(state, tmp_path):
     assert torch.equal(unet.backbone.layer3[5].conv3.weight, state["backbone.6.5.conv3.weight"])
     assert segmenter.predict_mask(Image.new("L", (50, 40), 90)).shape == (40, 50)
     changed = {name: value for name, value in state.items() if name != "seg_classifier.bias"}
-    with pytest.raises(ReleasedFileError, match=r"missing seg_classifier.bias \(1\); unexpected more.weight \(1\)"):
-        convert_segmenter(changed | {"more.weight": torch.zeros(2)}, "changed.pth")
+    with pytest.raises(CheckpointError, match=r"missing seg_classifier.bias \(1\); unexpected more.weight \(1\)"):
+        build(*convert(changed | {"more.weight": torch.zeros(2)}, {}, "file"), "file")
 
 
 @pytest.mark.parametrize("size", [(32, 48), (33, 47)])
@@ -79,7 +77,7 @@ def test_every_parameter_learns():
 
 @pytest.mark.parametrize("backbone", ["vit_b_16", "resnet18@layer2"])
 def test_what_has_no_layer3_is_refused(backbone):
-    with pytest.raises(UNetError, match=f"ResNet up to layer3: unknown backbone '{backbone}'"):
+    with pytest.raises(BackboneError, match=f"ResNet up to layer3: unknown backbone '{backbone}'"):
         UNet(backbone)
 
 

@@ -61,7 +61,7 @@ def images(batch: int, size: int = 224) -> torch.Tensor:
 
 
 def build(file) -> tuple[MAVL, dict]:
-    arguments, weights = released.convert(state(file), {}, file.name)
+    _, arguments, weights = released.convert(state(file), {}, file.name)
     model = MAVL(**arguments).eval()
     model.load_state_dict(weights)
     return model, arguments

@@ -7,14 +7,13 @@ import torch
 from accelerate import Accelerator
 from accelerate.state import AcceleratorState, GradientState
 from torch import nn
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import Dataset
 
 from mavl.backbones import Preprocessing
-from mavl.config.settings import TrainSettings
+from mavl.config.settings import PretrainSettings, TrainSettings
 from mavl.data.loading import compute_all
 from mavl.data.pretraining import EpochBatches
 from mavl.train.engine import Fit, NonFiniteLossError, build_accelerator
-from mavl.train.optim import build_optimizer
 
 IMAGES = 16
 
@@ -59,15 +58,18 @@ class Line:
         self.saved.append((folder.name, state["step"]))
 
 
-def fit(task: Line, folder, batch_size: int = 4, accumulation: int = 1, epochs: int = 2, **settings) -> Fit:
-    settings = TrainSettings(gradient_accumulation=accumulation, **settings)
-    accelerator = build_accelerator(settings, folder, settings.seed)
-    optimizer = build_optimizer(task.model, lr=0.05, weight_decay=0.0)
+def fit(
+    task: Line, folder, batch_size: int = 4, accumulation: int = 1, epochs: int = 2, every: int = 1, **train
+) -> Fit:
+    """At a learning rate that stays the same."""
+    train |= {"gradient_accumulation": accumulation}
+    data = {"source": "phantom", "workers": 0}
+    settings = PretrainSettings(train=train, data=data, optimizer={"lr": 0.05, "weight_decay": 0.0})
+    accelerator = build_accelerator(settings.train, folder, settings.train.seed)
     batches = EpochBatches(IMAGES, batch_size, 0, 0, 1, accumulation)
-    loader = DataLoader(Numbers(), batch_sampler=batches, generator=torch.Generator())
-    scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: 1.0)
+    schedule = {"min_lr": 0.05, "warmup_lr": 0.05, "warmup_steps": 0, "warmup_stair": 1, "epochs": epochs}
     folder.mkdir(exist_ok=True)
-    return Fit(accelerator, task, optimizer, scheduler, loader, batches, epochs, settings, folder)
+    return Fit(task, Numbers(), batches, schedule, settings, accelerator, folder, every)
 
 
 def test_two_accumulated_batches_are_one_of_twice_the_size(tmp_path):
@@ -96,7 +98,7 @@ def test_log_best_and_last(tmp_path):
     assert losses[-1]["loss"] < losses[0]["loss"]
     assert [line["step"] for line in lines if "valid_loss" in line] == [4, 8, 12]
     assert task.saved == [(name, step) for step in (4, 8, 12) for name in ("last", "best")]
-    assert progress.best == pytest.approx(float((task.model.weight - 3).abs()))
+    assert progress.best == pytest.approx((task.model.weight - 3).abs().item())
 
 
 class Scripted(Line):
@@ -124,8 +126,7 @@ def test_patience_ends_a_run_after_so_many_validations_without_a_better_one(tmp_
 
 def test_validations_every_few_epochs_and_at_the_end(tmp_path):
     task = Scripted([0.5, 0.4, 0.3])
-    run = fit(task, tmp_path, epochs=5)
-    run.validate_every = 2
+    run = fit(task, tmp_path, epochs=5, every=2)
     run.run(resume=False)
     assert [step for name, step in task.saved if name == "last"] == [2 * 4, 4 * 4, 5 * 4]
     assert [path.name for path in run.checkpoints.complete()] == ["step_00000016", "step_00000020"]

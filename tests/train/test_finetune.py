@@ -20,8 +20,7 @@ from PIL import Image
 from safetensors.numpy import load_file
 from torch.utils.data import Dataset
 
-from mavl.checkpoint import finetuned
-from mavl.checkpoint.transfer import InitError
+from mavl.checkpoint import CheckpointError, finetuned
 from mavl.config.finetune import FinetuneClsSettings, FinetuneSegSettings
 from mavl.config.loader import ConfigError, load
 from mavl.data.benchmarks.benchmark import Benchmark
@@ -29,10 +28,9 @@ from mavl.data.benchmarks.splits import Split
 from mavl.model.classifier import Classifier
 from mavl.report.classification import read_results
 from mavl.train import classification
-from mavl.train.classification import build_model
-from mavl.train.classification_results import Outcome
+from mavl.train.classification import baseline, build_model
 from mavl.train.engine import build_accelerator
-from mavl.train.finetune import FinetuneError, Rounds, assemble
+from mavl.train.finetune import Rounds, assemble
 from tests.support import tiny
 
 # What the runs share --------------------------------------------------------------------------------------------------
@@ -89,30 +87,6 @@ def test_steps_of_an_epoch(tmp_path, one_process, images, batch_size, min_steps,
     assert fit.scheduler.get_last_lr()[0] == pytest.approx((1 + math.cos(math.pi * 2 / 9)) / 2, rel=1e-4)
 
 
-@pytest.mark.parametrize(
-    ("size", "batch_size", "images", "model", "fine"),
-    [
-        (32, 1, 9, {}, False),  # layer4 makes one cell of 32 pixels
-        (32, 8, 1, {}, False),  # a batch of the only image
-        (32, 2, 9, {}, True),
-        (33, 1, 9, {}, True),
-        (32, 1, 9, {"layer4": False}, True),
-        (32, 1, 9, {"linear_probe": True}, True),  # its statistics stay
-    ],
-)
-def test_a_single_value_a_channel_is_refused(tmp_path, one_process, size, batch_size, images, model, fine):
-    model = {"backbone": "resnet18", "image_size": size} | model
-    data = {"benchmark": "none", "batch_size": batch_size, "workers": 0}
-    settings = FinetuneClsSettings(data=data, model=model, init={"backbone": "none"})
-    accelerator = build_accelerator(settings.train, tmp_path, 0)
-    task = type("Task", (), {"model": build_model(settings, 1, accelerator)[0]})()
-    if fine:
-        assert assemble(task, Nothing(images), settings, accelerator, tmp_path)
-    else:
-        with pytest.raises(FinetuneError, match=r"one value a channel .*takes 32 pixels\): raise data\.batch_size"):
-            assemble(task, Nothing(images), settings, accelerator, tmp_path)
-
-
 @pytest.mark.parametrize("schema", [FinetuneClsSettings, FinetuneSegSettings])
 def test_a_rate_that_would_climb_or_never_be_reached_is_refused(schema):
     given = ["data.benchmark=none", "schedule.warmup_epochs=5", "schedule.epochs=5", "optimizer.lr=1e-6"]
@@ -131,18 +105,21 @@ def test_a_checkpoint_that_is_not_there_is_told_before_all_else(tmp_path, one_pr
     output_dir = tmp_path / "runs"
     init = {"backbone": "none", "checkpoint": str(tmp_path / "nope.pth")}
     settings = FinetuneClsSettings(data={"benchmark": "no such file"}, init=init, output_dir=str(output_dir))
-    with pytest.raises(InitError, match=r"nope\.pth: no such file; name another by --checkpoint .*checkpoint=null"):
+    with pytest.raises(
+        CheckpointError, match=r"nope\.pth: no such file; name another by --checkpoint .*checkpoint=null"
+    ):
         classification.run(settings)
     assert not output_dir.exists()
 
 
 def test_the_baseline_by_hand():
     labels = np.array([[1, 0], [1, 0], [0, 1], [1, -1]], dtype=np.int8)
-    split = Split("test", ("a", "b"), [Path(str(i)) for i in range(4)], labels, None, list("1234"), None)
-    outcome = Outcome(split, np.zeros((4, 2)), np.array([0.5, 0.5]), np.array([0.6, 0.2]))
+    test = Split("test", ("a", "b"), [Path(str(i)) for i in range(4)], labels, None, list("1234"), None)
+    trained = np.array([[1, 0], [1, 0], [1, 0], [0, 0], [0, 1], [-1, -1]], dtype=np.int8)  # present in 3 and 1 of 5
+    train = Split("train", ("a", "b"), [Path(str(i)) for i in range(6)], trained, None, list("123456"), None)
     first, second = (
         {name: result.metrics[name].value for name in ("auroc", "accuracy", "best_f1", "average_precision")}
-        for result in outcome.baseline().classes
+        for result in baseline(train, test).classes
     )
     # a: all are called present, 3 of 4 right; F1 2·3 / (3 + 4); precision 3/4 at recall 1
     assert first == {"auroc": 0.5, "accuracy": 0.75, "best_f1": pytest.approx(6 / 7), "average_precision": 0.75}
@@ -156,7 +133,7 @@ def test_a_probe_through_random_layers_is_refused(tmp_path, one_process):
     model = {"backbone": "resnet18", "linear_probe": True, "layer4": True}
     settings = FinetuneClsSettings(data={"benchmark": "none"}, init=init, model=model)
     accelerator = build_accelerator(settings.train, tmp_path, 0)
-    with pytest.raises(InitError, match=r"random weights .*layer4\): set model\.layer4 to false"):
+    with pytest.raises(CheckpointError, match=r"random weights .*layer4\): set model\.layer4 to false"):
         build_model(settings, 2, accelerator)
     by_default = settings.model_copy(update={"model": settings.model.model_copy(update={"layer4": None})})
     probe, arguments, [transfer] = build_model(by_default, 2, accelerator)
@@ -172,7 +149,7 @@ def test_a_probe_of_a_shorter_checkpoint_names_its_backbone(tmp_path, one_proces
     )
     accelerator = build_accelerator(settings.train, tmp_path, 0)
     with pytest.raises(
-        InitError, match=r"backbone's layer3\): set model\.backbone to the checkpoint's, resnet18@layer2$"
+        CheckpointError, match=r"backbone's layer3\): set model\.backbone to the checkpoint's, resnet18@layer2$"
     ):
         build_model(settings, 2, accelerator)
     given = settings.model.model_copy(update={"backbone": "resnet18@layer2"})

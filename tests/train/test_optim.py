@@ -9,7 +9,7 @@ from torch import nn
 from mavl.config.loader import ConfigError, load
 from mavl.config.settings import PretrainSettings
 from mavl.model.mavl import MAVL
-from mavl.train.optim import build_optimizer, build_scheduler, learning_rate, parameter_groups
+from mavl.train.optim import build_optimizer, build_scheduler, learning_rate
 
 FULL = {
     "lr": 1e-4,
@@ -80,13 +80,14 @@ def test_every_parameter_is_in_one_group_and_only_matrices_decay():
     model = MAVL(backbone="resnet18", image_size=64, text_width=8, width=8, layers=1, heads=2, feedforward=8)
     model.query_projection.weight.requires_grad_(False)
     names = {parameter: name for name, parameter in model.named_parameters()}
-    decayed, spared = ({names[p] for p in group["params"]} for group in parameter_groups(model, 0.02))
+    groups = build_optimizer(model, lr=0.1, weight_decay=0.02).param_groups
+    decayed, spared = ({names[p] for p in group["params"]} for group in groups)
     assert decayed | spared == set(names.values()) - {"query_projection.weight"}
     assert not decayed & spared
     assert {"backbone.conv1.weight", "pool.positional_embedding", "location_head.weight"} <= decayed
     one_dimensional = {"backbone.bn1.weight", "decoder.norm.weight", "grid_projection.1.weight", "logit_scale"}
     assert one_dimensional | {"query_projection.bias", "decoder.layers.0.self_attn.in_proj_bias"} <= spared
-    assert [group["weight_decay"] for group in parameter_groups(model, 0.02)] == [0.02, 0.0]
+    assert [group["weight_decay"] for group in groups] == [0.02, 0.0]
 
 
 def test_a_step_without_gradients_shrinks_matrices_by_lr_times_decay():

@@ -16,7 +16,8 @@ from mavl.data.segmentation import JointTransform, SegmentationDataset
 from mavl.metrics.segmentation import PixelCounts
 from mavl.model.unet import UNet
 from mavl.report.segmentation import read_results
-from mavl.train.segmentation_results import baselines, write_results
+from mavl.report.training import TRAINING, plot_training
+from mavl.train.segmentation import Segmentation, baselines, write_results
 from tests.support.pages import check_self_contained
 
 
@@ -61,6 +62,7 @@ def write(folder, segmenter):
     folder.mkdir()
     log = [{"epoch": 1, "step": s, "loss": 1.0, "valid_loss": 2.0, "valid_dice": 0.1 * s} for s in (1, 2)]
     (folder / "log.jsonl").write_text("\n".join(map(json.dumps, log)))
+    plot_training(folder / "log.jsonl", folder / TRAINING, 2, Segmentation.curves)
     (folder / "config.yaml").write_text("seeds: [0]\n")
     data = dataset(folder, "test", [(0, 0, 4, 8), (2, 2, 6, 6), None], 32)
     overlaps = {
@@ -80,7 +82,7 @@ def write(folder, segmenter):
         "left_out": {"test": ["test.csv:9: gone"]},
         "provenance": {"python": "3", "packages": {}, "git": None, "platform": "here"},
     }
-    return write_results(folder, overlaps, about, data, segmenter, resamples=10, gallery=2)
+    return write_results(folder, overlaps, about, data, segmenter, 10, 2)
 
 
 def test_results_read_back_and_the_page_stands_alone(tmp_path, segmenter):

@@ -1,0 +1,80 @@
+"""MAVL as a scorer: by either head what a forward pass gives, for the findings and in the order of the call."""
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+
+from mavl import checkpoint
+from mavl.model.heatmaps import MapOptions
+from mavl.scorers import ScorerOptions, open_scorer
+from mavl.text.books import read_books
+from mavl.vocab import UnknownFindingError
+from tests.support import tiny
+
+BOOKS = {name: (str(tiny.ROOT / f"concept_gen/books/{name}.json"),) for name in ("descriptions", "aspects")}
+ASKED = ("effusion", "mass", "pneumonia")  # mass is none of the training
+IMAGES = torch.randn(3, 3, 64, 64, generator=torch.Generator().manual_seed(0))
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory) -> Path:
+    return tiny.write_model(tmp_path_factory.mktemp("model"))
+
+
+def open_model(model: Path, **changed):
+    return open_scorer(str(model), ScorerOptions(**{"findings": ASKED, **BOOKS, **changed}))
+
+
+def forward(model: Path, scorer, **arguments):
+    """The output of the model for all findings of the scorer's text, and the columns of ASKED in it."""
+    with torch.no_grad():
+        output = checkpoint.load(model).model(IMAGES, scorer.embeddings.vectors, **arguments)
+    return output, [scorer.vocabulary.index(name) for name in ASKED]
+
+
+def test_supervised_scores_are_those_of_a_forward_pass(model):
+    scorer = open_model(model)
+    assert scorer.vocabulary == (*tiny.FINDINGS, "mass")
+    assert scorer.trained_findings == tiny.FINDINGS
+    output, columns = forward(model, scorer)
+    expected = output.presence_logits.softmax(dim=-1)[:, columns, 1]
+    torch.testing.assert_close(scorer.scores(IMAGES, ASKED), expected, rtol=0, atol=1e-5)
+    torch.testing.assert_close(scorer.scores(IMAGES, ["pneumonia"]), expected[:, [2]], rtol=0, atol=1e-5)
+    torch.testing.assert_close(scorer.scores(IMAGES[[1]], ASKED), expected[[1]], rtol=0, atol=1e-5)
+
+
+def test_contrastive_scores_are_those_of_a_forward_pass(model):
+    scorer = open_model(model, head="contrastive")
+    output, columns = forward(model, scorer)
+    healthy = [scorer.vocabulary.index(name) for name in ("normal", "clear")]
+    pairs = torch.stack([output.cosine[:, :, columns] - output.cosine[:, :, [other]] for other in healthy])
+    torch.testing.assert_close(scorer.scores(IMAGES, ASKED), pairs.sigmoid().mean(dim=(0, 2)), rtol=0, atol=1e-5)
+
+
+def test_heatmaps_are_the_attention_of_the_chosen_aspect_and_layer(model):
+    scorer = open_model(model, map_options=MapOptions(aspects=("shape",), layers=(1,)))
+    output, columns = forward(model, scorer, return_attention=True)
+    queries = [9 * column + scorer.aspects.index("shape") for column in columns]
+    maps = scorer.heatmaps(IMAGES, ASKED)
+    torch.testing.assert_close(maps.flatten(2), output.attention[1][:, queries], rtol=0, atol=1e-5)
+    assert scorer.describe()["map"] == "the attention, avg over the aspects shape, mean over the layers 1"
+
+
+def test_features_of_an_image_serve_every_text(model, tmp_path):
+    scorer = open_model(model)
+    (tmp_path / "own.json").write_text(json.dumps({"mass": "A round white spot."}))
+    books = read_books([*BOOKS["descriptions"], tmp_path / "own.json"], BOOKS["aspects"])
+    own = type(books)({"mass": books.sentences["mass"]}, books.hashes)
+    changed, features = scorer.with_books(own), scorer.encode(IMAGES)
+    torch.testing.assert_close(scorer.score_features(features, ASKED), scorer.scores(IMAGES, ASKED))
+    torch.testing.assert_close(changed.score_features(features, ASKED), changed.scores(IMAGES, ASKED))
+    assert not torch.isclose(changed.scores(IMAGES, ["mass"]), scorer.scores(IMAGES, ["mass"])).all()
+    assert scorer.same_text(scorer)
+    assert not scorer.same_text(changed)
+
+
+def test_a_finding_without_text_is_an_error_that_suggests_near_ones(model):
+    with pytest.raises(UnknownFindingError, match="unknown finding 'masss'; did you mean 'mass'"):
+        open_model(model).scores(IMAGES, ["masss"])
