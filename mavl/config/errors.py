@@ -9,6 +9,7 @@ from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
 from mavl.config.document import Keys
+from mavl.config.former import REMOVED
 from mavl.vocab import unknown_name
 
 _EXPECTED = {
@@ -70,6 +71,8 @@ def _reason(keys: Keys, kind: str, value: Any, message: str, places: dict[Keys, 
         near = difflib.get_close_matches(str(value), map(str, choices), n=1)
         return f"expected {alternatives(choices)}" + (f"; did you mean {near[0]!r}?" if near else "")
     if kind == "extra_forbidden":
+        if reason := REMOVED.get(".".join(keys)):
+            return reason
         if elsewhere := [".".join(place) for place in places if place[-1:] == keys[-1:]]:
             return f"unknown key {keys[-1]!r}; did you mean {alternatives(elsewhere)}?"
         here = [place[-1] for place in places if place and _matches(keys[:-1], place[:-1])]

@@ -12,8 +12,11 @@ KEYS = {
 VALUES = {("text.encoder", "drawn"): "random"}
 """{(key, former value): today's value}."""
 
-REMOVED = ("store", "data.store")
-"""Keys that former configs hold as null. With another value they are unknown keys."""
+_NO_STORE = (
+    "a store is a folder of images now: make it again by prepare_data.py store, and give its folder as root (--root)"
+)
+REMOVED = {"store": _NO_STORE, "data.store": _NO_STORE}
+"""{former key: why it is refused}; null, as former configs hold it, is left out."""
 
 
 def translate(raw: dict[str, Any]) -> list[str]:
