@@ -1,4 +1,4 @@
-"""Dropout and attention for a CPU, where torch's own are slow: with torch's own a training step takes TIMES as long.
+"""Dropout and attention for a CPU, where those of torch are slow (docs/benchmarks.md).
 
 On other devices and under torch.compile they are torch's own. MAVL_CPU_KERNELS=0 in the environment, read when this
 module is imported, makes them torch's own on a CPU too. Both ways compute the same function, but with the same seed
@@ -79,7 +79,7 @@ class _Dropout(torch.autograd.Function):
     @staticmethod
     @once_differentiable
     def backward(ctx, gradient: Tensor) -> tuple[Tensor | None, ...]:
-        return _masked(gradient, _unpacked(*ctx.saved_tensors, gradient.shape), ctx.scale), None
+        return _masked(gradient, _unpacked(ctx.saved_tensors[0], gradient.shape), ctx.scale), None
 
 
 class _DropoutAttention(torch.autograd.Function):
@@ -108,7 +108,8 @@ class _DropoutAttention(torch.autograd.Function):
         *inputs, masks = ctx.saved_tensors
         gradients = []
         for query, key, value, images in zip(*inputs, _images(len(inputs[0]), len(masks)), strict=True):
-            weights, of_weights, of_value = _weights(query, key), 0, 0
+            weights = _weights(query, key)
+            of_weights = of_value = torch.zeros(())
             for image in images:
                 of_image, mask = gradient[image] * ctx.scale, _unpacked(masks[image], weights.shape).to(weights.dtype)
                 parts = (of_image @ value.mT).mul_(mask), mask.mul_(weights).mT @ of_image

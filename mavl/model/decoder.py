@@ -4,6 +4,8 @@ The input of the first layer's cross-attention depends on no image, so it is com
 image; a batch of 1 stands for all images until then.
 """
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -42,11 +44,13 @@ class Attention(nn.Module):
     def key_value(self, tokens: Tensor) -> tuple[Tensor, Tensor]:
         """tokens [B, n, D] -> key and value, each [B, heads, n, D / heads]."""
         width = tokens.shape[-1]
-        return self._split(F.linear(tokens, self.in_proj_weight[width:], self.in_proj_bias[width:]), 2)
+        key, value = self._split(F.linear(tokens, self.in_proj_weight[width:], self.in_proj_bias[width:]), 2)
+        return key, value
 
     def query_key_value(self, tokens: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Query, key and value of the same tokens, in one product."""
-        return self._split(F.linear(tokens, self.in_proj_weight, self.in_proj_bias), 3)
+        query, key, value = self._split(F.linear(tokens, self.in_proj_weight, self.in_proj_bias), 3)
+        return query, key, value
 
     def attend(self, query: Tensor, key: Tensor, value: Tensor, batch: int | None = None) -> Tensor:
         """query [B, heads, n, d], key and value [B, heads, m, d] -> [B, n, D], without the attention weights.
@@ -137,9 +141,8 @@ class QueryDecoder(nn.Module):
 
     def __init__(self, width: int, layers: int, heads: int, feedforward: int, dropout: float, self_attention: bool):
         super().__init__()
-        self.layers = nn.ModuleList(
-            DecoderLayer(width, heads, feedforward, dropout, self_attention) for _ in range(layers)
-        )
+        blocks = [DecoderLayer(width, heads, feedforward, dropout, self_attention) for _ in range(layers)]
+        self.layers: Sequence[DecoderLayer] = nn.ModuleList(blocks)  # pyright: ignore[reportAttributeAccessIssue]
         self.norm = nn.LayerNorm(width)
 
     def decoder_input(self, queries: Tensor, batch: int) -> Tensor:

@@ -66,7 +66,8 @@ def colour(finding: str) -> tuple[int, int, int]:
     """The colour (RGB) of a finding; neighbours in `FINDINGS` have very different hues."""
     number = FINDINGS.index(finding)
     hue, saturation = number * 0.382 % 1, 0.8 if number < len(FINDINGS) / 2 else 0.4
-    return tuple(round(255 * part) for part in colorsys.hsv_to_rgb(hue, saturation, 1.0))
+    red, green, blue = (round(255 * part) for part in colorsys.hsv_to_rgb(hue, saturation, 1.0))
+    return red, green, blue
 
 
 def contact_sheet(phantoms: Sequence[Phantom], columns: int = 4) -> Image.Image:

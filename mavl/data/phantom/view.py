@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
+from numpy.typing import ArrayLike
 from PIL import Image, ImageDraw, ImageFilter
 
 SUPERSAMPLING = 2  # strokes are drawn this many times larger, then averaged
@@ -37,7 +38,7 @@ class Strokes(NamedTuple):
     strength: np.ndarray  # [S], 0..1
 
     @classmethod
-    def single(cls, points: Sequence[Sequence[float]], width: float) -> "Strokes":
+    def single(cls, points: ArrayLike, width: float) -> "Strokes":
         """One line at full strength."""
         return cls(np.asarray(points, dtype=np.float64)[None], np.array([width]), np.ones(1))
 
@@ -81,7 +82,7 @@ class View:
 
         A line of less than a pixel is drawn fainter instead of thinner, so that it weighs the same at every size.
         """
-        canvas = Image.new("L", (self.size * SUPERSAMPLING,) * 2)
+        canvas = Image.new("L", (self.size * SUPERSAMPLING, self.size * SUPERSAMPLING))
         draw = ImageDraw.Draw(canvas)
         lines = (self.to_pixels(strokes.points) + 0.5) * SUPERSAMPLING - 0.5
         widths = strokes.width * (SUPERSAMPLING / self.pixel)
@@ -95,8 +96,10 @@ class View:
     def clouds(self, rng: np.random.Generator, *cells: int) -> np.ndarray:
         """Smooth noise [size, size] of about unit variance: one octave for each number of cells across the image."""
         octaves = [rng.standard_normal((number, number), dtype=np.float32) for number in cells]
-        resized = (Image.fromarray(octave).resize((self.size,) * 2, Image.Resampling.BICUBIC) for octave in octaves)
-        return sum(np.asarray(octave) for octave in resized) / math.sqrt(len(cells))
+        resized = (
+            Image.fromarray(octave).resize((self.size, self.size), Image.Resampling.BICUBIC) for octave in octaves
+        )
+        return np.sum([np.asarray(octave) for octave in resized], axis=0) / math.sqrt(len(cells))
 
 
 class Curve:
@@ -108,21 +111,21 @@ class Curve:
     LOW, STEPS = -2.0, 1024
     STEP = 4.0 / STEPS
 
-    def __init__(self, positions: Sequence[float], values: Sequence[float], smoothing: float = 0.03):
+    def __init__(self, positions: ArrayLike, values: ArrayLike, smoothing: float = 0.03):
         grid = self.LOW + self.STEP * np.arange(self.STEPS)
-        table = np.interp(grid, positions, values)
+        table = np.interp(grid, np.asarray(positions, float), np.asarray(values, float))
         half = max(1, round(smoothing / self.STEP))
         kernel = np.hanning(2 * half + 3)[1:-1]
         padded = np.pad(table, half, mode="edge")
         self.table = np.convolve(padded, kernel / kernel.sum(), mode="valid").astype(np.float32)
 
-    def __call__(self, positions: np.ndarray) -> np.ndarray:
+    def __call__(self, positions: ArrayLike) -> np.ndarray:
         """The value at each position, in the shape of the positions."""
         steps = (np.asarray(positions, dtype=np.float32) - self.LOW) * (1 / self.STEP)
         return self.table.take(steps.astype(np.int32), mode="clip")
 
 
-def spline(points: list[tuple[float, float]], number: int = 24) -> np.ndarray:
+def spline(points: ArrayLike, number: int = 24) -> np.ndarray:
     """A smooth line [number, 2] through body points (Catmull-Rom)."""
     points = np.asarray(points, dtype=np.float64)
     padded = np.concatenate([2 * points[:1] - points[1:2], points, 2 * points[-1:] - points[-2:-1]])
