@@ -1,4 +1,4 @@
-"""Classification metrics of each class, with bootstrap intervals. NumPy only.
+"""Classification metrics of each class, with intervals.
 
 All metrics of a class are computed from one ranking: its labelled images by falling score. The value of a metric and
 its resampled values are the same computation, with weights of one and with the number of times that an image occurs.
@@ -7,15 +7,16 @@ Labels are 1 (present), 0 (absent) and -1 (unlabelled; ignored for that class). 
 the same label has no metrics: they are NaN, `Evaluation.undefined` lists it, and no mean includes it.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
 
-from mavl.metrics.intervals import Interval, bootstrap, group_index, mean_over_classes, percentile_intervals
+from mavl.metrics.intervals import FEWEST, FEWEST_FOR_ESTIMATES, Interval, bootstrap, bootstrap_interval, group_index
 from mavl.metrics.metric import Metric, by_name
-from mavl.metrics.ranking import Counts, Ranking, rank, ratio_of
+from mavl.metrics.ranking import Confusion, Counts, Ranking, rank, ratio_of
+from mavl.metrics.score_intervals import Area, Estimate, Share, Size, mean_interval
 
 
 def _auroc(counts: Counts) -> np.ndarray:
@@ -25,15 +26,22 @@ def _auroc(counts: Counts) -> np.ndarray:
     return ratio_of((counts.gained * below).sum(axis=1), 2 * (end.positives * end.negatives)[:, 0])
 
 
+def _share(name: str, heading: str, of_cut: Callable[[Confusion], np.ndarray], of: Callable[[Size], float]) -> Metric:
+    """A share of images at the threshold."""
+    return Metric(
+        name, heading, name, lambda counts: of_cut(counts.cut)[:, 0], needs_threshold=True, estimate=Share(of)
+    )
+
+
 METRICS = by_name(
-    Metric("auroc", "AUROC", "area under the ROC curve", _auroc),
+    Metric("auroc", "AUROC", "area under the ROC curve", _auroc, estimate=Area()),
     Metric("average_precision", "AP", "average precision", lambda counts: counts.average_precision),
     Metric("best_f1", "F1", "largest F1 over all thresholds", lambda counts: counts.end.f1.max(axis=1)),
     Metric("precision", "P", "precision at the largest F1", lambda counts: counts.best.precision[:, 0], interval=False),
     Metric("recall", "R", "recall at the largest F1", lambda counts: counts.best.sensitivity[:, 0], interval=False),
-    Metric("accuracy", "acc.", "accuracy", lambda counts: counts.cut.accuracy[:, 0], needs_threshold=True),
-    Metric("sensitivity", "Se", "sensitivity", lambda counts: counts.cut.sensitivity[:, 0], needs_threshold=True),
-    Metric("specificity", "Sp", "specificity", lambda counts: counts.cut.specificity[:, 0], needs_threshold=True),
+    _share("accuracy", "acc.", lambda cut: cut.accuracy, lambda size: size.positives + size.negatives),
+    _share("sensitivity", "Se", lambda cut: cut.sensitivity, lambda size: size.positives),
+    _share("specificity", "Sp", lambda cut: cut.specificity, lambda size: size.negatives),
 )
 """The function of a metric maps `Counts` of R weightings to its values [R]; `cut` is [R, 1]."""
 
@@ -72,6 +80,11 @@ class Evaluation:
     groups: int | None
 
     @property
+    def too_few(self) -> list[str]:
+        """Defined classes without an interval of AUROC, for too few groups of one label; the means include them."""
+        return [c.name for c in self.classes if c.name not in self.undefined and np.isnan(c.metrics["auroc"].low)]
+
+    @property
     def without_threshold(self) -> list[str]:
         """Defined classes without a threshold, which the means of metrics that need one do not include."""
         return [c.name for c in self.classes if np.isnan(c.threshold) and c.name not in self.undefined]
@@ -89,10 +102,12 @@ def evaluate(
     groups: Sequence | None = None,
     seed: int = 0,
 ) -> Evaluation:
-    """Every metric of every class, with 95 % bootstrap intervals.
+    """Every metric of every class, with 95 % intervals.
 
-    The bootstrap resamples images, or whole groups, jointly for all classes; the thresholds stay the same. A resample
-    in which a class has one label only is ignored for that class. ValueError names class and row of a bad entry.
+    An interval is by the estimate of its metric from FEWEST_FOR_ESTIMATES groups of each label on, by the bootstrap
+    from FEWEST on. The bootstrap resamples images, or whole groups, jointly for all classes; the thresholds stay the
+    same. A resample in which a class has one label only is ignored for that class. ValueError names class and row of a
+    bad entry.
 
     Args:
         labels, scores: [n, C]; names and thresholds are [C], a threshold is NaN for none.
@@ -116,15 +131,21 @@ def evaluate(
 
     units = group_index(range(len(labels)) if groups is None else groups, len(labels))
     values, samples = statistics(), bootstrap(statistics, units, resamples, seed)
-    [means] = percentile_intervals(mean_over_classes(values), mean_over_classes(samples), [*METRICS])
-    metrics = percentile_intervals(values, samples, [*METRICS])
+    classes = [_Class.of(labels[:, c], units) for c in range(len(names))]
+    metrics, means = [{} for _ in names], {}
+    for column, metric in enumerate(METRICS.values()):
+        each = values[0, :, column], samples[:, :, column]
+        for found, of_class, value, sampled in zip(metrics, classes, each[0], each[1].T, strict=True):
+            found[metric.name] = of_class.interval(metric, value, sampled)
+        if metric.interval:
+            means[metric.name] = _mean(metric, classes, *each)
     sources = [None if np.isnan(threshold) else threshold_source for threshold in thresholds]
     return Evaluation(
         classes=[
             ClassResult(name, len(ranking.order), len(ranking.positive), intervals, float(threshold), source)
             for name, (ranking, threshold), intervals, source in zip(names, columns, metrics, sources, strict=True)
         ],
-        means={name: mean for name, mean in means.items() if METRICS[name].interval},
+        means=means,
         undefined=[name for name, ranking in zip(names, rankings, strict=True) if ranking.one_label],
         resamples=resamples,
         seed=seed,
@@ -132,6 +153,54 @@ def evaluate(
         images=len(labels),
         groups=None if groups is None else int(units.max()) + 1,
     )
+
+
+@dataclass(frozen=True)
+class _Class:
+    """The labelled images of a class. groups: the numbers of groups with a positive, and with a negative one."""
+
+    images: Size
+    groups: Size
+
+    @classmethod
+    def of(cls, labels: np.ndarray, units: np.ndarray) -> "_Class":
+        images = [units[labels == label] for label in (1, 0)]
+        return cls(Size(*map(len, images)), Size(*(len(np.unique(of_label)) for of_label in images)))
+
+    def size(self, estimate: Estimate, value: float, sampled: np.ndarray) -> Size:
+        """The size whose independent images give as much variance as the images of groups do.
+
+        Few groups show their variance badly: they count as one image each, as if its images were equal.
+        """
+        independent = estimate.variance(value, self.images)
+        if min(self.groups) < FEWEST or not independent:
+            return self.groups
+        inflation = max(1.0, float(np.nanvar(sampled)) / independent)
+        return Size(*(max(groups, images / inflation) for groups, images in zip(self.groups, self.images, strict=True)))
+
+    def interval(self, metric: Metric, value: float, sampled: np.ndarray) -> Interval:
+        needed = FEWEST if metric.estimate is None else FEWEST_FOR_ESTIMATES
+        if np.isnan(value) or not len(sampled) or min(self.groups) < needed:
+            return Interval(float(value))
+        if metric.estimate is None:
+            return bootstrap_interval(value, sampled)
+        return metric.estimate.interval(float(value), self.size(metric.estimate, value, sampled))
+
+
+def _mean(metric: Metric, classes: Sequence[_Class], values: np.ndarray, samples: np.ndarray) -> Interval:
+    """values [C], samples [R, C] -> the mean over the classes with a value."""
+    known = np.flatnonzero(~np.isnan(values)).tolist()
+    values, samples, classes = values[known], samples[:, known], [classes[c] for c in known]
+    if not len(known) or not len(samples):
+        return Interval(float(values.mean()) if len(known) else np.nan)
+    if metric.estimate is not None:
+        sizes = [
+            of_class.size(metric.estimate, *each) for of_class, *each in zip(classes, values, samples.T, strict=True)
+        ]
+        return mean_interval(metric.estimate, values, sizes, samples)
+    if min(min(of_class.groups) for of_class in classes) < FEWEST:
+        return Interval(float(values.mean()))
+    return bootstrap_interval(values.mean(), np.ma.masked_invalid(samples).mean(axis=1).filled(np.nan))
 
 
 def best_f1(labels: np.ndarray, scores: np.ndarray) -> ClassResult:

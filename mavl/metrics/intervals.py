@@ -1,4 +1,4 @@
-"""Bootstrap intervals, and means over images. NumPy only.
+"""Bootstrap intervals, and means over images.
 
 A resample of n images is stored as the number of times that each image occurs in it: a metric that takes these numbers
 as weights needs no copy of the images.
@@ -8,11 +8,18 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from scipy.stats import norm
 
 from mavl.metrics.ranking import ratio_of
 
 LEVEL = 0.95
 """The share of the resampled values that lies within an interval."""
+
+FEWEST = 25
+"""Groups (images without groups) that a bootstrap interval needs, of a class both positive and negative ones."""
+
+FEWEST_FOR_ESTIMATES = 2
+"""Groups of each label that an interval of AUROC or of a share needs."""
 
 WEIGHTS_AT_ONCE = 2**18
 """2 MiB of weights, which fit into the processor's cache and bound the memory."""
@@ -29,7 +36,7 @@ class Interval:
 
 def group_index(groups: Sequence, n: int) -> np.ndarray:
     """groups [n], hashable keys such as patient ids -> [n] integers from 0, in order of first appearance."""
-    keys = np.asarray(groups).tolist()
+    keys = list(groups)  # as an array, NaN among texts would be the text "nan"
     missing = [row for row, key in enumerate(keys) if key is None or key != key]
     if len(keys) != n or missing:
         raise ValueError(f"groups: {len(keys)} keys for {n} images, rows without a key: {missing}")
@@ -57,30 +64,19 @@ def bootstrap(
     return np.concatenate(samples)
 
 
-def mean_over_classes(statistics: np.ndarray) -> np.ndarray:
-    """[R, C, M] -> [R, 1, M], the mean over the classes that are not NaN; NaN where all are."""
-    known = ~np.isnan(statistics)
-    sums, counts = np.sum(statistics, axis=1, where=known, keepdims=True), known.sum(axis=1, keepdims=True)
-    return ratio_of(sums, counts)
+def bootstrap_interval(value: float, samples: np.ndarray) -> Interval:
+    """The bias-corrected percentile interval of a value and its resampled values [R], of which NaN are ignored.
 
-
-def percentile_intervals(values: np.ndarray, samples: np.ndarray, metrics: Sequence[str]) -> list[dict[str, Interval]]:
-    """values [1, C, M], their resampled values [R, C, M] -> for each class, the interval of each metric.
-
-    Resampled values that are NaN are ignored. Because resamples repeat images, these intervals are biased upward for a
-    maximum over thresholds and, with few positives, for average precision.
+    Because resamples repeat images, a maximum over thresholds is biased upward in them. Efron, Canadian Journal of
+    Statistics 1981.
     """
-    tails = [(1 - LEVEL) / 2, (1 + LEVEL) / 2]
-
-    def interval(value: float, sampled: np.ndarray) -> Interval:
-        counted = sampled[~np.isnan(sampled)]
-        low, high = np.quantile(counted, tails) if len(counted) and not np.isnan(value) else (np.nan, np.nan)
-        return Interval(float(value), float(low), float(high))
-
-    return [
-        {metric: interval(values[0, c, m], samples[:, c, m]) for m, metric in enumerate(metrics)}
-        for c in range(values.shape[1])
-    ]
+    counted = samples[~np.isnan(samples)]
+    if not len(counted):
+        return Interval(float(value))
+    below = ((counted < value).mean() + (counted <= value).mean()) / 2
+    bias = norm.ppf(np.clip(below, 0.5 / len(counted), 1 - 0.5 / len(counted)))
+    low, high = np.quantile(counted, norm.cdf(2 * bias + norm.ppf([(1 - LEVEL) / 2, (1 + LEVEL) / 2])))
+    return Interval(float(value), float(low), float(high))
 
 
 def mean_intervals(
@@ -88,14 +84,19 @@ def mean_intervals(
 ) -> dict[str, Interval]:
     """values [n, M] of n images, NaN where an image has no value -> the mean of each metric with its interval.
 
-    The mean of a column without any value is NaN. The bootstrap resamples images, or whole groups [n] if given.
+    The mean of a column without any value is NaN. The bootstrap resamples images, or whole groups [n] if given; a mean
+    over fewer than FEWEST of them has no interval.
     """
     known = ~np.isnan(values)
     counted, counts = np.where(known, values, 0.0), known.astype(float)
 
     def means(weights: np.ndarray) -> np.ndarray:
-        return ratio_of(weights @ counted, weights @ counts)[:, None]
+        return ratio_of(weights @ counted, weights @ counts)
 
     n = len(values)
     units = group_index(range(n) if groups is None else groups, n)
-    return percentile_intervals(means(np.ones((1, n))), bootstrap(means, units, resamples, seed), metrics)[0]
+    columns = zip(means(np.ones((1, n)))[0], bootstrap(means, units, resamples, seed).T, known.T, strict=True)
+    return {
+        metric: bootstrap_interval(value, samples if len(np.unique(units[of])) >= FEWEST else samples[:0])
+        for metric, (value, samples, of) in zip(metrics, columns, strict=True)
+    }

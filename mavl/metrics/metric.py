@@ -10,6 +10,7 @@ from math import isnan
 from typing import Any
 
 from mavl.metrics.intervals import Interval
+from mavl.metrics.score_intervals import Estimate
 
 
 def percent(value: float) -> str:
@@ -33,7 +34,8 @@ class Metric:
     note: str = ""  # explanation below a table (the title if empty)
     format: Callable[[float], str] = percent
     needs_threshold: bool = False  # NaN without one
-    interval: bool = True  # whether there is a bootstrap interval and a mean over the classes
+    interval: bool = True  # whether there is an interval and a mean over the classes
+    estimate: Estimate | None = None  # what gives the interval; None: the bootstrap
 
     def bounds(self, interval: Interval) -> str:
         """The bounds of the interval, such as 12.3–45.6; empty where it has none."""

@@ -10,7 +10,7 @@ import numpy as np
 
 from mavl.data.benchmarks.splits import Split
 from mavl.metrics.classification import METRICS, ClassResult, Evaluation
-from mavl.metrics.intervals import Interval
+from mavl.metrics.intervals import FEWEST, FEWEST_FOR_ESTIMATES, Interval
 from mavl.metrics.metric import Metric, columns
 from mavl.report import tables
 
@@ -38,11 +38,17 @@ def table(evaluation: Evaluation, title: str, caption: str = "") -> Table:
     table = tables.new_table(title, headings, [caption, *notes(evaluation)])
     for result in evaluation.classes:
         cells = (str(result.positives), str(result.n), *tables.metric_cells(metrics, result.metrics, _BOUNDED))
-        tables.add_row(table, result.name, *cells, style="dim" if result.name in evaluation.undefined else "")
+        style = "dim" if result.name in evaluation.undefined else ""
+        tables.add_row(table, marked(evaluation, result.name), *cells, style=style)
     if len(evaluation.classes) > 1:
         table.add_section()
         tables.add_row(table, MEAN, "", "", *tables.metric_cells(metrics, evaluation.means, _BOUNDED), style="bold")
     return table
+
+
+def marked(evaluation: Evaluation, name: str) -> str:
+    """The name of a class, with a mark for one that has too few images for an interval."""
+    return f"{name} *" if evaluation.resamples and name in evaluation.too_few else name
 
 
 def notes(evaluation: Evaluation) -> Iterator[str]:
@@ -56,8 +62,17 @@ def notes(evaluation: Evaluation) -> Iterator[str]:
     if undefined:
         yield f"Undefined without both labels: {', '.join(undefined)}."
     if evaluation.resamples:
-        units = f"{evaluation.images} images" if evaluation.groups is None else f"{evaluation.groups} groups of images"
-        yield f"95 %: bootstrap, {evaluation.resamples} resamples of {units}."
+        units, unit = f"{evaluation.images} images", "image"
+        if evaluation.groups is not None:
+            units, unit = f"{evaluation.groups} groups of images", "group"
+        resampled = ", ".join(metric.heading for metric in metrics if metric.interval and not metric.estimate)
+        yield (
+            f"95 %: of AUROC Newcombe's interval, of shares the exact one; of {resampled} the bias-corrected "
+            f"bootstrap, {evaluation.resamples} resamples of {units}, from {FEWEST} {unit}s of each label on."
+        )
+        if evaluation.too_few:
+            included = f"; the mean includes {len(evaluation.too_few)} such" if classes > 1 else ""
+            yield f"* fewer than {FEWEST_FOR_ESTIMATES} {unit}s of one label: no interval{included}."
         bounds = {m.heading: m.bounds(evaluation.means[m.name]) for m in metrics if m.interval}
         if others := [f"{heading} {text}" for heading, text in [*bounds.items()][1:] if text]:
             yield f"95 % of the last row: {', '.join(others)}."
@@ -76,8 +91,8 @@ def write_csv(evaluation: Evaluation, path: Path | str) -> None:
 
 def write_json(evaluation: Evaluation, path: Path | str, about: dict) -> None:
     """The whole evaluation after `about` (protocol, head, model, books, versions); NaN becomes null."""
-    content = {"about": about, **evaluation_content(evaluation), "without_threshold": evaluation.without_threshold}
-    tables.dump_json(content, path)
+    derived = {"without_threshold": evaluation.without_threshold, "too_few": evaluation.too_few}
+    tables.dump_json({"about": about, **evaluation_content(evaluation), **derived}, path)
 
 
 def evaluation_content(evaluation: Evaluation) -> dict:
@@ -100,7 +115,8 @@ def read_results(folder: Path) -> tuple[dict, Evaluation]:
     """`about` and the evaluation from the JSON file of a result folder; metrics that METRICS lacks are ignored."""
     content = tables.read_json(folder / tables.RESULTS)
     about = content.pop("about")
-    del content["without_threshold"]
+    for derived in ("without_threshold", "too_few"):
+        content.pop(derived, None)
     content["means"] = {name: mean for name, mean in content["means"].items() if name in METRICS}
     content["classes"] = [
         ClassResult(

@@ -1,6 +1,7 @@
 """The page of a classification: table, curves, and for each finding the scores and the most confident images."""
 
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -10,7 +11,7 @@ from mavl.data.benchmarks.splits import Split
 from mavl.data.images.read import read_image
 from mavl.metrics.classification import Evaluation
 from mavl.report import page
-from mavl.report.classification import notes, shown_metrics
+from mavl.report.classification import marked, notes, shown_metrics
 from mavl.report.figures import PRECISION_RECALL, ROC
 from mavl.vocab import ABSENT, PRESENT
 
@@ -100,6 +101,7 @@ def write_classification_page(
         notes=list(notes(evaluation)),
         plots={title: page.figure_uri(folder / file) for title, file in plots.items() if (folder / file).exists()},
         findings=findings,
+        marked=partial(marked, evaluation),
         not_shown=[result.name for result in evaluation.classes if result.name not in shown],
         heatmap_note=heatmap_note if heatmaps else "",
     )

@@ -10,6 +10,7 @@ import numpy as np
 import torch
 
 from mavl.metrics.grounding import METRICS, Localization
+from mavl.metrics.intervals import FEWEST
 from mavl.metrics.margins import ALL, COMPARED, MAPS, SPREADS, Margins, Measured, compare_to_baselines
 from mavl.metrics.metric import Metric, columns
 from mavl.report import page
@@ -69,7 +70,7 @@ def notes(localizations: Localizations) -> Iterator[str]:
         yield f"{needing}: map > a threshold chosen on {SOURCES[found.threshold_source]}."
     if found.resamples:
         units = f"{found.groups} patients (images if the benchmark has no patient ids)"
-        yield f"95 %: bootstrap, {found.resamples} resamples of {units}."
+        yield f"95 %: bias-corrected bootstrap, {found.resamples} resamples of {units}, from {FEWEST} on."
 
 
 def write_csv(localizations: Localizations, path: Path | str) -> None:

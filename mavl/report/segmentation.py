@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from mavl.data.benchmarks.splits import Split
+from mavl.metrics.intervals import FEWEST
 from mavl.metrics.metric import Metric, columns
 from mavl.metrics.segmentation import METRICS, PixelCounts, SegmentationResult
 from mavl.report import page, tables
@@ -43,7 +44,7 @@ def notes(results: Results, titles: bool = False) -> list[str]:
     lines = [f"{result.images} images, {result.positives} with a mask.", tables.legend(shown_metrics(results), titles)]
     if result.resamples:
         units = "images" if result.groups is None else f"{result.groups} patients"
-        lines.append(f"95 %: bootstrap, {result.resamples} resamples of {units}.")
+        lines.append(f"95 %: bias-corrected bootstrap, {result.resamples} resamples of {units}, from {FEWEST} on.")
     return lines
 
 

@@ -384,12 +384,13 @@ class TestPage:
         result = evaluate(html=True, head=head, resamples=20)
         page = check_self_contained((result.folder / "report.html").read_text())
         told = json.loads((result.folder / "results.json").read_text())["classes"]
-        rows = {row[0]: row for row in page.rows}
+        rows = {row[0].removesuffix(" *"): row for row in page.rows}
         for found in told:
-            low, high = (100 * found["auroc"][bound] for bound in ("low", "high"))
             row = rows[found["name"]]
             assert row[1] == f"{found['positives']} of {found['n']}"
-            assert row[3] == f"{100 * found['auroc']['value']:.1f} {low:.1f}–{high:.1f}"
+            value, low, high = (found["auroc"][key] for key in ("value", "low", "high"))
+            assert (row[0] == found["name"]) == (low is not None)  # one with too few positives is marked
+            assert row[3] == f"{100 * value:.1f}" + ("" if low is None else f" {100 * low:.1f}–{100 * high:.1f}")
             assert row[8].split()[0] == f"{100 * found['accuracy']['value']:.1f}"
         films = [image for image in page.all("img") if image["alt"].endswith(".png")]
         assert len(page.all("img", **{"class": "heat"})) == len(films) > 3

@@ -195,6 +195,10 @@ class TestAgainstScikitLearn:
         assert values["best_dice"] == only((2 * precision * recall / np.maximum(precision + recall, 1e-12)).max())
 
 
+def bounds(interval):
+    return interval.low, interval.high
+
+
 class TestMeans:
     IMAGES = (("found", HEATMAP, MASK), ("faint", HEATMAP / 10, MASK), ("flat", CONSTANT, MASK))
 
@@ -226,13 +230,12 @@ class TestMeans:
         assert (recall.low, recall.high) == pytest.approx((0.616, 0.884), abs=0.03)
 
     def test_groups_are_resampled_whole(self):
-        # One patient with a hit and one with a miss: a resample has only hits, half, or none. As images, that is rare.
-        images = [(str(n), MASK.astype(np.float32) if n < 20 else HEATMAP, MASK) for n in range(40)]
-        alone = localize(images).means["pointing_game"]
-        patients = localize(images, groups=["a"] * 20 + ["b"] * 20)
-        assert 0.3 < alone.low < alone.value < alone.high < 0.7
-        assert patients.groups == 2
-        assert vars(patients.means["pointing_game"]) == {"value": 0.5, "low": 0.0, "high": 1.0}
+        # 30 patients with four equal images: twice as wide as of images.
+        images = [(str(n), MASK.astype(np.float32) if n % 2 else HEATMAP, MASK) for n in range(30) for _ in range(4)]
+        alone, patients = localize(images), localize(images, groups=[name for name, *_ in images])
+        assert (alone.groups, patients.groups) == (None, 30)
+        width = [np.ptp(bounds(of.means["pointing_game"])) for of in (alone, patients)]
+        assert width[1] / width[0] == pytest.approx(2, rel=0.15)
 
     def test_equal_seeds_give_equal_intervals_for_every_metric(self):
         first, again = (localize(self.IMAGES, 0.2, threshold_source="test", seed=3).means for _ in range(2))

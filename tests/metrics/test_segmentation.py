@@ -25,10 +25,10 @@ def test_dice_and_iou_of_each_image():
 
 
 def test_means_over_all_over_positives_and_over_empty_masks():
-    result = summarize(count(PREDICTED, MASKS), resamples=200)
+    result = summarize(count(PREDICTED.repeat(25, axis=0), MASKS.repeat(25, axis=0)), resamples=200)
     values = {name: result.means[name].value for name in METRICS}
     assert values == pytest.approx({"dice": 0.5, "dice_positive": 0.5, "dice_empty": 0.5, "iou": 0.7})
-    assert (result.images, result.positives) == (5, 3)
+    assert (result.images, result.positives) == (125, 75)
     for interval in result.means.values():
         assert 0 <= interval.low < interval.value < interval.high <= 1
 
@@ -41,12 +41,20 @@ def test_without_an_empty_mask_its_mean_is_undefined():
 
 
 def test_images_of_a_patient_are_drawn_together():
-    # two patients, all of one at 1 and all of the other at 0: a resample has a mean of 0, 1/2 or 1
-    overlap = PixelCounts(np.array([1] * 6), np.ones(6), np.array([1, 1, 1, 0, 0, 0]))
-    means = summarize(overlap, groups=list("aaabbb"), resamples=500).means
-    assert (means["dice"].low, means["dice"].value, means["dice"].high) == (0, 0.5, 1)
-    alone = summarize(overlap, resamples=500).means["dice"]
-    assert 0 < alone.low < 0.5 < alone.high < 1
+    # 30 patients with 16 equal images each, every second one at 1, the others at 0: four times as wide as of images
+    both = np.repeat(np.arange(30) % 2, 16)
+    overlap = PixelCounts(np.ones(480), np.ones(480), both)
+    patients = summarize(overlap, groups=np.arange(30).repeat(16).tolist(), resamples=2000).means["dice"]
+    alone = summarize(overlap, resamples=2000).means["dice"]
+    assert patients.value == alone.value == 0.5
+    assert (patients.high - patients.low) / (alone.high - alone.low) == pytest.approx(4, rel=0.1)
+
+
+def test_fewer_than_twenty_five_patients_give_no_interval():
+    overlap = PixelCounts(np.ones(50), np.ones(50), np.arange(50) % 3 == 0)
+    few, enough = (summarize(overlap, groups=(np.arange(50) % n).tolist()).means["dice"] for n in (24, 25))
+    assert (few.value, np.isnan([few.low, few.high]).all()) == (0.34, True)
+    assert enough.low < 0.34 < enough.high
 
 
 def test_the_best_threshold_of_a_mean_mask_equals_a_search_by_hand():

@@ -16,6 +16,13 @@ from tests.support.grounding_results import case, write_all
 from tests.support.pages import check_self_contained
 
 
+@pytest.fixture(autouse=True)
+def intervals_of_few_cases(monkeypatch):
+    """A bootstrap interval of any number of images."""
+    monkeypatch.setattr("mavl.metrics.intervals.FEWEST", 1)
+    monkeypatch.setattr("mavl.metrics.classification.FEWEST", 1)
+
+
 def test_every_output_has_the_numbers_of_the_model(tmp_path):
     # Above 0.25: the left column in the first image, Dice 1; the upper right and lower left pixel in the second, 1/2.
     written = write_all(tmp_path)

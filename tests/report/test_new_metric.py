@@ -5,6 +5,7 @@ import io
 import json
 
 import numpy as np
+import pytest
 from rich.console import Console
 
 from mavl.data.benchmarks.splits import Split
@@ -18,6 +19,13 @@ from mavl.report.classification_page import write_classification_page
 from tests.support.classification_results import ABOUT, FINDINGS, LABELS, SCORES
 from tests.support.grounding_results import write_all
 from tests.support.pages import check_self_contained
+
+
+@pytest.fixture(autouse=True)
+def intervals_of_few_cases(monkeypatch):
+    """A bootstrap interval of any number of images."""
+    monkeypatch.setattr("mavl.metrics.intervals.FEWEST", 1)
+    monkeypatch.setattr("mavl.metrics.classification.FEWEST", 1)
 
 
 def test_of_classification(monkeypatch, tmp_path):
