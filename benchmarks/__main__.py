@@ -8,7 +8,10 @@ python -m benchmarks kernels feeding --batch 256 --compile
 import argparse
 import os
 
-from benchmarks import data, preparation, speed, statistics
+from mavl.cpu import sleep_while_waiting
+
+sleep_while_waiting()  # before the next line imports torch
+from benchmarks import data, preparation, speed, statistics  # noqa: E402
 
 PARTS = {
     "bootstrap": lambda options: statistics.bootstrap(),
