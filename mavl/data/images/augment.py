@@ -41,6 +41,9 @@ def apply_operations(pixels: Tensor, codes: Tensor) -> Tensor:
         for code in set(column) - {0}:
             rows = [row for row, other in enumerate(column) if other == code]
             apply, sign = operations[abs(code)], 1 if code > 0 else -1
+            if len(rows) == len(pixels):  # a single image in a loader worker: no copies
+                pixels = apply(pixels, sign)
+                continue
             places = torch.tensor(rows).to(pixels.device, non_blocking=True)
             pixels = pixels.index_copy(0, places, apply(pixels[places], sign))
     return pixels

@@ -43,7 +43,7 @@ def read_image(path: str | os.PathLike, *, equalize: bool = False) -> Image.Imag
 
     Grey values are those of `to_grey` and `decode_dicom`. equalize: spread the histogram, the released RSNA protocol.
     """
-    return Image.fromarray(ImageFile(path, equalize=equalize).pixels())
+    return ImageFile(path, equalize=equalize).image()
 
 
 def grey_picture(image: Image.Image, name: str) -> Image.Image:
@@ -53,7 +53,7 @@ def grey_picture(image: Image.Image, name: str) -> Image.Image:
 
 
 class ImageFile:
-    """The radiograph in a file; size: (width, height). An upright JPEG is decoded by `pixels`, others at once."""
+    """The radiograph in a file; size: (width, height). An upright JPEG is decoded later, others at once."""
 
     def __init__(self, path: str | bytes | os.PathLike, *, equalize: bool = False):
         self.path, self._jpeg, self._grey = os.fsdecode(path), b"", None
@@ -69,19 +69,23 @@ class ImageFile:
             if equalize:
                 self._grey = equalize_histogram(self._grey)
 
-    def pixels(self, shrink: float = 1) -> np.ndarray:
-        """Grey uint8 [h, w] of the whole image: in its own size, or of a JPEG smaller by up to `shrink`.
+    def image(self, shrink: float = 1) -> Image.Image:
+        """The whole image in mode "L": in its own size, or of a JPEG smaller by up to `shrink`.
 
         A JPEG's sides are divided by the largest of REDUCTIONS that is no more than `shrink`: its decoder reduces the
         image by smaller cosine transforms, and of colours it then decodes the luma alone.
         """
         if self._grey is not None:
-            return self._grey
+            return Image.fromarray(self._grey)
         with _naming(self.path):
             image = Image.open(io.BytesIO(self._jpeg), formats=("JPEG",))
             if scale := next((scale for scale in REDUCTIONS if scale <= shrink), None):
                 image.draft("L", (max(1, image.width // scale), max(1, image.height // scale)))
-            return np.asarray(to_grey(image))
+            return to_grey(image)
+
+    def pixels(self, shrink: float = 1) -> np.ndarray:
+        """`image` as uint8 [h, w]."""
+        return np.asarray(self.image(shrink)) if self._grey is None else self._grey
 
 
 def check_image(path: str | os.PathLike, level: Level) -> str | None:
