@@ -33,6 +33,10 @@ lint: $(INSTALLED)
 fuzz: $(INSTALLED)
 	$(BIN)/python -m tests.fuzz
 
+mutants: $(INSTALLED)
+	$(BIN)/pip install --quiet --disable-pip-version-check cosmic-ray
+	$(BIN)/python -m tests.mutants
+
 bench: $(INSTALLED)
 	$(BIN)/python -m benchmarks
 

@@ -1,0 +1,154 @@
+"""Change the package in small ways, one at a time, and see whether its tests notice: `python -m tests.mutants`.
+
+The changes are those of cosmic-ray (a comparison, `and` for `or`, a number, `not`, + for -, …): a fixed random sample
+by seed, spread over the folders. Each is tried in a copy of the project by the tests of its own file, then by those of
+its folder; a change that neither notices survives and is printed with its line. 200 take some hours on one core.
+
+    python -m tests.mutants --number 200 --seed 0 --workers 2
+    python -m tests.mutants --only train/ metrics/
+"""
+
+import argparse
+import difflib
+import os
+import random
+import shutil
+import subprocess
+import sys
+import tempfile
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from queue import Queue
+from typing import NamedTuple
+
+from cosmic_ray.ast import ast_nodes, get_ast_from_path
+from cosmic_ray.mutating import mutate_code
+from cosmic_ray.plugins import get_operator
+
+ROOT = Path(__file__).resolve().parents[1]
+COMPARISONS = [
+    ("Lt", "LtE"),
+    ("LtE", "Lt"),
+    ("Gt", "GtE"),
+    ("GtE", "Gt"),
+    ("Eq", "NotEq"),
+    ("NotEq", "Eq"),
+    ("Is", "IsNot"),
+]
+ARITHMETIC = [("Add", "Sub"), ("Sub", "Add"), ("Mul", "Div"), ("Div", "Mul"), ("FloorDiv", "Mul"), ("Mod", "Mul")]
+OPERATORS = [
+    *(f"core/ReplaceComparisonOperator_{a}_{b}" for a, b in COMPARISONS),
+    *(f"core/ReplaceBinaryOperator_{a}_{b}" for a, b in ARITHMETIC),
+    *("core/ReplaceAndWithOr", "core/ReplaceOrWithAnd", "core/AddNot", "core/NumberReplacer"),
+    *("core/ReplaceTrueWithFalse", "core/ReplaceFalseWithTrue", "core/ZeroIterationForLoop"),
+    *("core/ReplaceBreakWithContinue", "core/ReplaceContinueWithBreak"),
+    "core/ReplaceUnaryOperator_Delete_Not",
+]
+LEFT_OUT = ("phantom",)
+"""Drawings, whose every constant is a matter of taste."""
+
+SECONDS = 600
+
+
+class Mutant(NamedTuple):
+    """An operator of cosmic-ray at one of its places in a module, relative to the project."""
+
+    module: Path
+    operator: str
+    occurrence: int
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--number", type=int, default=200)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--workers", type=int, default=1)
+    parser.add_argument("--only", nargs="+", default=[""], help="parts of module names")
+    options = parser.parse_args()
+    chosen = sample(options.only, options.number, options.seed)
+    survivors = 0
+    with tempfile.TemporaryDirectory() as made, ThreadPoolExecutor(options.workers) as pool:
+        copies: Queue[Path] = Queue()
+        for number in range(options.workers):
+            copies.put(copy_of_project(Path(made) / str(number)))
+        for number, (mutant, survived) in enumerate(pool.map(lambda mutant: (mutant, attempt(mutant, copies)), chosen)):
+            if survived:
+                survivors += 1
+                print(f"SURVIVED {mutant.module} {mutant.operator.removeprefix('core/')}\n{survived}", flush=True)
+            print(f"{number + 1} of {len(chosen)}, {survivors} survived", file=sys.stderr, flush=True)
+    killed = len(chosen) - survivors
+    print(f"{len(chosen)} mutants, {killed} killed ({100 * killed / len(chosen):.1f} %), {survivors} survived")
+    return 0
+
+
+def sample(only: list[str], number: int, seed: int) -> list[Mutant]:
+    """As many mutants of each folder, in random order."""
+    modules = [path.relative_to(ROOT) for path in sorted((ROOT / "mavl").rglob("*.py"))]
+    modules = [path for path in modules if not any(part in LEFT_OUT for part in path.parts)]
+    modules = [path for path in modules if any(part in str(path) for part in only)]
+    rng, folders = random.Random(seed), {}
+    for module in modules:
+        nodes = [*ast_nodes(get_ast_from_path(ROOT / module))]
+        for operator in OPERATORS:
+            places = sum(len([*get_operator(operator)().mutation_positions(node)]) for node in nodes)
+            found = (Mutant(module, operator, occurrence) for occurrence in range(places))
+            folders.setdefault(module.parts[1], []).extend(found)
+    for mutants in folders.values():
+        rng.shuffle(mutants)
+    in_turn = [mutants[place] for place in range(number) for mutants in folders.values() if place < len(mutants)]
+    return in_turn[:number]
+
+
+def copy_of_project(folder: Path) -> Path:
+    """A copy with the shared data beside it."""
+    names = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, check=True).stdout
+    for name in filter(None, os.fsdecode(names).split("\0")):
+        (folder / "project" / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy2(ROOT / name, folder / "project" / name)
+    (folder / "shared").symlink_to(ROOT.parent / "shared")
+    return folder / "project"
+
+
+def attempt(mutant: Mutant, copies: "Queue[Path]") -> str | None:
+    """The change as a diff if the tests do not notice it, else None."""
+    copy = copies.get()
+    try:
+        path = copy / mutant.module
+        before = path.read_text()
+        after = mutate_code(before, get_operator(mutant.operator)(), mutant.occurrence)
+        path.write_text(after)
+        survived = all(passes(copy, tests) for tests in tests_of(copy, mutant.module))
+        path.write_text(before)
+    finally:
+        copies.put(copy)
+    if not survived:
+        return None
+    lines = difflib.unified_diff(before.splitlines(), after.splitlines(), lineterm="", n=0)
+    return "\n".join(line for line in [*lines][2:])
+
+
+def tests_of(copy: Path, module: Path) -> list[Path]:
+    """The tests of the module's own file, if any, and those of its folder."""
+    folder = copy / "tests" / Path(*module.parts[1:-1])
+    while not folder.is_dir():
+        folder = folder.parent
+    own = folder / f"test_{module.stem}.py"
+    room = copy / "tests" / module.parts[1]
+    return [path for path in (own, room if room.is_dir() else copy / "tests") if path.exists()]
+
+
+def passes(copy: Path, tests: Path) -> bool:
+    command = [sys.executable, "-m", "pytest", "-n", "0", "-x", "-p", "no:cacheprovider", str(tests)]
+    environment = os.environ | {"PYTHONPATH": str(copy), "PYTHONDONTWRITEBYTECODE": "1"}
+    with subprocess.Popen(
+        command, cwd=copy, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True
+    ) as process:
+        try:
+            return process.wait(SECONDS) == 0
+        except subprocess.TimeoutExpired:
+            os.killpg(process.pid, 9)
+            return False
+
+
+if __name__ == "__main__":
+    sys.exit(main())
