@@ -92,7 +92,7 @@ def sample(only: list[str], number: int, seed: int) -> list[Mutant]:
         for operator in OPERATORS:
             places = sum(len([*get_operator(operator)().mutation_positions(node)]) for node in nodes)
             found = (Mutant(module, operator, occurrence) for occurrence in range(places))
-            folders.setdefault(module.parts[1], []).extend(found)
+            folders.setdefault(module.parent.parts[1:2], []).extend(found)
     for mutants in folders.values():
         rng.shuffle(mutants)
     in_turn = [mutants[place] for place in range(number) for mutants in folders.values() if place < len(mutants)]
