@@ -7,7 +7,7 @@ import json
 import os
 import re
 import zlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
 from typing import IO, Any
@@ -111,23 +111,31 @@ def read_unpacked(path: Path, most: int = MOST_BYTES) -> bytes:
     return content
 
 
-def read_json(path: Path, distinct: bool = True) -> Any:
+def distinct(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """The object of these pairs; ValueError for a name given twice, which JSON itself would allow."""
+    made = dict(pairs)
+    if len(made) < len(pairs):
+        names = [name for name, _ in pairs]
+        raise ValueError(f"{next(name for name in names if names.count(name) > 1)!r} is twice in one object")
+    return made
+
+
+def read_json(path: Path, to_object: Callable[[list[tuple[str, Any]]], Any] = distinct) -> Any:
     """The content of a JSON file in UTF-8, as `parse_json` reads it."""
-    return parse_json(path.read_bytes(), str(path), distinct)
+    return parse_json(path.read_bytes(), str(path), to_object)
 
 
-def parse_json(text: bytes | str, source: str, distinct: bool = True) -> Any:
+def parse_json(text: bytes | str, source: str, to_object: Callable[[list[tuple[str, Any]]], Any] = distinct) -> Any:
     """The content of JSON; NotJSONError, with `source` in front, for what is none.
 
-    Refused, though Python's json takes them: NaN and numbers beyond a float, more than DEEPEST levels and, if
-    `distinct`, a name that an object has twice.
+    Refused, though Python's json takes them: NaN and numbers beyond a float, more than DEEPEST levels and a name that
+    an object has twice. to_object: (name, value) pairs -> object, for a reader that takes repeated names.
     """
     deep = f"{source}: more than {DEEPEST} levels of lists and objects"
     try:
         if isinstance(text, bytes):
             text = text.decode("utf-8-sig")
-        pairs = _distinct if distinct else None
-        content = json.loads(text, parse_constant=_finite, parse_float=_finite, object_pairs_hook=pairs)
+        content = json.loads(text, parse_constant=_finite, parse_float=_finite, object_pairs_hook=to_object)
     except UnicodeDecodeError as error:
         raise NotJSONError(f"{source}: not UTF-8 text (byte {error.start})") from error
     except json.JSONDecodeError as error:
@@ -145,15 +153,6 @@ def _finite(number: str) -> float:
     if (value := float(number)) - value == 0:
         return value
     raise ValueError(f"{number} is no number that can be used")
-
-
-def _distinct(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    """The object of these pairs; ValueError for a name given twice, which JSON itself would allow."""
-    made = dict(pairs)
-    if len(made) < len(pairs):
-        names = [name for name, _ in pairs]
-        raise ValueError(f"{next(name for name in names if names.count(name) > 1)!r} is twice in one object")
-    return made
 
 
 def _deeper(content: Any, levels: int) -> bool:

@@ -117,7 +117,7 @@ def test_json_up_to_the_limits_is_read(tmp_path):
     path.write_text("null")
     assert read_json(path) is None
     path.write_text('{"a": 1, "a": 2}')
-    assert read_json(path, distinct=False) == {"a": 2}
+    assert read_json(path, to_object=dict) == {"a": 2}
 
 
 def test_the_shared_deep_file_is_named(shared):
