@@ -81,7 +81,8 @@ def inside(folder: Path, name: str) -> Path:
         why = "it is empty, absolute, or holds .. or control characters"
         raise OutsideError(f"{name!r} is no name of a file in {folder}: {why}")
     path = folder / name
-    if path.parent != folder and not path.parent.resolve().is_relative_to(folder.resolve()):
+    home, real = (os.path.join(os.path.realpath(each), "") for each in (folder, path.parent))
+    if not real.startswith(home):
         raise OutsideError(f"{path.parent} is a link out of {folder}: remove it, or give another folder")
     return path
 

@@ -223,17 +223,10 @@ def test_a_file_that_is_not_what_github_lists_is_refused(tmp_path, github):
     assert files(tmp_path / "out").keys().isdisjoint({SPLIT, "SHA256SUMS"})
 
 
-NAMES_THAT_LEAVE = [
-    "data/../../escaped.csv",
-    "data//x.csv",
-    "data/./x.csv",
-    "data/a\nb.csv",
-    "data/a\x1b.csv",
-    "data/..",
-]
+NAMES = ["data/../../escaped.csv", "data//x.csv", "data/./x.csv", "data/a\x1b.csv", "data/a\\b.csv", "data/a\tb.csv"]
 
 
-@pytest.mark.parametrize("name", [*NAMES_THAT_LEAVE, "data/a\\b.csv"])
+@pytest.mark.parametrize("name", NAMES)
 def test_a_listed_name_never_leaves_the_folder(tmp_path, github, name):
     github.files = {f"/raw/{SPLIT}": b"good"}
     listed = [*github.tree(), {"type": "blob", "path": name, "sha": github.tree()[0]["sha"]}]
@@ -243,7 +236,7 @@ def test_a_listed_name_never_leaves_the_folder(tmp_path, github, name):
     assert finished.returncode == 0, finished.stderr
     assert files(tmp_path / "out").keys() == {SPLIT, "SHA256SUMS"}
     assert [path.name for path in tmp_path.iterdir()] == ["out"]
-    assert (f"left out {name!r}" in finished.stderr) == name.endswith(".csv")
+    assert f"left out {name!r}" in finished.stderr
 
 
 def test_the_shared_names_are_left_out(shared, tmp_path, github):

@@ -24,7 +24,7 @@ from collections import Counter
 from pathlib import Path
 
 from mavl.config.cli import positive
-from mavl.files import csv_writer, whole_file, write_text
+from mavl.files import csv_writer, read_json, whole_file, write_text
 from mavl.prepare.processes import sole_writer
 from mavl.prepare.radgraph.graphs import NO_GRAPH, NO_STUDY, UNKNOWN_LABEL, label_file
 from mavl.prepare.radgraph.labels import LABELS, Problem, checksum, draw_picture, write_labels, write_table
@@ -152,8 +152,8 @@ def _without_image(problems: list[Problem], left_out: Counter[str]) -> str:
 def _verify(out: Path) -> bool:
     """Whether the label file has the checksum that summary.json holds."""
     try:
-        expected = json.loads((out / SUMMARY).read_bytes())["sha256"]
-    except (FileNotFoundError, ValueError, KeyError) as error:
+        expected = read_json(out / SUMMARY)["sha256"]
+    except (FileNotFoundError, ValueError, KeyError, TypeError) as error:
         raise ArgumentsError(f"{out / SUMMARY}: holds no checksum of the labels; make them again") from error
     with open(out / LABELS, "rb") as file:
         same = checksum(file) == expected
