@@ -15,7 +15,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from mavl.config import former
 from mavl.config.document import Document, Dumper, Keys, yaml_reason
 from mavl.config.errors import complaints, show
-from mavl.files import DEEPEST, write_text
+from mavl.files import DEEPEST, shipped, write_text
 
 S = TypeVar("S", bound="Settings")
 
@@ -54,8 +54,9 @@ def load(
     translate: turns the mapping of a file in an older format into today's; it may raise ValueError. ConfigError has
     every problem of the file and of the overrides.
     """
+    path = None if path is None else shipped(path)
     source = "settings without a file" if path is None else str(path)
-    lines, raw, problems = ({}, {}, []) if path is None else _read(Path(path))
+    lines, raw, problems = ({}, {}, []) if path is None else _read(path)
     if translate is not None:
         try:
             if (today := translate(raw)) is not raw:
