@@ -9,6 +9,7 @@ from typing import Any
 from pydantic import ConfigDict, ValidationError, create_model
 
 from mavl.config.settings import EvaluationSettings
+from mavl.progress import plural
 from mavl.text.books import read_books
 from mavl.text.synonyms import all_names, key, meaning
 from mavl.vocab import ASPECTS, DESCRIPTION, FINDINGS, NORMALITY
@@ -142,7 +143,7 @@ def line_problem(aspect: str, line: str) -> str | None:
         return "holds characters that cannot be printed"
     fewest, most = DESCRIPTION_WORDS if aspect == DESCRIPTION else ASPECT_WORDS
     words = len(line.split())
-    return None if fewest <= words <= most else f"has {counted(words, 'word')}; write {fewest} to {most}"
+    return None if fewest <= words <= most else f"has {plural(words, 'word')}; write {fewest} to {most}"
 
 
 def tidy(line: str, aspect: str) -> str:
@@ -150,11 +151,6 @@ def tidy(line: str, aspect: str) -> str:
     line = " ".join(line.split())
     head, colon, words = line.partition(":")
     return words.strip() if colon and head.strip().lower() == aspect else line
-
-
-def counted(number: int, thing: str) -> str:
-    """ "1 finding", "2 findings"."""
-    return f"{number} {thing}{'s' * (number != 1)}"
 
 
 def without_ordinary(names: Iterable[str]) -> set[str]:

@@ -19,10 +19,11 @@ import openai
 from tqdm import tqdm
 
 from mavl.concepts import ConceptError
-from mavl.concepts.answers import RESPONSE_SCHEMA, counted
+from mavl.concepts.answers import RESPONSE_SCHEMA
 from mavl.concepts.book import Attempt
 from mavl.concepts.plan import ConceptSettings
 from mavl.concepts.prompts import Message
+from mavl.progress import plural
 
 OPENAI_HOST = b"api.openai.com"
 NO_ADDRESS = "--base-url is no address of a server; it should read http://host:port/v1"
@@ -188,7 +189,7 @@ class Client:
         return " ".join(self.clean(text).split())[:200]
 
     def _unanswered(self, reason: str, error: openai.APIError) -> UnansweredError:
-        return UnansweredError(f"{self.server}: {reason} ({counted(_tries(error), 'attempt')})")
+        return UnansweredError(f"{self.server}: {reason} ({plural(_tries(error), 'attempt')})")
 
 
 def _tries(error: openai.APIError) -> int:

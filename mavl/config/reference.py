@@ -104,7 +104,8 @@ def _kind(of: dict, root: dict) -> str:
     if of.get("type") == "object":
         return f"mapping of names to {_kind(of.get('additionalProperties', {}), root)}"
     bounds = [f"{sign} {of[name]:g}" for name, sign in _BOUNDS.items() if name in of]
-    return " ".join([kind.get(of.get("type", ""), of.get("type", "any")), *bounds])
+    name = str(of.get("type", "any"))
+    return " ".join([kind.get(name, name), *bounds])
 
 
 def _shown(value: object) -> str:

@@ -142,7 +142,7 @@ def _without_label(problems: list[Problem]) -> str:
 def _without_image(problems: list[Problem], left_out: Counter[str]) -> str:
     """Why no manifest of a source lists an image."""
     if left_out:
-        return f"all of its {plural(left_out.total(), 'image')} have other views; --views all lists them too"
+        return f"{plural(left_out.total(), 'image')} of other views, and none to list; --views all lists them too"
     unnamed = next(
         (f"; {each.where!r} names no study, {each.detail}" for each in problems if each.kind == NO_STUDY), ""
     )

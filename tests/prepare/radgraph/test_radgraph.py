@@ -288,7 +288,7 @@ def test_reports_of_no_image_are_refused(mimic):
 
 def test_lateral_images_alone_need_all_views(mimic):
     write_tables(mimic, [row for row in image_rows(0) if row["ViewPosition"] == "LATERAL"])
-    with pytest.raises(ValueError, match="all of its 1 image have other views; --views all lists them too"):
+    with pytest.raises(ValueError, match="1 image of other views, and none to list; --views all lists them too"):
         prepare(mimic)
 
 
