@@ -13,7 +13,7 @@ from tqdm import tqdm
 
 from mavl.concepts import ConceptError
 from mavl.concepts.answers import AnswerError, Checker, diagnoses, without_ordinary
-from mavl.concepts.book import Entry, Job
+from mavl.concepts.book import Entry, Job, read_whole_book
 from mavl.concepts.client import Client, ServerError, StoppedError, UnansweredError
 from mavl.concepts.plan import Plan
 from mavl.progress import plural, progress_bar
@@ -77,7 +77,8 @@ def generate(plan: Plan, client: Client) -> Outcome:
         if len(entries) == len(jobs):
             added[finding] = entries[0 if encoder is None else choose(entries, encoder)]
     if added:
-        plan.book.model_copy(update={"findings": plan.book.findings | added}).write(plan.out)
+        book = read_whole_book(plan.out)  # again, since another run may have added findings meanwhile
+        book.model_copy(update={"findings": book.findings | added}).write(plan.out)
     outcome.complete = len(plan.findings) - len(plan.samples) + len(added)
     return outcome
 

@@ -27,7 +27,7 @@ from mavl.concepts.similarity import (
 from mavl.config.loader import Settings, load
 from mavl.files import NotJSONError, read_json
 from mavl.progress import plural
-from mavl.text.books import BookError, Books
+from mavl.text.books import BookError, Books, is_name
 from mavl.vocab import ASPECTS, DESCRIPTION
 
 if TYPE_CHECKING:
@@ -38,6 +38,9 @@ LINES_ALIKE = 0.6
 
 MOST_FINDINGS = 50_000
 """All pairs of findings are compared, in some ten minutes for so many."""
+
+LONGEST_SHOWN = 300
+"""Most characters of a line in a message."""
 
 TRUE_NEGATIVES = {f"fluid: {NO_FLUID}": "a true negative, which findings without fluid share"}
 SAME_LINE = "same line"
@@ -108,6 +111,9 @@ def read_entries(paths: Sequence[Path]) -> Entries:
     problems: list[Problem] = []
     for path in paths:
         for finding, entry in _read(path, problems).items():
+            if not is_name(finding):
+                problems.append(Problem("name", (shown(finding),), f"{path}: it is empty, too long or unprintable"))
+                continue
             parts = [entry.get("description"), entry.get("aspects")] if isinstance(entry, dict) else [entry]
             for part in parts:
                 lines[finding] |= {} if part is None else dict(_lines(path, finding, part, problems))
@@ -165,7 +171,8 @@ def _lines(path: Path, finding: str, part: object, problems: list[Problem]) -> I
     if isinstance(part, str):
         yield DESCRIPTION, part
     elif not isinstance(part, list) or not all(isinstance(line, str) for line in part):
-        problems.append(Problem("entry", (finding,), f"{path}: neither a sentence nor a list of lines: {part!r}"))
+        what = f"neither a sentence nor a list of lines: {repr(part)[:80]}"
+        problems.append(Problem("entry", (finding,), f"{path}: {what}"))
     else:
         seen = set()
         for line in part:
@@ -173,7 +180,7 @@ def _lines(path: Path, finding: str, part: object, problems: list[Problem]) -> I
             aspect = "other" if head == "others" else head
             if aspect not in ASPECTS[1:] or aspect in seen:
                 what = "twice" if aspect in seen else "which is no aspect"
-                problems.append(Problem("aspect", (finding,), f"{path}: {head!r}, {what}, in {line!r}"))
+                problems.append(Problem("aspect", (finding,), f"{path}: {head[:80]!r}, {what}, in {line[:200]!r}"))
             seen.add(aspect)
             if aspect in ASPECTS[1:]:
                 yield aspect, line
@@ -193,7 +200,7 @@ def _problems(lines: dict[str, dict[str, str]]) -> Iterator[Problem]:
     for row, (_, aspect, text) in enumerate(rows):
         same[plain[row]].append(row)
         if problem := line_problem(aspect, text):
-            yield Problem("line", (places[row],), f"{problem}: {text}")
+            yield Problem("line", (places[row],), f"{problem}: {shown(text)}")
     for first, *others in same.values():
         if others:
             finding, aspect, _ = rows[first]
@@ -201,7 +208,7 @@ def _problems(lines: dict[str, dict[str, str]]) -> Iterator[Problem]:
     if any(plain):
         near, number = _near_lines(rows, plain)
         for i, j in near:
-            yield Problem("near lines", (places[i], places[j]), f"{rows[i][2]} | {rows[j][2]}")
+            yield Problem("near lines", (places[i], places[j]), f"{shown(rows[i][2])} | {shown(rows[j][2])}")
         yield from _further("near lines", number - len(near))
 
 
@@ -230,6 +237,12 @@ def _near_lines(rows: list[tuple[str, str, str]], plain: list[str]) -> tuple[lis
 def _further(kind: str, number: int) -> list[Problem]:
     text = f"{plural(number, 'further pair')}; the nearest {MOST_PAIRS:,} are listed"
     return [Problem(kind, (), text)] if number else []
+
+
+def shown(text: str) -> str:
+    """The text as a terminal can show it, or the beginning of a long one."""
+    text = text if text.isprintable() else repr(text)
+    return text if len(text) <= LONGEST_SHOWN else f"{text[:LONGEST_SHOWN]}…"
 
 
 def _plain(text: str) -> str:

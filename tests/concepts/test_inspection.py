@@ -176,6 +176,21 @@ def test_more_findings_than_can_be_compared_are_refused(tmp_path):
         read_entries([path])
 
 
+def test_what_a_terminal_cannot_show_is_shown_as_escapes(tmp_path):
+    path = tmp_path / "book.json"
+    mass = {"description": "x \x1b[31m", "aspects": [1, {"y": "z" * 999}]}
+    book = {"a\x1b[2Jb": "A line.", "": "A line.", "mass": mass}
+    path.write_text(json.dumps(book))
+    inspection = inspect(read_entries([path]), Justified())
+    assert {(problem.kind, problem.where) for problem in inspection.problems} >= {
+        ("name", ("'a\\x1b[2Jb'",)),
+        ("name", ("",)),
+        ("entry", ("mass",)),
+        ("line", ("mass/description",)),
+    }
+    assert all(line.isprintable() and len(line) < 300 for line in lines(inspection))
+
+
 def test_a_large_book_is_compared_without_a_map(tmp_path):
     """600 findings of words of their own; the last repeats all but one word of each line of the first."""
     words = {n: [f"w{n}x{aspect}x{word}" for aspect in range(9) for word in range(12)] for n in range(600)}
