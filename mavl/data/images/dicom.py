@@ -132,7 +132,7 @@ def _padding(dataset: pydicom.Dataset, stored: np.ndarray) -> np.ndarray | None:
 
 
 def _read(file: BinaryIO) -> pydicom.Dataset:
-    """The dataset of a DICOM file; ImageError if it is not one grey image in a known encoding with all of its pixels."""
+    """The dataset of a DICOM file; ImageError if it is not one whole grey image in a known encoding."""
     _check_inflated(file)
     dataset = pydicom.dcmread(file, force=True, stop_before_pixels=True)
     if "Rows" not in dataset and "SOPClassUID" not in dataset:

@@ -34,8 +34,8 @@ def check_size(width: int, height: int) -> None:
     longer, shorter = max(width, height), min(width, height)
     if shorter < 1 or longer > MAX_SIDE or longer > MAX_ASPECT * shorter or width * height > MAX_PIXELS:
         raise ImageError(
-            f"{width} x {height} pixels exceed the limits: sides of 1 to {MAX_SIDE:,}, one at most {MAX_ASPECT} times "
-            f"the other, {MAX_PIXELS:,} pixels"
+            f"{width} x {height} pixels exceed the limits: sides of 1 to {MAX_SIDE:,}, the longer at most "
+            f"{MAX_ASPECT} times the other, {MAX_PIXELS:,} pixels"
         )
 
 
@@ -56,11 +56,10 @@ def to_grey(image: Image.Image) -> Image.Image:
 
 
 def to_mask(image: Image.Image) -> np.ndarray:
-    """bool [H, W]: the pixels whose brightest colour, times their opacity, is above half of the image's largest one.
+    """bool [H, W]: the pixels whose brightest colour, times their opacity, is above half of the image's largest.
 
-    Whole numbers below LABELS, as of a map of regions, count from 1. In an image with one visible colour, or where this is
-    black, its opacity alone counts. ImageError where two levels exist but all pixels count, and where compression has
-    left no clear region.
+    Whole numbers below LABELS, as of a map of regions, count from 1. In an image with one visible colour its opacity
+    alone counts. ImageError where two levels exist but all pixels count, and where compression left no clear region.
     """
     check_size(*image.size)
     values, opacity = _deep_pixels(image), None
@@ -144,7 +143,7 @@ def is_flat(grey: np.ndarray) -> bool:
 
 
 def to_8_bits(pixels: np.ndarray, low: float, high: float, cut: bool = False) -> np.ndarray:
-    """Pixels [H, W] of any number type, low..high scaled to 0..255 and rounded, or cut; black where both are the same."""
+    """Pixels [H, W] of any number type, low..high scaled to 0..255, rounded or cut; black if both are the same."""
     if not np.isfinite(low) or not np.isfinite(high):
         raise ImageError("has pixels that are not finite numbers")
     if low == high:

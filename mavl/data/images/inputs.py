@@ -6,7 +6,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from mavl.data.benchmarks.tables import BenchmarkError, Problem, TableFormat, read_table
+from mavl.data.benchmarks.rows import BenchmarkError, Problem
+from mavl.data.benchmarks.tables import TableFormat, normal_path, read_table
 
 IMAGE_SUFFIXES = frozenset(".png .jpg .jpeg .bmp .tif .tiff .webp .dcm .dicom".split())
 COLUMNS = ("image", "path", "img_path", "image_path", "image path", "filepath", "filename", "file")
@@ -107,4 +108,4 @@ def _listed(table: Path) -> list[Path]:
         separators = " or ".join(map(repr, SEPARATORS))
         text = f"no column called {', '.join(COLUMNS)} (columns separated by {separators}) in {heading[:200]!r}"
         raise BenchmarkError([Problem("column", table, text)])
-    return [table.parent / name for name in rows.column(column) if name]
+    return [table.parent / normal_path(name) for name in rows.column(column) if name]

@@ -14,8 +14,8 @@ STRAY = 0.01
 JUMPY = 0.002
 """The share of jumps above which a reading of the pixels may be wrong."""
 
-OVERLAY_BIT = 0x0102
-"""Element of the groups 60xx: the bit of the pixels that holds an overlay."""
+OVERLAY_BIT = 0x60000102
+"""Element, in each group 60xx: the bit of the pixels that holds an overlay, 0 for one that has its own data."""
 
 
 def stored_pixels(dataset: pydicom.Dataset) -> tuple[np.ndarray, int]:
@@ -36,17 +36,15 @@ def stored_pixels(dataset: pydicom.Dataset) -> tuple[np.ndarray, int]:
         return _smoother(dataset.pixel_array, by_header), found["precision"]
     dataset.BitsStored = allocated  # pydicom would cut the others
     whole = dataset.pixel_array
-    if allocated <= 8:
-        return (whole if bits == allocated else _cut(whole, bits)), bits
-    other_sign = whole.view(f"{'ui'[not signed]}{whole.dtype.itemsize}")
+    readings = [whole]
+    if allocated > 8:
+        readings.append(whole.view(f"{'ui'[not signed]}{whole.dtype.itemsize}"))
     if bits == allocated:
-        return _smoother(whole, other_sign), bits
+        return _smoother(whole, readings[-1]), bits
     cut = _cut(whole, bits)
-    if any(
-        element.tag.group >> 8 == 0x60 and element.tag.element == OVERLAY_BIT and element.value for element in dataset
-    ):
+    if any(element.value for element in dataset if (element.tag & 0xFF00FFFF) == OVERLAY_BIT):
         return cut, bits
-    for reading in (whole, other_sign):
+    for reading in readings:
         if _smoother(cut, reading) is reading:
             return reading, allocated
     above = whole != cut

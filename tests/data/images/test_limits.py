@@ -139,4 +139,5 @@ def test_an_error_in_a_worker_of_a_loader_is_one_line(tmp_path):
     (tmp_path / "x.png").write_bytes(b"GIF89a")
     with pytest.raises(ImageError) as caught:
         next(iter(DataLoader(Films(tmp_path / "x.png"), num_workers=1)))
+    formats = "PNG, JPEG, BMP, TIFF, WEBP or DICOM"
     assert str(caught.value) == f"{tmp_path / 'x.png'}: no {formats}; it begins with b'GIF89a'"
