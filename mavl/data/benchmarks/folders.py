@@ -13,7 +13,7 @@ from mavl.data import DataError
 from mavl.data.benchmarks.masks import MaskFile
 from mavl.data.benchmarks.splits import Split
 from mavl.data.benchmarks.tables import find_group, unknown_labels
-from mavl.data.images.inputs import IMAGE_SUFFIXES
+from mavl.data.images.inputs import IMAGE_SUFFIXES, images_below
 
 SPLIT_OF = {"train": "train", "valid": "valid", "val": "valid", "test": "test"}
 WHOLE = "all"
@@ -62,10 +62,13 @@ def list_folder(settings: MaskFolder, finding: str) -> dict[str, Split]:
 def _files(folder: Path, suffix: str = "") -> dict[str, Path]:
     """Image files by their path in the folder, without extension and suffix."""
     found: dict[str, Path] = {}
-    for path in sorted(folder.rglob("*")):
-        if path.suffix.lower() not in IMAGE_SUFFIXES or path.name.startswith(".") or not path.stem.endswith(suffix):
+    for path in images_below(folder):
+        place = path.relative_to(folder)
+        # the last part of a UID is no suffix
+        name = (place.with_suffix("") if path.suffix.lower() in IMAGE_SUFFIXES else place).as_posix()
+        if not name.endswith(suffix):
             continue
-        name = path.relative_to(folder).with_suffix("").as_posix().removesuffix(suffix)
+        name = name.removesuffix(suffix)
         if name in found:
             raise DataError(f"{path} has the same name as {found[name].name}: keep one of them")
         found[name] = path

@@ -121,6 +121,11 @@ def read_rows(file: Path, separator: str | None = None, header: bool = True) -> 
     return Rows(names, lines, kept)
 
 
+def first_line(file: Path) -> str:
+    """The first line of a table that is not blank; errors as of `read_rows`."""
+    return next((line for line in _lines(file, _text(file)) if line.strip()), "")
+
+
 def _cells(number: int) -> str:
     return "1 cell" if number == 1 else f"{number} cells"
 

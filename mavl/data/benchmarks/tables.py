@@ -82,7 +82,10 @@ class Table:
 
     def column(self, wanted: Column) -> list[str]:
         """The texts of a column; none if the file lacks it, which becomes a problem with the nearest name."""
-        names = (wanted,) if isinstance(wanted, int | str) else tuple(name.strip() for name in wanted)
+        names = [
+            name.strip() if isinstance(name, str) else name
+            for name in ((wanted,) if isinstance(wanted, int | str) else wanted)
+        ]
         known = list(range(self.cells.shape[1]) if isinstance(wanted, int) else self.cells.columns)
         for name in names:
             if name in known:

@@ -1,5 +1,8 @@
 """Pixels of any kind -> 8-bit grey or a mask, and the limits of an image."""
 
+import io
+from typing import Any
+
 import numpy as np
 from PIL import Image
 
@@ -113,18 +116,18 @@ def _deep_colours(image: Image.Image) -> np.ndarray | None:
     raw = arguments[0] if isinstance(arguments, tuple) and arguments else arguments
     if not isinstance(raw, str) or raw.startswith("I") or ";16" not in raw:
         return None
-    if image.format != "PNG":
-        raise ImageError(f"{image.format} with 16 bits a colour, which cannot be read: save it as 16-bit grey")
-    import torch  # torch and torchvision take seconds to import, which no other format needs
-    from torchvision.io import ImageReadMode, decode_png
-
+    if image.format != "PNG" or raw not in ("RGB;16B", "RGBA;16B"):
+        kind = f"{image.format} with 16 bits a colour" if raw[:2] != "LA" else "PNG with opacity and 16 bits"
+        raise ImageError(f"{kind}, which cannot be read: save it as 16-bit grey")
     file = getattr(image, "fp")  # noqa: B009  Pillow's Image has it while the file is open
     file.seek(0)
-    content = torch.frombuffer(bytearray(file.read()), dtype=torch.uint8)
-    bands = decode_png(content, ImageReadMode.UNCHANGED).numpy().astype(np.float64)
-    colours = bands[:-1] if len(bands) in (2, 4) else bands
-    luma = colours[0] if len(colours) == 1 else np.tensordot((0.299, 0.587, 0.114), colours, axes=1)
-    return np.rint(luma * (bands[-1] / 65535) if len(bands) in (2, 4) else luma)
+    low: Any = Image.open(io.BytesIO(file.read()), formats=["PNG"])
+    # Pillow keeps the first byte of each big-endian pair; of a little-endian one it keeps the second.
+    low.tile = [tile._replace(args=f"{image.mode};16L") for tile in low.tile]
+    file.seek(0)
+    bands = 256.0 * np.asarray(image) + np.asarray(low)
+    luma = np.rint(bands[..., :3] @ (0.299, 0.587, 0.114))
+    return luma if image.mode == "RGB" else np.rint(luma * bands[..., 3] / 65535)
 
 
 def deep_to_8_bits(pixels: np.ndarray) -> np.ndarray:
