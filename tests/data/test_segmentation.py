@@ -237,3 +237,15 @@ def test_folders_without_splits_are_drawn_by_patient(tmp_path):
                for name, split in o.splits.items())  # fmt: skip
     positive = open_data(data.model_copy(update={"only_present": True}), 0, progress=False)
     assert set().union(*(split.groups for split in positive.splits.values())) == {"p1", "p3", "p5", "p7", "p9"}
+
+
+def test_folders_of_uid_names_and_hidden_files(tmp_path, capsys):
+    for name in ("1.2.3.4", "1.2.3.5", ".ipynb_checkpoints/1.2.3.4-checkpoint"):
+        film = write(tmp_path / "images" / f"{name}.png", np.zeros((4, 4)))
+        film.rename(film.with_suffix(""))
+    for name in ("1.2.3.4.png", "1.2.3.5.png", "__MACOSX/._1.2.3.4.png"):
+        write(tmp_path / "masks" / name, np.eye(4) * 255)
+    [split] = read_folder(MaskFolder(images=str(tmp_path / "images"), masks=str(tmp_path / "masks")), "x").values()
+    assert [path.name for path in split.paths] == ["1.2.3.4", "1.2.3.5"]
+    assert [mask.path.name for mask in split.masks["x"]] == ["1.2.3.4.png", "1.2.3.5.png"]
+    assert capsys.readouterr().err.count("passed over 1 file: 1 hidden") == 2

@@ -103,8 +103,8 @@ def images_below(folder: Path) -> list[Path]:
         else:
             (images if _is_image(path) else others).append(path)
     if others or hidden:
-        said = [f"{len(others)} that are no images, such as {others[0].name}"] if others else []
-        said += [f"{hidden} hidden ones"] if hidden else []
+        said = [f"{len(others)} without an image, such as {others[0].name}"] if others else []
+        said += [f"{hidden} hidden"] if hidden else []
         files = "1 file" if len(others) + hidden == 1 else f"{len(others) + hidden} files"
         notice(f"{folder}: passed over {files}: {', '.join(said)}")
     return images
