@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-MAX_SIDE, MAX_PIXELS, MAX_ASPECT = 20_000, 64_000_000, 50
+MAX_SIDE, MAX_PIXELS, MAX_ASPECT = 20_000, 64_000_000, 100
 """Limits of an image. The largest radiographs, joined ones of a whole spine, have some 30 million pixels."""
 
 MAX_BYTES = 1 << 29

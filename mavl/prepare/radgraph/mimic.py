@@ -63,7 +63,7 @@ def view_of(path: str, views: dict[str, str], problems: list[Problem]) -> str | 
 
 
 def _rows(root: Path, name: str) -> Iterator[tuple[str, list[str]]]:
-    """("FILE:LINE", cells of COLUMNS) of each row; a cell that a short row lacks is empty."""
+    """("FILE:LINE", cells of COLUMNS) of each row; cells that a short row lacks, and all of a longer one, are empty."""
     path = find_table(root, name)
     if path is None:
         raise MimicError(f"{root}: holds no mimic-cxr-2.0.0-{name}.csv.gz; --root is MIMIC-CXR-JPG's folder")
@@ -74,6 +74,7 @@ def _rows(root: Path, name: str) -> Iterator[tuple[str, list[str]]]:
             if missing := [column for column in COLUMNS[name] if column not in header]:
                 raise MimicError(f"{path}: has no column {', '.join(missing)}; its columns are {', '.join(header)}")
             for row in reader:
-                yield f"{path.name}:{reader.line_num}", [(row[column] or "").strip() for column in COLUMNS[name]]
+                cells = [("" if None in row else row[column] or "").strip() for column in COLUMNS[name]]
+                yield f"{path.name}:{reader.line_num}", cells
     except (EOFError, zlib.error, gzip.BadGzipFile, UnicodeDecodeError, csv.Error) as error:
         raise MimicError(f"{path}: cannot be read to its end ({error}); download it again") from error
