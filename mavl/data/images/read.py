@@ -35,7 +35,7 @@ BEGINNINGS = {
 STORED = b"mavl image store"
 """The comment in each JPEG of `prepare_data.py store`. A mask that has it was changed by the compression."""
 
-Level = Literal["exists", "header", "decode"]
+Level = Literal["exists", "header", "decode", "mask"]
 
 REDUCTIONS = (8, 4, 2)
 """What a JPEG's sides may be divided by while it is decoded."""
@@ -123,11 +123,13 @@ def check_image(path: str | os.PathLike, level: Level) -> str | None:
     """None for a good image, else what is wrong with it (without its name). Each level includes the one before it.
 
     exists: it is a file and not empty. header: it can be read: a JPEG has its end marker and good tables, a plain DICOM
-    its pixel data and valid elements; others are decoded. decode: `read_image` reads it.
+    its pixel data and valid elements; others are decoded. decode: `read_image` reads it. mask: `read_mask` reads it.
     """
     try:
         _check_exists(path)
-        if level != "exists":
+        if level == "mask":
+            read_mask(path)
+        elif level != "exists":
             _check_header(path)
         if level == "decode":
             read_image(path)

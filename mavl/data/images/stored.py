@@ -28,14 +28,14 @@ def stored_pixels(dataset: pydicom.Dataset) -> tuple[np.ndarray, int]:
     if not 0 < bits <= allocated:
         raise ImageError(f"DICOM with BitsStored {bits} and BitsAllocated {allocated}")
     if dataset.file_meta.TransferSyntaxUID in uid.JPEG2000TransferSyntaxes:
-        by_header = dataset.pixel_array
+        by_header = _decoded(dataset)
         found = get_j2k_parameters(get_frame(dataset.PixelData, 0, number_of_frames=1))
         if not found or found["is_signed"] == signed:
             return by_header, bits
         dataset.PixelRepresentation = int(found["is_signed"])
-        return _smoother(dataset.pixel_array, by_header), found["precision"]
+        return _smoother(_decoded(dataset), by_header), found["precision"]
     dataset.BitsStored = allocated  # pydicom would cut the others
-    whole = dataset.pixel_array
+    whole = _decoded(dataset)
     readings = [whole]
     if allocated > 8:
         readings.append(whole.view(f"{'ui'[not signed]}{whole.dtype.itemsize}"))
@@ -51,6 +51,15 @@ def stored_pixels(dataset: pydicom.Dataset) -> tuple[np.ndarray, int]:
     if signed:  # the bits above repeat the sign, or are 0
         above &= (whole < 0) | (whole >= 1 << bits)
     return (cut, bits) if above.mean() <= STRAY or _smoother(whole, cut) is cut else (whole, allocated)
+
+
+def _decoded(dataset: pydicom.Dataset) -> np.ndarray:
+    try:
+        return dataset.pixel_array
+    except BaseException as error:  # a panic of the RLE decoder, which is written in Rust, is no Exception
+        if type(error).__name__ == "PanicException":
+            raise ImageError(f"DICOM whose compressed pixel data is broken ({error})") from error
+        raise
 
 
 def _cut(pixels: np.ndarray, bits: int) -> np.ndarray:

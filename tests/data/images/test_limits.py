@@ -1,5 +1,6 @@
 """Limits of images and masks: sides, pixels, bytes after decompression; and errors that stay one line."""
 
+import contextlib
 import struct
 import zlib
 
@@ -8,7 +9,7 @@ import pydicom
 import pytest
 import torch
 from PIL import Image
-from pydicom.uid import DeflatedExplicitVRLittleEndian
+from pydicom.uid import DeflatedExplicitVRLittleEndian, RLELossless
 from torch.utils.data import DataLoader, Dataset
 
 from mavl.data.images import dicom, grey
@@ -141,3 +142,17 @@ def test_an_error_in_a_worker_of_a_loader_is_one_line(tmp_path):
         next(iter(DataLoader(Films(tmp_path / "x.png"), num_workers=1)))
     formats = "PNG, JPEG, BMP, TIFF, WEBP or DICOM"
     assert str(caught.value) == f"{tmp_path / 'x.png'}: no {formats}; it begins with b'GIF89a'"
+
+
+def test_broken_rle_data_is_an_image_error(tmp_path):
+    """The decoder panics where a run leads past the end of the image, which is no Exception."""
+    path = save_dicom(tmp_path / "x.dcm", np.repeat(GREY, 4, axis=1), syntax=RLELossless)
+    content = bytearray(path.read_bytes())
+    start = content.rindex(b"\xfe\xff\x00\xe0") + 8 + 64
+    reasons = set()
+    for position in range(start, start + 40):
+        path.write_bytes(content[:position] + b"\x7f" + content[position + 1 :])
+        reasons.add(check_image(path, "header") is None)
+        with contextlib.suppress(ImageError):
+            read_image(path)
+    assert False in reasons
