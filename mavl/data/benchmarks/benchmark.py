@@ -61,7 +61,7 @@ class ImageNames(Settings):
                 table.report(row, "bad_row", f"column {self.column!r} names no image")
             elif "*" not in self.path:
                 found.append((row, image, name))
-            elif matches := sorted(path.relative_to(root).as_posix() for path in root.glob(name.lstrip("/"))):
+            elif matches := sorted(glob.glob(name, root_dir=root)):
                 found += [(row, image, match) for match in matches]
             else:
                 table.report(row, "missing_image", f"no image matches {root / name}: check images.path, and root")
