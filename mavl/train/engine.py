@@ -154,7 +154,7 @@ class Fit:
     def _validate(self, epoch: int) -> None:
         for buffer in self.accelerator.unwrap_model(self.model).buffers():
             buffer.copy_(broadcast(buffer))  # BatchNorm's running statistics: those of the process that saves
-        model = self.accelerator.unwrap_model(self.model, keep_fp32_wrapper=True)
+        model = self.accelerator.unwrap_model(self.model)  # keeps autocast, without which training would go on in fp32
         model.eval()
         figures = self.task.validate(model, self.accelerator)
         self.log.write(epoch, self.progress.step, figures)
@@ -162,9 +162,8 @@ class Fit:
         better = self.progress.improve(value, LARGER_IS_BETTER[self.settings.monitor])
         if self.accelerator.is_main_process:
             state = {"epoch": epoch + 1, "step": self.progress.step, **figures}
-            plain = self.accelerator.unwrap_model(self.model, keep_fp32_wrapper=False)
             for name in [LAST, BEST] if better else [LAST]:
-                self.task.save(self.output_dir / name, plain, state)
+                self.task.save(self.output_dir / name, model, state)
             shown = ", ".join(f"{name} {value:.4f}" for name, value in figures.items())
             tqdm.write(f"epoch {epoch + 1}: {shown}{' (best so far)' if better else ''}")
 
