@@ -118,8 +118,13 @@ def build(kind: str, arguments: Mapping[str, Any], weights: Mapping[str, Tensor]
     return network
 
 
+def non_finite(state: Mapping[str, Tensor]) -> str:
+    """The first tensors that hold NaN or infinite values, by name; "" if none does."""
+    return _first([name for name, value in state.items() if not value.isfinite().all()])
+
+
 def check_state(state: Mapping[str, Tensor], expected: Mapping[str, Tensor], source: str) -> None:
-    """CheckpointError with the names that are missing, unexpected or misshapen in a state dict."""
+    """CheckpointError with the names that are missing, unexpected, misshapen or not finite in a state dict."""
     problems = {
         "missing": [name for name in expected if name not in state],
         "unexpected": [name for name in state if name not in expected],
@@ -129,13 +134,14 @@ def check_state(state: Mapping[str, Tensor], expected: Mapping[str, Tensor], sou
             if name in state and state[name].shape != value.shape
         ],
     }
-    lines = [
-        f"{what} {', '.join(names[:6])}{' …' * (len(names) > 6)} ({len(names)})"
-        for what, names in problems.items()
-        if names
-    ]
-    if lines:
+    if lines := [f"{what} {_first(names)}" for what, names in problems.items() if names]:
         raise CheckpointError(f"{source}: does not fit the model: {'; '.join(lines)}")
+    if names := non_finite(state):
+        raise CheckpointError(f"{source}: damaged, or of a training that failed: NaN or infinite values in {names}")
+
+
+def _first(names: list[str]) -> str:
+    return f"{', '.join(names[:6])}{' …' * (len(names) > 6)} ({len(names)})" if names else ""
 
 
 def _convert_mavl(weights: dict[str, Tensor], config: Mapping, source: str) -> tuple[dict[str, Any], dict[str, Tensor]]:

@@ -14,7 +14,7 @@ from mavl.config.loader import ConfigError, load
 from mavl.config.settings import GroundingSettings, PretrainSettings, SensitivitySettings, Settings, ZeroShotSettings
 from mavl.data.images.grey import ImageError
 from mavl.text.embeddings import TextEmbeddings
-from mavl.train.engine import NonFiniteLossError
+from mavl.train.log import NonFiniteLossError
 from mavl.train.run_folder import flat
 
 ROOT = Path(__file__).resolve().parents[2]

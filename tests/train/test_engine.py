@@ -13,7 +13,8 @@ from mavl.backbones import Preprocessing
 from mavl.config.settings import PretrainSettings, TrainSettings
 from mavl.data.loading import compute_all
 from mavl.data.pretraining import EpochBatches
-from mavl.train.engine import Fit, NonFiniteLossError, build_accelerator
+from mavl.train.engine import Fit, build_accelerator
+from mavl.train.log import NonFiniteLossError
 
 IMAGES = 16
 

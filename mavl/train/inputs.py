@@ -1,0 +1,44 @@
+"""Hashes of all that a run reads, by name: a resumed run must read the same."""
+
+import hashlib
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from mavl.config.loader import load
+from mavl.data.benchmarks.benchmark import Benchmark, split_file
+
+MIMIC_FILES = ("train_file", "valid_file", "label_file")
+
+
+def data_hashes(data: Any, images: Mapping[str, tuple[Iterable[Path], np.ndarray]]) -> dict[str, str]:
+    """{what: SHA-256} of the benchmark, its lists or the label files, and the images of each split.
+
+    A moved root, or a comment in a YAML file, changes none of them. Pixels do not count.
+
+    Args:
+        data: the settings' section on data.
+        images: for each split the images in use, in their order, and their labels.
+    """
+    hashes, root = {}, Path(data.root) if data.root else None
+    if getattr(data, "benchmark", None):
+        benchmark = load(Benchmark, Path(data.benchmark))
+        root = root or benchmark.root
+        hashes["benchmark"] = _sha256(benchmark.model_dump_json(exclude={"root"}).encode())
+        lists = {name: split_file(benchmark, name, root) for name in benchmark.splits if name in images}
+    else:
+        lists = {name: Path(getattr(data, name)) for name in MIMIC_FILES if hasattr(data, name)}
+    for name, path in lists.items():
+        with open(path, "rb") as file:
+            hashes[f"list {name}"] = hashlib.file_digest(file, "sha256").hexdigest()
+    for split, (paths, labels) in images.items():
+        names = [(path.relative_to(root) if root and path.is_relative_to(root) else path).as_posix() for path in paths]
+        content = "\n".join(names).encode("utf-8", "surrogateescape") + labels.astype(np.int64).tobytes()
+        hashes[f"images and labels of {split}"] = _sha256(content)
+    return hashes
+
+
+def _sha256(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()
