@@ -49,6 +49,9 @@ GroupPattern = Annotated[str, AfterValidator(_has_one_group)]
 Precision = Literal["no", "fp16", "bf16"] | None
 """None leaves it to `accelerate launch --mixed_precision`."""
 
+Recipe = Literal["sound", "released"]
+"""docs/protocols.md lists what differs."""
+
 RANDOM = "random"
 """The text encoder of random weights."""
 
@@ -152,6 +155,12 @@ class InitSettings(Settings):
     checkpoint: str | None = None
 
 
+class PretrainInit(InitSettings):
+    """new_layers: how linear layers without loaded weights begin, "sound" or "released"; by default as the recipe."""
+
+    new_layers: Recipe | None = None
+
+
 class OptimizerSettings(Settings):
     """AdamW."""
 
@@ -216,13 +225,14 @@ class TrainSettings(EngineSettings):
 
 
 class PretrainSettings(Settings):
-    """train_mavl.py."""
+    """train_mavl.py. recipe: of the schedule and the initialisation, "sound" or "released" (docs/protocols.md)."""
 
+    recipe: Recipe = "sound"
     findings: tuple[Finding, ...] = FINDINGS
     model: ModelSettings = ModelSettings()
     text: TextSettings = TextSettings()
     data: Annotated[MimicData | TableData | PhantomData, Field(discriminator="source")] = MimicData()
-    init: InitSettings = InitSettings()
+    init: PretrainInit = PretrainInit()
     optimizer: OptimizerSettings = OptimizerSettings()
     schedule: PretrainSchedule = PretrainSchedule()
     train: TrainSettings = TrainSettings()

@@ -3,7 +3,7 @@
 import atexit
 import multiprocessing
 from collections.abc import Callable, Sequence
-from multiprocessing import forkserver
+from multiprocessing import forkserver, resource_tracker
 
 import numpy as np
 import torch
@@ -36,6 +36,8 @@ def build_loader(
     if workers:
         context = multiprocessing.get_context("forkserver")
         context.set_forkserver_preload(["mavl.data.pretraining"])
+        with without_signals():
+            resource_tracker.ensure_running()  # first, since its start lets SIGTERM through again
         with without_signals():
             forkserver.ensure_running()
     return DataLoader(

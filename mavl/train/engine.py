@@ -142,21 +142,20 @@ class Fit:
         self.batches.start_at(epoch, done)
         self.model.train()
         title, show = f"epoch {epoch + 1}/{self.epochs}", self.accelerator.is_main_process
-        bar = progress_bar(description=title, unit="step", show=show, total=steps, initial=done)
-        for batch in self.loader:
-            if not self._micro_step(to_device(batch, self.accelerator.device, self.task.preprocessing)):
-                continue
-            self.progress.step += 1
-            step, last = self.progress.step, self.progress.step % steps == 0
-            bar.update()
-            saves = step % settings.checkpoint_every == 0 and not (last and validates)
-            with self._saved_when_stopped(epoch):
-                if step % settings.log_every == 0 or last or saves:
-                    bar.set_postfix(self._flush(epoch), refresh=False)
-                if saves:
-                    self._save()
-                Stopping.check(self.accelerator)
-        bar.close()
+        with progress_bar(description=title, unit="step", show=show, total=steps, initial=done) as bar:
+            for batch in self.loader:
+                if not self._micro_step(to_device(batch, self.accelerator.device, self.task.preprocessing)):
+                    continue
+                self.progress.step += 1
+                step, last = self.progress.step, self.progress.step % steps == 0
+                bar.update()
+                saves = step % settings.checkpoint_every == 0 and not (last and validates)
+                with self._saved_when_stopped(epoch):
+                    if step % settings.log_every == 0 or last or saves:
+                        bar.set_postfix(self._flush(epoch), refresh=False)
+                    if saves:
+                        self._save()
+                    Stopping.check(self.accelerator)
         if validates:
             with self._saved_when_stopped(epoch):
                 self._validate(epoch)

@@ -19,7 +19,7 @@ from mavl.data.pretraining import EpochBatches, PretrainingDataset, open_data, w
 from mavl.data.samples import ListedSamples
 from mavl.metrics.classification import evaluate
 from mavl.model.losses import Targets, pretraining_losses
-from mavl.model.mavl import MAVL
+from mavl.model.mavl import MAVL, initialise_as_released
 from mavl.model.scores import presence_probability
 from mavl.text.books import Books, read_books
 from mavl.text.embeddings import TextEmbeddings, build_embeddings
@@ -123,7 +123,8 @@ def _prepare(settings: PretrainSettings, accelerator: Accelerator, embeddings: T
     batch_size, seed, rank = settings.data.batch_size, settings.train.seed, accelerator.process_index
     batches = EpochBatches(len(data.train), batch_size, seed, rank, processes, accumulation)
     task = Pretraining(model, arguments, embeddings.to(accelerator.device), text, data.valid, settings)
-    fit = Fit(task, data.train, batches, settings.schedule.model_dump(), settings, accelerator, output_dir)
+    schedule = settings.schedule.model_dump() | {"released": settings.recipe == "released"}
+    fit = Fit(task, data.train, batches, schedule, settings, accelerator, output_dir)
     accelerator.print(
         f"{len(data.train)} training and {len(data.valid)} validation images, {len(embeddings.findings)} findings × "
         f"{len(embeddings.aspects)} aspects; {processes} × {batch_size} images a step, {batches.steps_per_epoch} steps "
@@ -154,6 +155,8 @@ def _check_monitor(settings: PretrainSettings, valid: PretrainingDataset, findin
 def build_model(arguments: dict, settings: PretrainSettings, accelerator: Accelerator) -> MAVL:
     """The model with the weights of a whole checkpoint, or with pre-trained weights in its backbone alone."""
     model = MAVL(**arguments)
+    if (settings.init.new_layers or settings.recipe) == "released":
+        initialise_as_released(model)
     model.decoder.activation_checkpointing = settings.train.activation_checkpointing
     if settings.train.channels_last:
         model = model.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]  (not in torch's stubs)
