@@ -59,20 +59,40 @@ class CheckpointError(ValueError):
 
 def read_checkpoint(path: Path) -> tuple[Mapping[str, Tensor], dict]:
     """The parameters and the config of a released .pth, unpickled without execution of its code."""
+    if what := not_a_model(path):
+        raise CheckpointError(f"{path}: {what}")
     numpy_scalars = [np.dtype, np.dtypes.Float64DType, np.dtypes.Int64DType, np.float64().__reduce__()[0]]
     try:
         with torch.serialization.safe_globals(numpy_scalars):
             content = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # for foreign files torch raises UnpicklingError, RuntimeError, EOFError, KeyError…
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
-        raise CheckpointError(f"{path}: not a checkpoint that can be read safely ({reason[:160]})") from error
+        reason = "damaged, of another program, or with code in it"  # torch's own text advises to run that code
+        raise CheckpointError(f"{path}: not a checkpoint that can be read safely ({reason})") from error
     if not isinstance(content, dict):
         raise CheckpointError(f"{path}: holds a {type(content).__name__}, not a checkpoint's dictionary")
-    state = content.get("model", content)
-    if not isinstance(state, Mapping) or not state or not all(isinstance(value, Tensor) for value in state.values()):
+    state, config = content.get("model", content), content.get("config") or {}
+    if not isinstance(state, Mapping) or not state or not all(map(_is_parameter, state.items())):
         held = ", ".join(map(str, list(content)[:8])) or "nothing"
         raise CheckpointError(f"{path}: no parameters under 'model'; it holds {held}")
-    return state, content.get("config") or {}
+    if not isinstance(config, dict):
+        raise CheckpointError(f"{path}: 'config' holds a {type(config).__name__}, not the settings of a training")
+    return state, config
+
+
+def _is_parameter(item: tuple[Any, Any]) -> bool:
+    name, value = item
+    return isinstance(name, str) and isinstance(value, Tensor) and value.layout == torch.strided
+
+
+def not_a_model(path: Path) -> str:
+    """What a file of weights is instead, where its first bytes tell; else ""."""
+    with open(path, "rb") as file:
+        start = file.read(200).lstrip().lower()
+    if start.startswith((b"<!doctype", b"<html", b"<?xml", b"<head")):
+        return "it is a web page, not a checkpoint: download it again"
+    if start.startswith(b"version https://git-lfs"):
+        return "it is a pointer of Git LFS, not the file itself: fetch that by `git lfs pull`"
+    return "" if start else "it is empty: download it again"
 
 
 def released_kind(names: Iterable[str]) -> str:
@@ -110,10 +130,12 @@ def convert(state: Mapping[str, Tensor], config: Mapping, source: str) -> tuple[
 def build(kind: str, arguments: Mapping[str, Any], weights: Mapping[str, Tensor], source: str) -> nn.Module:
     """The network of this kind with these weights; CheckpointError where they do not fit."""
     try:
-        network = NETWORKS[kind](**arguments)
-    except TypeError as error:  # a keyword that is not, or no longer, one of the network's
+        with torch.device("meta"):  # without memory, until the weights have these sizes
+            expected = NETWORKS[kind](**arguments).state_dict()
+    except (TypeError, ValueError, RuntimeError) as error:  # such as a keyword that is no longer one of the network's
         raise CheckpointError(f"{source}: {error}") from error
-    check_state(weights, network.state_dict(), source)
+    check_state(weights, expected, source)
+    network = NETWORKS[kind](**arguments)
     network.load_state_dict(weights)
     return network
 

@@ -30,7 +30,7 @@ from mavl.provenance import provenance
 from mavl.report.tables import RESULTS
 from mavl.report.training import TRAINING, plot_training
 from mavl.train.engine import Fit, Task, build_accelerator
-from mavl.train.inputs import data_hashes
+from mavl.train.inputs import data_hashes, describe_images
 from mavl.train.run_folder import LEFT_OUT, LOG, Progress, check_data, open_run_folder, run_of, scalars
 
 IMAGES, STARTED_FROM = "images.csv", "started_from.json"
@@ -98,7 +98,8 @@ class Finetuning(ABC):
 
     def save(self, folder: Path, model: Any, state: dict) -> None:
         findings, config = self.data.splits["train"].findings, self.settings.model_dump(mode="json")
-        finetuned.save(folder, self.kind, model, self.arguments, findings, self.data.equalize, state, config)
+        trained_on, equalize = describe_images(self.settings.data, len(self.data.splits["train"])), self.data.equalize
+        finetuned.save(folder, self.kind, model, self.arguments, findings, equalize, state, config, trained_on)
 
 
 class Rounds(EpochBatches):

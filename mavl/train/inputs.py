@@ -1,4 +1,4 @@
-"""Hashes of all that a run reads, by name: a resumed run must read the same."""
+"""What a run reads: hashes by name, since a resumed run must read the same, and a line for the model's folder."""
 
 import hashlib
 from collections.abc import Iterable, Mapping
@@ -38,6 +38,19 @@ def data_hashes(data: Any, images: Mapping[str, tuple[Iterable[Path], np.ndarray
         content = "\n".join(names).encode("utf-8", "surrogateescape") + labels.astype(np.int64).tobytes()
         hashes[f"images and labels of {split}"] = _sha256(content)
     return hashes
+
+
+def describe_images(data: Any, images: int) -> dict:
+    """As mavl.checkpoint.about.TrainedOn, of a run with these settings on data and so many training images."""
+    drawn = getattr(data, "source", None) == "phantom"
+    if getattr(data, "benchmark", None):
+        benchmark = load(Benchmark, Path(data.benchmark))
+        drawn, name = benchmark.drawn, benchmark.name
+    elif getattr(data, "folder", None):
+        name = data.folder.images
+    else:
+        name = "phantoms" if drawn else data.train_file
+    return {"kind": "phantom drawings" if drawn else "films", "list": name, "images": images}
 
 
 def _sha256(content: bytes) -> str:

@@ -26,14 +26,17 @@ from mavl.text.embeddings import TextEmbeddings, build_embeddings
 from mavl.text.encoder import load_text_encoder
 from mavl.text.random_bert import write_random_bert
 from mavl.train.engine import Fit, MonitorError, build_accelerator
-from mavl.train.inputs import data_hashes
+from mavl.train.inputs import data_hashes, describe_images
 from mavl.train.run_folder import LEFT_OUT, Progress, check_data, open_run_folder, run_of, scalars
 from mavl.vocab import ABSENT, ANATOMIES, PRESENT, anatomy_sentence
 
 
 @dataclass
 class Pretraining:
-    """The pre-training task for the engine. arguments: of the model; text: those of its encoder, with its name."""
+    """The pre-training task for the engine.
+
+    arguments: of the model; text: those of its encoder, with its name; trained_on: for its folder.
+    """
 
     model: MAVL
     arguments: dict
@@ -41,6 +44,7 @@ class Pretraining:
     text: dict
     valid: PretrainingDataset
     settings: PretrainSettings
+    trained_on: dict
 
     @property
     def preprocessing(self) -> Preprocessing:
@@ -80,7 +84,8 @@ class Pretraining:
 
     def save(self, folder: Path, model: MAVL, state: dict) -> None:
         config = self.settings.model_dump(mode="json")
-        checkpoint.save(folder, model, self.arguments, self.embeddings, self.text, state, config)
+        text, trained_on = self.text, self.trained_on
+        checkpoint.save(folder, model, self.arguments, self.embeddings, text, state, config, trained_on)
 
 
 def run(settings: PretrainSettings, resume: bool = False) -> Progress:
@@ -122,7 +127,8 @@ def _prepare(settings: PretrainSettings, accelerator: Accelerator, embeddings: T
     processes, accumulation = accelerator.num_processes, settings.train.gradient_accumulation
     batch_size, seed, rank = settings.data.batch_size, settings.train.seed, accelerator.process_index
     batches = EpochBatches(len(data.train), batch_size, seed, rank, processes, accumulation)
-    task = Pretraining(model, arguments, embeddings.to(accelerator.device), text, data.valid, settings)
+    trained_on = describe_images(settings.data, len(data.train))
+    task = Pretraining(model, arguments, embeddings.to(accelerator.device), text, data.valid, settings, trained_on)
     schedule = settings.schedule.model_dump() | {"released": settings.recipe == "released"}
     fit = Fit(task, data.train, batches, schedule, settings, accelerator, output_dir)
     accelerator.print(
