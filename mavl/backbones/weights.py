@@ -58,10 +58,24 @@ def _read_state(path: Path) -> Mapping[str, Tensor]:
     try:
         safe = path.suffix == ".safetensors"
         state = load_file(path) if safe else torch.load(path, map_location="cpu", weights_only=True)
+    except FileNotFoundError as error:
+        raise BackboneError(f"{path}: weights that cannot be read (no such file)") from error
     except (OSError, EOFError, RuntimeError, pickle.UnpicklingError, SafetensorError) as error:
-        raise BackboneError(f"{path}: weights that cannot be read ({error})") from error
+        reason = not_a_model(path) or "damaged, of another program, or with code in it"  # torch advises to run this
+        raise BackboneError(f"{path}: weights that cannot be read ({reason})") from error
     for key in ("state_dict", "model"):
         state = state.get(key, state) if isinstance(state, Mapping) else None
     if not isinstance(state, Mapping) or not all(isinstance(value, Tensor) for value in state.values()):
         raise BackboneError(f"{path}: holds no state dict")
     return {key.removeprefix("module."): value for key, value in state.items()}
+
+
+def not_a_model(path: Path) -> str:
+    """What a file of weights is instead, where its first bytes tell; else ""."""
+    with open(path, "rb") as file:
+        start = file.read(200).lstrip().lower()
+    if start.startswith((b"<!doctype", b"<html", b"<?xml", b"<head")):
+        return "it is a web page, not a checkpoint: download it again"
+    if start.startswith(b"version https://git-lfs"):
+        return "it is a pointer of Git LFS, not the file itself: fetch that by `git lfs pull`"
+    return "" if start else "it is empty: download it again"

@@ -20,8 +20,9 @@ from safetensors.torch import save as serialize
 from torch import Tensor, nn
 
 from mavl.backbones import Preprocessing
+from mavl.backbones.weights import not_a_model
 from mavl.checkpoint.about import check_about
-from mavl.checkpoint.released import MAVL_KIND, CheckpointError, build, convert, not_a_model, read_checkpoint
+from mavl.checkpoint.released import MAVL_KIND, CheckpointError, build, convert, non_finite, read_checkpoint
 from mavl.files import whole_file, write_json
 from mavl.model.mavl import MAVL
 from mavl.provenance import provenance
@@ -111,6 +112,8 @@ def load(source: str | Path) -> Pretrained:
     embeddings, text = None, dict(about["text"])
     if path.is_dir():
         embeddings = TextEmbeddings.load(path / EMBEDDINGS)
+        if names := non_finite({"vectors": embeddings.vectors, "anatomy_vectors": embeddings.anatomy_vectors}):
+            raise CheckpointError(f"{path / EMBEDDINGS}: damaged: NaN or infinite values in {names}")
         if (path / text["encoder"]).is_dir():
             text["encoder"] = str(path / text["encoder"])
     return Pretrained(cast(MAVL, model), embeddings, tuple(about["findings"]), text, about, about.get("trained_on"))

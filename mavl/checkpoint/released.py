@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from mavl.backbones.weights import not_a_model
 from mavl.config.released import backbone_name
 from mavl.model.classifier import Classifier
 from mavl.model.mavl import INITIAL_TEMPERATURE, MAVL
@@ -82,17 +83,6 @@ def read_checkpoint(path: Path) -> tuple[Mapping[str, Tensor], dict]:
 def _is_parameter(item: tuple[Any, Any]) -> bool:
     name, value = item
     return isinstance(name, str) and isinstance(value, Tensor) and value.layout == torch.strided
-
-
-def not_a_model(path: Path) -> str:
-    """What a file of weights is instead, where its first bytes tell; else ""."""
-    with open(path, "rb") as file:
-        start = file.read(200).lstrip().lower()
-    if start.startswith((b"<!doctype", b"<html", b"<?xml", b"<head")):
-        return "it is a web page, not a checkpoint: download it again"
-    if start.startswith(b"version https://git-lfs"):
-        return "it is a pointer of Git LFS, not the file itself: fetch that by `git lfs pull`"
-    return "" if start else "it is empty: download it again"
 
 
 def released_kind(names: Iterable[str]) -> str:

@@ -36,7 +36,7 @@ def data_hashes(data: Any, images: Mapping[str, tuple[Iterable[Path], np.ndarray
     for split, (paths, labels) in images.items():
         names = [(path.relative_to(root) if root and path.is_relative_to(root) else path).as_posix() for path in paths]
         content = "\n".join(names).encode("utf-8", "surrogateescape") + labels.astype(np.int64).tobytes()
-        hashes[f"images and labels of {split}"] = _sha256(content)
+        hashes[f"order or labels of {split}'s images"] = _sha256(content)
     return hashes
 
 
