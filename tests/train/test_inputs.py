@@ -10,7 +10,7 @@ import yaml
 from accelerate.state import AcceleratorState, GradientState
 
 from mavl.config.loader import load
-from mavl.config.settings import MimicData, PretrainSettings
+from mavl.config.settings import MimicData, PhantomData, PretrainSettings
 from mavl.train import pretrain
 from mavl.train.checkpoints import ResumeError
 from mavl.train.engine import MonitorError
@@ -59,13 +59,13 @@ def test_a_run_goes_on_with_its_own_data_only(config, tmp_path, capsys):
     root = f"data.root={tmp_path / 'moved'}"
     run(config, folder, True, root)  # elsewhere, but the same
     assert "note:" not in capsys.readouterr().out
-    original = pd.read_csv(tmp_path / "moved" / "train.csv")
+    original, content = pd.read_csv(tmp_path / "moved" / "train.csv"), (tmp_path / "moved" / "train.csv").read_bytes()
     for change in (invert, reorder, lambda table: table.iloc[:-1]):
         change(original).to_csv(tmp_path / "moved" / "train.csv", index=False)
         lines = r"data: list train has changed\n  data: order or labels of train's images has changed"
         with pytest.raises(ResumeError, match=lines):
             run(config, folder, True, root)
-    original.to_csv(tmp_path / "moved" / "train.csv", index=False)
+    (tmp_path / "moved" / "train.csv").write_bytes(content)
     run(config, folder, True, root)
     benchmark = yaml.safe_load((tmp_path / "benchmark.yaml").read_text())
     (tmp_path / "benchmark.yaml").write_text(yaml.safe_dump(benchmark | {"equalize": True}))
