@@ -33,10 +33,10 @@ _INSTEAD = "copy it back, or start a new run from its weights with --checkpoint"
 
 @contextmanager
 def run_of(accelerator: Accelerator, folders: Iterable[Path]) -> Iterator[None]:
-    """The block trains in these folders, which exist: their only writer until a signal or an error ends it.
+    """In the block this run alone writes the folders, which are made if they do not exist; InUseError otherwise.
 
-    After a signal of mavl.data.processes.STOPPING it exits with TRY_AGAIN, after one line. A full disk is an error of
-    the first folder.
+    After a signal of mavl.data.processes.STOPPING the process prints one line and exits with TRY_AGAIN. An error of a
+    full disk names the first folder, unless it names a file.
     """
     folders = list(folders)
     try:
@@ -48,10 +48,8 @@ def run_of(accelerator: Accelerator, folders: Iterable[Path]) -> Iterator[None]:
             yield
     except StopRequested as stop:
         if accelerator.is_main_process:
-            print(
-                f"stopped by {stop}; --resume goes on in {folders[0].parent if folders[1:] else folders[0]}",
-                file=sys.stderr,
-            )
+            where = folders[0].parent if folders[1:] else folders[0]
+            print(f"stopped by {stop}; --resume goes on in {where}", file=sys.stderr)
         accelerator.end_training()
         raise SystemExit(TRY_AGAIN) from None
     except OSError as error:

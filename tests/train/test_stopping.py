@@ -1,5 +1,6 @@
 """A signal of a scheduler ends a run after its step, or in the middle of its validation, and nothing is lost."""
 
+import errno
 import os
 import signal
 import subprocess
@@ -93,6 +94,23 @@ def test_a_folder_has_one_writer(tmp_path):
         second.__enter__()
     with run_of(run.accelerator, [tmp_path]):
         pass
+
+
+def test_a_full_disk_names_the_run_folder(tmp_path):
+    """Where the error itself names no file, as that of a write does."""
+    run = fit(Line(), tmp_path)
+    for error, named in ((OSError(errno.ENOSPC, "full"), str(tmp_path)), (OSError(errno.EIO, "broken"), None)):
+        with pytest.raises(OSError, match=error.strerror) as caught, run_of(run.accelerator, [tmp_path]):
+            raise error
+        assert caught.value.filename == named
+
+
+def test_a_stopped_run_exits_with_the_code_that_asks_for_another_try(tmp_path, capsys):
+    run = fit(Line(), tmp_path)
+    with pytest.raises(SystemExit) as caught, run_of(run.accelerator, [tmp_path]):
+        signal.raise_signal(signal.SIGUSR1)
+    assert caught.value.code == 75
+    assert capsys.readouterr().err == f"stopped by SIGUSR1; --resume goes on in {tmp_path}\n"
 
 
 @pytest.mark.slow
