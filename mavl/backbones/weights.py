@@ -60,9 +60,8 @@ def _read_state(path: Path) -> Mapping[str, Tensor]:
     except OSError as error:
         raise BackboneError(f"{path}: weights that cannot be read ({error.strerror or error})") from error
     except Exception as error:  # torch fails in any way on a damaged file, with advice that would run its code
-        page = path.read_bytes()[:200].lstrip().lower().startswith((b"<!doctype", b"<html"))
-        what = "a web page" if page else "damaged, or a file of something else than tensors"
-        raise BackboneError(f"{path}: weights that cannot be read: it is {what}; download it again") from error
+        reason = not_a_model(path) or "damaged, of another program, or with code in it: download it again"
+        raise BackboneError(f"{path}: weights that cannot be read ({reason})") from error
     for key in ("state_dict", "model"):
         state = state.get(key, state) if isinstance(state, Mapping) else None
     if not isinstance(state, Mapping) or not all(isinstance(value, Tensor) for value in state.values()):
@@ -70,3 +69,14 @@ def _read_state(path: Path) -> Mapping[str, Tensor]:
     if unfit := [key for key, value in state.items() if not value.isfinite().all()]:
         raise BackboneError(f"{path}: {unfit[0]} holds NaN or infinity")
     return {key.removeprefix("module."): value for key, value in state.items()}
+
+
+def not_a_model(path: Path) -> str:
+    """What a file of weights is instead, where its first bytes tell; else ""."""
+    with open(path, "rb") as file:
+        start = file.read(200).lstrip().lower()
+    if start.startswith((b"<!doctype", b"<html", b"<?xml", b"<head")):
+        return "it is a web page, not a checkpoint: download it again"
+    if start.startswith(b"version https://git-lfs"):
+        return "it is a pointer of Git LFS, not the file itself: fetch that by `git lfs pull`"
+    return "" if start else "it is empty: download it again"

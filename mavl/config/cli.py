@@ -17,7 +17,7 @@ from mavl.progress import is_first_process
 sleep_while_waiting()  # here, since the scripts import this module first and torch later
 
 EVALUATION_FLAGS = {
-    "model_path": ("model_path", str, "model folder, released .pth, or hub id"),
+    "model_path": ("model_path", str, "model folder, released .pth, or hf://OWNER/NAME"),
     "root": ("root", str, "folder of the benchmark's files"),
     "protocol": ("protocol", str, "sound or released"),
     "bs": ("batch_size", int, "images a batch and process"),

@@ -15,7 +15,7 @@ from mavl.config.settings import GroundingSettings, PretrainSettings, Sensitivit
 from mavl.data.images.grey import ImageError
 from mavl.files import FileError
 from mavl.text.embeddings import TextEmbeddings
-from mavl.train.engine import NonFiniteLossError
+from mavl.train.log import NonFiniteLossError
 from mavl.train.run_folder import flat
 
 ROOT = Path(__file__).resolve().parents[2]

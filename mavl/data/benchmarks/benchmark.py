@@ -94,11 +94,15 @@ class Groups(Settings):
 
 
 class Benchmark(Settings):
-    """Split files under `root`, findings (of the pre-training vocabulary or not), and how images are preprocessed."""
+    """Split files under `root`, findings (of the pre-training vocabulary or not), and how images are preprocessed.
+
+    drawn: whether the images are phantoms, not films of patients.
+    """
 
     name: str
     title: str
     citation: str = ""
+    drawn: bool = False
     root: Path | None = None
     findings: tuple[str, ...] = Field(min_length=1)
     splits: dict[SplitName, str] = Field(min_length=1)

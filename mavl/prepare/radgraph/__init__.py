@@ -25,8 +25,8 @@ from collections import Counter
 from pathlib import Path
 
 from mavl.config.cli import positive
+from mavl.data.processes import sole_writer
 from mavl.files import csv_writer, read_json, whole_file, write_text
-from mavl.prepare.processes import sole_writer
 from mavl.prepare.radgraph.graphs import NO_GRAPH, NO_STUDY, UNKNOWN_LABEL, label_file
 from mavl.prepare.radgraph.labels import LABELS, Problem, checksum, draw_picture, write_labels, write_table
 from mavl.prepare.radgraph.manifests import MANIFESTS, join_studies, manifest_texts
