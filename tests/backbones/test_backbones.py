@@ -256,7 +256,10 @@ def test_a_web_page_or_a_pickle_is_named_without_advice_to_run_it(tmp_path, monk
     monkeypatch.chdir(tmp_path)
     (tmp_path / "page.pth").write_text("\n<!DOCTYPE html><html>Quota exceeded</html>")
     torch.save({"a": Command()}, tmp_path / "pickle.pth")
-    for name, what in (("page.pth", "it is a web page"), ("pickle.pth", "damaged, of another program, or with code in it")):
+    for name, what in (
+        ("page.pth", "it is a web page"),
+        ("pickle.pth", "damaged, of another program, or with code in it"),
+    ):
         with pytest.raises(BackboneError, match=f"{name}: .*{what}.*; download it again$") as caught:
             load_pretrained(build_backbone("resnet18"), "resnet18", tmp_path / name)
         assert "weights_only" not in str(caught.value)

@@ -115,7 +115,7 @@ def _shift(pixels: Tensor, dimension: int, sign: int) -> Tensor:
 def _turn(pixels: Tensor, matrix: tuple[float, ...], centred: bool) -> Tensor:
     """Bilinear; `matrix` (row by row) maps a place in the result to its place in the image.
 
-    centred: places count from the centre of the image, else from its first pixel.
+    centred: places count from pixel (width / 2, height / 2), else from the first one.
     """
     grid = _grid(matrix, centred, *pixels.shape[-2:], pixels.device).expand(len(pixels), -1, -1, -1)
     # outside lies FILL, and pixels at the border are blended with it, as OpenCV does
@@ -129,7 +129,7 @@ def _grid(matrix: tuple[float, ...], centred: bool, height: int, width: int, dev
     The operations have fixed angles, so that there are six of these for a size.
     """
     size = np.array([width, height])
-    fixed = (size - 1) / 2 if centred else np.zeros(2)
+    fixed = size / 2 if centred else np.zeros(2)  # as released, half a pixel past the centre
     place = (np.mgrid[:height, :width].transpose(1, 2, 0)[..., ::-1] - fixed) @ np.reshape(matrix, (2, 2)).T + fixed
     return torch.from_numpy((place[None] + 0.5) * 2 / size - 1).float().to(device)
 

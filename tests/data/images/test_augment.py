@@ -98,8 +98,8 @@ def test_places_are_those_of_torchvision_within_a_grey_value(name, sign, films):
     for picture in films[:3]:
         image = Image.fromarray(picture).convert("RGB")
         bilinear = InterpolationMode.BILINEAR
-        options = {} if name == "rotate" else {"center": [0.5, 0.5]}  # the middle of the first pixel
-        colour = F.affine(image, angle, [0, 0], 1.0, shear, interpolation=bilinear, fill=[128] * 3, **options)
+        middle = [(side + 1) / 2 for side in image.size] if name == "rotate" else [0.5, 0.5]  # pixels' corners count
+        colour = F.affine(image, angle, [0, 0], 1.0, shear, interpolation=bilinear, fill=[128] * 3, center=middle)
         off = np.abs(apply(name, picture, sign)[..., None] - np.asarray(colour).astype(int))
         assert (off <= 1).mean() > 0.97  # at the border torchvision does not blend with the fill
 
@@ -119,8 +119,13 @@ def test_translation_is_by_seven_pixels_and_uncovers_grey(sign):
 def test_rotation_is_by_21_degrees_about_the_centre(sign):
     angle = math.radians(21 * sign)  # clockwise, y pointing down
     turned = apply("rotate", dot(CENTRE + 40, CENTRE), sign)
-    expected = (CENTRE + 40 * math.cos(angle), CENTRE + 40 * math.sin(angle))
-    assert place(turned) == pytest.approx(expected, abs=0.5)
+    fixed = turned.shape[0] / 2
+    x, y = CENTRE + 40 - fixed, CENTRE - fixed
+    expected = (
+        fixed + x * math.cos(angle) - y * math.sin(angle),
+        fixed + x * math.sin(angle) + y * math.cos(angle),
+    )
+    assert place(turned) == pytest.approx(expected, abs=0.1)
     assert turned[0, 0] == 128
 
 
@@ -144,11 +149,8 @@ def test_operations_are_the_released_ones(shared):
     for key, expected in goldens.items():
         name, _, sign = key.rpartition("_") if key.endswith(tuple(OPPOSITE)) else (key, "", "plus")
         off = np.abs(apply(name, film, OPPOSITE[sign]) - expected.astype(int))
-        if name == "rotate":  # about another centre, half a pixel away
-            assert off.mean() < 2
-        else:
-            assert off.max() <= (1 if name.startswith("shear") else 0), key
-            assert off.mean() < 0.01
+        assert off.max() <= (1 if name.startswith(("shear", "rotate")) else 0), key
+        assert off.mean() < 0.01
 
 
 def test_two_operations_are_drawn_evenly_each_applied_half_the_time():
