@@ -10,12 +10,14 @@ from typing import Any, get_args
 from pydantic import Field, model_validator
 
 from mavl.concepts import ConceptError
-from mavl.concepts.answers import RESPONSE_SCHEMA, AnswerError, Checker, counted
+from mavl.concepts.answers import RESPONSE_SCHEMA, AnswerError, Checker
 from mavl.concepts.book import Cache, Entry, Job, Provenance, WholeBook, read_whole_book
 from mavl.concepts.prompts import Prompts
 from mavl.config.loader import Settings
 from mavl.config.settings import TextSettings
 from mavl.files import read_text
+from mavl.progress import plural
+from mavl.text.books import LONGEST_NAME, is_name
 from mavl.text.synonyms import key, spellings
 
 LETTERS_A_TOKEN = 4
@@ -24,9 +26,6 @@ LETTERS_A_TOKEN = 4
 REQUEST = {"model", "prompt_hash", "temperature"}
 CHOICE = {"samples", "text_encoder"}
 """Fields of a provenance on which the answers in the cache depend, and the choice among them."""
-
-LONGEST_NAME = 100
-"""Most characters of a finding's name."""
 
 
 class ConceptSettings(Settings):
@@ -73,7 +72,7 @@ def read_names(names: Iterable[str], file: Path | None) -> list[str]:
     given = [" ".join(each.split()) for each in (*names, *(line.partition("#")[0] for line in lines))]
     seen: dict[str, str] = {}
     for name in filter(None, given):
-        if len(name) > LONGEST_NAME or not name.isprintable() or not key(name):
+        if not is_name(name) or not key(name):
             raise ConceptError(
                 f"{name[:LONGEST_NAME]!r} is no name: it needs letters or digits, at most {LONGEST_NAME} characters"
             )
@@ -166,9 +165,9 @@ class Plan:
         received = missing * len(json.dumps([{"finding": name} | of for name, of in examples.items()])) / len(examples)
         cached, kept = sum(map(len, self.samples.values())) - missing, len(self.findings) - len(self.samples)
         return (
-            f"{counted(missing, 'call')} to make, about {round(sent / LETTERS_A_TOKEN):,} tokens in and "
+            f"{plural(missing, 'call')} to make, about {round(sent / LETTERS_A_TOKEN):,} tokens in and "
             f"{round(received / LETTERS_A_TOKEN):,} out ({LETTERS_A_TOKEN} letters a token, without second tries); "
-            f"{counted(cached, 'answer')} in the cache, {counted(kept, 'finding')} in {self.out}"
+            f"{plural(cached, 'answer')} in the cache, {plural(kept, 'finding')} in {self.out}"
         )
 
     def _same(self, made: Provenance, fields: set[str]) -> bool:

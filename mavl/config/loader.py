@@ -4,7 +4,6 @@ settings = load(PretrainSettings, Path("configs/MAVL_resnet.yaml"), ["optimizer.
 """
 
 import json
-import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TypeVar
@@ -15,7 +14,8 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from mavl.config import former
 from mavl.config.document import Document, Dumper, Keys, yaml_reason
 from mavl.config.errors import complaints, show
-from mavl.files import write_text
+from mavl.files import DEEPEST, shipped, write_text
+from mavl.progress import note
 
 S = TypeVar("S", bound="Settings")
 
@@ -54,8 +54,9 @@ def load(
     translate: turns the mapping of a file in an older format into today's; it may raise ValueError. ConfigError has
     every problem of the file and of the overrides.
     """
+    path = None if path is None else shipped(path)
     source = "settings without a file" if path is None else str(path)
-    lines, raw, problems = ({}, {}, []) if path is None else _read(Path(path))
+    lines, raw, problems = ({}, {}, []) if path is None else _read(path)
     if translate is not None:
         try:
             if (today := translate(raw)) is not raw:
@@ -65,13 +66,14 @@ def load(
 
     applied: list[tuple[Keys, str]] = []  # (the keys that it sets, the override)
     for text in overrides:
+        name = f"--override {text if len(text) <= 80 else text[:79] + '…'}"
         try:
-            applied.append((_apply(raw, text), f"--override {text}"))
+            applied.append((_apply(raw, text), name))
         except ValueError as error:
-            problems.append(f"--override {text}: {error}")
+            problems.append(f"{name}: {error}")
 
-    for note in former.translate(raw):
-        print(f"note: {source}: {note}", file=sys.stderr)
+    for text in former.translate(raw):
+        note(f"note: {source}: {text}")
     try:
         # By way of JSON, since in its strict mode pydantic takes lists for tuples and text for paths, as YAML needs.
         settings = schema.model_validate_json(json.dumps(raw), strict=True)
@@ -117,7 +119,7 @@ def _apply(raw: dict, text: str) -> Keys:
     """
     dotted, equals, value = text.partition("=")
     keys = tuple(dotted.strip().split("."))
-    if not equals or not all(keys):
+    if not equals or not all(keys) or len(keys) > DEEPEST:
         raise ValueError("expected key=value, such as optimizer.lr=1e-5")
     if not value.strip():
         raise ValueError("no value; write null for none, '' for empty text")

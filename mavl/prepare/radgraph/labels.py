@@ -1,6 +1,5 @@
 """The label file landmark_observation_adj_mtx.npy, int8 [studies, 51, 75], and a table and a picture of its counts."""
 
-import csv
 import hashlib
 from collections.abc import Iterable, Mapping
 from itertools import product
@@ -9,7 +8,8 @@ from typing import IO, Any, NamedTuple
 
 import numpy as np
 
-from mavl.files import whole_file
+from mavl.files import csv_writer, whole_file
+from mavl.progress import plural
 from mavl.vocab import ABSENT, ANATOMIES, FINDINGS, PRESENT
 
 LABELS = "landmark_observation_adj_mtx.npy"
@@ -77,7 +77,7 @@ def write_table(counts: Mapping[str, np.ndarray], path: Path) -> None:
     numbers = [of_name.T.ravel().tolist() for of_name in counts.values()]
     names = product(FINDINGS, ANATOMIES)
     with whole_file(path) as file:
-        rows = csv.writer(file)
+        rows = csv_writer(file)
         rows.writerow(["finding", "anatomy", *counts])
         rows.writerows([*name, *cells] for name, *cells in zip(names, *numbers, strict=True))
 
@@ -89,7 +89,7 @@ def draw_picture(counts: Mapping[str, np.ndarray], studies: int, path: Path) -> 
 
     figure = Figure(figsize=(22, 16))
     figure.subplots_adjust(left=0.06, right=0.99, bottom=0.11, top=0.94, wspace=0.02)
-    figure.suptitle(f"Findings by anatomy in the reports of {studies:,} studies", fontsize=17)
+    figure.suptitle(f"Findings by anatomy in the reports of {plural(studies, 'study')}", fontsize=17)
     for number, (name, of_name) in enumerate(counts.items()):
         axes = figure.add_subplot(1, 2, number + 1, title=f"{name}: {of_name.sum():,} labels")
         scale = LogNorm(1, max(10, int(of_name.max())))
