@@ -26,8 +26,8 @@ from tests.fuzz.targets import TARGETS, Target, place, write_inputs
 
 ROOT = Path(__file__).resolve().parents[2]
 SECONDS, MEMORY = 60, 12 * 2**30
-EITHER = {"packed", "twice"}
-"""Damage that may be read as what it holds."""
+EITHER = {"packed", "twice", "half", "UTF-16"}
+"""Damage that may leave a valid file, which is then read as what it holds."""
 
 
 def main() -> int:
