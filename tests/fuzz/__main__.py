@@ -97,7 +97,7 @@ def attempt(folder: Path, target: Target, damage: str) -> str | None:
     if code not in (0, 1, 2):
         return f"exit code {code}; {last}"
     named = path.name in said or f"{path.parent.name}: " in said
-    if not named and not (damage in EITHER and code == 0):
+    if not named and damage not in EITHER:
         return f"exit code {code}, {path.name} is not named; {last}"
     return None
 
