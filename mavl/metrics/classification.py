@@ -174,19 +174,6 @@ def _intervals(
     return found, means
 
 
-def _intervals(
-    classes: "Sequence[_Class]", values: np.ndarray, samples: np.ndarray
-) -> tuple[list[dict[str, Interval]], dict[str, Interval]]:
-    """values [C, METRICS], samples [R, C, METRICS] -> {metric: interval} of each class, and of the means."""
-    found, means = [{} for _ in classes], {}
-    for column, metric in enumerate(METRICS.values()):
-        for c, of_class in enumerate(classes):
-            found[c][metric.name] = of_class.interval(metric, values[c, column], samples[:, c, column])
-        if metric.interval:
-            means[metric.name] = _mean(metric, classes, values[:, column], samples[:, :, column])
-    return found, means
-
-
 @dataclass(frozen=True)
 class _Class:
     """The labelled images of a class. groups: the numbers of groups with a positive, and with a negative one.
