@@ -73,6 +73,8 @@ def _read_state(path: Path) -> Mapping[str, Tensor]:
 
 def not_a_model(path: Path) -> str:
     """What a file of weights is instead, where its first bytes tell; else ""."""
+    if path.is_dir():
+        return "it is a folder"
     with open(path, "rb") as file:
         start = file.read(200).lstrip().lower()
     if start.startswith((b"<!doctype", b"<html", b"<?xml", b"<head")):

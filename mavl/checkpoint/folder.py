@@ -188,7 +188,7 @@ def _read_folder(folder: Path) -> tuple[dict, dict[str, Tensor]]:
         weights = {FORMER_NAMES.get(name, name): tensor for name, tensor in load_file(folder / WEIGHTS).items()}
         with safe_open(folder / WEIGHTS, framework="pt") as file:
             about["state"] = json.loads((file.metadata() or {}).get("state", "{}"))
-    except (SafetensorError, ValueError) as error:
+    except (SafetensorError, OSError, ValueError) as error:
         reason = not_a_model(folder / WEIGHTS) or f"damaged ({error}); copy it again"
         raise CheckpointError(f"{folder / WEIGHTS}: {reason}") from error
     former = {"image_size": about["model"].get("image_size", 224)}  # of folders that were written without preprocessing

@@ -138,20 +138,13 @@ def evaluate(
         return np.stack([_statistics(ranking, threshold, strict, weights) for ranking, threshold in columns], axis=1)
 
     units = group_index(range(len(labels)) if groups is None else groups, len(labels))
-    values, samples = statistics(), bootstrap(statistics, units, resamples, seed)
-    inflation = np.ones(values.shape[1:])
+    [values], samples = statistics(), bootstrap(statistics, units, resamples, seed)
+    inflation = np.ones(values.shape)
     if groups is not None and resamples:  # how much the correlation within groups adds to the variance
         independent = bootstrap(statistics, np.arange(len(labels)), resamples, seed)
         inflation = ratio_of(_variance(samples), _variance(independent), empty=np.inf)
-    classes = [_Class.of(labels[:, c], units, inflation[c]) for c in range(len(names))]
-    metrics, means = [{} for _ in names], {}
-    for column, metric in enumerate(METRICS.values()):
-        for found, of_class, value, sampled in zip(
-            metrics, classes, values[0, :, column], samples.T[column], strict=True
-        ):
-            found[metric.name] = of_class.interval(metric, value, sampled)
-        if metric.interval:
-            means[metric.name] = _mean(metric, classes, values[0, :, column], samples[:, :, column])
+    sizes = [_Class.of(labels[:, c], units, inflation[c]) for c in range(len(names))]
+    metrics, means = _intervals(sizes, values, samples)
     sources = [None if np.isnan(threshold) else threshold_source for threshold in thresholds]
     return Evaluation(
         classes=[
@@ -166,6 +159,19 @@ def evaluate(
         images=len(labels),
         groups=None if groups is None else int(units.max()) + 1,
     )
+
+
+def _intervals(
+    classes: "Sequence[_Class]", values: np.ndarray, samples: np.ndarray
+) -> tuple[list[dict[str, Interval]], dict[str, Interval]]:
+    """values [C, METRICS], samples [R, C, METRICS] -> {metric: interval} of each class, and of the means."""
+    found, means = [{} for _ in classes], {}
+    for column, metric in enumerate(METRICS.values()):
+        for c, of_class in enumerate(classes):
+            found[c][metric.name] = of_class.interval(metric, values[c, column], samples[:, c, column])
+        if metric.interval:
+            means[metric.name] = _mean(metric, classes, values[:, column], samples[:, :, column])
+    return found, means
 
 
 @dataclass(frozen=True)

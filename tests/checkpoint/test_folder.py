@@ -168,6 +168,17 @@ def test_a_missing_file_is_named(folder, name):
     ("name", "error"),
     [("mavl.json", CheckpointError), ("model.safetensors", CheckpointError), ("bank.safetensors", EmbeddingsError)],
 )
+def test_a_folder_in_place_of_a_file_is_named(folder, name, error):
+    (folder / name).unlink()
+    (folder / name).mkdir()
+    with pytest.raises((error, IsADirectoryError), match=name):
+        checkpoint.load(folder)
+
+
+@pytest.mark.parametrize(
+    ("name", "error"),
+    [("mavl.json", CheckpointError), ("model.safetensors", CheckpointError), ("bank.safetensors", EmbeddingsError)],
+)
 @pytest.mark.parametrize("damage", [lambda content: b"", lambda content: content[:-20], lambda content: b"<html>" * 9])
 def test_a_damaged_file_is_named(folder, name, error, damage):
     (folder / name).write_bytes(damage((folder / name).read_bytes()))

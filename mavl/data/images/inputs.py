@@ -135,7 +135,10 @@ def _listed(table: Path) -> list[Path]:
     if column is None:
         text = f"no column called {', '.join(COLUMNS)} in {','.join(rows.cells.columns)[:200]!r}"
         raise BenchmarkError([Problem("column", table, text)])
-    return [table.parent / normal_path(name) for name in rows.column(column) if name]
+    listed = rows.column(column)
+    if blank := [str(line) for name, line in zip(listed, rows.lines, strict=True) if not name]:
+        notice(f"{table}: column {column!r} names no image in line {', '.join(blank[:5])}{' …' * (len(blank) > 5)}")
+    return [table.parent / normal_path(name) for name in listed if name]
 
 
 def _separator(table: Path) -> str:

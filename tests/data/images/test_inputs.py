@@ -115,6 +115,13 @@ def test_what_means_no_image_is_named_and_the_others_are_found(folder):
         find_images(["empty"])
 
 
+def test_a_row_of_a_list_without_an_image_is_named(folder, capsys):
+    (folder / "list.csv").write_text("image,label\nscans/b.png,1\n ,0\n")
+    images, failures = find_images(["list.csv"])
+    assert ([image.name for image in images], failures) == (["b.png"], [])
+    assert "list.csv: column 'image' names no image in line 3" in capsys.readouterr().err
+
+
 # Folders of other programs --------------------------------------------------------------------------------------------
 
 
