@@ -37,7 +37,7 @@ RADGRAPH = ("radgraph", "--graphs", "graphs.json", "--root", ".", "--out", "out"
 TARGETS = [
     Target("predict.py", PREDICT, "film.png", "image"),
     Target("predict.py", ("film.dcm", *PREDICT[1:]), "film.dcm", "binary"),
-    Target("predict.py", ("list.csv", *PREDICT[1:]), "list.csv", "csv"),
+    Target("predict.py", ("list.csv", *PREDICT[1:]), "list.csv", "list"),
     Target("predict.py", PREDICT, "model/mavl.json", "json"),
     Target("predict.py", PREDICT, "model/model.safetensors", "weights"),
     Target("predict.py", PREDICT, "model/bank.safetensors", "weights"),
@@ -144,5 +144,5 @@ def place(folder: Path, target: Target) -> Path:
     if path.stem not in ("FIRST", "TRAIN"):
         return path
     split = "test" if path.stem == "FIRST" else "train"
-    parent = path.parent / "effusion" if path.parent.name == "masks" else path.parent
-    return min(path for path in parent.rglob("*.png") if split in str(path.relative_to(parent)))
+    folder = path.parent / ("effusion" if path.parent.name == "masks" else "") / split
+    return min(folder.glob("*.png"))
