@@ -142,12 +142,14 @@ def _open_split(
 def bad_images(
     paths: Sequence, places: Sequence[str], split: str, settings, progress: bool, level: Level | None = None
 ) -> dict[int, str]:
-    """Position -> "row: reason" of each bad image; DataError if they are more than `max_bad_share`, or all.
+    """Position -> "row: file: reason" of each bad image; DataError if they are more than `max_bad_share`, or all.
 
     level: of `check_image`, by default that of the settings.
     """
     reasons = check_images(paths, level or settings.check_images, workers=settings.workers, progress=progress)
-    lines = {position: f"{places[position]}: {reason}" for position, reason in reasons.items()}
+    lines = {
+        position: f"{places[position]}: {Path(paths[position]).name}: {reason}" for position, reason in reasons.items()
+    }
     _refuse_too_many(lines, len(paths), f"images of the {split} split", "Mend them or --root", settings.max_bad_share)
     return lines
 
