@@ -10,7 +10,8 @@
 #
 # Run it again after a broken connection: what is complete is kept, what is not goes on where it was. A file appears
 # under its name only when it is whole. Files of GitHub are checked against the checksums that GitHub lists. For those
-# on Drive none are published: the first download is noted in DIR/SHA256SUMS, and later runs check against that.
+# on Drive none are published: the first download is noted in DIR/SHA256SUMS, and later runs check against that. Names
+# of a listing that lead out of DIR are left out, and links in DIR are not followed.
 # It needs curl and python3, and for Drive gdown (pip install 'gdown>=6.1').
 set -euo pipefail
 PATH=$PATH:$(cd "$(dirname "$0")" && pwd)/.venv/bin # where make has put gdown
@@ -35,6 +36,7 @@ git_sha() { # what git calls a file: the SHA-1 of its length and content
   { printf 'blob %s\0' "$(wc -c <"$1" | tr -d ' ')" && cat "$1"; } |
     if command -v sha1sum >/dev/null; then sha1sum; else shasum; fi | cut -d ' ' -f 1
 }
+unlink() { [ ! -L "$1" ] || rm -f "$1"; } # what is written to a link would change its target
 noted() { [ -f "$SUMS" ] && awk -v name="$1" 'substr($0, 67) == name { print $1 }' "$SUMS"; }
 
 # again COMMAND...: up to TRIES times, with longer and longer pauses. A status of 9 is not worth another try.
@@ -52,8 +54,16 @@ again() {
 
 # keep PART NAME: the finished file gets its name, and its checksum is noted.
 keep() {
-  local draft="$WORK/SHA256SUMS"
-  mkdir -p "$(dirname "$OUT/$2")"
+  local draft="$WORK/SHA256SUMS" folder
+  folder=$(dirname "$OUT/$2")
+  mkdir -p "$folder"
+  case "$(cd "$folder" && pwd -P)/" in
+    "$(cd "$OUT" && pwd -P)"/*) ;;
+    *) die "$folder is a link out of $OUT: remove it, or give its target as --out" ;;
+  esac
+  rm -f "$draft"
+  unlink "$SUMS"
+  unlink "$OUT/$2"
   if [ -f "$SUMS" ]; then awk -v name="$2" 'substr($0, 67) != name' "$SUMS" >"$draft"; else : >"$draft"; fi
   printf '%s  %s\n' "$(sha256 "$1")" "$2" >>"$draft"
   mv "$draft" "$SUMS"
@@ -75,10 +85,28 @@ have() {
   fi
 }
 
+# chosen LISTING PATTERN: a line of checksum or address, tab, name for each file that fits, of GitHub's or gdown's JSON
+chosen() {
+  python3 -c '
+import json, re, sys
+listing = json.load(open(sys.argv[1], encoding="utf-8"))
+for entry in listing["tree"] if isinstance(listing, dict) else listing:
+    source = entry.get("sha") or entry["url"]
+    name = entry["path"] if "sha" in entry else entry["path"].rpartition("/")[2]
+    if entry.get("type", "blob") != "blob" or not re.search(sys.argv[2], name):
+        continue
+    leaves = name.startswith("/") or {"", ".", ".."} & set(name.split("/")) or "\\" in name or not name.isprintable()
+    if leaves or not re.fullmatch(r"[0-9a-f]{40}|https?://[!-~]+", source):
+        print(f"  left out {name!r} ({source!r}), which is no name or no address of a file", file=sys.stderr)
+    else:
+        print(source, name, sep="\t")' "$1" "$2"
+}
+
 # GitHub ---------------------------------------------------------------------------------------------------------------
 
 get() { # URL PART: go on with a download; a server that cannot go on is asked for the whole. 9: it says no
   local code status=0
+  unlink "$2"
   code=$(curl --fail --silent --show-error --location --connect-timeout 30 --speed-limit 1000 --speed-time 60 \
     --continue-at - --output "$2" --write-out '%{http_code}' "$1") || status=$?
   case "$status:$code" in
@@ -97,7 +125,7 @@ get_checked() { # URL PART KIND SUM: KIND is git_sha or sha256
 }
 
 fetch() { # PATH BLOB NAME
-  local part="$WORK/${3//\//_}" url="${1// /%20}"
+  local part="$WORK/${3//\//_}.part" url="${1// /%20}"
   if have "$3"; then return; fi
   again get_checked "$RAW_URL/$url" "$part" git_sha "$2" || die "$1 could not be downloaded from $RAW_URL"
   if [ "$(head -c 34 "$part" | tr -d '\0')" = "version https://git-lfs.github.com" ]; then
@@ -116,11 +144,7 @@ from_github() { # PATTERN FOLDER: the repository's files whose path fits, into t
   again get "$TREE_URL" "$WORK/tree.json" || status=$?
   [ "$status" -ne 9 ] || die "GitHub does not list $REPOSITORY ($TREE_URL); it answers 60 questions an hour: try later"
   [ "$status" -eq 0 ] || die "the list of $REPOSITORY could not be had from $TREE_URL; curl said why above"
-  python3 -c '
-import json, re, sys
-for entry in json.load(open(sys.argv[1]))["tree"]:
-    if entry["type"] == "blob" and re.search(sys.argv[2], entry["path"]):
-        print(entry["sha"], entry["path"], sep="\t")' "$WORK/tree.json" "$1" >"$WORK/files"
+  chosen "$WORK/tree.json" "$1" >"$WORK/files"
   [ -s "$WORK/files" ] || die "$REPOSITORY holds no file like $1 any more"
   while IFS=$'\t' read -r blob path <&3; do
     fetch "$path" "$blob" "${2:+$2/}$path"
@@ -145,6 +169,7 @@ drive() { # gdown's arguments: 9 where Drive refuses
 }
 
 get_drive() { # URL PART
+  unlink "$2"
   drive --continue --output "$2" "$1" || return
   if head -c 200 "$2" | LC_ALL=C grep -ai '<html\|<!doctype' >/dev/null; then # a page in place of the file
     rm -f "$2"
@@ -160,20 +185,15 @@ from_drive() { # PATTERN FOLDER: the files of the shared folder whose name fits
   again list_drive "$page" "$WORK/drive.json" || status=$?
   [ "$status" -ne 9 ] || refused "to list the folder" "$page"
   [ "$status" -eq 0 ] || die "the folder $page could not be listed; gdown said why above"
-  python3 -c '
-import json, re, sys
-for entry in json.load(open(sys.argv[1])):
-    name = entry["path"].rpartition("/")[2]
-    if re.search(sys.argv[2], name):
-        print(entry["url"], name, sep="\t")' "$WORK/drive.json" "$1" >"$WORK/files"
+  chosen "$WORK/drive.json" "$1" >"$WORK/files"
   [ -s "$WORK/files" ] || die "the folder $page holds no file like $1 any more"
   while IFS=$'\t' read -r url name <&3; do
     if have "$2/$name"; then continue; fi
     status=0
-    again get_drive "$url" "$WORK/$name" || status=$?
+    again get_drive "$url" "$WORK/$name.part" || status=$?
     [ "$status" -ne 9 ] || refused "$name" "$url"
     [ "$status" -eq 0 ] || die "$name could not be downloaded ($url); run this again to go on with it"
-    keep "$WORK/$name" "$2/$name"
+    keep "$WORK/$name.part" "$2/$name"
   done 3<"$WORK/files"
 }
 
@@ -199,7 +219,10 @@ for part in $ONLY; do
     *) die "--only $part: expected data, checkpoints, books or splits" ;;
   esac
 done
+mkdir -p "$OUT"
+[ ! -L "$WORK" ] || die "$WORK is a link: remove it"
 mkdir -p "$WORK"
+rm -f "$WORK/tree.json" "$WORK/drive.json" "$WORK/files" "$WORK/errors"
 for part in $ONLY; do
   say "$part:"
   case "$part" in

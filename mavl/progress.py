@@ -1,5 +1,6 @@
-"""Progress bars: frequent on a terminal, a line now and then in a log file."""
+"""Lines for a person: progress bars, notes, numbers with their nouns."""
 
+import os
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -14,6 +15,25 @@ LOG_SECONDS = 30
 
 TOGETHER = 16
 """Files a task of a thread: a future for each of 377,000 would cost about as much as reading their headers."""
+
+
+def plural(number: int, noun: str) -> str:
+    """A number with its noun.
+
+    >>> [plural(1, "image"), plural(2000, "study"), plural(0, "mass")]
+    ['1 image', '2,000 studies', '0 masses']
+    """
+    if number == 1:
+        return f"1 {noun}"
+    if noun.endswith("y") and noun[-2:-1] not in "aeiou":
+        noun = f"{noun[:-1]}ie"
+    return f"{number:,} {noun}{'es' if noun.endswith(('s', 'x', 'ch', 'sh')) else 's'}"
+
+
+def note(text: str) -> None:
+    """Print a line to stderr, above any progress bar; of several processes of a run, the first one alone does."""
+    if os.environ.get("RANK", "0") == "0":
+        tqdm.write(text, file=sys.stderr)
 
 
 def progress_bar(iterable=None, *, description: str, unit: str, show: bool = True, **options) -> tqdm:

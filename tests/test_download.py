@@ -223,6 +223,72 @@ def test_a_file_that_is_not_what_github_lists_is_refused(tmp_path, github):
     assert files(tmp_path / "out").keys().isdisjoint({SPLIT, "SHA256SUMS"})
 
 
+NAMES = ["data/../../escaped.csv", "data//x.csv", "data/./x.csv", "data/a\x1b.csv", "data/a\\b.csv", "data/a\tb.csv"]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_listed_name_never_leaves_the_folder(tmp_path, github, name):
+    github.files = {f"/raw/{SPLIT}": b"good"}
+    listed = [*github.tree(), {"type": "blob", "path": name, "sha": github.tree()[0]["sha"]}]
+    github.files[f"/raw/{name}"] = b"good"
+    github.tree = lambda: listed
+    finished = download(tmp_path, "--only", "splits", server=github)
+    assert finished.returncode == 0, finished.stderr
+    assert files(tmp_path / "out").keys() == {SPLIT, "SHA256SUMS"}
+    assert [path.name for path in tmp_path.iterdir()] == ["out"]
+    assert f"left out {name!r}" in finished.stderr
+
+
+def test_the_shared_names_are_left_out(shared, tmp_path, github):
+    names = json.loads(shared("cases/download_traversal/names.json").read_text())
+    github.files = {f"/raw/{name}": b"x" for name in names}
+    finished = download(tmp_path, "--only", "splits", server=github)
+    assert finished.returncode == 1
+    assert "left out 'data/../../escaped.csv'" in finished.stderr
+    assert files(tmp_path) == {} or set(files(tmp_path)) <= {"out/.download/tree.json", "out/.download/files"}
+
+
+@pytest.mark.parametrize("source", ["x\t../../y", "--output=/tmp/x", "0" * 39])
+def test_a_listed_checksum_or_address_that_is_none_is_left_out(tmp_path, github, source):
+    github.files, github.blobs = {f"/raw/{SPLIT}": b"x", "/raw/data/a.csv": b"a"}, {SPLIT: source}
+    finished = download(tmp_path, "--only", "splits", server=github)
+    assert finished.returncode == 0, finished.stderr
+    assert files(tmp_path / "out").keys() == {"data/a.csv", "SHA256SUMS"}
+    assert f"left out {SPLIT!r}" in finished.stderr
+
+
+def test_links_in_the_folder_are_not_followed(tmp_path, github):
+    out, elsewhere = tmp_path / "out", tmp_path / "elsewhere"
+    (out / "data" / "rsna").mkdir(parents=True)
+    elsewhere.mkdir()
+    for name in ("a", "b", "c"):
+        (elsewhere / name).write_text("mine")
+    (out / ".download").mkdir()
+    (out / SPLIT).symlink_to(elsewhere / "none")
+    (out / "SHA256SUMS").symlink_to(elsewhere / "a")
+    for name in ("tree.json", "files", "SHA256SUMS", "data_rsna_test.csv.part"):
+        (out / ".download" / name).symlink_to(elsewhere / "b")
+    github.files = {f"/raw/{SPLIT}": b"x"}
+    finished = download(tmp_path, "--only", "splits", server=github)
+    assert finished.returncode == 0, finished.stderr
+    assert files(out).keys() == {SPLIT, "SHA256SUMS"}
+    assert not (out / SPLIT).is_symlink()
+    assert files(elsewhere) == dict.fromkeys("abc", b"mine")
+
+
+@pytest.mark.parametrize("place", ["data", ".download"])
+def test_a_folder_that_is_a_link_is_refused(tmp_path, github, place):
+    out, elsewhere = tmp_path / "out", tmp_path / "elsewhere"
+    out.mkdir()
+    elsewhere.mkdir()
+    (out / place).symlink_to(elsewhere)
+    github.files = {f"/raw/{SPLIT}": b"x"}
+    finished = download(tmp_path, "--only", "splits", server=github)
+    assert finished.returncode == 1
+    assert " is a link" in finished.stderr
+    assert files(elsewhere) == {}
+
+
 def test_a_pointer_of_git_lfs_is_followed(tmp_path, github):
     content = b"ID,img_path\n" * 1000
     pointer = POINTER.format(hashlib.sha256(content).hexdigest(), len(content)).encode()
@@ -268,6 +334,16 @@ def test_label_files_and_checkpoints_are_told_apart(tmp_path, drive):
     before = (home / "calls").read_text().count("--continue")
     assert download(tmp_path, "--only", "data").returncode == 0
     assert (home / "calls").read_text().count("--continue") == before == 2
+
+
+@pytest.mark.parametrize("path", ["..", "folder/..", "a\n.pth", "/etc/"])
+def test_names_of_drive_that_are_none_are_left_out(tmp_path, drive, path):
+    drive(DRIVE | {"id3": (path, b"x"), "id4": ("files", b"a file called files"), "id5": ("errors", b"e")})
+    finished = download(tmp_path, "--only", "data")
+    assert finished.returncode == 0, finished.stderr
+    labels = "data_file/landmark_observation_adj_mtx.npy"
+    assert files(tmp_path / "out").keys() == {labels, "data_file/files", "data_file/errors", "SHA256SUMS"}
+    assert (tmp_path / "out/data_file/files").read_bytes() == b"a file called files"
 
 
 def test_a_cut_download_from_drive_is_gone_on_with(tmp_path, drive):

@@ -19,7 +19,7 @@ from typing import Literal, NamedTuple
 from pydantic import BaseModel, ConfigDict, ValidationError, field_validator
 
 from mavl.concepts import ConceptError
-from mavl.files import read_text, write_text
+from mavl.files import NotJSONError, parse_json, read_text, write_text
 from mavl.vocab import ASPECTS, DESCRIPTION
 
 NOTICE = (
@@ -97,8 +97,14 @@ class WholeBook(_Part):
 
 def read_whole_book(path: Path) -> WholeBook:
     """The book in a file, an empty one without a file; ConceptError for any other content."""
+    if not path.exists():
+        return WholeBook()
     try:
-        return WholeBook.model_validate_json(read_text(path)) if path.exists() else WholeBook()
+        parse_json(text := read_text(path), str(path))  # pydantic takes repeated names
+        return WholeBook.model_validate_json(text)
+    except NotJSONError as error:
+        reason = str(error).removeprefix(f"{path}: ")
+        raise ConceptError(f"{path}: no whole book ({reason}); choose another --out") from error
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(map(str, first["loc"])) or "the file"

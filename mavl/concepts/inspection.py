@@ -4,7 +4,6 @@ inspection = inspect(read_entries(paths), Justified(), encoder)
 inspection.problems     # what has to be mended, or justified
 """
 
-import json
 import re
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Sequence
@@ -18,6 +17,7 @@ from pydantic import Field
 from mavl.concepts.answers import NO_FLUID, line_problem
 from mavl.concepts.similarity import Similarity, by_encoder, by_words, tfidf_cosine, words
 from mavl.config.loader import Settings, load
+from mavl.files import NotJSONError, read_json
 from mavl.text.books import BookError, Books
 from mavl.vocab import ASPECTS, DESCRIPTION
 
@@ -139,11 +139,11 @@ def _read(path: Path, problems: list[Problem]) -> dict:
         return dict(pairs)
 
     try:
-        book = json.loads(path.read_bytes(), object_pairs_hook=note_twice)
+        book = read_json(path, note_twice)
     except OSError as error:
         raise BookError(f"{path}: {error.strerror}") from error
-    except (ValueError, RecursionError) as error:
-        raise BookError(f"{path}: not JSON ({error})") from error
+    except NotJSONError as error:
+        raise BookError(str(error)) from error
     if not isinstance(book, dict):
         raise BookError(f"{path}: a book is a JSON object of findings, this is a {type(book).__name__}")
     return book["findings"] if isinstance(book.get("findings"), dict) else book

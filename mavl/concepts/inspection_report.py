@@ -9,7 +9,7 @@ import numpy as np
 
 from mavl.concepts.inspection import Inspection, Problem
 from mavl.concepts.similarity import Similarity
-from mavl.files import write_text
+from mavl.files import whole_file, write_text
 from mavl.report.page import figure_uri, render
 from mavl.report.tables import write_rows
 
@@ -29,7 +29,8 @@ def write(inspection: Inspection, folder: Path) -> Path:
         (folder / name).unlink(missing_ok=True)
     maps, nearest, rows = {}, [], []
     for name, similarity in zip(MAPS, inspection.similarities, strict=False):
-        similarity_map(similarity).savefig(folder / name, dpi=130, bbox_inches="tight")
+        with whole_file(folder / name, "wb") as file:
+            similarity_map(similarity).savefig(file, format="png", dpi=130, bbox_inches="tight")
         maps[similarity.measure] = figure_uri(folder / name)
         nearest.append(dict(similarity.neighbours(NEAREST)))
         rows += [

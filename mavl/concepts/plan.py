@@ -16,6 +16,7 @@ from mavl.concepts.prompts import Prompts
 from mavl.config.loader import Settings
 from mavl.config.settings import TextSettings
 from mavl.files import read_text
+from mavl.text.books import LONGEST_NAME, is_name
 from mavl.text.synonyms import key, spellings
 
 LETTERS_A_TOKEN = 4
@@ -24,9 +25,6 @@ LETTERS_A_TOKEN = 4
 REQUEST = {"model", "prompt_hash", "temperature"}
 CHOICE = {"samples", "text_encoder"}
 """Fields of a provenance on which the answers in the cache depend, and the choice among them."""
-
-LONGEST_NAME = 100
-"""Most characters of a finding's name."""
 
 
 class ConceptSettings(Settings):
@@ -73,7 +71,7 @@ def read_names(names: Iterable[str], file: Path | None) -> list[str]:
     given = [" ".join(each.split()) for each in (*names, *(line.partition("#")[0] for line in lines))]
     seen: dict[str, str] = {}
     for name in filter(None, given):
-        if len(name) > LONGEST_NAME or not name.isprintable() or not key(name):
+        if not is_name(name) or not key(name):
             raise ConceptError(
                 f"{name[:LONGEST_NAME]!r} is no name: it needs letters or digits, at most {LONGEST_NAME} characters"
             )

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from mavl.concepts import ConceptError
 from mavl.concepts.answers import RESPONSE_SCHEMA, Checker
-from mavl.files import read_text
+from mavl.files import parse_json, read_text
 from mavl.text.synonyms import key
 
 FILES = ("VERSION", "system.txt", "request.txt", "correction.txt", "examples.json")
@@ -61,7 +61,7 @@ def read_prompts(folder: Path) -> Prompts:
         if place not in texts[name]:
             raise ConceptError(f"{folder / name}: has no {place}")
     try:
-        answers = json.loads(texts[path.name])
+        answers = parse_json(texts[path.name], str(path))
         examples = {answer["finding"]: Checker().read(json.dumps(answer), answer["finding"]) for answer in answers}
     except (ValueError, TypeError, KeyError) as error:
         raise ConceptError(f"{path}: no list of answers ({error})") from error

@@ -8,7 +8,6 @@ The reviewer opens it with a spreadsheet program and fills in these columns:
 
 import csv
 import io
-import re
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass, field
 from datetime import date
@@ -18,14 +17,11 @@ from mavl.concepts import ConceptError
 from mavl.concepts.answers import line_problem, tidy
 from mavl.concepts.book import Entry, read_whole_book
 from mavl.concepts.plan import as_spelled_in
-from mavl.files import read_text, write_text
+from mavl.files import csv_text, csv_writer, read_text, write_text
 from mavl.vocab import ASPECTS
 
 ACCEPT, EDIT, REJECT = VERDICTS = ("accept", "edit", "reject")
 COLUMNS = ("finding", "aspect", "text", "verdict", "edited text", "reviewer", "date", "source")
-
-_FORMULA = re.compile(r"'*[=+\-@\t\r]")
-"""The start of a cell that a spreadsheet program may run as a formula; one more apostrophe in front makes it text."""
 
 Row = dict[str, str]
 """{column: cell}, and the number of the row in the sheet under "row"."""
@@ -59,14 +55,13 @@ def write_sheet(book_path: Path, sheet: Path, findings: Collection[str] = ()) ->
     if not wanted:
         raise ConceptError(f"{book_path}: holds no finding to review")
     text = io.StringIO()
-    writer = csv.writer(text)
+    writer = csv_writer(text)
     writer.writerow(COLUMNS)
     for name in wanted:
         made = entries[name].provenance
         source = f"{made.model}, prompts {made.prompt_version}, {made.created}" if made.model else "a person"
         for aspect, line in entries[name].lines.items():
-            cells = (name, aspect, line, "", "", "", "", source)
-            writer.writerow([f"'{cell}" if _FORMULA.match(cell) else cell for cell in cells])
+            writer.writerow((name, aspect, line, "", "", "", "", source))
     sheet.parent.mkdir(parents=True, exist_ok=True)
     write_text(sheet, "\ufeff" + text.getvalue())  # without the byte order mark Excel expects another encoding
     return len(wanted)
@@ -124,8 +119,7 @@ def _read_rows(sheet: Path) -> list[Row]:
             continue
         if len(record) != len(header):
             raise ConceptError(f"{sheet}: row {number} has {len(record)} cells in {len(header)} columns")
-        cells = (cell[1:] if cell.startswith("'") and _FORMULA.match(cell) else cell for cell in record)
-        row = dict(zip(header, (" ".join(cell.split()) for cell in cells), strict=True))
+        row = dict(zip(header, (" ".join(csv_text(cell).split()) for cell in record), strict=True))
         tidied = {column: tidy(row[column], row["aspect"]) for column in ("text", "edited text")}
         rows.append(row | tidied | {"verdict": row["verdict"].lower(), "row": str(number)})
     if not rows:

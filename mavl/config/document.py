@@ -5,10 +5,14 @@ from typing import Any
 
 import yaml
 
+from mavl.files import DEEPEST
+
 Keys = tuple[str, ...]
 
-MOST_VALUES = 100_000
-"""More values than any config has. Aliases of aliases make billions from a few lines."""
+TOO_DEEP = f"nested more than {DEEPEST} levels deep, or an alias inside what it repeats"
+
+MOST_VALUES, MOST_CHARACTERS = 100_000, 1 << 22
+"""More values and more text than any config has. Aliases of aliases make billions from a few lines."""
 
 _TAG = "tag:yaml.org,2002:"
 _KINDS = {
@@ -51,6 +55,7 @@ class _Loader(yaml.SafeLoader):
                 self.problems.append((line, f"{key.value}: given twice, first on line {first_line[key.value]}"))
             first_line.setdefault(key.value, line)
         self.flatten_mapping(node)
+        node.value = [*{key.value: (key, value) for key, value in node.value}.values()]  # merges of merges repeat keys
         return node
 
 
@@ -76,20 +81,27 @@ class Document:
 
     def __init__(self, text: bytes | str):
         self.lines: dict[Keys, int] = {}
+        self._characters = 0
+        if len(text) > MOST_CHARACTERS:
+            raise yaml.YAMLError(f"more than {MOST_CHARACTERS:,} characters")
         self._loader = _Loader(text)
         self.problems = self._loader.problems
         try:
             root = self._loader.get_single_node()
             self.data = None if root is None else self._build(root, ())
         except RecursionError:
-            raise yaml.YAMLError("nested too deeply, or an alias inside what it repeats") from None
+            raise yaml.YAMLError(TOO_DEEP) from None
         finally:
             self._loader.dispose()
 
     def _build(self, node: yaml.Node, keys: Keys) -> Any:
         self.lines.setdefault(keys, node.start_mark.line + 1)
-        if len(self.lines) > MOST_VALUES:
-            raise yaml.YAMLError(f"more than {MOST_VALUES} values, aliases counted")
+        self._characters += len(node.value) if isinstance(node, yaml.ScalarNode) else 0
+        if len(self.lines) > MOST_VALUES or self._characters > MOST_CHARACTERS:
+            most = f"{MOST_VALUES:,} values or {MOST_CHARACTERS:,} characters"
+            raise yaml.YAMLError(f"more than {most}, aliases counted")
+        if len(keys) > DEEPEST:
+            raise yaml.YAMLError(TOO_DEEP)
         kind = node.tag.removeprefix(_TAG)
         reason = f"the tag {node.tag.replace(_TAG, '!!')} is refused; a config is plain YAML"
         if kind in _KINDS[type(node)]:

@@ -15,7 +15,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from mavl.config import former
 from mavl.config.document import Document, Dumper, Keys, yaml_reason
 from mavl.config.errors import complaints, show
-from mavl.files import write_text
+from mavl.files import DEEPEST, write_text
 
 S = TypeVar("S", bound="Settings")
 
@@ -65,10 +65,11 @@ def load(
 
     applied: list[tuple[Keys, str]] = []  # (the keys that it sets, the override)
     for text in overrides:
+        name = f"--override {text if len(text) <= 80 else text[:79] + '…'}"
         try:
-            applied.append((_apply(raw, text), f"--override {text}"))
+            applied.append((_apply(raw, text), name))
         except ValueError as error:
-            problems.append(f"--override {text}: {error}")
+            problems.append(f"{name}: {error}")
 
     for note in former.translate(raw):
         print(f"note: {source}: {note}", file=sys.stderr)
@@ -117,7 +118,7 @@ def _apply(raw: dict, text: str) -> Keys:
     """
     dotted, equals, value = text.partition("=")
     keys = tuple(dotted.strip().split("."))
-    if not equals or not all(keys):
+    if not equals or not all(keys) or len(keys) > DEEPEST:
         raise ValueError("expected key=value, such as optimizer.lr=1e-5")
     if not value.strip():
         raise ValueError("no value; write null for none, '' for empty text")

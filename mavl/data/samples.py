@@ -1,6 +1,5 @@
 """Samples: where a training pair comes from. `samples[epoch, index]` -> (grey image, label matrix int8 [51, F])."""
 
-import json
 import os
 from collections import Counter
 from collections.abc import Collection, Sequence
@@ -17,6 +16,7 @@ from mavl.data.benchmarks.splits import Split
 from mavl.data.benchmarks.tables import Problem, raise_problems
 from mavl.data.images.read import ImageFile
 from mavl.data.labels import LabelStore, unlocated
+from mavl.files import NotJSONError, read_json
 from mavl.vocab import FINDINGS, UNKNOWN, unknown_name
 
 Sample = tuple[Image.Image | ImageFile, np.ndarray]
@@ -135,9 +135,9 @@ def read_entries(manifest: Path) -> tuple[dict, list[Problem]]:
         return content
 
     try:
-        entries = json.loads(manifest.read_bytes(), object_pairs_hook=to_dict)
-    except ValueError as error:
-        raise ValueError(f"{manifest}: not JSON ({error})") from error
+        entries = read_json(manifest, to_dict)
+    except NotJSONError as error:
+        raise ValueError(str(error)) from error
     if not isinstance(entries, dict):
         raise ValueError(f"{manifest}: holds a {type(entries).__name__}, not an entry for each image path")
     if not entries:

@@ -67,7 +67,7 @@ def _leave_with_parent() -> None:
 @contextmanager
 def sole_writer(folder: Path) -> Iterator[None]:
     """Lock the folder for the block; the end of the process also ends the lock. InUseError where it is locked."""
-    with open(folder / LOCK, "w") as lock:
+    with open(folder / LOCK, "w", opener=lambda path, flags: os.open(path, flags | os.O_NOFOLLOW, 0o666)) as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:

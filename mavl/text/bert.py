@@ -5,7 +5,6 @@ trained so; `sep` and `max_length` select the tokenisation.
 """
 
 import hashlib
-import json
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -14,11 +13,11 @@ from pathlib import Path
 from typing import Any, cast
 
 import torch
-from safetensors import SafetensorError
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
-from mavl.progress import progress_bar
+from mavl.files import read_json
+from mavl.progress import note, plural, progress_bar
 from mavl.text.protocol import TextEncoderError
 
 VOCABULARY_FILES = ("vocab.txt", "tokenizer.json")
@@ -79,13 +78,20 @@ class BertEncoder:
         from tokenizers import normalizers, processors
         from transformers import BertTokenizer
 
+        where = f"text encoder {self.folder}"
         if not _files(self.folder, VOCABULARY_FILES):  # transformers would make a tokenizer of five words
-            raise TextEncoderError(f"text encoder {self.folder}: none of {', '.join(VOCABULARY_FILES)} is there")
-        tokenizer = BertTokenizer.from_pretrained(str(self.folder)).backend_tokenizer
-        tokenizer.normalizer = normalizers.BertNormalizer(lowercase=self.lower_case)
-        special = [(token, tokenizer.token_to_id(token)) for token in ("[CLS]", "[SEP]")]
+            raise TextEncoderError(f"{where}: none of {', '.join(VOCABULARY_FILES)} is there")
         template = "[CLS] $A [SEP]" if self.sep else "[CLS] $A"
-        tokenizer.post_processor = processors.TemplateProcessing(single=template, special_tokens=special)
+        try:
+            tokenizer = BertTokenizer.from_pretrained(str(self.folder)).backend_tokenizer
+            special = [(token, tokenizer.token_to_id(token)) for token in ("[CLS]", "[SEP]")]
+            tokenizer.post_processor = processors.TemplateProcessing(single=template, special_tokens=special)
+        except Exception as error:  # tokenizers raises nothing narrower
+            raise TextEncoderError(f"{where}: its vocabulary cannot be read ({_line(error)})") from error
+        words = tokenizer.get_vocab(with_added_tokens=False)
+        if missing := [token for token, _ in special if token not in words]:  # transformers would add it as a new word
+            raise TextEncoderError(f"{where}: its vocabulary has no {missing[0]}")
+        tokenizer.normalizer = normalizers.BertNormalizer(lowercase=self.lower_case)
         tokenizer.enable_truncation(self.max_length)
         tokenizer.no_padding()
         return tokenizer
@@ -98,19 +104,24 @@ class BertEncoder:
 
         where = f"text encoder {self.folder}"
         try:
-            kind = json.loads((self.folder / "config.json").read_bytes()).get("model_type")
+            config = read_json(self.folder / "config.json")
         except (OSError, ValueError) as error:
             raise TextEncoderError(f"{where}: no folder with a BERT ({error})") from error
+        kind = config.get("model_type") if isinstance(config, dict) else None
         if kind != "bert":
             raise TextEncoderError(f"{where} is a {kind!r} model; only BERT models are supported")
         logging.disable_progress_bar()
         options = {"dtype": torch.float32, "add_pooling_layer": False, "output_loading_info": True}
         try:
             bert, loaded = cast(Any, BertModel).from_pretrained(str(self.folder), **options)
-        except (OSError, ValueError, RuntimeError, SafetensorError) as error:
-            raise TextEncoderError(f"{where}: its weights cannot be read ({error})") from error
+        except Exception as error:  # a config may hold anything, and transformers fails on it anywhere
+            raise TextEncoderError(f"{where}: its weights cannot be read ({_line(error)})") from error
         if loaded["missing_keys"]:  # transformers only warns, and leaves them random
             raise TextEncoderError(f"{where}: weights lack {', '.join(sorted(loaded['missing_keys']))}")
+        if (words := self.tokenizer.get_vocab_size()) > bert.config.vocab_size:
+            raise TextEncoderError(f"{where}: a vocabulary of {words} words for {bert.config.vocab_size} vectors")
+        if self.max_length > (most := bert.config.max_position_embeddings):
+            raise TextEncoderError(f"{where} takes {most} tokens: set text.max_length to at most that")
         return bert.eval().requires_grad_(False)
 
     def token_ids(self, sentences: Sequence[str]) -> list[list[int]]:
@@ -122,7 +133,11 @@ class BertEncoder:
         """sentences [n] -> vectors [n, T], float32 on the CPU. Equal sentences are encoded once, short with short."""
         bert = self.bert.to(device)
         unique = sorted(set(sentences))
-        tokens = {text: torch.tensor(ids) for text, ids in zip(unique, self.token_ids(unique), strict=True)}
+        encodings = self.tokenizer.encode_batch(unique)
+        if cut := sum(bool(encoding.overflowing) for encoding in encodings):
+            of = f"{cut} of {plural(len(unique), 'sentence')} with more than {self.max_length} tokens"
+            note(f"note: {self.name} reads the beginning of {of}")
+        tokens = {text: torch.tensor(encoding.ids) for text, encoding in zip(unique, encodings, strict=True)}
         order = sorted(unique, key=lambda text: len(tokens[text]))
         vectors: dict[str, Tensor] = {}
         batches = range(0, len(order), self.batch_size)
@@ -133,6 +148,10 @@ class BertEncoder:
             hidden = bert(input_ids=ids.to(device), attention_mask=mask.to(device)).last_hidden_state
             vectors |= zip(batch, hidden[:, 0].float().cpu(), strict=True)
         return torch.stack([vectors[text] for text in sentences])
+
+
+def _line(error: Exception) -> str:
+    return " ".join(str(error).split())[:200] or type(error).__name__
 
 
 def _files(folder: Path, names: Sequence[str]) -> list[Path]:

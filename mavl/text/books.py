@@ -7,12 +7,16 @@ A disease book is JSON `{finding: description}`; an aspect book is JSON `{findin
 """
 
 import hashlib
-import json
+import unicodedata
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from mavl.files import NotJSONError, parse_json
 from mavl.vocab import ASPECTS, DESCRIPTION, unknown_name
+
+LONGEST_NAME, LONGEST_TEXT = 100, 10_000
+"""Most characters of a finding's name, and of a description or a line."""
 
 
 class BookError(ValueError):
@@ -53,7 +57,8 @@ def read_books(descriptions: Iterable[Path | str] = (), aspects: Iterable[Path |
     for path in map(Path, descriptions):
         for finding, text in _read(path, "description", hashes).items():
             if not isinstance(text, str) or not text.strip():
-                raise BookError(f"{path}: the description of {finding!r} is {text!r}, not a sentence")
+                raise BookError(f"{path}: the description of {finding!r} is {repr(text)[:80]}, not a sentence")
+            _check_text(f"{path}: the description of {finding!r}", text)
             sentences.setdefault(finding, {})[DESCRIPTION] = text
     for path in map(Path, aspects):
         for finding, lines in _read(path, "aspects", hashes).items():
@@ -65,28 +70,39 @@ def _read(path: Path, part: str, hashes: dict[str, str]) -> dict:
     """{finding: its description, or its aspects}: that part of a whole book, all of a book of one kind."""
     try:
         content = path.read_bytes()
-        book = json.loads(content, object_pairs_hook=_distinct)
+        book = parse_json(content, str(path))
     except OSError as error:
         raise BookError(f"{path}: {error.strerror}; the config's `text` section names the books") from error
-    except (ValueError, RecursionError) as error:
-        raise BookError(f"{path}: not JSON ({error})") from error
+    except NotJSONError as error:
+        raise BookError(str(error)) from error
     if not isinstance(book, dict):
         raise BookError(f"{path}: a book is a JSON object of findings, this is a {type(book).__name__}")
     hashes["/".join(path.parts[-2:])] = hashlib.sha256(content).hexdigest()
     if not isinstance(entries := book.get("findings"), dict):  # a finding of that name has a text or a list
+        entries = book
+    if not entries:
+        raise BookError(f"{path}: holds no finding")
+    if wrong := [name for name in entries if name != " ".join(name.split()) or not is_name(name)]:
+        needs = f"1 to {LONGEST_NAME} printable characters, and single blanks only inside"
+        raise BookError(f"{path}: {wrong[0][:LONGEST_NAME]!r} is no name of a finding; it needs {needs}")
+    if entries is book:
         return book
     if lacking := [name for name, entry in entries.items() if isinstance(entry, dict) and part not in entry]:
         raise BookError(f"{path}: {lacking[0]!r} has no {part!r}")
     return {name: entry[part] if isinstance(entry, dict) else entry for name, entry in entries.items()}
 
 
-def _distinct(pairs: list[tuple]) -> dict:
-    """The object of these pairs; ValueError for a name given twice, which JSON itself would allow."""
-    made = dict(pairs)
-    if len(made) < len(pairs):
-        names = [name for name, _ in pairs]
-        raise ValueError(f"{next(name for name in names if names.count(name) > 1)!r} is twice in one object")
-    return made
+def is_name(text: str) -> bool:
+    """Whether a text can be the name of a finding."""
+    return 0 < len(text) <= LONGEST_NAME and text.isprintable()
+
+
+def _check_text(place: str, text: str) -> None:
+    """BookError for a text that no encoder takes as it is."""
+    if len(text) > LONGEST_TEXT:
+        raise BookError(f"{place} has {len(text):,} characters; a text has at most {LONGEST_TEXT:,}")
+    if strange := [letter for letter in text if unicodedata.category(letter) in ("Cc", "Cs") and not letter.isspace()]:
+        raise BookError(f"{place} holds {strange[0]!r}, which is no printable character")
 
 
 def _aspect_lines(place: str, lines: object) -> dict[str, str]:
@@ -96,6 +112,7 @@ def _aspect_lines(place: str, lines: object) -> dict[str, str]:
         raise BookError(f"{place} must be a list of {len(expected)} strings")
     found: dict[str, str] = {}
     for line in lines:
+        _check_text(f"{place}: a line", line)
         head, _, words = line.partition(":")
         if words.strip():
             aspect = head.strip().lower()

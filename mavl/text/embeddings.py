@@ -5,6 +5,7 @@ The text encoder is frozen, so they are computed once and cached by a hash of ev
 
 import hashlib
 import json
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -14,7 +15,8 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save as serialize
 from torch import Tensor
 
-from mavl.files import whole_file
+from mavl.files import parse_json, whole_file
+from mavl.progress import note
 from mavl.text.books import Books
 from mavl.text.protocol import TextEncoder
 from mavl.vocab import ANATOMIES, ASPECTS, UnknownFindingError, anatomy_sentence, unknown_name
@@ -42,8 +44,20 @@ class TextEmbeddings:
 
     def __post_init__(self):
         expected, found = (len(self.findings), len(self.aspects)), tuple(self.vectors.shape)
-        if found[:2] != expected:
-            raise ValueError(f"text embeddings of {expected} findings and aspects hold vectors {found}")
+        if found[:2] != expected or len(found) != 3:
+            raise EmbeddingsError(f"text embeddings of {expected} findings and aspects hold vectors {found}")
+        if (anatomies := tuple(self.anatomy_vectors.shape)) != (len(ANATOMIES), found[2]):
+            raise EmbeddingsError(f"text embeddings of width {found[2]} hold vectors {anatomies} of anatomies")
+        if twice := [name for name, count in Counter(self.findings).items() if count > 1]:
+            raise EmbeddingsError(f"text embeddings name {twice[0]!r} twice")
+        unfit = [
+            name
+            for names, vectors in ((self.findings, self.vectors), (ANATOMIES, self.anatomy_vectors))
+            for name, finite in zip(names, vectors.isfinite().flatten(1).all(dim=1).tolist(), strict=True)
+            if not finite
+        ]
+        if unfit:
+            raise EmbeddingsError(f"the text embeddings of {', '.join(unfit[:5])} hold NaN or infinity")
 
     def index(self, findings: Sequence[str]) -> list[int]:
         """Positions of findings by name; UnknownFindingError with the nearest names for all that are not here."""
@@ -92,7 +106,7 @@ class TextEmbeddings:
         """Read what `save` wrote; EmbeddingsError for a file that is damaged or something else."""
         try:
             with safe_open(path, framework="pt") as file:
-                names = {key: json.loads(value) for key, value in dict(file.metadata()).items()}
+                names = {key: parse_json(value, key) for key, value in dict(file.metadata()).items()}
                 vectors, anatomy_vectors = file.get_tensor("vectors"), file.get_tensor("anatomy_vectors")
             return cls(tuple(names["findings"]), tuple(names["aspects"]), vectors, anatomy_vectors, names["about"])
         except (SafetensorError, TypeError, KeyError, ValueError) as error:
@@ -117,7 +131,10 @@ def build_embeddings(
     key = json.dumps([sentences, list(findings), list(aspects), encoder.fingerprint, encoder.tokenisation])
     path = cache and cache / f"{hashlib.sha256(key.encode()).hexdigest()[:32]}.safetensors"
     if path and path.exists():
-        return replace(TextEmbeddings.load(path), about=about)
+        try:
+            return replace(TextEmbeddings.load(path), about=about)
+        except EmbeddingsError as error:
+            note(f"note: {error}; it is made again")
     vectors = encoder.encode(sentences)
     rows = vectors[: -len(ANATOMIES)].unflatten(0, (len(findings), len(aspects)))
     embeddings = TextEmbeddings(tuple(findings), tuple(aspects), rows, vectors[-len(ANATOMIES) :], about)

@@ -1,6 +1,5 @@
 """A small BERT with random weights, for tests and the demo."""
 
-import json
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -8,6 +7,7 @@ import torch
 from safetensors.torch import save as serialize
 from torch import nn
 
+from mavl.files import whole_file, write_json, write_text
 from mavl.text.bert import BertEncoder
 
 SPECIAL_TOKENS = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
@@ -41,9 +41,9 @@ def write_random_bert(folder: Path, sentences: Iterable[str], seed: int, width: 
         torch.manual_seed(seed)
         bert = BertModel(config, add_pooling_layer=False)
     folder.mkdir(parents=True, exist_ok=True)
-    config.save_pretrained(folder)
-    (folder / "vocab.txt").write_text("\n".join(vocabulary) + "\n", encoding="utf-8")
-    (folder / "tokenizer_config.json").write_text(json.dumps({"tokenizer_class": "BertTokenizer"}))
+    write_text(folder / "config.json", config.to_json_string())
+    write_text(folder / "vocab.txt", "\n".join(vocabulary) + "\n")
+    write_json(folder / "tokenizer_config.json", {"tokenizer_class": "BertTokenizer"})
     _write_weights(folder, bert)
     vectors = BertEncoder(str(folder)).encode(sentences)
     norm = bert.get_submodule(f"encoder.layer.{layers - 1}.output.LayerNorm")
@@ -58,7 +58,8 @@ def write_random_bert(folder: Path, sentences: Iterable[str], seed: int, width: 
 
 def _write_weights(folder: Path, bert: nn.Module) -> None:
     """Not by save_pretrained, which lets only the owner read the weights."""
-    (folder / "model.safetensors").write_bytes(serialize(bert.state_dict(), {"format": "pt"}))
+    with whole_file(folder / "model.safetensors", "wb") as file:
+        file.write(serialize(bert.state_dict(), {"format": "pt"}))
 
 
 def _words(sentence: str) -> list[str]:

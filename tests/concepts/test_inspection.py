@@ -165,7 +165,7 @@ def test_files_that_are_no_books(tmp_path):
 def test_a_file_nested_too_deeply_is_named(tmp_path):
     path = tmp_path / "book.json"
     path.write_text('{"a":' * 100_000 + "1" + "}" * 100_000)
-    with pytest.raises(BookError, match=r"book\.json: not JSON"):
+    with pytest.raises(BookError, match=r"book\.json: more than 100 levels"):
         read_entries([path])
 
 

@@ -10,6 +10,7 @@ from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 from pydantic import Field, ValidationError, model_validator
 
+from mavl.config.document import Document
 from mavl.config.loader import ConfigError, Settings, dump, load
 
 
@@ -64,6 +65,8 @@ ALIASES_OF_ALIASES = b"a0: &a0 [x]\n" + b"".join(
     b"a%d: &a%d [%s]\n" % (level, level, b", ".join([b"*a%d" % (level - 1)] * 9)) for level in range(1, 11)
 )
 """350 bytes that stand for 9 to the power of 10 values."""
+LONG_ALIASES = b"a: &a %s\nb: [%s]" % (20_000 * b"x", b", ".join([b"*a"] * 300))
+"""21 KB that stand for 6 MB of text."""
 
 
 @pytest.fixture
@@ -323,6 +326,18 @@ def test_bad_overrides(write, override, reason):
 
 
 @pytest.mark.parametrize(
+    ("override", "reason"),
+    [
+        (".".join(5000 * "a") + "=1", "expected key=value, such as optimizer.lr=1e-5"),
+        ("title=" + 3000 * "[", "the value is not YAML: nested more than 100 levels deep"),
+    ],
+)
+def test_a_long_bad_override_is_shown_in_part(write, override, reason):
+    (problem,) = problems(write(RESNET), [override])
+    assert problem.startswith(f"--override {override[:79]}…: {reason}")
+
+
+@pytest.mark.parametrize(
     ("content", "problem"),
     [
         (b"", "is empty; expected a mapping of keys to values"),
@@ -335,9 +350,13 @@ def test_bad_overrides(write, override, reason):
         (b"a: 1\n---\na: 2\n", "is not YAML: line 2, column 1: "),
         (b"a: *nowhere", "is not YAML: line 1, column 4: found undefined alias 'nowhere'"),
         (b"a: 1\n? [1, 2]\n: 3", "is not YAML: line 2, column 3: a key must be text, not a list or a mapping"),
-        (b"a: &self [*self]", "is not YAML: nested too deeply, or an alias inside what it repeats"),
-        (b"a: " + 2000 * b"[", "is not YAML: nested too deeply, or an alias inside what it repeats"),
-        (ALIASES_OF_ALIASES, "is not YAML: more than 100000 values, aliases counted"),
+        (b"a: &self [*self]", "is not YAML: nested more than 100 levels deep, or an alias inside what it repeats"),
+        (b"a: " + 2000 * b"[", "is not YAML: nested more than 100 levels deep, or an alias inside what it repeats"),
+        (ALIASES_OF_ALIASES, "is not YAML: more than 100,000 values or 4,194,304 characters, aliases counted"),
+        (LONG_ALIASES, "is not YAML: more than 100,000 values or 4,194,304 characters, aliases counted"),
+        (b"a: " + 101 * b"[" + 101 * b"]", "is not YAML: nested more than 100 levels deep"),
+        (b"a: " + 100 * b"{a: " + b"1" + 100 * b"}", "is not YAML: nested more than 100 levels deep"),
+        (b"a: " + (1 << 22) * b"x", "is not YAML: more than 4,194,304 characters"),
     ],
 )
 def test_files_that_hold_no_mapping(write, content, problem):
@@ -346,6 +365,26 @@ def test_files_that_hold_no_mapping(write, content, problem):
     with pytest.raises(ConfigError) as caught:
         load(Train, path)
     assert str(caught.value).startswith(f"{path}: {problem}")
+    assert "\n" not in str(caught.value)
+
+
+def test_a_list_may_be_deep_up_to_the_limit(write):
+    with pytest.raises(ConfigError, match=r"line 2: title = \[\[\["):
+        load(Train, write(RESNET + "title: " + 99 * "[" + 99 * "]"))
+
+
+def test_merges_of_merges_are_read_at_once():
+    """Nine times the keys of the level below, ten levels deep, of which 11 differ."""
+    merges = [f"m{n}: &m{n} {{<<: [{', '.join(9 * [f'*m{n - 1}'])}], k{n}: {{name: k{n}}}}}" for n in range(1, 11)]
+    document = Document("\n".join(["m0: &m0 {k0: {name: k0}}", *merges, "renames: {<<: *m10, k3: {name: own}}"]))
+    assert document.problems == []
+    assert document.data["renames"] == {f"k{n}": {"name": "own" if n == 3 else f"k{n}"} for n in range(11)}
+
+
+@pytest.mark.parametrize("case", ["deep_nesting/deep.yaml", "yaml_alias_bomb/bomb.yaml"])
+def test_the_shared_bombs_are_one_line(shared, case):
+    with pytest.raises(ConfigError, match=r"is not YAML: (nested )?more than 100") as caught:
+        load(Train, shared(f"cases/{case}"))
     assert "\n" not in str(caught.value)
 
 

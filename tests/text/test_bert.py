@@ -139,6 +139,73 @@ def test_a_folder_without_a_model_is_refused(tmp_path):
         BertEncoder(str(tmp_path)).encode(["edge"])
 
 
+def cut(text: str) -> str:
+    return text[: len(text) // 2]
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (cut, r"no folder with a BERT \(.*config\.json: not JSON \(line "),
+        (lambda text: "", r"no folder with a BERT \(.*config\.json: not JSON"),
+        (lambda text: "[]", "is a None model"),
+        (lambda text: '{"model_type": ["bert"]}', r"is a \['bert'\] model"),
+        (lambda text: "[" * 3000, "no folder with a BERT .* more than 100 levels"),
+        (lambda text: text.replace('"hidden_size": 32', '"hidden_size": "wide"'), "its weights cannot be read"),
+        (lambda text: text.replace('"hidden_size": 32', '"hidden_size": 33'), "its weights cannot be read"),
+        (lambda text: text.replace('"hidden_act": "gelu"', '"hidden_act": "none"'), "its weights cannot be read"),
+        (lambda text: text.replace('"num_attention_heads": 1', '"num_attention_heads": 0'), "its weights cannot be r"),
+    ],
+)
+def test_a_broken_config_is_one_line(copy, change, message):
+    path = copy / "config.json"
+    before = path.read_text()
+    path.write_text(change(before))
+    assert path.read_text() != before
+    with pytest.raises(TextEncoderError, match=message) as caught:
+        BertEncoder(str(copy)).encode(["edge"])
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda text: text.replace("[CLS]\n", ""), r"its vocabulary has no \[CLS\]"),
+        (lambda text: text.replace("[SEP]\n", ""), r"its vocabulary has no \[SEP\]"),
+        (lambda text: text + "more\nwords\n", r"a vocabulary of \d+ words for \d+ vectors"),
+    ],
+)
+def test_a_vocabulary_of_another_model_is_refused(copy, change, message):
+    (copy / "vocab.txt").write_text(change((copy / "vocab.txt").read_text()))
+    with pytest.raises(TextEncoderError, match=message):
+        BertEncoder(str(copy)).encode(["edge"])
+
+
+def test_a_tokenizer_that_is_no_json_is_refused(copy):
+    (copy / "tokenizer.json").write_text("{")
+    with pytest.raises(TextEncoderError, match="its vocabulary cannot be read"):
+        BertEncoder(str(copy)).encode(["edge"])
+
+
+def test_more_tokens_than_the_encoder_takes_are_refused(folder):
+    assert BertEncoder(str(folder), max_length=512).encode(["edge"]).shape == (1, WIDTH)
+    with pytest.raises(TextEncoderError, match=r"takes 512 tokens: set text\.max_length to at most that"):
+        BertEncoder(str(folder), max_length=513).encode(["edge"])
+
+
+def test_sentences_that_are_cut_are_counted_by_one_process(folder, capsys, monkeypatch):
+    encoder = BertEncoder(str(folder), max_length=3)
+    encoder.encode(["the lung", "edge"])
+    assert capsys.readouterr().err == ""
+    encoder.encode(["Fluid in the lung.", "edge", "Fluid in the lung.", "the upper lung"])
+    assert (
+        capsys.readouterr().err == f"note: {folder} reads the beginning of 2 of 3 sentences with more than 3 tokens\n"
+    )
+    monkeypatch.setenv("RANK", "1")
+    encoder.encode(["Fluid in the lung."])
+    assert capsys.readouterr().err == ""
+
+
 def test_a_folder_without_a_vocabulary_is_refused(copy):
     (copy / "vocab.txt").unlink()
     with pytest.raises(TextEncoderError, match=r"none of vocab\.txt, tokenizer\.json is there"):

@@ -78,9 +78,21 @@ def test_two_books_of_one_name_have_different_hashes(write):
     [
         ("{", "not JSON"),
         ("", "not JSON"),
-        (2000 * "[", "not JSON"),
-        ('{"edema": "a", "mass": "b", "edema": "c"}', "not JSON ('edema' is twice in one object)"),
-        ('{"findings": {"edema": "a", "edema": "c"}}', "not JSON ('edema' is twice in one object)"),
+        (2000 * "[", "more than 100 levels of lists and objects"),
+        ('{"edema": "a", "mass": "b", "edema": "c"}', "'edema' is twice in one object"),
+        ('{"findings": {"edema": "a", "edema": "c"}}', "'edema' is twice in one object"),
+        ('{"edema": NaN}', "NaN is no number"),
+        ({}, "holds no finding"),
+        ({"findings": {}}, "holds no finding"),
+        ({"": "a"}, "'' is no name of a finding; it needs 1 to 100 printable"),
+        ({" edema": "a"}, "' edema' is no name of a finding"),
+        ({"e\x1bdema": "a"}, "'e\\x1bdema' is no name of a finding"),
+        ({"e\ndema": "a"}, "'e\\ndema' is no name of a finding"),
+        ('{"\\ud800": "a"}', "'\\ud800' is no name of a finding"),
+        ({"findings": {"e" * 101: "a"}}, f"'{100 * 'e'}' is no name of a finding"),
+        ({"edema": "a\x00b"}, "the description of 'edema' holds '\\x00', which is no printable character"),
+        ('{"edema": "a\\ud800"}', "the description of 'edema' holds '\\ud800'"),
+        ({"edema": "a" * 10_001}, "the description of 'edema' has 10,001 characters; a text has at most 10,000"),
         (["edema"], "a book is a JSON object of findings, this is a list"),
         ({"edema": ""}, "the description of 'edema' is '', not a sentence"),
         ({"edema": " \n"}, "the description of 'edema'"),
@@ -103,11 +115,28 @@ def test_a_damaged_disease_book_is_named(write, content, complaint):
         ([*LINES[:7], "texture: "], "'edema' has 8 aspects; missing or without words ['texture']"),
         ([*LINES[:7], 8], "'edema' must be a list of 8 strings"),
         ("border: b", "'edema' must be a list of 8 strings"),
+        ([], "'edema' has 0 aspects; missing or without words ['border'"),
+        (None, "'edema' must be a list of 8 strings"),
+        ([*LINES[:7], "texture: a\x07"], "'edema': a line holds '\\x07', which is no printable"),
+        ([*LINES[:7], "texture: " + "a" * 9_992], "'edema': a line has 10,001 characters; a text has"),
     ],
 )
 def test_a_damaged_aspect_book_is_named(write, lines, complaint):
     with pytest.raises(BookError, match=re.escape(f"a.json: {complaint}")):
         read_books(aspects=[write("a.json", {"mass": LINES, "edema": lines})])
+
+
+def test_names_with_signs_and_texts_up_to_the_limit_are_taken(write):
+    book = {"$x_1$ [b] <i>": "a\n\tb", "e" * 100: "a" * 10_000, "Übelkeit (neu)": "café"}
+    sentences = read_books([write("d.json", book)]).sentences
+    assert {name: of["description"] for name, of in sentences.items()} == book
+
+
+def test_the_shared_deep_book_is_named(shared):
+    path = shared("cases/deep_nesting/book.json")
+    for books in ({"descriptions": [path]}, {"aspects": [path]}):
+        with pytest.raises(BookError, match=r"book\.json: more than 100 levels"):
+            read_books(**books)
 
 
 def test_a_missing_book_names_the_setting_of_books(tmp_path):

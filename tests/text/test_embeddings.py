@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 
 from mavl.text.bert import BertEncoder
 from mavl.text.books import BookError, Books
@@ -114,6 +115,79 @@ def test_embeddings_of_different_encoders_do_not_mix(folder, tmp_path):
 def test_embeddings_of_the_wrong_shape_are_refused():
     with pytest.raises(ValueError, match=r"text embeddings of \(1, 2\) findings and aspects hold vectors \(3, 2, 4\)"):
         replace(small(), findings=("a",))
+
+
+@pytest.mark.parametrize(
+    ("changed", "message"),
+    [
+        ({"vectors": torch.zeros(3, 2)}, r"hold vectors \(3, 2\)"),
+        ({"anatomy_vectors": torch.zeros(50, 4)}, r"of width 4 hold vectors \(50, 4\) of anatomies"),
+        ({"anatomy_vectors": torch.zeros(51, 5)}, r"of width 4 hold vectors \(51, 5\) of anatomies"),
+        ({"findings": ("a", "b", "a")}, "name 'a' twice"),
+    ],
+)
+def test_embeddings_that_contradict_themselves_are_refused(changed, message):
+    with pytest.raises(EmbeddingsError, match=message):
+        replace(small(), **changed)
+
+
+@pytest.mark.parametrize("number", [float("nan"), float("inf"), -float("inf")])
+def test_a_number_that_is_none_is_refused_with_its_name(number, tmp_path):
+    vectors, anatomy_vectors = small().vectors.clone(), small().anatomy_vectors.clone()
+    vectors[1, 1, 3] = number
+    with pytest.raises(EmbeddingsError, match="the text embeddings of b hold NaN or infinity"):
+        replace(small(), vectors=vectors)
+    anatomy_vectors[50, 0] = anatomy_vectors[0, 3] = number
+    with pytest.raises(EmbeddingsError, match="the text embeddings of trachea, other hold NaN or infinity"):
+        replace(small(), anatomy_vectors=anatomy_vectors)
+
+
+def test_an_encoder_with_a_weight_that_is_no_number_is_refused(folder, tmp_path):
+    other = _with_other_weights(folder, tmp_path / "bert")
+    state = load_file(other / "model.safetensors")
+    state["encoder.layer.0.output.LayerNorm.bias"][0] = torch.nan
+    save_file(state, other / "model.safetensors", metadata={"format": "pt"})
+    with pytest.raises(EmbeddingsError, match=r"the text embeddings of edema, mass, normal, trachea, .* hold NaN"):
+        build_embeddings(BOOKS, FINDINGS, BertEncoder(str(other)), cache=tmp_path / "cache")
+    assert not (tmp_path / "cache").exists()
+
+
+def test_a_damaged_cache_is_made_again_and_the_line_says_so(encoder, calls, tmp_path, capsys):
+    first = build_embeddings(BOOKS, FINDINGS, encoder, cache=tmp_path)
+    [path] = tmp_path.iterdir()
+    path.write_bytes(path.read_bytes()[:-10])
+    again = build_embeddings(BOOKS, FINDINGS, encoder, cache=tmp_path)
+    assert len(calls) == 2
+    assert torch.equal(again.vectors, first.vectors)
+    assert capsys.readouterr().err.startswith(f"note: {path}: damaged")
+    build_embeddings(BOOKS, FINDINGS, encoder, cache=tmp_path)
+    assert len(calls) == 2
+
+
+@pytest.mark.parametrize("key", ["findings", "aspects", "about"])
+def test_a_file_without_one_of_its_names_is_refused(tmp_path, key):
+    embeddings = small()
+    names = {name: json.dumps(getattr(embeddings, name)) for name in ("findings", "aspects", "about") if name != key}
+    tensors = {"vectors": embeddings.vectors, "anatomy_vectors": embeddings.anatomy_vectors}
+    save_file(tensors, tmp_path / "text.safetensors", metadata=names)
+    with pytest.raises(EmbeddingsError, match=rf"text\.safetensors: damaged, or no text embeddings \('{key}'\)"):
+        TextEmbeddings.load(tmp_path / "text.safetensors")
+
+
+@pytest.mark.parametrize("key", ["vectors", "anatomy_vectors"])
+def test_a_file_without_one_of_its_tensors_is_refused(tmp_path, key):
+    embeddings = small()
+    names = {name: json.dumps(getattr(embeddings, name)) for name in ("findings", "aspects", "about")}
+    tensors = {name: getattr(embeddings, name) for name in ("vectors", "anatomy_vectors") if name != key}
+    save_file(tensors, tmp_path / "text.safetensors", metadata=names)
+    with pytest.raises(EmbeddingsError, match=r"text\.safetensors: damaged, or no text embeddings"):
+        TextEmbeddings.load(tmp_path / "text.safetensors")
+
+
+def test_a_file_without_any_names_is_refused(tmp_path):
+    save_file({"vectors": torch.zeros(1)}, tmp_path / "text.safetensors")
+    with pytest.raises(EmbeddingsError, match=r"text\.safetensors: damaged, or no text embeddings"):
+        TextEmbeddings.load(tmp_path / "text.safetensors")
 
 
 def test_the_cache_is_hit_by_the_same_texts_and_encoder(encoder, calls, tmp_path):

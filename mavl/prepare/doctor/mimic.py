@@ -72,7 +72,7 @@ def _views(root: Path | None, diagnosis: Diagnosis) -> dict[str, str]:
     for folder in [] if root is None else [root, root.absolute().parent]:
         if find_table(folder, "metadata"):
             try:
-                return read_views(folder)
+                return read_views(folder, [])
             except MimicError as error:
                 diagnosis.add("split_file", str(error))
     return {}

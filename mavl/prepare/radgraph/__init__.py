@@ -18,20 +18,20 @@ where --verify finds damage.
 """
 
 import argparse
-import csv
 import json
 import os
 from collections import Counter
 from pathlib import Path
 
 from mavl.config.cli import positive
-from mavl.files import whole_file, write_text
+from mavl.files import csv_writer, read_json, whole_file, write_text
 from mavl.prepare.processes import sole_writer
-from mavl.prepare.radgraph.graphs import label_file
+from mavl.prepare.radgraph.graphs import NO_GRAPH, NO_STUDY, UNKNOWN_LABEL, label_file
 from mavl.prepare.radgraph.labels import LABELS, Problem, checksum, draw_picture, write_labels, write_table
 from mavl.prepare.radgraph.manifests import MANIFESTS, join_studies, manifest_texts
 from mavl.prepare.radgraph.mimic import read_images, read_views
 from mavl.prepare.radgraph.released import convert, released_entries
+from mavl.progress import plural
 
 SUMMARY = "summary.json"
 VIEWS = {"frontal": ("PA", "AP"), "all": None}
@@ -43,7 +43,9 @@ class ArgumentsError(ValueError):
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     source = parser.add_mutually_exclusive_group()
-    source.add_argument("--graphs", type=Path, metavar="FILE", help="MIMIC-CXR_graphs.json of RadGraph 1.0.0")
+    source.add_argument(
+        "--graphs", type=Path, metavar="FILE", help="MIMIC-CXR_graphs.json of RadGraph, or RadGraph-XL's"
+    )
     source.add_argument("--released", type=Path, metavar="FOLDER", help=f"of the released {LABELS} and manifests")
     parser.add_argument("--root", type=Path, metavar="FOLDER", help="MIMIC-CXR-JPG, with its split and metadata CSV")
     parser.add_argument("--out", type=Path, required=True, metavar="FOLDER", help="folder to write to")
@@ -88,25 +90,28 @@ def _check(arguments: argparse.Namespace) -> None:
 def _write(arguments: argparse.Namespace) -> None:
     """Write all files of a run; an error of the source comes before any file is replaced."""
     out, root, problems = arguments.out, arguments.root, []
+    source = arguments.graphs or arguments.released
     with whole_file(out / LABELS, "w+b") as file:
         if arguments.graphs:
             images = read_images(root, arguments.images, problems)
             studies, counts = write_labels(file, label_file(arguments.graphs, arguments.workers), problems)
             entries = join_studies(images, studies, problems)
         else:
-            views = read_views(root) if root else None
+            views = read_views(root, problems) if root else None
             studies, counts = write_labels(file, convert(arguments.released / LABELS), problems)
             entries = released_entries(arguments.released, arguments.images, views, len(studies), problems)
         if not any(of_name.any() for of_name in counts.values()):
-            raise ArgumentsError(f"{arguments.graphs or arguments.released}: holds no report with a label of RadGraph")
+            raise ArgumentsError(f"{source}: {_without_label(problems)}")
         texts, listed, left_out = manifest_texts(entries, VIEWS[arguments.views])
+        if not any(listed.values()):
+            raise ArgumentsError(f"{source}: {_without_image(problems, left_out)}")
         sha256 = checksum(file)
     for split, text in texts.items():
         write_text(out / MANIFESTS[split], text)
     write_table(counts, out / "statistics.csv")
     draw_picture(counts, len(studies), out / "statistics.png")
     with whole_file(out / "problems.csv") as file:
-        csv.writer(file).writerows([Problem._fields, *problems])
+        csv_writer(file).writerows([Problem._fields, *problems])
     summary = {
         "source": str(arguments.graphs or arguments.released / LABELS),
         "studies": len(studies),
@@ -122,11 +127,33 @@ def _write(arguments: argparse.Namespace) -> None:
     print(text)
 
 
+def _without_label(problems: list[Problem]) -> str:
+    """Why a source gives no label at all."""
+    first = {problem.kind: problem for problem in reversed(problems)}
+    if found := first.get(UNKNOWN_LABEL):
+        return (
+            f"no entity has a label of RadGraph 1.0.0 (as OBS-DP) or of RadGraph-XL; {found.where} has {found.detail}"
+        )
+    if found := first.get(NO_GRAPH):
+        return f"holds no report with a label of RadGraph; {found.where} is no graph ({found.detail})"
+    return "holds no report with a label of RadGraph"
+
+
+def _without_image(problems: list[Problem], left_out: Counter[str]) -> str:
+    """Why no manifest of a source lists an image."""
+    if left_out:
+        return f"all of its {plural(left_out.total(), 'image')} have other views; --views all lists them too"
+    unnamed = next(
+        (f"; {each.where!r} names no study, {each.detail}" for each in problems if each.kind == NO_STUDY), ""
+    )
+    return f"none of its reports belongs to an image of --root{unnamed}"
+
+
 def _verify(out: Path) -> bool:
     """Whether the label file has the checksum that summary.json holds."""
     try:
-        expected = json.loads((out / SUMMARY).read_bytes())["sha256"]
-    except (FileNotFoundError, ValueError, KeyError) as error:
+        expected = read_json(out / SUMMARY)["sha256"]
+    except (FileNotFoundError, ValueError, KeyError, TypeError) as error:
         raise ArgumentsError(f"{out / SUMMARY}: holds no checksum of the labels; make them again") from error
     with open(out / LABELS, "rb") as file:
         same = checksum(file) == expected

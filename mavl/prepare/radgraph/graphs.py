@@ -1,8 +1,8 @@
 """RadGraph's report graphs -> label matrices, sentence by sentence (SPEC §7).
 
-A graph is a value of RadGraph 1.0.0's MIMIC-CXR_graphs.json, {"text": tokens joined by spaces, "entities": {id:
-{"tokens", "label", "start_ix", "relations": [[kind, target id], …]}}}. Each fault of a graph is a `Problem`; the rest
-of the graph still counts.
+A graph is a value of RadGraph 1.0.0's MIMIC-CXR_graphs.json, or of what the `radgraph` package returns, {"text": tokens
+joined by spaces, "entities": {id: {"tokens", "label", "start_ix", "relations": [[kind, target id], …]}}}. Each fault of
+a graph is a `Problem`; the rest of the graph still counts.
 """
 
 import json
@@ -32,11 +32,24 @@ RADGRAPH_XL = {
 }
 """The labels of the later RadGraph-XL, by those of RadGraph 1.0.0."""
 
+WITHOUT_LABEL = (
+    *(f"Anatomy::{certainty}" for certainty in ("definitely absent", "uncertain")),
+    *(
+        f"{kind}::measurement::{certainty}"
+        for kind in ("Anatomy", "Observation")
+        for certainty in ("definitely present", "definitely absent", "uncertain")
+    ),
+)
+"""Further labels of RadGraph-XL: anatomy that is not there is no place, and a measurement is no finding."""
+
+UNKNOWN_LABEL, NO_GRAPH, NO_STUDY = "unknown label", "report is no graph", "name of no study"
+"""Kinds of problems."""
+
 LOCATED_AT, MODIFY = "located_at", "modify"
 RELATIONS = (LOCATED_AT, MODIFY, "suggestive_of")
 SENTENCE_ENDS = (".", "?", "!")
 
-_STUDY = re.compile(r"(?:^|/)s(\d+)\.txt$")  # p10/p10000032/s50414267.txt
+_STUDY = re.compile(r"(?:^|/)s(\d+)(?:\.txt)?$")  # p10/p10000032/s50414267.txt
 
 
 class _Entity(NamedTuple):
@@ -62,13 +75,13 @@ def _label_reports(reports: list[tuple[str, bytes]]) -> Labelled:
                 raise ValueError("expected an object that has an object `entities`")
             matrix, found = label_matrix(graph)
         except (ValueError, RecursionError) as error:
-            problems.append(Problem("report is no graph", name, str(error)))
+            problems.append(Problem(NO_GRAPH, name, str(error)))
             continue
         study = _STUDY.search(name)
         matrices.append(matrix)
         studies.append(study[1] if study else "")
         if study is None:
-            found.append(("name of no study", "expected one like p10/p10000032/s50414267.txt"))
+            found.append((NO_STUDY, "expected one like p10/p10000032/s50414267.txt"))
         problems += [Problem(kind, name, detail) for kind, detail in found]
     return Labelled(np.array(matrices, dtype=np.int8).reshape(-1, *SHAPE), studies, problems)
 
@@ -135,8 +148,8 @@ def _entities(graph: dict, problems: list[tuple[str, str]]) -> dict[str, _Entity
             problems.append(("malformed entity", f"entity {key}: {type(error).__name__} {error}"))
             continue
         entities[key] = entity
-        if entity.label != ANATOMY and entity.label not in OBSERVATIONS:
-            problems.append(("unknown label", f"{label} of entity {key}"))
+        if entity.label not in (ANATOMY, *OBSERVATIONS, *WITHOUT_LABEL):
+            problems.append((UNKNOWN_LABEL, f"{label} of entity {key}"))
         if tokens and not 0 <= start < len(tokens):
             problems.append(("entity outside the text", f"entity {key} starts at token {start}"))
     for key, entity in entities.items():

@@ -1,6 +1,5 @@
 """The label file landmark_observation_adj_mtx.npy, int8 [studies, 51, 75], and a table and a picture of its counts."""
 
-import csv
 import hashlib
 from collections.abc import Iterable, Mapping
 from itertools import product
@@ -9,7 +8,7 @@ from typing import IO, Any, NamedTuple
 
 import numpy as np
 
-from mavl.files import whole_file
+from mavl.files import csv_writer, whole_file
 from mavl.vocab import ABSENT, ANATOMIES, FINDINGS, PRESENT
 
 LABELS = "landmark_observation_adj_mtx.npy"
@@ -77,7 +76,7 @@ def write_table(counts: Mapping[str, np.ndarray], path: Path) -> None:
     numbers = [of_name.T.ravel().tolist() for of_name in counts.values()]
     names = product(FINDINGS, ANATOMIES)
     with whole_file(path) as file:
-        rows = csv.writer(file)
+        rows = csv_writer(file)
         rows.writerow(["finding", "anatomy", *counts])
         rows.writerows([*name, *cells] for name, *cells in zip(names, *numbers, strict=True))
 

@@ -1,18 +1,21 @@
 """The split, view and study of each image of MIMIC-CXR-JPG, from the two CSV files beside the images."""
 
 import csv
-import gzip
+import io
 import posixpath
-import zlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
+from mavl.files import FileError, read_unpacked
 from mavl.prepare.radgraph.labels import Problem
+from mavl.progress import plural
 
 SPLITS = ("train", "validate", "test")
 COLUMNS = {"split": ("dicom_id", "subject_id", "study_id", "split"), "metadata": ("dicom_id", "ViewPosition")}
 """The columns that are read of the two files."""
+
+UNREADABLE = "unreadable row"
 
 
 class MimicError(ValueError):
@@ -33,18 +36,18 @@ def find_table(root: Path, name: str) -> Path | None:
     return min((path for end in (".csv", ".csv.gz") for path in root.glob(f"mimic-cxr-*-{name}{end}")), default=None)
 
 
-def read_views(root: Path) -> dict[str, str]:
+def read_views(root: Path, problems: list[Problem]) -> dict[str, str]:
     """{image id: view} of the metadata file; a view may be empty."""
-    return {dicom: view for _, (dicom, view) in _rows(root, "metadata")}
+    return {dicom: view for _, (dicom, view) in _rows(root, "metadata", problems)}
 
 
 def read_images(root: Path, folder: str, problems: list[Problem]) -> list[MimicImage]:
     """Each image of the split file. A row with a fault is reported and left out, as is a repeated image."""
-    views, found = read_views(root), {}
-    for place, (dicom, subject, study, split) in _rows(root, "split"):
+    views, found = read_views(root, problems), {}
+    for place, (dicom, subject, study, split) in _rows(root, "split", problems):
         path = posixpath.join(folder, f"p{subject[:2]}/p{subject}/s{study}/{dicom}.jpg")
         if not (subject.isdecimal() and study.isdecimal()):
-            problems.append(Problem("unreadable row", place, f"subject_id {subject!r}, study_id {study!r}"))
+            problems.append(Problem(UNREADABLE, place, f"subject_id {subject!r}, study_id {study!r}"))
         elif split not in SPLITS:
             problems.append(Problem("unknown split", place, f"{split!r}; expected one of {', '.join(SPLITS)}"))
         elif path in found:
@@ -62,18 +65,25 @@ def view_of(path: str, views: dict[str, str], problems: list[Problem]) -> str | 
     return view
 
 
-def _rows(root: Path, name: str) -> Iterator[tuple[str, list[str]]]:
-    """("FILE:LINE", cells of COLUMNS) of each row; a cell that a short row lacks is empty."""
+def _rows(root: Path, name: str, problems: list[Problem]) -> Iterator[tuple[str, list[str]]]:
+    """("FILE:LINE", cells of COLUMNS) of each row. A row of another length than the header is reported."""
     path = find_table(root, name)
     if path is None:
         raise MimicError(f"{root}: holds no mimic-cxr-2.0.0-{name}.csv.gz; --root is MIMIC-CXR-JPG's folder")
     try:
-        with (gzip.open if path.suffix == ".gz" else open)(path, "rt", encoding="utf-8-sig", newline="") as file:
-            reader = csv.DictReader(file)
-            header = reader.fieldnames or ()
-            if missing := [column for column in COLUMNS[name] if column not in header]:
-                raise MimicError(f"{path}: has no column {', '.join(missing)}; its columns are {', '.join(header)}")
-            for row in reader:
-                yield f"{path.name}:{reader.line_num}", [(row[column] or "").strip() for column in COLUMNS[name]]
-    except (EOFError, zlib.error, gzip.BadGzipFile, UnicodeDecodeError, csv.Error) as error:
+        reader = csv.reader(io.TextIOWrapper(io.BytesIO(read_unpacked(path)), encoding="utf-8-sig", newline=""))
+        header = [column.strip() for column in next(reader, [])]
+        if missing := [column for column in COLUMNS[name] if header.count(column) != 1]:
+            columns = f"its columns are {', '.join(header)}"
+            raise MimicError(f"{path}: has no column {', '.join(missing)}, or has it twice; {columns}")
+        wanted = [header.index(column) for column in COLUMNS[name]]
+        for row in filter(None, reader):
+            at = f"{path.name}:{reader.line_num}"
+            if len(row) != len(header):
+                problems.append(Problem(UNREADABLE, at, f"{len(row)} cells in {plural(len(header), 'column')}"))
+            else:
+                yield at, [row[column].strip() for column in wanted]
+    except FileError as error:
+        raise MimicError(str(error)) from error
+    except (UnicodeDecodeError, csv.Error) as error:
         raise MimicError(f"{path}: cannot be read to its end ({error}); download it again") from error

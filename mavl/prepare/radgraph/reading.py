@@ -54,6 +54,8 @@ def members(path: Path) -> Iterator[tuple[str, bytes]]:
         raise ReadingError(f"{path}: is empty; download it again")
     with open(path, "rb") as file, progress_bar(total=size, description=path.name, unit="B", unit_scale=True) as bar:
         data = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+        if data[:64].lstrip().startswith(b"["):
+            raise ReadingError(f"{path}: is a list; expected an object, report by report as MIMIC-CXR_graphs.json")
         at = expect(BEGIN, "object").end()
         while data[at : at + 1] != b"}":
             found = expect(NAME, "name")

@@ -25,6 +25,7 @@ from mavl.config.cli import positive
 from mavl.data.images.inputs import Failure
 from mavl.prepare.store.sources import SourceError, find_sources
 from mavl.prepare.store.tree import UNREADABLE, StoreSettings, verify, write_store
+from mavl.progress import plural
 
 SHOWN = 20
 DEFAULTS = StoreSettings()
@@ -47,7 +48,7 @@ def run(arguments: argparse.Namespace) -> int:
     problems = [*_write(arguments)] if arguments.inputs else []
     if arguments.verify:
         damaged = verify(arguments.out, arguments.workers, show=True)
-        _show(damaged, "fault{}; delete the files that are named, and give the command that made them")
+        _show(damaged, "fault", "found; delete the files that are named, and give the command that made them")
         if not damaged:
             print(f"{arguments.out}: every file is as it was written")
         problems += damaged
@@ -55,17 +56,19 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def _write(arguments: argparse.Namespace) -> list[Failure]:
+    if arguments.quality > 100:
+        raise SourceError(f"--quality {arguments.quality}: at most 100")
     settings = StoreSettings(arguments.size, arguments.side, arguments.quality)
     sources = find_sources(arguments.inputs, arguments.root, arguments.out)
     written = write_store(arguments.out, settings, sources, workers=arguments.workers)
-    copies = f"; {written.copies} lists and masks" if written.copies else ""
-    there = f"{written.fresh} written, {written.images - written.fresh} there already"
-    print(f"{arguments.out}: {written.images} of {len(sources.images)} images: {there}{copies}")
-    _show(written.unreadable, f"file{{}} could not be read; all are in {arguments.out / UNREADABLE}")
+    copies = {0: "", 1: "; 1 list or mask"}.get(written.copies, f"; {written.copies:,} lists and masks")
+    there = f"{written.fresh:,} written, {written.images - written.fresh:,} there already"
+    print(f"{arguments.out}: {written.images:,} of {plural(len(sources.images), 'image')}: {there}{copies}")
+    _show(written.unreadable, "file", f"could not be read; all are in {arguments.out / UNREADABLE}")
     return written.unreadable
 
 
-def _show(problems: Sequence[Failure | str], text: str) -> None:
-    """Print the number of problems and the first of them. text: of the head line, with {} where a plural has its s."""
+def _show(problems: Sequence[Failure | str], noun: str, text: str) -> None:
+    """Print a line with the number of problems, and the first of them."""
     if problems:
-        print(f"{len(problems)} {text.format('s' * (len(problems) > 1))}", *problems[:SHOWN], sep="\n  ")
+        print(f"{plural(len(problems), noun)} {text}", *problems[:SHOWN], sep="\n  ")

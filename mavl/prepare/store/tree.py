@@ -10,7 +10,6 @@ Readers detect the format by the content, so a run with `--root FOLDER` finds ev
 
 import csv
 import io
-import json
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
@@ -23,7 +22,7 @@ from PIL import Image
 
 from mavl.data.images.inputs import Failure
 from mavl.data.images.read import STORED, read_image
-from mavl.files import whole_file, write_json
+from mavl.files import OutsideError, csv_text, csv_writer, inside, read_json, whole_file, write_json
 from mavl.prepare.processes import sole_writer, work_through
 from mavl.prepare.store.sources import Sources
 from mavl.progress import in_threads, progress_bar
@@ -66,7 +65,7 @@ def encode(grey: Image.Image, settings: StoreSettings) -> bytes:
 def read_settings(folder: Path) -> StoreSettings:
     """StoreError where there is no store, or one of another format."""
     try:
-        about = json.loads((folder / ABOUT).read_bytes())
+        about = read_json(folder / ABOUT)
         if about.pop("format") == FORMAT:
             return StoreSettings(**about)
     except OSError as error:
@@ -83,7 +82,8 @@ def read_list(folder: Path) -> dict[str, Content]:
         return {}
     try:
         with open(path, encoding="utf-8", errors="surrogateescape", newline="") as file:
-            return {name: (int(length), int(checksum)) for name, length, checksum in [*csv.reader(file)][1:]}
+            rows = [*csv.reader(file)][1:]
+            return {csv_text(name): (int(length), int(checksum)) for name, length, checksum in rows}
     except (ValueError, csv.Error) as error:
         raise StoreError(f"{path}: damaged; delete it, and give the command that made the store again") from error
 
@@ -92,7 +92,7 @@ def write_table(path: Path, rows: Iterable[Iterable]) -> None:
     """Write a CSV file; names that are no UTF-8 keep their bytes."""
     with whole_file(path, "wb") as file:
         text = io.TextIOWrapper(file, encoding="utf-8", errors="surrogateescape", newline="")
-        csv.writer(text, lineterminator="\n").writerows(rows)
+        csv_writer(text, lineterminator="\n").writerows(rows)
         text.detach()
 
 
@@ -120,7 +120,7 @@ def write_store(folder: Path, settings: StoreSettings, sources: Sources, *, work
     holds something else or a store of other settings, or nothing can be read; InUseError where another process writes.
     """
     with _prepared(folder, settings):
-        contents = {name: content for name, content in read_list(folder).items() if (folder / name).exists()}
+        contents = {name: content for name, content in read_list(folder).items() if _is_there(folder, name)}
         fresh, unreadable = 0, []
         tasks = [Task(name, source, True) for name, source in sources.images.items() if name not in contents]
         tasks += [Task(name, source, False) for name, source in sources.copies.items()]
@@ -166,19 +166,30 @@ def _show(settings: StoreSettings) -> str:
 
 def _make(folder: Path, settings: StoreSettings, task: Task) -> tuple[Content | str, bool]:
     """The content of a file of the store, or why there is none; and whether the file was written by this call."""
-    target = folder / task.name
-    there = target.read_bytes() if target.exists() else None
-    if there is not None and task.is_image:
-        return content_of(there), False
     try:
+        target = inside(folder, task.name)
+        there = target.read_bytes() if _is_there(folder, task.name) else None
+        if there is not None and task.is_image:
+            return content_of(there), False
         content = encode(read_image(task.source), settings) if task.is_image else task.source.read_bytes()
     except (OSError, ValueError) as error:  # of the encoder too: it takes no side above 65,500 pixels
         return getattr(error, "strerror", None) or str(error).removeprefix(f"{task.source}: "), False
+    except Exception as error:  # one image in thousands that a library fails on in a new way ends no run
+        return f"{type(error).__name__}: {' '.join(str(error).split())[:200]}", False
     if content != there:
         target.parent.mkdir(parents=True, exist_ok=True)
         with whole_file(target, "wb") as file:
             file.write(content)
     return content_of(content), content != there
+
+
+def _is_there(folder: Path, name: str) -> bool:
+    """Whether the store has this file; a link is none, since its target may lie anywhere."""
+    try:
+        path = inside(folder, name)
+    except OutsideError:
+        return False
+    return path.is_file() and not path.is_symlink()
 
 
 def verify(folder: Path, workers: int, show: bool) -> list[str]:
@@ -194,7 +205,9 @@ def _damage(folder: Path, written: tuple[str, Content]) -> str | None:
     """What is wrong with a file."""
     path, content = folder / written[0], written[1]
     try:
-        found = content_of(path.read_bytes())
+        found = content_of(inside(folder, written[0]).read_bytes())
+    except OutsideError as error:
+        return str(error)
     except OSError as error:
         return f"{path}: {'missing' if isinstance(error, FileNotFoundError) else error.strerror}"
     if found[0] != content[0]:

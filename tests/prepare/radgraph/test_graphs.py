@@ -151,6 +151,10 @@ CASES = [
     ("[Line DP @2] [right A +3] [atrium A] , [clip DP @5] [aorta A] .", {"right_atrium line": 1, "aorta clip": 1}),
     ("[Mass DP @2] and [nodule DA @3] [apices A] .", {"lung_apices nodule": 0}),  # a nodule is no place of a mass
     ("[Mass DP @3] and [nodule DA @3] [apices A] .", {"lung_apices mass": 1, "lung_apices nodule": 0}),
+    ("[Mass DP @2] and [nodule DP] .", {"unspecified nodule": 1}),  # though the nodule has no place
+    ("[Mass DP @2 @3] and [nodule DA @3] [apices A] .", {"lung_apices mass": 1, "lung_apices nodule": 0}),
+    ("[Severe DP +2] [edema DP] .", {"unspecified edema": 1}),
+    ("[Mass DP @1] .", {}),
     # a modifier of a modifier is no part of the place, nor is what only the text puts beside it
     ("[Mass DP @4] [left A +3] [middle A +4] [lobe A] .", {"other mass": 1}),
     ("[Mass DP @2] [left A +3] [middle A +4] [lobe A] .", {}),
@@ -265,6 +269,18 @@ def test_the_labels_of_radgraph_xl_mean_the_same():
     for fields in report["entities"].values():
         fields["label"] = names[fields["label"]]
     assert labels(report) == expected == {"lung_volumes edema": 1}
+
+
+def test_measurements_and_absent_anatomy_of_radgraph_xl_give_no_label():
+    report = graph("[Mass DP @2] [lungs A] , [3 cm M +1] . [Nodule DP @5] [apices X] . [2 mm N] .")
+    names = {
+        "M": "Observation::measurement::definitely present",
+        "X": "Anatomy::uncertain",
+        "N": "Anatomy::measurement::definitely absent",
+    }
+    for fields in report["entities"].values():
+        fields["label"] = names.get(fields["label"], fields["label"])
+    assert labels(report) == {"lung_volumes mass": 1}
 
 
 # ---- words

@@ -28,6 +28,8 @@ from mavl.prepare import radgraph
 from mavl.prepare.radgraph.labels import LABELS, SHAPE, draw_picture
 from mavl.vocab import ANATOMIES, FINDINGS
 
+EDEMA = {"tokens": "edema", "label": "OBS-DP", "start_ix": 0, "relations": []}
+
 ROOT = Path(__file__).resolve().parents[3]
 NUMBER = 7
 SPLITS = ("train", "validate", "test")
@@ -190,7 +192,7 @@ def test_the_picture_shows_what_is_present_on_the_left_and_what_is_absent_on_the
 
 
 def test_everything_wrong_is_listed_and_nothing_stops(mimic, phantoms):
-    good, edema = phantoms[0].graph, {"tokens": "edema", "label": "OBS-DP", "start_ix": 0, "relations": []}
+    good, edema = phantoms[0].graph, EDEMA
     graphs = {
         "p10/p10000000/s50000000.txt": good,
         "p10/p10000001/s50000001.txt": {"text": "", "entities": {}},
@@ -266,8 +268,49 @@ def test_graphs_that_no_program_takes_are_listed_and_nothing_stops(mimic, phanto
 def test_graphs_without_any_label_of_radgraph_are_refused(mimic):
     other = {"tokens": "edema", "label": "Problem", "start_ix": 0, "relations": []}
     write_graphs(mimic, {"p10/p10000000/s50000000.txt": {"text": "edema", "entities": {"1": other}}})
-    with pytest.raises(ValueError, match=r"graphs\.json: holds no report with a label of RadGraph"):
+    message = r"graphs\.json: no entity has a label of RadGraph 1\.0\.0 .*; p10/.*\.txt has Problem of entity 1"
+    with pytest.raises(ValueError, match=message):
         prepare(mimic)
+    assert not (mimic / "out" / LABELS).exists()
+
+
+def test_reports_of_no_image_are_refused(mimic):
+    """The radgraph package numbers its reports."""
+    write_graphs(mimic, {"0": json.loads((mimic / "graphs.json").read_text())["p10/p10000000/s50000000.txt"]})
+    with pytest.raises(
+        ValueError, match=r"none of its reports belongs to an image of --root; '0' names no study, expec"
+    ):
+        prepare(mimic)
+    write_graphs(mimic, {"s1.txt": {"text": "edema", "entities": {"1": EDEMA}}})
+    with pytest.raises(ValueError, match=r"none of its reports belongs to an image of --root$"):
+        prepare(mimic)
+
+
+def test_lateral_images_alone_need_all_views(mimic):
+    write_tables(mimic, [row for row in image_rows(0) if row["ViewPosition"] == "LATERAL"])
+    with pytest.raises(ValueError, match="all of its 1 image have other views; --views all lists them too"):
+        prepare(mimic)
+
+
+def test_a_row_of_another_length_is_listed_and_never_shifts_cells(mimic):
+    edit(mimic, "metadata.csv", ",PA", ",AP,PA")
+    edit(mimic, "metadata.csv", "d4P,", "")
+    assert [problem for problem in problems(prepare(mimic)) if "row" in problem[0] or "without" in problem[0]] == [
+        ["unreadable row", "mimic-cxr-2.0.0-metadata.csv:4", "6 cells in 5 columns"],
+        ["unreadable row", "mimic-cxr-2.0.0-metadata.csv:10", "4 cells in 5 columns"],
+        ["image without metadata", "files/p10/p10000004/s50000004/d4P.jpg", "it has no view"],
+        ["image without metadata", "files/p10/p10000006/s50000006/d6P.jpg", "it has no view"],
+    ]
+
+
+def test_the_shared_file_of_radgraph_xl_gives_its_labels(shared, tmp_path):
+    case = shared("cases/radgraph_xl_labels")
+    prepare_data(["--graphs", str(case / "graphs_xl.json"), "--root", str(case / "root"), "--out", str(tmp_path)])
+    summary = json.loads((tmp_path / "summary.json").read_text())
+    assert (summary["present"], summary["absent"], summary["problems"]) == (3, 3, {})
+    matrix = LabelStore(tmp_path / LABELS)[0]
+    assert matrix[ANATOMIES.index("heart_size"), FINDINGS.index("enlarge")] == 1
+    assert matrix[ANATOMIES.index("pleural_unspec"), FINDINGS.index("effusion")] == 0
 
 
 def test_an_image_that_several_rows_name_counts_once(mimic):
@@ -300,6 +343,10 @@ def test_a_damaged_table_is_told_before_the_labels_are_made(mimic, monkeypatch):
         (lambda m: cut_short(m / "mimic-cxr-2.0.0-split.csv.gz"), "cannot be read to its end .*; download it again"),
         (lambda m: (m / "graphs.json").unlink(), r"graphs\.json: no such file; --graphs is"),
         (lambda m: (m / "graphs.json").write_text("{}"), r"graphs\.json: holds no report"),
+        (lambda m: (m / "graphs.json").write_text('[{"0": {}}]'), r"graphs\.json: is a list; expected an object"),
+        (lambda m: (m / "graphs.json").write_text('{"a": {"sentences": []}}'), r"a is no graph \(expected an object"),
+        (lambda m: edit(m, "metadata.csv", ",Rows,", ",ViewPosition,"), "has no column ViewPosition, or has it twice"),
+        (lambda m: bomb(m / "mimic-cxr-2.0.0-split.csv.gz"), "csv.gz: more than 536,870,912 bytes after unpacking"),
         (
             lambda m: cut_short(m / "graphs.json"),
             r"damaged or cut short at byte [\d,]+, after p10/p10000005/s50000005\.txt \(.*download it",
@@ -317,6 +364,21 @@ def test_a_source_that_cannot_be_used_is_one_line(mimic, change, message):
 def cut_short(path: Path) -> None:
     content = path.read_bytes()
     path.write_bytes(content[: len(content) - 20])
+
+
+def edit(folder: Path, name: str, old: str, new: str) -> None:
+    """Replace a text where it is first in a table of MIMIC-CXR-JPG."""
+    path = folder / f"mimic-cxr-2.0.0-{name}"
+    content = path.read_text()
+    assert old in content
+    path.write_text(content.replace(old, new, 1))
+
+
+def bomb(path: Path) -> None:
+    """600 MB of one line in some 600 KB."""
+    with gzip.open(path, "wb", 9) as file:
+        for _ in range(600):
+            file.write(bytes(1 << 20))
 
 
 def test_the_script_says_what_is_missing_and_exits_with_two(tmp_path):

@@ -89,7 +89,6 @@ def test_of_a_file_that_is_cut_short_the_whole_members_are_had_and_the_last_is_n
 @pytest.mark.parametrize(
     ("content", "place", "missing"),
     [
-        ("[{}]", "0", "object"),
         ('"{"', "0", "object"),
         ("}", "0", "object"),
         ('{"a": {}} {"b": {}}', "8, after a", "end of the file after the object"),
@@ -108,6 +107,11 @@ def test_of_a_file_that_is_cut_short_the_whole_members_are_had_and_the_last_is_n
 def test_damage_is_named_with_its_byte_and_the_member_before_it(file, content, place, missing):
     with pytest.raises(ReadingError, match=rf"cut short at byte {place} \(no {missing}\); download it again"):
         read(file(content))
+
+
+def test_a_list_is_not_called_damaged(file):
+    with pytest.raises(ReadingError, match=r"graphs\.json: is a list; expected an object, report by report"):
+        read(file(' [{"0": {}}]'))
 
 
 def test_an_empty_file_is_named(file):

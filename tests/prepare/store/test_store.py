@@ -182,7 +182,7 @@ class TestCommand:
         capsys.readouterr()
         assert call("--verify", "--out", "s") == 1
         said = capsys.readouterr().out.splitlines()
-        assert said[0] == "2 faults; delete the files that are named, and give the command that made them"
+        assert said[0] == "2 faults found; delete the files that are named, and give the command that made them"
         assert said[1].startswith("  s/f.png: 10 bytes")
         assert said[2] == "  s/files/a.png: missing"
         with pytest.raises(StoreError, match=r"none is no image store \(store\.json: No such file"):

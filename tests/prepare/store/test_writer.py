@@ -3,6 +3,7 @@
 import csv
 import errno
 import os
+import resource
 import shutil
 import signal
 import subprocess
@@ -21,7 +22,17 @@ from mavl.data.images.read import ImageFile, check_image, read_image
 from mavl.data.images.transforms import TrainTransform, eval_transform
 from mavl.prepare.processes import InUseError
 from mavl.prepare.store.sources import Sources
-from mavl.prepare.store.tree import ABOUT, LIST, UNREADABLE, StoreError, StoreSettings, Written, verify, write_store
+from mavl.prepare.store.tree import (
+    ABOUT,
+    LIST,
+    UNREADABLE,
+    StoreError,
+    StoreSettings,
+    Written,
+    read_list,
+    verify,
+    write_store,
+)
 from tests.support.films import save_dicom
 from tests.support.processes import ROOT
 
@@ -200,6 +211,68 @@ class TestWriting:
         assert make(tmp_path / "s", {name: films["p0/0.jpg"]}).fresh == 0
         assert verify(tmp_path / "s", 1, False) == []
 
+    def test_an_image_that_fails_in_a_new_way_is_listed(self, films, tmp_path, monkeypatch):
+        def read(path):
+            if path == films["p1/1.png"]:
+                raise SyntaxError("broken\nPNG file")
+            return read_image(path)
+
+        monkeypatch.setattr("mavl.prepare.store.tree.read_image", read)
+        written = make(tmp_path / "s", films)
+        assert (written.images, [each.reason for each in written.unreadable]) == (19, ["SyntaxError: broken PNG file"])
+        assert len((tmp_path / "s" / UNREADABLE).read_text().splitlines()) == 2
+
+    def test_names_with_control_characters_and_names_that_leave_are_listed(self, films, tmp_path):
+        film = films["p0/0.jpg"]
+        written = make(tmp_path / "s", {"a.jpg": film, "a\x1b.jpg": film, "../b.jpg": film, "/tmp/c.jpg": film})
+        assert written.images == 1
+        assert ["is no name of a file in" in each.reason for each in written.unreadable] == [True] * 3
+        assert sorted(path.name for path in tmp_path.rglob("*.jpg")) == ["a.jpg"]
+
+    def test_links_in_a_store_are_not_followed(self, films, tmp_path):
+        elsewhere, out = tmp_path / "elsewhere", tmp_path / "s"
+        elsewhere.mkdir()
+        (elsewhere / "mine").write_text("mine")
+        make(out, {"a.jpg": films["p0/0.jpg"]})
+        (out / "p1").symlink_to(elsewhere)
+        (out / "p0").mkdir()
+        (out / "p0" / "0.jpg").symlink_to(elsewhere / "mine")
+        written = make(out, films)
+        assert {path.name: path.read_text() for path in elsewhere.iterdir()} == {"mine": "mine"}
+        assert not (out / "p0/0.jpg").is_symlink()
+        assert {each.reason for each in written.unreadable} == {
+            f"{out / 'p1'} is a link out of {out}: remove it, or give another folder"
+        }
+        assert written.images == sum(name.startswith("p0/") for name in films)
+        (out / ".lock").unlink()
+        (out / ".lock").symlink_to(elsewhere / "mine")
+        with pytest.raises(OSError, match=r"\.lock"):
+            make(out, films)
+        assert (elsewhere / "mine").read_text() == "mine"
+
+    def test_a_name_that_looks_like_a_formula_comes_back(self, films, tmp_path):
+        names = ["=1+1.jpg", "-film.jpg", "@a/+b.jpg", "'x.jpg"]
+        make(tmp_path / "s", dict.fromkeys(names, films["p0/0.jpg"]))
+        assert not any(line[0] in "=-@+" for line in (tmp_path / "s" / LIST).read_text().splitlines())
+        assert read_list(tmp_path / "s").keys() == set(names)
+        assert verify(tmp_path / "s", 1, False) == []
+        assert make(tmp_path / "s", dict.fromkeys(names, films["p0/0.jpg"])).fresh == 0
+
+    def test_a_full_disk_is_named_and_what_was_written_stays(self, films, tmp_path):
+        out = tmp_path / "s"
+        make(out, {name: path for name, path in films.items() if name.startswith("p1/")})
+        before = content(out)
+        soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (512, hard))
+        try:
+            with pytest.raises(OSError, match=r"/s/p0/") as caught:
+                make(out, films)
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+        assert caught.value.errno == errno.EFBIG
+        assert content(out) == before
+        assert make(out, films).fresh == 10
+
     def test_two_writers_at_once_are_refused(self, films, store):
         hold = "import fcntl, sys, time; lock = open(sys.argv[1], 'w'); fcntl.flock(lock, fcntl.LOCK_EX)"
         command = [sys.executable, "-c", f"{hold}; print(flush=True); time.sleep(60)", str(store / ".lock")]
@@ -244,6 +317,8 @@ class TestVerify:
     def test_what_is_no_finished_store_is_an_error(self, store, tmp_path):
         with pytest.raises(StoreError, match=r"nowhere is no image store \(store.json: No such file"):
             verify(tmp_path / "nowhere", 1, False)
+        (store / LIST).write_text("file,bytes,crc32\n../../x,1,1\n")
+        assert ["'../../x' is no name of a file" in line for line in verify(store, 1, False)] == [True]
         (store / LIST).write_text("file,bytes,crc32\na,b\n")
         with pytest.raises(StoreError, match=r"store.csv: damaged; delete it, and give the command"):
             verify(store, 1, False)
