@@ -12,7 +12,7 @@ from pydantic import ConfigDict, ValidationError, create_model
 from mavl.config.settings import EvaluationSettings
 from mavl.text.books import read_books
 from mavl.text.synonyms import all_names, key, meaning
-from mavl.vocab import ASPECTS, DESCRIPTION, FINDINGS, NORMALITY
+from mavl.vocab import ASPECTS, DESCRIPTION, FINDINGS, NORMALITY, counted
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 
@@ -153,11 +153,6 @@ def tidy(line: str, aspect: str) -> str:
     line = " ".join(line.split())
     head, colon, words = line.partition(":")
     return words.strip() if colon and head.strip().lower() == aspect else line
-
-
-def counted(number: int, thing: str) -> str:
-    """ "1 finding", "2 findings"."""
-    return f"{number} {thing}{'s' * (number != 1)}"
 
 
 def without_ordinary(names: Iterable[str]) -> set[str]:

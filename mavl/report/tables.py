@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import json
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from math import isnan
@@ -12,11 +11,12 @@ from typing import TYPE_CHECKING
 import numpy as np
 from pydantic_core import to_json
 
-from mavl.files import whole_file, write_json
+from mavl.files import csv_cell, csv_writer, whole_file, write_json
 from mavl.metrics.intervals import Interval
 from mavl.metrics.metric import Metric
 
 if TYPE_CHECKING:
+    import pandas as pd
     from rich.table import Table
 
     from mavl.data.benchmarks.splits import Split
@@ -72,9 +72,9 @@ def write_rows(rows: Sequence[dict], path: Path | str) -> None:
     """A CSV of these rows with the columns of the first; an interval takes three columns, NaN is an empty cell."""
     flat = [_flat(row) for row in rows]
     with whole_file(Path(path)) as file:
-        writer = csv.DictWriter(file, list(flat[0]))
-        writer.writeheader()
-        writer.writerows(flat)
+        writer = csv_writer(file)
+        writer.writerow(flat[0])
+        writer.writerows([row.get(column, "") for column in flat[0]] for row in flat)
 
 
 def write_images(split: Split, columns: Mapping[str, np.ndarray], path: Path) -> None:
@@ -83,8 +83,14 @@ def write_images(split: Split, columns: Mapping[str, np.ndarray], path: Path) ->
 
     groups = {} if split.groups is None else {"group": split.groups}
     lines = pd.DataFrame({"path": [str(path) for path in split.paths], "row": split.rows, **groups, **columns})
+    write_frame(lines, path)
+
+
+def write_frame(frame: pd.DataFrame, path: Path, digits: int = 9) -> None:
+    """A CSV of the frame without its index; NaN is an empty cell."""
     with whole_file(path) as file:
-        lines.to_csv(file, index=False, float_format="%.9g")
+        plain = frame.rename(columns=csv_cell).map(csv_cell)
+        plain.to_csv(file, index=False, float_format=f"%.{digits}g")
 
 
 def dump_json(content: dict, path: Path | str) -> None:

@@ -98,7 +98,7 @@ def test_two_processes_train_and_evaluate_like_one(tmp_path, benchmark):
         folder = tmp_path / f"by_{processes}"
         model = ("--model_path", tmp_path / "run" / "best", "--output_dir", folder)
         run("zero_shot_classify.py", "--config", benchmark / "zero_shot.yaml", *model, processes=processes)
-        results[processes] = folder / "phantoms_supervised_sound"
+        [results[processes]] = folder.glob("phantoms/*/supervised_sound")
     scores = {processes: pd.read_csv(folder / "scores.csv") for processes, folder in results.items()}
     assert len(scores[1]) == 20
     pd.testing.assert_frame_equal(scores[1], scores[2], rtol=1e-6)
@@ -111,7 +111,7 @@ def test_two_processes_train_and_evaluate_like_one(tmp_path, benchmark):
 def test_evaluation_writes_table_scores_and_curves(trained, benchmark, tmp_path, head):
     arguments = ("--model_path", trained / "best", "--output_dir", tmp_path, "--head", head)
     shown = run("zero_shot_classify.py", "--config", benchmark / "zero_shot.yaml", *arguments).stdout
-    folder = tmp_path / f"phantoms_{head}_sound"
+    [folder] = tmp_path.glob(f"phantoms/*/{head}_sound")
     names = {path.name for path in folder.iterdir()}
     assert names >= {"results.csv", "results.json", "scores.csv", "roc.png", "pr.png", "config.yaml"}
     assert "mass" in shown
