@@ -89,5 +89,5 @@ def counted(number: int, thing: str) -> str:
     >>> counted(1, "image"), counted(1200, "study")
     ('1 image', '1,200 studies')
     """
-    plural = f"{thing[:-1]}ies" if thing.endswith("y") else f"{thing}s"
+    plural = f"{thing[:-1]}ies" if thing.endswith("y") else f"{thing}es" if thing.endswith("ss") else f"{thing}s"
     return f"{number:,} {thing if number == 1 else plural}"

@@ -21,6 +21,7 @@ from mavl.metrics.grounding import Localization
 from mavl.metrics.margins import Margins, compare_to_baselines, margins
 from mavl.report import grounding as report
 from mavl.report.gallery import PIXELS, Shown, best_and_worst, plot_gallery, ranking_metric
+from mavl.report.overlay import reduced
 from mavl.report.tables import write_frame
 from mavl.vocab import PRESENT
 
@@ -136,8 +137,7 @@ def _case_to_show(
     settings: GroundingSettings, tested: Grounded, measured: Measured, equalize: bool, case: int
 ) -> Shown:
     image, finding = tested.cases[case]
-    picture = read_image(tested.split.paths[image], equalize=equalize)
-    picture.thumbnail(PIXELS)
+    picture = reduced(read_image(tested.split.paths[image], equalize=equalize), PIXELS)
     row = measured.of(ALL, MAPS[0]).loc[case]
     _, maps = tested.compare(case, settings)
     metric = ranking_metric(measured.of(finding, MAPS[0]))

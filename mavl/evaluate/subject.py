@@ -24,8 +24,8 @@ from mavl.data.images.transforms import eval_transform
 from mavl.data.loading import compute_all, to_device
 from mavl.data.pretraining import bad_images, damaged_masks, write_left_out
 from mavl.model.heatmaps import MapOptions
-from mavl.provenance import provenance
-from mavl.report.folder import check_free, whole_folder
+from mavl.provenance import provenance, training_sentence
+from mavl.report.folder import EVALUATED, check_free, whole_folder
 from mavl.scorers import Scorer, ScorerOptions, open_scorer
 
 RELEASED_MAX_LENGTH = 64
@@ -127,7 +127,8 @@ class Subject:
             "split": self.settings.split,
             "protocol": self.settings.protocol,
             **more,
-            **({"bank": None, "map": "heatmaps"} | self.scorer.describe()),
+            **(described := {"bank": None, "map": "heatmaps", "trained_on": None} | self.scorer.describe()),
+            "training": training_sentence(described["trained_on"]),
             "new_findings": [name for name in self.benchmark.findings if name not in trained],
             "thresholds": thresholds.note,
             "left_out": {self.settings.split: left_out} | thresholds.left_out,
@@ -137,7 +138,7 @@ class Subject:
     @contextmanager
     def result_folder(self, about: dict) -> Iterator[Path]:
         """A draft of the result, with the config and the list of bad images; it becomes `folder` with the block."""
-        with whole_folder(self.folder, overwrite=self.settings.overwrite) as draft:
+        with whole_folder(self.folder, made=EVALUATED, overwrite=self.settings.overwrite) as draft:
             dump(self.settings.model_copy(update={"overwrite": False}), draft / "config.yaml")
             write_left_out(draft / "left_out.json", about["left_out"])
             yield draft
@@ -159,7 +160,7 @@ def prepare(settings: ZeroShotSettings | GroundingSettings, kind: str) -> Subjec
     benchmark = load(Benchmark, Path(settings.benchmark))
     name = "_".join([kind, settings.protocol, *([] if settings.split == "test" else [settings.split])])
     folder = Path(settings.output_dir) / slug(benchmark.name) / model_name(settings.model_path) / name
-    check_free(folder, overwrite=settings.overwrite)
+    check_free(folder, made=EVALUATED, overwrite=settings.overwrite)
     with accelerator.main_process_first():
         scorer = open_scorer(settings.model_path, scorer_options(settings, benchmark), accelerator.device)
     return Subject(settings, benchmark, scorer, accelerator, folder)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from mavl.files import whole_file
+from mavl.files import printable, whole_file
 from mavl.metrics.classification import METRICS, Evaluation
 from mavl.metrics.intervals import Interval
 from mavl.metrics.metric import Metric
@@ -28,7 +28,13 @@ _FEW = 5
 
 
 def save_figure(figure: Figure, path: Path, dpi: int, tight: bool = True) -> None:
-    """Write the figure in the format of the suffix; tight: fit its size to the content."""
+    """Write the figure in the format of the suffix, with its texts as they are; tight: fit its size to the content."""
+    from matplotlib.text import Text
+
+    for text in figure.findobj(Text):
+        assert isinstance(text, Text)
+        text.set_parse_math(False)  # a name may hold $
+        text.set_text(printable(text.get_text()))
     with whole_file(path, "wb") as file:
         figure.savefig(file, format=path.suffix[1:], dpi=dpi, bbox_inches="tight" if tight else None)
 

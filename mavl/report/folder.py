@@ -7,13 +7,25 @@ from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+PREDICTED = ("predictions.csv", "predictions.json", "predictions.html", "overlays", "masks.csv", "masks.html", "masks")
+"""What an output folder of predict.py holds."""
+
+EVALUATED = (
+    *("config.yaml", "left_out.json", "results.csv", "results.json", "scores.csv", "cases.csv", "report.html"),
+    *("roc.png", "pr.png", "gallery.png", "books", "spread.csv", "wordings.csv", "sensitivity.json", "sensitivity.png"),
+)
+"""What the result folder of an evaluation holds."""
+
+_LISTED = ("overlays", "masks")
+"""Folders whose files a CSV beside them names."""
+
 
 class OccupiedError(ValueError):
     """A place for a result that holds something else; the message says what to do."""
 
 
 @contextmanager
-def whole_folder(folder: Path, *, overwrite: bool = False, made: Collection[str] = ()) -> Iterator[Path]:
+def whole_folder(folder: Path, *, made: Collection[str], overwrite: bool = False) -> Iterator[Path]:
     """An empty folder to fill that takes the place of `folder` at the end of the block, unless the block fails.
 
     A killed process leaves a hidden draft beside `folder`, which the next run removes, and the former result as it was.
@@ -37,17 +49,17 @@ def whole_folder(folder: Path, *, overwrite: bool = False, made: Collection[str]
             _remove(draft)
 
 
-def check_free(folder: Path, *, overwrite: bool = False, made: Collection[str] = ()) -> None:
+def check_free(folder: Path, *, made: Collection[str], overwrite: bool = False) -> None:
     """OccupiedError for a folder that a result cannot take the place of.
 
-    overwrite: an earlier result may be replaced. made: the entries of a result; a folder with others, as one of films,
-    is never replaced (empty: not checked).
+    made: the entries of a result; a folder with other files, as one of films, is never replaced. overwrite: an earlier
+    result may be replaced.
     """
     if folder.is_symlink() or (folder.exists() and not folder.is_dir()):
         raise OccupiedError(f"{folder} is a {'link' if folder.is_symlink() else 'file'}, not a folder: give another")
     if not folder.exists() or not (entries := sorted(entry.name for entry in folder.iterdir())):
         return
-    if made and (foreign := [name for name in entries if name not in made]):
+    if foreign := [name for name in entries if name not in made] or _unlisted(folder):
         raise OccupiedError(f"{folder} holds {foreign[0]!r}, which no run made: give a folder of its own")
     if not overwrite:
         raise OccupiedError(f"{folder} holds an earlier result: give --overwrite to replace it, or another folder")
@@ -78,6 +90,13 @@ def _locked(folder: Path) -> Iterator[None]:
         yield
     finally:
         os.close(descriptor)
+
+
+def _unlisted(folder: Path) -> list[str]:
+    """The files below _LISTED that no CSV of the result names."""
+    below = [path.relative_to(folder).as_posix() for name in _LISTED for path in (folder / name).rglob("*")]
+    listed = "".join(path.read_text("utf-8", "replace") for path in folder.glob("*.csv")) if below else ""
+    return [name for name in sorted(below) if name not in listed]
 
 
 def _remove(path: Path) -> None:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from pydantic_core import to_json
 
-from mavl.files import csv_cell, csv_writer, whole_file, write_json
+from mavl.files import csv_cell, csv_writer, printable, whole_file, write_json
 from mavl.metrics.intervals import Interval
 from mavl.metrics.metric import Metric
 
@@ -24,6 +24,9 @@ if TYPE_CHECKING:
 TABLE, RESULTS = "results.csv", "results.json"
 SUMMARY_TABLE, SUMMARY = "summary.csv", "summary.json"
 
+NEW = "†"
+"""The mark of a finding that the model was never trained on."""
+
 SOURCES = {"test": "the test images themselves", "validation": "validation data"}
 """{threshold source: its name in a sentence}"""
 
@@ -34,19 +37,20 @@ def new_table(title: str, headings: Sequence[str], notes: Sequence[str] = ()) ->
     from rich.table import Table
     from rich.text import Text
 
-    table = Table(title=Text(title, "bold"), box=SIMPLE_HEAD, show_edge=False, padding=0, pad_edge=False)
-    table.caption, table.caption_justify = Text("\n".join(["", *filter(None, notes)]), "dim not italic"), "left"
-    table.add_column(headings[0], min_width=8, overflow="fold")
+    table = Table(title=Text(printable(title), "bold"), box=SIMPLE_HEAD, show_edge=False, padding=0, pad_edge=False)
+    caption = printable("\n".join(["", *filter(None, notes)]))
+    table.caption, table.caption_justify = Text(caption, "dim not italic"), "left"
+    table.add_column(Text(printable(headings[0])), min_width=8, overflow="fold")
     for heading in headings[1:]:
-        table.add_column(heading, justify="right", no_wrap=True)
+        table.add_column(Text(printable(heading)), justify="right", no_wrap=True)
     return table
 
 
 def add_row(table: Table, name: str, *cells: str, style: str = "") -> None:
-    """A row with the name as it is, without markup."""
+    """A row of these texts, without markup."""
     from rich.text import Text
 
-    table.add_row(Text(name), *cells, style=style)
+    table.add_row(*(Text(printable(text)) for text in (name, *cells)), style=style)
 
 
 def metric_headings(metrics: Sequence[Metric], bounded: Collection[str]) -> list[str]:

@@ -15,6 +15,7 @@ from mavl.report.classification import evaluation_content
 from mavl.report.figures import save_figure
 from mavl.report.tables import add_row, dump_json, new_table, write_rows
 from mavl.text.wordings import ABLATION, OWN, REWORDING
+from mavl.vocab import counted
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -91,7 +92,10 @@ def wording_table(result: Sensitivity, title: str) -> Table:
 def notes(result: Sensitivity) -> list[str]:
     """How to read the tables, one sentence each."""
     ablations = sum(wording.ablation for wording in result.wordings)
-    lines = [f"AUROC in %; the text of {len(result.about['varied'])} findings varies. 95 %: bootstrap of the images."]
+    findings = counted(len(result.about["varied"]), "finding")
+    lines = [f"AUROC in %; the text of {findings} is varied. 95 %: bootstrap of the images."]
+    if training := result.about.get("training"):
+        lines.insert(0, training)
     if result.spreads:
         lines += [
             f"min, max, std: over the books and {len(result.wordings) - ablations - 1} other wordings.",

@@ -14,6 +14,7 @@ from mavl.model.heatmaps import heatmaps
 from mavl.model.inference import InferenceModel, in_parts
 from mavl.model.mavl import ImageFeatures
 from mavl.model.scores import scores
+from mavl.provenance import training_images
 from mavl.scorers.protocol import ScorerOptions
 from mavl.text.books import Books, read_books
 from mavl.text.embeddings import SAME_ENCODER, TextEmbeddings, build_embeddings
@@ -57,6 +58,7 @@ class MAVLScorer:
             shown += " (the contrastive score compares the whole image with the text and does not use it)"
         return {
             "model": self.name,
+            "trained_on": training_images(self.pretrained.about),
             "bank": self.embeddings.about,
             "findings_in_bank": len(self.vocabulary),
             "aspects": list(used),

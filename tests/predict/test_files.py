@@ -147,14 +147,37 @@ def test_a_name_that_is_no_text_is_written(run, films, tmp_path):
 def test_a_second_run_reads_and_keeps_nothing_of_the_first(run, films, tmp_path):
     shutil.copy(films / "grey.png", tmp_path / "a.png")
     shutil.copy(films / "grey.png", tmp_path / "b.png")
-    run(tmp_path, "--findings", "effusion", "pneumonia", "--out", tmp_path)
-    assert len(list((tmp_path / "overlays").iterdir())) == 4
-    (tmp_path / "overlays" / "mine.png").touch()
+    out = tmp_path / "out"
+    run(tmp_path, "--findings", "effusion", "pneumonia", "--out", out)
+    assert len(list((out / "overlays").iterdir())) == 4
     (tmp_path / "b.png").unlink()
-    code, printed, _ = run(tmp_path, "--findings", "effusion", "--out", tmp_path)
+    before = {path: path.read_bytes() for path in out.rglob("*.*")}
+    code, _, complaints = run(tmp_path, "--findings", "effusion", "--out", out)
+    assert (code, complaints[-1]) == (
+        2,
+        f"error: {out} holds an earlier result: give --overwrite to replace it, or another folder",
+    )
+    assert {path: path.read_bytes() for path in out.rglob("*.*")} == before
+    code, printed, _ = run(tmp_path, "--findings", "effusion", "--out", out, "--overwrite")
     assert code == 0
-    assert printed[-1].startswith("1 images: ")
-    assert {path.name for path in (tmp_path / "overlays").iterdir()} == {"a__effusion.png", "mine.png"}
+    assert printed[-1] == f"1 image: {out / 'predictions.html'}"
+    assert {path.name for path in (out / "overlays").iterdir()} == {"a__effusion.png"}
+
+
+def test_a_folder_of_films_is_never_an_output_folder(run, films, tmp_path):
+    shutil.copy(films / "grey.png", tmp_path / "a.png")
+    code, _, complaints = run(tmp_path / "a.png", "--findings", "effusion", "--out", tmp_path, "--overwrite")
+    assert code == 2
+    assert "holds 'a.png', which no run made: give a folder of its own" in complaints[-1]
+    assert [path.name for path in tmp_path.iterdir()] == ["a.png"]
+
+
+def test_a_run_that_fails_keeps_the_former_result(run, films, broken, tmp_path):
+    run(films / "grey.png", "--findings", "effusion", "--out", tmp_path / "out")
+    before = {path: path.read_bytes() for path in tmp_path.rglob("*.*")}
+    code, _, _ = run(broken / "empty.png", "--findings", "effusion", "--out", tmp_path / "out", "--overwrite")
+    assert code == 2
+    assert {path: path.read_bytes() for path in tmp_path.rglob("*.*")} == before
 
 
 @pytest.mark.parametrize("name", ["Fake_MONOHR1.dcm", "1.2.276.0.7230010.3.1.4.8323329.6904.1517875201.850819.dcm"])
@@ -175,7 +198,7 @@ def test_real_dicom(run, shared, tmp_path, name):
         (["{broken}/empty.png", "{broken}/text.png"], "none of 2 images could be read"),
         (["{films}", "--findings", "pneumona"], "did you mean 'pneumonia'"),
         (["{films}", "--descriptions", "gone.json"], "gone.json: No such file"),
-        (["{films}", "--out", "{films}/grey.png"], "grey.png/overlays: Not a directory"),
+        (["{films}", "--out", "{films}/grey.png"], "grey.png is a file, not a folder"),
         (["{films}", "--model", "gone/model"], "gone/model: no such file or folder"),
     ],
 )

@@ -29,7 +29,7 @@ def test_plots_are_put_into_the_page(tmp_path):
 
 def test_a_template_with_a_name_that_is_not_given_is_an_error():
     with pytest.raises(UndefinedError):
-        render("predictions.html", cases=[])
+        render("predictions.html", cases=[], images=1)
 
 
 def test_a_histogram_has_shares_of_each_series_and_the_tallest_is_one():
