@@ -27,7 +27,7 @@ from mavl.data.images.inputs import Failure, find_images
 from mavl.data.images.read import ImageError, grey_picture, read_image
 from mavl.data.images.transforms import eval_transform
 from mavl.model.explain import Explanation
-from mavl.model.heatmaps import enlarge
+from mavl.model.heatmaps import HeatmapError, enlarge
 from mavl.model.scores import HeadError
 from mavl.predict.arrays import ImageSource, ValueRange, array_picture, as_sources
 from mavl.text.embeddings import TextEmbeddings
@@ -38,10 +38,6 @@ TOP = 5
 
 Answer = tuple[np.ndarray, np.ndarray | None, dict[str, Explanation]]
 """Of one image: probabilities [n] of the two heads, and explanations by finding."""
-
-
-class HeatmapError(ValueError):
-    """A heatmap that a prediction does not have; the message says why."""
 
 
 @dataclass(frozen=True, eq=False, repr=False)
