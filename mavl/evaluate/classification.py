@@ -8,7 +8,7 @@ from torch import Tensor
 
 from mavl.config.settings import ZeroShotSettings
 from mavl.data.benchmarks.splits import Split
-from mavl.evaluate.subject import Subject, Thresholds, prepare
+from mavl.evaluate.subject import Subject, Thresholds, prepare, require_finite
 from mavl.metrics.classification import Evaluation, best_f1, evaluate
 from mavl.progress import progress_bar
 from mavl.report import classification as report
@@ -83,6 +83,7 @@ def score_split(subject: Subject, split: Split) -> tuple[Split, np.ndarray, list
     """The split without its bad images, the scores [n, C] of its images and findings, a line for each bad image."""
     split, left_out = subject.usable(split)
     computed = subject.compute(split, lambda images: {"scores": subject.scorer.scores(images, split.findings)})
+    require_finite(split, computed["scores"])
     return split, computed["scores"], left_out
 
 

@@ -16,7 +16,7 @@ from mavl.data.benchmarks.masks import resize_mask
 from mavl.data.benchmarks.splits import Split
 from mavl.data.images.read import read_image
 from mavl.evaluate.cases import ALL, MAPS, Grounded, Measured, choose_thresholds, localize_findings, measure_cases
-from mavl.evaluate.subject import EvaluationError, Subject, prepare
+from mavl.evaluate.subject import EvaluationError, Subject, prepare, require_finite
 from mavl.metrics.grounding import Localization
 from mavl.metrics.margins import Margins, compare_to_baselines, margins
 from mavl.report import grounding as report
@@ -120,6 +120,7 @@ def ground_split(settings: GroundingSettings, subject: Subject, split: Split) ->
         return {"maps": maps}
 
     grids = subject.compute(split, compute)["maps"] if cases else NO_GRIDS
+    require_finite(split, grids)
     patch_grid = subject.scorer.patch_grid if settings.aligned == "patches" else None
     return Grounded(split, cases, grids, left_out, patch_grid)
 

@@ -27,6 +27,7 @@ from mavl.model.heatmaps import MapOptions
 from mavl.provenance import provenance, training_sentence
 from mavl.report.folder import EVALUATED, check_free, whole_folder
 from mavl.scorers import Scorer, ScorerOptions, open_scorer
+from mavl.vocab import counted
 
 RELEASED_MAX_LENGTH = 64
 
@@ -201,6 +202,14 @@ def scorer_options(settings: EvaluationSettings, benchmark: Benchmark) -> Scorer
         head=settings.head if isinstance(settings, ZeroShotSettings) else "supervised",
         map_options=MapOptions(settings.map_aspects, settings.aggregation, settings.layers),
     )
+
+
+def require_finite(split: Split, computed: np.ndarray) -> None:
+    """EvaluationError for scores or maps [n, …] of a split with NaN or infinities, which names the first image."""
+    bad = np.flatnonzero([not np.isfinite(of_image).all() for of_image in computed]).tolist()
+    if bad:
+        images = f"{counted(len(bad), 'image')} of the {split.name} split, the first {split.paths[bad[0]]}"
+        raise EvaluationError(f"the model gives values that are not finite numbers for {images}: use another model")
 
 
 def without_bad_images(settings: EvaluationSettings, split: Split, show: bool) -> tuple[Split, list[str]]:

@@ -1,5 +1,6 @@
 """Zero-shot evaluation of a benchmark: the right finding's score for the right image, thresholds, open vocabulary."""
 
+import io
 import itertools
 import json
 import shutil
@@ -11,6 +12,8 @@ import pytest
 import torch
 import yaml
 from accelerate.state import AcceleratorState, GradientState
+from PIL import Image
+from rich.console import Console
 from safetensors.torch import load_file, save_file
 
 from mavl import checkpoint
@@ -25,8 +28,10 @@ from mavl.evaluate.classification import Result, heatmaps, run
 from mavl.evaluate.subject import EvaluationError, prepare, scorer_options
 from mavl.model.mavl import MAVL, MAVLOutput
 from mavl.model.scores import HeadError
+from mavl.report.classification import table
 from mavl.report.folder import OccupiedError
 from mavl.scorers.mavl import model_embeddings
+from mavl.scorers.random import RandomScorer
 from mavl.text.bert import BertEncoder
 from mavl.text.books import BookError, read_books
 from mavl.text.embeddings import TextEmbeddings, build_embeddings
@@ -386,12 +391,12 @@ class TestPage:
         result = evaluate(html=True, head=head, resamples=20)
         page = check_self_contained((result.folder / "report.html").read_text())
         told = json.loads((result.folder / "results.json").read_text())["classes"]
-        rows = {row[0].removesuffix(" *"): row for row in page.rows}
+        rows = {row[0].removesuffix(" *").removesuffix(" †"): row for row in page.rows}
         for found in told:
             row = rows[found["name"]]
             assert row[1] == f"{found['positives']} of {found['n']}"
             value, low, high = (found["auroc"][key] for key in ("value", "low", "high"))
-            assert (row[0] == found["name"]) == (low is not None)  # one with too few positives is marked
+            assert row[0].endswith(" *") == (low is None)  # one with too few positives is marked
             assert row[3] == f"{100 * value:.1f}" + ("" if low is None else f" {100 * low:.1f}–{100 * high:.1f}")
             assert row[8].split()[0] == f"{100 * found['accuracy']['value']:.1f}"
         films = [image for image in page.all("img") if image["alt"].endswith(".png")]
@@ -516,3 +521,49 @@ class TestFolders:
             "effusion"
         ]
         assert yaml.safe_load((again.folder / "config.yaml").read_text())["overwrite"] is False
+
+
+class TestNumbers:
+    def test_scores_that_are_all_alike_end_with_a_page(self, evaluate, shared, model):
+        folder = shared("cases/scores_all_alike")
+        result = evaluate(benchmark=str(folder / "bench.yaml"), root=str(folder), html=True, resamples=20)
+        page = check_self_contained((result.folder / "report.html").read_text())
+        assert len(page.all("rect")) == 2  # one bin for each label
+
+    def test_equal_scores_of_own_images(self, evaluate, own):
+        for path in (own / "images").rglob("*.png"):
+            Image.new("L", (64, 64), 100).save(path)
+        result = evaluate(root=str(own), html=True)
+        assert np.ptp(scores(result), axis=0).max() < 1e-6
+        assert (result.folder / "report.html").exists()
+
+    def test_scores_that_are_no_numbers_are_refused(self, evaluate, model, tmp_path, monkeypatch):
+        drawn = RandomScorer.scores
+
+        def with_nan(self, images, findings):
+            scores = drawn(self, images, findings)
+            scores[0] = float("nan")
+            return scores
+
+        monkeypatch.setattr(RandomScorer, "scores", with_nan)
+        message = r"not finite numbers for \d images of the test split, the first .*\.png: use another model"
+        with pytest.raises(EvaluationError, match=message):
+            evaluate(model_path="random:0")
+
+    def test_findings_never_trained_on_are_marked_and_training_is_said(self, evaluate, model, tmp_path):
+        shutil.copytree(model, tmp_path / "m")
+        about = json.loads((tmp_path / "m/mavl.json").read_text())
+        stated = {"kind": "phantom drawings", "list": "phantoms", "images": 40}
+        (tmp_path / "m/mavl.json").write_text(json.dumps(about | {"trained_on": stated}))
+        result = evaluate(model_path=str(tmp_path / "m"), html=True)
+        assert result.about["trained_on"] == stated
+        page = check_self_contained((result.folder / "report.html").read_text())
+        assert "Trained on 40 phantom drawings, not on radiographs" in page.text
+        names = [row[0] for row in page.rows if row[0].partition(" ")[0] in NAMES]
+        assert names == ["effusion", "pneumothorax †", "cardiomegaly"]
+        assert "† never trained on" in page.text
+        console = Console(width=80, file=io.StringIO())
+        console.print(table(result.evaluation, "title", "", result.about["new_findings"]))
+        shown = console.file.getvalue()
+        assert "pneumothorax †" in shown
+        assert "† never trained on" in shown

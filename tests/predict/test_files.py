@@ -221,7 +221,7 @@ def test_when_nothing_can_be_done_one_line_says_why(run, films, broken, tmp_path
 def test_names_cannot_harm_spreadsheets_terminals_or_pages(run, films, tmp_path):
     for name in ("=cmd|x.png", "a\x1b[31m\x07.png", "[b]<b>$x$.png"):
         shutil.copy(films / "grey.png", tmp_path / name)
-    import_book(tmp_path, ["=1+1", "[/b] $\\frac$ <i>x</i>"])
+    write_book(tmp_path, ["=1+1", "[/b] $\\frac$ <i>x</i>"])
     books = ["--books", tmp_path / "book.json"]
     code, printed, _ = run(
         *sorted(tmp_path.glob("*.png")),
@@ -247,7 +247,7 @@ def test_names_cannot_harm_spreadsheets_terminals_or_pages(run, films, tmp_path)
     }
 
 
-def import_book(folder, names):
+def write_book(folder, names):
     lines = [f"{aspect}: of it" for aspect in ASPECTS[1:]]
     book = {name: {"description": "A shadow.", "aspects": lines} for name in names}
     (folder / "book.json").write_text(json.dumps({"findings": book}))
@@ -297,7 +297,7 @@ def test_what_a_model_was_trained_on_is_said(run, model, films, tmp_path, traine
 
 def test_a_blank_film_is_named_on_console_and_page(run, films, tmp_path):
     Image.new("L", (50, 40), 255).save(tmp_path / "white.png")
-    code, printed, complaints = run(tmp_path / "white.png", "--findings", "effusion", "--out", tmp_path / "out")
+    code, _, complaints = run(tmp_path / "white.png", "--findings", "effusion", "--out", tmp_path / "out")
     assert code == 0
     warning = "blank: every pixel has the same grey, 255 of 255; its scores mean nothing"
     assert complaints == [f"warning: {tmp_path / 'white.png'}: {warning}"]
