@@ -56,7 +56,7 @@ def array_picture(array: Array, name: str, value_range: ValueRange = None) -> Im
 
 def _scaled(array: np.ndarray, name: str, black: float, white: float) -> np.ndarray:
     """uint8 of the array: black is 0, white is 255; black may be the larger one."""
-    if bad := np.count_nonzero(~np.isfinite(array)):
+    if bad := int(np.count_nonzero(~np.isfinite(array))):
         raise ImageError(f"{name}: {counted(bad, 'value')} of the array NaN or infinite")
     low, high = min(black, white), max(black, white)
     if not np.isfinite([low, high]).all() or low == high:

@@ -64,28 +64,24 @@ def write_predictions(
 
     The folder appears whole at the end. OccupiedError if it holds anything else, NoImageError if no image can be read.
     """
+    stream = predictor.stream(images, request, batch_size=batch_size, workers=workers)
     with whole_folder(folder, overwrite=overwrite, made=PREDICTED) as draft:
         (draft / OVERLAYS).mkdir()
-        return _write(predictor, request, images, draft, failures, {"batch_size": batch_size, "workers": workers})
+        return _write(predictor, request, _reported(stream, failures, len(images), left_out := []), left_out, draft)
 
 
 def _write(
-    predictor: Predictor,
-    request: Request,
-    images: Sequence[ImageSource],
-    folder: Path,
-    failures: Sequence[Failure],
-    options: dict[str, int],
+    predictor: Predictor, request: Request, predictions: Iterable[Prediction], left_out: list[Failure], folder: Path
 ) -> Written:
+    """Write the files; `left_out` gets its failures while the predictions are iterated."""
     about = _about(predictor, request)
-    cases, left_out, number, names, endings = [], [], 0, Counter(), Counter()
+    cases, number, names, endings = [], 0, Counter(), Counter()
     slugs = {finding: apart(finding, endings) for finding in request.findings}
-    stream = predictor.stream(images, request, **options)
     with whole_file(folder / CSV) as table, whole_file(folder / JSON) as document:
         rows = csv_writer(table)
         rows.writerow(_COLUMNS)
         document.write(f'{{"about": {_json(about, 1)},\n"images": [')
-        for number, prediction in enumerate(_reported(stream, failures, len(images), left_out), start=1):
+        for number, prediction in enumerate(predictions, start=1):
             stem = apart(Path(prediction.name).stem, names)
             entry = _entry(prediction, _write_overlays(prediction, folder, stem, slugs, predictor.unit))
             rows.writerows([prediction.name, *finding.values()] for finding in entry["findings"])

@@ -52,8 +52,10 @@ class MAVLScorer:
     def describe(self) -> dict[str, Any]:
         options = self.options.map_options
         used = options.used_aspects(self.aspects)
-        layers = f"the layers {', '.join(map(str, options.layers))}" if options.layers else "all layers"
-        shown = f"the attention, {options.aggregation} over the aspects {', '.join(used)}, mean over {layers}"
+        noun = "layer" if len(options.layers) == 1 else "layers"
+        layers = f"{noun} {', '.join(map(str, options.layers))}" if options.layers else "all layers"
+        aspects = f"{'aspect' if len(used) == 1 else 'aspects'} {', '.join(used)}"
+        shown = f"the attention, {options.aggregation} over the {aspects}, mean over {layers}"
         if self.options.head == "contrastive":
             shown += " (the contrastive score compares the whole image with the text and does not use it)"
         return {
