@@ -47,7 +47,7 @@ def classify(settings: ZeroShotSettings) -> None:
 
         about = result.about
         title = f"{about['title']} ({about['split']}), {about['head']} head, {about['protocol']} protocol"
-        caption = f"{about['training']} Thresholds: {about['thresholds']}.".lstrip()
+        caption = f"{about['training_images']} Thresholds: {about['thresholds']}.".lstrip()
         Console().print(table(result.evaluation, title, caption, about["new_findings"]))
         print(result.summary)
         print(f"table, scores, curves and page: {result.folder}")

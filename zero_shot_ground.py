@@ -30,7 +30,7 @@ def main() -> None:
 
         about = result.about
         title = f"{about['title']} ({about['split']}), {about['aggregation']} maps, {about['protocol']} protocol"
-        caption = f"{about['training']} Thresholds: {about['thresholds']}.".lstrip()
+        caption = f"{about['training_images']} Thresholds: {about['thresholds']}.".lstrip()
         Console().print(table(result.localizations, title, caption, about["new_findings"]))
         print(result.summary)
         print(f"table, metrics of every case, gallery and page: {result.folder}")

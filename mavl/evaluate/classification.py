@@ -33,7 +33,7 @@ class Result:
             if result.name not in self.evaluation.undefined:
                 kind = "never trained on" if result.name in self.about["new_findings"] else "of the pre-training"
                 areas[kind].append(result.metrics["auroc"].value)
-        means = [f"{np.mean(x):.3f} over {len(x)} findings {kind}" for kind, x in areas.items() if x]
+        means = [f"{np.mean(x):.3f} over {counted(len(x), 'finding')} {kind}" for kind, x in areas.items() if x]
         return f"mean AUROC {'; '.join(means)}" if means else "no finding has both labels"
 
 

@@ -129,7 +129,7 @@ class Subject:
             "protocol": self.settings.protocol,
             **more,
             **(described := {"bank": None, "map": "heatmaps", "trained_on": None} | self.scorer.describe()),
-            "training": training_sentence(described["trained_on"]),
+            "training_images": training_sentence(described["trained_on"]),
             "new_findings": [name for name in self.benchmark.findings if name not in trained],
             "thresholds": thresholds.note,
             "left_out": {self.settings.split: left_out} | thresholds.left_out,

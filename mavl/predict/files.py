@@ -130,7 +130,7 @@ def _about(predictor: Predictor, request: Request) -> dict[str, Any]:
         "kind": predictor.kind,
         "vocabulary": len(predictor.vocabulary),
         "trained_on": predictor.trained_on,
-        "training": training_sentence(predictor.trained_on),
+        "training_images": training_sentence(predictor.trained_on),
         "bank": request.embeddings.about if request.embeddings else {},
         "provenance": provenance(),
     }

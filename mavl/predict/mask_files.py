@@ -1,5 +1,6 @@
 """Predicted masks -> files: a PNG an image in its own size, a table, and a page."""
 
+import sys
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
@@ -7,13 +8,15 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 from PIL import Image
+from tqdm import tqdm
 
 from mavl.data.images.grey import ImageError
 from mavl.data.images.inputs import MASKS, Failure, NoImageError
 from mavl.data.images.read import read_image
-from mavl.files import write_text
+from mavl.files import printable, write_text
 from mavl.model.unet import THRESHOLD
 from mavl.predict.files import Written, apart
+from mavl.predict.predictor import doubts
 from mavl.predict.segmenter import Segmenter
 from mavl.progress import progress_bar
 from mavl.provenance import provenance, training_sentence
@@ -66,6 +69,8 @@ def _write(
         except ImageError as error:
             left_out.append(Failure(str(image), str(error).removeprefix(f"{image}: ")))
             continue
+        for warning in doubts(picture):
+            tqdm.write(printable(f"warning: {image}: {warning}"), file=sys.stderr)
         probability = segmenter.probability(picture)
         mask = probability > THRESHOLD
         name = f"{MASKS}/{apart(image.stem, names)}.png"

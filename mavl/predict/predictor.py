@@ -32,6 +32,7 @@ from mavl.model.scores import HeadError
 from mavl.predict.arrays import ImageSource, ValueRange, array_picture, as_sources
 from mavl.text.embeddings import TextEmbeddings
 from mavl.text.synonyms import resolve
+from mavl.vocab import counted
 
 TOP = 5
 """How many findings of an image are explained if none were named."""
@@ -138,7 +139,7 @@ class Predictor(ABC):
     books_complete = True
 
     def __repr__(self) -> str:
-        return f"{type(self).__name__}({self.source!r}: {len(self.vocabulary)} findings, on {self.device})"
+        return f"{type(self).__name__}({self.source!r}: {counted(len(self.vocabulary), 'finding')}, on {self.device})"
 
     def request(self, findings: Sequence[str] | str | None = None, explained: int | None = None) -> Request:
         """A request for findings: names or synonyms, also of new findings in the books; None for `scored`.
@@ -184,7 +185,7 @@ class Predictor(ABC):
                     if not np.isfinite([supervised, supervised if contrastive is None else contrastive]).all():
                         yield Failure(name, "the model gives a score that is not a finite number")
                         continue
-                    warnings = _warnings(picture)
+                    warnings = doubts(picture)
                     yield Prediction(name, picture, request.findings, request.asked, *answer, request.new, warnings)
 
     def predict(
@@ -267,9 +268,10 @@ def ranked(scores: np.ndarray, findings: Sequence[str], new: Collection[str]) ->
     return np.lexsort(np.stack([-scores, [name in new for name in findings]])).tolist()
 
 
-def _warnings(picture: Image.Image) -> tuple[str, ...]:
+def doubts(picture: Image.Image) -> tuple[str, ...]:
+    """What makes scores of an image doubtful, a line each."""
     low, high = picture.getextrema()
-    return (f"blank: every pixel has the same grey, {low} of 255; its scores mean nothing",) if low == high else ()
+    return (f"blank: every pixel has the same grey, {low} of 255; its result means nothing",) if low == high else ()
 
 
 def _raise_failure(answer: Prediction | Failure) -> Prediction:

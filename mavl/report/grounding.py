@@ -27,6 +27,7 @@ from mavl.report.tables import (
     new_table,
     write_rows,
 )
+from mavl.vocab import counted
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -87,7 +88,7 @@ def notes(localizations: Localizations, new: Collection[str] = ()) -> Iterator[s
         needing = ", ".join(metric.heading for metric in metrics if metric.needs_threshold)
         yield f"{needing}: map > a threshold chosen on {SOURCES[found.threshold_source]}."
     if found.resamples:
-        units = f"{found.groups} patients (images if the benchmark has no patient ids)"
+        units = f"{counted(found.groups or found.cases, 'patient')} (images if the benchmark has no patient ids)"
         yield f"95 %: bias-corrected bootstrap, {found.resamples} resamples of {units}, from {FEWEST} on."
 
 

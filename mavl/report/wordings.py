@@ -94,7 +94,7 @@ def notes(result: Sensitivity) -> list[str]:
     ablations = sum(wording.ablation for wording in result.wordings)
     findings = counted(len(result.about["varied"]), "finding")
     lines = [f"AUROC in %; the text of {findings} is varied. 95 %: bootstrap of the images."]
-    if training := result.about.get("training"):
+    if training := result.about.get("training_images"):
         lines.insert(0, training)
     if result.spreads:
         lines += [

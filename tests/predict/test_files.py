@@ -299,7 +299,7 @@ def test_a_blank_film_is_named_on_console_and_page(run, films, tmp_path):
     Image.new("L", (50, 40), 255).save(tmp_path / "white.png")
     code, _, complaints = run(tmp_path / "white.png", "--findings", "effusion", "--out", tmp_path / "out")
     assert code == 0
-    warning = "blank: every pixel has the same grey, 255 of 255; its scores mean nothing"
+    warning = "blank: every pixel has the same grey, 255 of 255; its result means nothing"
     assert complaints == [f"warning: {tmp_path / 'white.png'}: {warning}"]
     [image] = json.loads((tmp_path / "out/predictions.json").read_text())["images"]
     assert image["warnings"] == [warning]

@@ -312,7 +312,7 @@ def test_arrays_that_are_no_image_are_one_clear_error(predictor, array, value_ra
 
 def test_a_blank_film_is_scored_with_a_warning(predictor, grey):
     blank, dark, fine = predictor.predict([np.full((40, 30), 7, np.uint8), np.zeros((9, 9), np.uint8), grey])
-    assert blank.warnings == ("blank: every pixel has the same grey, 7 of 255; its scores mean nothing",)
+    assert blank.warnings == ("blank: every pixel has the same grey, 7 of 255; its result means nothing",)
     assert len(dark.warnings) == 1
     assert fine.warnings == ()
 
