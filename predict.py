@@ -26,7 +26,7 @@ OF_SCORES = ("books", "descriptions", "aspects", "text_encoder", "top")
 def parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("images", nargs="+", help="image, folder, pattern, or CSV with a column image or path")
-    parser.add_argument("--model", required=True, help="model folder, released .pth, or hub id")
+    parser.add_argument("--model", required=True, help="model folder, released .pth, or hf://OWNER/NAME")
     parser.add_argument("--findings", nargs="+", help="names or synonyms; the model's vocabulary when left out")
     parser.add_argument("--books", nargs="+", default=[], help="books of concept_gen/generate.py, with both in one")
     parser.add_argument("--descriptions", nargs="+", default=[], help="disease books with findings of your own")

@@ -30,9 +30,8 @@ def main() -> None:
     from mavl.train.pretrain import run  # torch and transformers take seconds; a bad config should not
 
     progress = run(settings, resume=resume)
-    if progress.best is not None:
-        best = f"{settings.train.monitor} {progress.best:.4f} at step {progress.best_step}"
-        print(f"best {best}: {settings.output_dir}/best")
+    best = f"{settings.train.monitor} {progress.best:.4f} at step {progress.best_step}"
+    print(f"best {best}: {settings.output_dir}/best")
 
 
 if __name__ == "__main__":

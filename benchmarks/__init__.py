@@ -1,1 +1,1 @@
-"""Timings of what must stay fast: `python -m benchmarks` runs the `main()` of every module here."""
+"""Measurements of time and memory. Their figures are in docs/benchmarks.md and docs/scale.md."""

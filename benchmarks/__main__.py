@@ -1,11 +1,52 @@
-"""`python -m benchmarks` runs the `main()` of every module here that has one."""
+"""All benchmarks, or those named.
 
-import pkgutil
-from importlib import import_module
+python -m benchmarks                                    all, some 25 minutes on two cores
+python -m benchmarks radgraph --reports 25000 200000
+python -m benchmarks kernels feeding --batch 256 --compile
+"""
 
-import benchmarks
+import argparse
+import os
 
-for found in pkgutil.iter_modules(benchmarks.__path__):
-    if found.name != "__main__" and hasattr(module := import_module(f"benchmarks.{found.name}"), "main"):
-        print(f"{found.name}:", flush=True)
-        module.main()
+from mavl.cpu import sleep_while_waiting
+
+sleep_while_waiting()  # before the next line imports torch
+from benchmarks import data, preparation, speed, statistics  # noqa: E402
+
+PARTS = {
+    "bootstrap": lambda options: statistics.bootstrap(),
+    "grounding": lambda options: statistics.grounding(),
+    "files": lambda options: preparation.files(),
+    "text": lambda options: preparation.text(),
+    "radgraph": lambda options: preparation.radgraph(options.reports, options.workers),
+    "loader": lambda options: data.loader(),
+    "scale": lambda options: data.scale(options.gpu, options.gpus),
+    "feeding": lambda options: data.feeding(options.batch, options.workers, options.compile),
+    "kernels": lambda options: speed.kernels(options.batch, options.compile),
+    "speed": lambda options: speed.speed(),
+    "growth": lambda options: speed.growth(),
+}
+
+
+def main() -> None:
+    batch = 128 if speed.DEVICE == "cuda" else 4
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("parts", nargs="*", metavar="NAME", help=f"of {', '.join(PARTS)}")
+    parser.add_argument("--batch", type=int, default=batch, help=f"kernels, feeding: images of a step ({batch})")
+    parser.add_argument("--compile", action="store_true", help="kernels, feeding: with torch.compile")
+    parser.add_argument(
+        "--workers", type=int, default=os.cpu_count(), help="feeding, radgraph: processes (%(default)s)"
+    )
+    parser.add_argument("--reports", type=int, nargs="+", default=(2_000, 8_000), help="radgraph: how many (2000 8000)")
+    parser.add_argument("--gpu", type=float, default=500, help="scale: images that a GPU trains a second (500)")
+    parser.add_argument("--gpus", type=int, nargs=2, default=(4, 32), help="scale: for MIMIC and ten million (4 32)")
+    options = parser.parse_args()
+    if unknown := [name for name in options.parts if name not in PARTS]:
+        parser.error(f"no benchmark {', '.join(unknown)}; there are {', '.join(PARTS)}")
+    for name in options.parts or PARTS:
+        print(f"\n{name}:", flush=True)
+        PARTS[name](options)
+
+
+if __name__ == "__main__":
+    main()

@@ -19,7 +19,7 @@ from mavl.metrics.classification import evaluate
 from mavl.metrics.intervals import Interval, mean_intervals
 
 AREAS = (0.6, 0.75, 0.9, 0.95)
-POSITIVES = (2, 5, 10, 20, 25)
+POSITIVES = (2, 5, 10, 20, 25, 50)
 MEANS = ((1, 1, 1, 2, 2, 2, 3, 3, 10, 20, 30), (1, 1, 1, 1, 1, 2, 2, 2, 2, 3, 3), (2,) * 11, (20,) * 11)
 RESAMPLES = 400
 CUT = 1.0

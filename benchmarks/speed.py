@@ -1,129 +1,174 @@
-"""Plain against fast: inference and training of MAVL (ResNet-50, 75 findings × 9 aspects, 224 pixels), CPU or GPU.
+"""MAVL's speed and memory on the GPU, or on the CPU where there is none: tables of docs/benchmarks.md.
 
-python -m benchmarks.speed                  some 10 minutes on two cores, some 5 on a GPU
-python -m benchmarks.speed --only inference
-
-On a CPU every case runs in a process of its own, which tells its peak memory; plain runs as a plain program does, under
-the allocator's defaults. On a GPU, whose allocator tells it, all run in this one. Rates are the best of three timings,
-utilisation is against the machine's matrix product 2048³ (8192³ on a GPU) in that precision; fp32 is without TF32.
+On a CPU each case runs in its own process, whose peak memory is reported; the plain way runs with the allocator's and
+OpenMP's defaults, as a plain program does. On a GPU the allocator reports the memory.
 """
 
-import argparse
 import gc
 import json
 import os
+import re
 import subprocess
 import sys
-from collections.abc import Iterator
-from dataclasses import asdict
+from collections import defaultdict
+from collections.abc import Callable
+from dataclasses import asdict, replace
 
-from benchmarks.steps import EPOCHS, MIMIC_IMAGES, Case, run
+import torch
+from torch.profiler import ProfilerActivity
+
+from benchmarks.steps import Case, best_seconds, build_step, costs, synchronize
+
+DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
+PRECISIONS = ("fp32", "bf16", "fp16") if DEVICE == "cuda" else ("fp32", "bf16")
+BATCHES = {
+    "cpu": {"inference": (1, 16, 64), "training": (16, 32)},
+    "cuda": {"inference": (1, 16, 64, 128, 512), "training": (16, 32, 128, 512)},
+}[DEVICE]
+GROWTH_BATCH = 4
+FINDINGS, SIZES, FILES = (75, 138, 300, 1000), (112, 224, 448), (32, 128, 512)
+
+KINDS = {
+    "attention": r"flash|fmha|attention|softmax",
+    "convolutions": r"conv|fprop|dgrad|wgrad|implicit|nchwToNhwc|nhwcToNchw",
+    "BatchNorm": r"batch_norm|bn_fw|bn_bw|batchnorm",
+    "matrix products": r"gemm|nvjet|cutlass|splitK|gemv|::(add|b)?mm",
+    "LayerNorm": r"layer_norm|LayerNorm",
+    "dropout": r"dropout|bernoulli",
+    "optimizer": r"Adam|multi_tensor|foreach",
+    "fused by the compiler": r"triton",
+    "copies and casts": r"copy|Memcpy|Memset|cast|CatArray",
+    "elementwise": r"elementwise",
+    "sums": r"reduce",
+}
+"""Kind of work -> pattern of its kernels' names (of a CPU's operators)."""
+PROFILED, LONGEST = 3, 12
 
 
-def main(arguments: list[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--only", choices=["inference", "training"])
-    parser.add_argument("--case", help=argparse.SUPPRESS)
-    chosen = parser.parse_args(arguments)
-    if chosen.case:
-        print(json.dumps(run(Case(**json.loads(chosen.case)))))
-        return
-    import torch
+def speed() -> None:
+    """Plain against fast, some 10 minutes on two cores: ResNet-50, 75 findings × 9 aspects, five requested, 224 pixels.
 
-    device = "cuda" if torch.cuda.is_available() else "cpu"
-    precisions = ("fp32", "bf16", "fp16") if device == "cuda" else ("fp32", "bf16")
-    matrix = {precision: measure(Case("matrix", "fast", 0, precision, device))["gflops"] for precision in precisions}
-    print("  matrix product: " + ", ".join(f"{name} {rate:.0f} GFLOP/s" for name, rate in matrix.items()))
-    slow = [precision for precision in precisions if matrix[precision] < matrix["fp32"]]
-    for precision in slow:
-        print(f"  {precision}: this processor has no instructions for it and only emulates it, left out")
-    print("  job        batch precision  way            images/s  ms/batch  GFLOP/image  of matrix rate  peak memory")
-    results: dict[Case, dict] = {}
-    for case in cases(device):
-        if chosen.only in (None, case.job) and case.precision not in slow:
-            results[case] = measure(case)
-            print("  " + line(case, results[case], matrix[case.precision]), flush=True)
-    for sentence in ratios(results):
-        print("  " + sentence)
-
-
-def cases(device: str) -> Iterator[Case]:
-    if device == "cpu":
-        for job, batches in (("inference", (1, 16, 64)), ("training", (16, 32))):
+    "of the matrix rate" is against a matrix product 2048³ (8192³ on a GPU) in the same precision, fp32 without TF32.
+    A GPU measures plain at batch 128 in bf16 only, and compiled at 128 and 512.
+    """
+    rates = {precision: measure(Case("matrix", precision, DEVICE))["gflops"] for precision in PRECISIONS}
+    print("matrix product: " + ", ".join(f"{name} {rate:.0f} GFLOP/s" for name, rate in rates.items()))
+    for precision in PRECISIONS:
+        if rates[precision] < rates["fp32"]:
+            print(f"{precision} is left out: this processor emulates it")
+    print("| what | batch | plain, images/s | fast, images/s | compiled | ratio | of the matrix rate | peak memory |")
+    gflop: dict[str, dict[str, float]] = defaultdict(dict)
+    for job, batches in BATCHES.items():
+        for precision in (name for name in PRECISIONS if rates[name] >= rates["fp32"]):
             for batch in batches:
-                for precision in ("fp32", "bf16"):
-                    for way in ("plain", "fast"):
-                        yield Case(job, way, batch, precision, device)
-        return
-    for job, batches in (("inference", (1, 16, 64, 128, 512)), ("training", (16, 32, 128, 512))):
-        for batch in batches:
-            for precision in ("fp32", "bf16", "fp16"):
-                yield Case(job, "fast", batch, precision, device)
-        yield Case(job, "plain", 128, "bf16", device)
-        for batch in (128, 512):
-            yield Case(job, "fast", batch, "bf16", device, compile=True)
+                ways = _ways(Case(job, precision, DEVICE, batch))
+                print(_row(job, precision, batch, ways, rates[precision]), flush=True)
+                gflop[job] |= {way: result["gflop_per_image"] for way, result in ways.items() if "error" not in result}
+    for job, each in gflop.items():
+        print(f"{job}, GFLOP an image: " + ", ".join(f"{way} {each[way]:.1f}" for way in each if way != "compiled"))
+
+
+def _ways(case: Case) -> dict[str, dict]:
+    """ "plain", "fast" and "compiled", as far as they are measured on this device."""
+    ways = {"fast": case}
+    if DEVICE == "cpu" or (case.precision == "bf16" and case.batch == 128):
+        ways = {"plain": replace(case, way="plain")} | ways
+    if DEVICE == "cuda" and case.precision == "bf16" and case.batch in (128, 512):
+        ways["compiled"] = replace(case, compile=True)
+    return {way: measure(each) for way, each in ways.items()}
+
+
+def _row(job: str, precision: str, batch: int, ways: dict[str, dict], matrix_rate: float) -> str:
+    plain, fast, compiled = (ways.get(way) for way in ("plain", "fast", "compiled"))
+    cells = [f"{job}, {precision}", str(batch), *(_show(result, "images_per_second", "1f") for result in (plain, fast))]
+    ratio = share = "-"
+    if fast and "error" not in fast:
+        share = f"{fast['images_per_second'] * fast['gflop_per_image'] / matrix_rate:.0%}"
+        if plain and "error" not in plain:
+            ratio = f"{fast['images_per_second'] / plain['images_per_second']:.2f}"
+    memory = " → ".join(_show(result, "peak_gib", "2f") for result in (plain, fast) if result)
+    return "| " + " | ".join([*cells, _show(compiled, "images_per_second", "1f"), ratio, share, f"{memory} GiB"]) + " |"
+
+
+def _show(result: dict | None, key: str, digits: str) -> str:
+    return "-" if result is None else result.get("error") or f"{result[key]:.{digits}}"
 
 
 def measure(case: Case) -> dict:
-    """What became of the case, on a CPU in a process of its own; {"error": …} where it could not run."""
+    """`costs` of the case, on a CPU from its own process; {"error": reason} where it could not run."""
     if case.device == "cuda":
-        return _measure_here(case)
-    environment = os.environ | ({"OMP_WAIT_POLICY": "PASSIVE"} if case.way == "fast" else {})
-    command = [sys.executable, "-m", "benchmarks.speed", "--case", json.dumps(asdict(case))]
+        gc.collect()
+        torch.cuda.empty_cache()
+        torch.cuda.reset_peak_memory_stats()
+        torch.compiler.reset()
+        try:
+            return costs(case)
+        except torch.OutOfMemoryError:
+            return {"error": "out of memory"}
+    environment = {name: value for name, value in os.environ.items() if name != "OMP_WAIT_POLICY"}
+    environment |= {"OMP_WAIT_POLICY": "PASSIVE"} if case.way == "fast" else {}
+    command = [sys.executable, "-m", "benchmarks.steps", json.dumps(asdict(case))]
     done = subprocess.run(command, capture_output=True, text=True, env=environment)
     if done.returncode:
         return {"error": (done.stderr.strip().splitlines() or [f"exit {done.returncode}"])[-1][:100]}
     return json.loads(done.stdout.splitlines()[-1])
 
 
-def _measure_here(case: Case) -> dict:
-    import torch
-
-    gc.collect()
-    torch.cuda.empty_cache()
-    torch.cuda.reset_peak_memory_stats()
-    torch.compiler.reset()
-    try:
-        return run(case)
-    except torch.OutOfMemoryError:
-        return {"error": "out of memory"}
-
-
-def line(case: Case, result: dict, matrix: float) -> str:
-    way = case.way + (", compiled" if case.compile else "")
-    head = f"{case.job:10} {case.batch:5} {case.precision:9}  {way:14}"
-    if "error" in result:
-        return f"{head} {result['error']}"
-    rate = result["images_per_second"]
-    share = rate * result["gflop_per_image"] / matrix
-    return (
-        f"{head} {rate:8.1f}  {1000 * case.batch / rate:8.0f}  {result['gflop_per_image']:11.1f}  {share:14.0%}  "
-        f"{result['peak_gib']:7.2f} GiB"
-    )
+def growth() -> None:
+    """Inference in fp32, some 3 minutes on two cores: how its cost grows with findings, pixels and number of files."""
+    case = Case("inference", "fp32", DEVICE, GROWTH_BATCH)
+    print(f"| findings | GFLOP, ms an image at batch {GROWTH_BATCH}, five requested | all requested |")
+    for number in FINDINGS:
+        five, every = (measure(replace(case, findings=number, all_requested=each)) for each in (False, True))
+        print(f"| {number} | {_cost(five)} | {_cost(every)} |", flush=True)
+    print("| pixels a side | GFLOP, ms an image, five of 75 findings requested |")
+    for size in SIZES:
+        print(f"| {size} | {_cost(measure(replace(case, size=size)))} |", flush=True)
+    print("| image files | ms an image, peak memory |")
+    for number in FILES:
+        result = measure(Case("files", "fp32", DEVICE, number))
+        milliseconds = _show(result and {"ms": 1000 / result["images_per_second"]}, "ms", "0f")
+        print(f"| {number} | {milliseconds}, {result['peak_gib']:.2f} GiB |", flush=True)
 
 
-def ratios(results: dict[Case, dict]) -> Iterator[str]:
-    """Fast against plain, bf16 against fp32, and the hours of the full schedule at the best training rate."""
-    good = {case: result for case, result in results.items() if "error" not in result}
-    for case, fast in good.items():
-        plain = good.get(Case(**asdict(case) | {"way": "plain"}))
-        if case.way == "fast" and plain:
-            yield (
-                f"{case.job} {case.batch} {case.precision}: fast is "
-                f"{fast['images_per_second'] / plain['images_per_second']:.2f} times plain, with "
-                f"{fast['peak_gib'] / plain['peak_gib']:.0%} of its memory"
-            )
-        full = good.get(Case(**asdict(case) | {"precision": "fp32"}))
-        if case.precision == "bf16" and case.way == "fast" and full:
-            ratio = fast["images_per_second"] / full["images_per_second"]
-            yield f"{case.job} {case.batch}: bf16 is {ratio:.2f} times fp32"
-    rates = {case: result["images_per_second"] for case, result in good.items() if case.job == "training"}
-    if rates:
-        best = max(rates, key=rates.get)
-        hours = MIMIC_IMAGES * EPOCHS / rates[best] / 3600
-        rate = f"{rates[best]:.1f} images/s ({best.precision})"
-        yield f"{EPOCHS} epochs of {MIMIC_IMAGES:,} images at {rate}: {hours:,.0f} hours"
+def _cost(result: dict) -> str:
+    return result.get("error") or f"{result['gflop_per_image']:.1f}, {1000 / result['images_per_second']:,.0f}"
 
 
-if __name__ == "__main__":
-    main()
+def kernels(batch: int, compiled: bool) -> None:
+    """The kernels of a step in bf16 by what they do, the longest ones by name; operators in fp32 on a CPU."""
+    for job in ("training", "inference"):
+        step = build_step(Case(job, "bf16" if DEVICE == "cuda" else "fp32", DEVICE, batch, compile=compiled))
+        seconds, took = best_seconds(step, DEVICE, repeats=1), profile(step)
+        busy = sum(took.values())
+        print(f"{job}, batch {batch}: {1000 * seconds:.1f} ms a step, kernels {busy:.1f} ms")
+        for kind, milliseconds in by_kind(took).items():
+            print(f"  {milliseconds:7.2f} ms  {milliseconds / busy:4.0%}  {kind}")
+        for name in sorted(took, key=lambda name: -took[name])[:LONGEST]:
+            print(f"  {took[name]:7.2f} ms  {name[:100]}")
+
+
+def profile(step: Callable[[], object]) -> dict[str, float]:
+    """Name of a kernel -> its milliseconds in a step."""
+    on_gpu = DEVICE == "cuda"
+    activities = [ProfilerActivity.CPU, *([ProfilerActivity.CUDA] if on_gpu else [])]
+    with torch.profiler.profile(activities=activities) as profiler:
+        for _ in range(PROFILED):
+            step()
+        synchronize(DEVICE)
+    kind = torch.autograd.DeviceType.CUDA if on_gpu else torch.autograd.DeviceType.CPU
+    took: dict[str, float] = defaultdict(float)
+    for event in profiler.key_averages():
+        if event.device_type == kind:
+            microseconds = event.self_device_time_total if on_gpu else event.self_cpu_time_total
+            took[event.key] += microseconds / 1000 / PROFILED
+    return dict(took)
+
+
+def by_kind(took: dict[str, float]) -> dict[str, float]:
+    """Milliseconds by the first of KINDS whose pattern a kernel's name matches, the longest first."""
+    kinds: dict[str, float] = defaultdict(float)
+    for name, milliseconds in took.items():
+        kind = next((kind for kind, pattern in KINDS.items() if re.search(pattern, name, re.IGNORECASE)), "other")
+        kinds[kind] += milliseconds
+    return dict(sorted(kinds.items(), key=lambda item: -item[1]))

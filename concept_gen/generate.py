@@ -16,12 +16,12 @@ import argparse
 import sys
 from pathlib import Path
 
-from mavl.concepts.answers import counted
 from mavl.concepts.plan import FLAGS, ConceptSettings, make_plan, read_names
 from mavl.concepts.prompts import read_prompts
 from mavl.concepts.review import VERDICTS, read_review, write_sheet
 from mavl.config.cli import complain_in_one_line, override_flags
 from mavl.config.loader import load
+from mavl.progress import plural
 
 PROMPTS = Path(__file__).resolve().parent / "prompts"
 SHEET = "write a sheet of the unreviewed findings in the book, or of the --names and --file, once they are in it"
@@ -77,7 +77,7 @@ def main() -> None:
         code = write_book(arguments, names)
     if arguments.review and not arguments.dry_run:
         written = write_sheet(arguments.out, arguments.review, names)
-        print(f"{counted(written, 'finding')} to review: {arguments.review}. {HOW}")
+        print(f"{plural(written, 'finding')} to review: {arguments.review}. {HOW}")
     sys.exit(code)
 
 

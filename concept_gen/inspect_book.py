@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 
 from mavl.config.cli import complain_in_one_line
 from mavl.config.settings import ASPECT_BOOKS, DESCRIPTION_BOOKS, RANDOM
+from mavl.files import shipped
 
 if TYPE_CHECKING:
     from mavl.concepts.inspection import Entries
@@ -27,7 +28,7 @@ OWN = (*DESCRIPTION_BOOKS, *ASPECT_BOOKS)
 
 def parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("books", nargs="*", type=Path, default=[Path(path) for path in OWN], help="JSON files")
+    parser.add_argument("books", nargs="*", type=Path, default=[shipped(path) for path in OWN], help="JSON files")
     parser.add_argument("--out", type=Path, default=Path("runs/inspection"), help="output folder (%(default)s)")
     parser.add_argument("--text-encoder", help="hub id or folder of a BERT; `random` for one with random weights")
     parser.add_argument("--justified", type=Path, nargs="+", help="exceptions (justified.yaml beside the books)")

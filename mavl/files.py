@@ -30,6 +30,10 @@ _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
 _UNPRINTABLE = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 
 
+PROJECT = (Path(__file__).resolve().parents[1], Path(__file__).resolve().with_name("shipped"))
+"""Where books and configs of this project lie: in a checkout, and in an installed package."""
+
+
 class FileError(ValueError):
     """A file that cannot be used; the message names it."""
 
@@ -85,6 +89,16 @@ def inside(folder: Path, name: str) -> Path:
     if not real.startswith(home):
         raise OutsideError(f"{path.parent} is a link out of {folder}: remove it, or give another folder")
     return path
+
+
+def shipped(name: Path | str) -> Path:
+    """The path itself; where there is no such file, this project's file of that name, if there is one.
+
+    >>> shipped("configs/demo.yaml").exists()  # in any working folder
+    True
+    """
+    places = [Path(name), *(home / name for home in PROJECT)]
+    return next((place for place in places if place.exists()), places[0])
 
 
 def read_text(path: Path) -> str:

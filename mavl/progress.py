@@ -30,9 +30,14 @@ def plural(number: int, noun: str) -> str:
     return f"{number:,} {noun}{'es' if noun.endswith(('s', 'x', 'ch', 'sh')) else 's'}"
 
 
+def is_first_process() -> bool:
+    """Whether this is the first process of a run, or the only one, as launchers of several state it."""
+    return os.environ.get("RANK", "0") == "0"
+
+
 def note(text: str) -> None:
     """Print a line to stderr, above any progress bar; of several processes of a run, the first one alone does."""
-    if os.environ.get("RANK", "0") == "0":
+    if is_first_process():
         tqdm.write(text, file=sys.stderr)
 
 

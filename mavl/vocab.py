@@ -74,7 +74,7 @@ def unknown_name(kind: str, name: str, known: Iterable[str]) -> str:
     >>> unknown_name("finding", "pneumotorax", FINDINGS)
     "unknown finding 'pneumotorax'; did you mean 'pneumothorax'?"
     """
-    known = list(known)
+    known, name = list(known), name if len(name) <= 80 else f"{name[:79]}…"
     lowered = {candidate.lower(): candidate for candidate in known}
     near = [lowered[match] for match in difflib.get_close_matches(name.lower(), lowered, n=3, cutoff=0.6)]
     if near:

@@ -19,6 +19,7 @@ from mavl.model.scores import contrastive_probability, presence_probability
 from tests.support import goldens
 from tests.support.goldens import build, close
 from tests.support.processes import ROOT, TINY
+from tests.support.trainings import SCRIPTS, STEPS, count_precisions
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
 
@@ -101,6 +102,19 @@ def test_a_compiled_reader_reads_the_same():
     embeddings, images = goldens.embeddings().to("cuda"), torch.randn(4, 3, 64, 64, device="cuda")
     plain, compiled = (InferenceModel(model, embeddings, WANTED, compile=compile)(images) for compile in (False, True))
     torch.testing.assert_close(compiled.presence_logits, plain.presence_logits, rtol=0, atol=1e-4)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("precision", ["fp16", "bf16"])
+@pytest.mark.parametrize("kind", SCRIPTS)
+def test_every_step_of_every_epoch_has_the_precision_of_the_run(tmp_path, kind, precision):
+    """As on a CPU (tests/train/test_precision.py), and fp16 with its loss scaler; all losses are finite."""
+    seen = count_precisions(kind, tmp_path, 3, precision)
+    assert seen[True] == {torch.float16 if precision == "fp16" else torch.bfloat16: 3 * STEPS}
+    [log] = (tmp_path / "run").rglob("log.jsonl")
+    losses = [line["loss"] for line in map(json.loads, log.read_text().splitlines()) if "loss" in line]
+    assert len(losses) == 3 * STEPS
+    assert np.isfinite(losses).all()
 
 
 @pytest.mark.slow

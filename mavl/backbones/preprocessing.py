@@ -1,5 +1,6 @@
 """How an image becomes a backbone's input: its side, its mean and standard deviation, its interpolation."""
 
+import math
 from dataclasses import asdict, dataclass
 from typing import Any, Literal, Self, get_args
 
@@ -36,4 +37,5 @@ class Preprocessing:
 
 
 def _of_channels(values: Any) -> bool:
-    return isinstance(values, tuple) and len(values) == 3 and all(isinstance(value, int | float) for value in values)
+    numbers = isinstance(values, tuple) and all(isinstance(value, int | float) for value in values)
+    return numbers and len(values) == 3 and all(map(math.isfinite, values))

@@ -1,12 +1,10 @@
 """Pre-trained weights of an image encoder: from a file, or those of its library from the network."""
 
-import pickle
 from collections.abc import Mapping
 from pathlib import Path
 
 import torch
 import torchvision
-from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 
@@ -47,10 +45,11 @@ def _imagenet_state(name: str) -> Mapping[str, Tensor]:
             return timm.create_model(inner, pretrained=True, num_classes=0).state_dict()
         weights = torchvision.models.get_model_weights(inner)["IMAGENET1K_V1"]
         return weights.get_state_dict(progress=True, check_hash=True)
-    except (OSError, RuntimeError) as error:
+    except (OSError, RuntimeError, ValueError) as error:
+        fix = "set init.backbone to a file of them, or to none for random weights"
+        why = " ".join(str(error).split())[:200]
         raise BackboneError(
-            f"imagenet: the weights of {name} are neither on this machine nor available from the network ({error}); "
-            "give a file of them in place of imagenet"
+            f"imagenet: the weights of {name} are neither on this machine nor to be had from the network ({why}): {fix}"
         ) from error
 
 
@@ -58,10 +57,28 @@ def _read_state(path: Path) -> Mapping[str, Tensor]:
     try:
         safe = path.suffix == ".safetensors"
         state = load_file(path) if safe else torch.load(path, map_location="cpu", weights_only=True)
-    except (OSError, EOFError, RuntimeError, pickle.UnpicklingError, SafetensorError) as error:
-        raise BackboneError(f"{path}: weights that cannot be read ({error})") from error
+    except OSError as error:
+        raise BackboneError(f"{path}: weights that cannot be read ({error.strerror or error})") from error
+    except Exception as error:  # torch fails in any way on a damaged file, with advice that would run its code
+        reason = not_a_model(path) or "damaged, of another program, or with code in it: download it again"
+        raise BackboneError(f"{path}: weights that cannot be read ({reason})") from error
     for key in ("state_dict", "model"):
         state = state.get(key, state) if isinstance(state, Mapping) else None
     if not isinstance(state, Mapping) or not all(isinstance(value, Tensor) for value in state.values()):
         raise BackboneError(f"{path}: holds no state dict")
+    if unfit := [key for key, value in state.items() if not value.isfinite().all()]:
+        raise BackboneError(f"{path}: {unfit[0]} holds NaN or infinity")
     return {key.removeprefix("module."): value for key, value in state.items()}
+
+
+def not_a_model(path: Path) -> str:
+    """What a file of weights is instead, where its first bytes tell; else ""."""
+    if path.is_dir():
+        return "it is a folder"
+    with open(path, "rb") as file:
+        start = file.read(200).lstrip().lower()
+    if start.startswith((b"<!doctype", b"<html", b"<?xml", b"<head")):
+        return "it is a web page, not a checkpoint: download it again"
+    if start.startswith(b"version https://git-lfs"):
+        return "it is a pointer of Git LFS, not the file itself: fetch that by `git lfs pull`"
+    return "" if start else "it is empty: download it again"

@@ -16,7 +16,8 @@ class Finetuned:
 
     model: Classifier or UNet, by its kind. findings: of its outputs, in order; a released file, which holds no names,
     has class 1, class 2, … equalize: whether histograms are equalized before its preprocessing. about: the content of
-    mavl.json and, as "state", the epoch, step and metrics of its weights.
+    mavl.json and, as "state", the epoch, step and metrics of its weights. trained_on: as
+    mavl.checkpoint.about.TrainedOn; None where the folder does not say.
     """
 
     kind: str
@@ -24,6 +25,7 @@ class Finetuned:
     findings: tuple[str, ...]
     equalize: bool
     about: dict
+    trained_on: dict | None = None
 
 
 def save(
@@ -35,6 +37,7 @@ def save(
     equalize: bool,
     state: dict,
     config: dict,
+    trained_on: dict | None = None,
 ) -> None:
     """Write a model folder; the weights are written last.
 
@@ -43,10 +46,12 @@ def save(
         equalize: whether histograms are equalized before the model's preprocessing.
         state: epoch, step, metrics.
         config: the settings of the run.
+        trained_on: as mavl.checkpoint.about.TrainedOn.
     """
     folder.mkdir(parents=True, exist_ok=True)
     shown = model.preprocessing.to_dict() | {"equalize": equalize}
     about = {"kind": kind, "model": arguments, "findings": findings, "input": shown, "config": config}
+    about |= {"trained_on": trained_on}
     write_model(folder, model, about, state)
 
 
@@ -59,5 +64,5 @@ def source_kind(source: str | Path) -> str:
 def load(source: str | Path) -> Finetuned:
     """A model folder, released .pth or hub id -> Finetuned; CheckpointError for a pre-trained model."""
     model, about, _ = read_model(source, KINDS)
-    equalize = about["preprocessing"]["equalize"]
-    return Finetuned(about["kind"], model, tuple(about["findings"]), equalize, about)
+    equalize = bool(about["preprocessing"].get("equalize", False))
+    return Finetuned(about["kind"], model, tuple(about["findings"]), equalize, about, about.get("trained_on"))

@@ -20,7 +20,9 @@ from safetensors.torch import save as serialize
 from torch import Tensor, nn
 
 from mavl.backbones import Preprocessing
-from mavl.checkpoint.released import MAVL_KIND, CheckpointError, build, convert, read_checkpoint
+from mavl.backbones.weights import not_a_model
+from mavl.checkpoint.about import check_about
+from mavl.checkpoint.released import MAVL_KIND, CheckpointError, build, convert, non_finite, read_checkpoint
 from mavl.files import whole_file, write_json
 from mavl.model.mavl import MAVL
 from mavl.provenance import provenance
@@ -32,6 +34,8 @@ FORMAT = 1
 ABOUT, WEIGHTS, EMBEDDINGS, TEXT_ENCODER = "mavl.json", "model.safetensors", "bank.safetensors", "text_encoder"
 FORMER_NAMES = {"log_scale": "logit_scale"}
 """{name of a parameter in older model folders: its name today}"""
+HUB = "hf://"
+"""Before the id of a model of the Hugging Face hub, so that a mistyped folder is never asked for there."""
 LAST, BEST = "last", "best"
 """The model folders in the folder of a run."""
 RELEASED_TEXT = {"encoder": "emilyalsentzer/Bio_ClinicalBERT", "sep": False, "max_length": 128, "lower_case": True}
@@ -43,7 +47,8 @@ class Pretrained:
 
     embeddings: None for released files, whose text vectors must be computed from books. findings: the vocabulary of its
     training, in order. text: keyword arguments of its text encoder, and the encoder's name as "encoder". about: the
-    content of mavl.json and, as "state", the epoch, step and metrics of its weights.
+    content of mavl.json and, as "state", the epoch, step and metrics of its weights. trained_on: as
+    mavl.checkpoint.about.TrainedOn; None where the folder does not say.
     """
 
     model: MAVL
@@ -51,10 +56,18 @@ class Pretrained:
     findings: tuple[str, ...]
     text: dict
     about: dict
+    trained_on: dict | None = None
 
 
 def save(
-    folder: Path, model: MAVL, arguments: dict, embeddings: TextEmbeddings, text: dict, state: dict, config: dict
+    folder: Path,
+    model: MAVL,
+    arguments: dict,
+    embeddings: TextEmbeddings,
+    text: dict,
+    state: dict,
+    config: dict,
+    trained_on: dict | None = None,
 ) -> None:
     """Write a model folder. The weights are last, in one rename: after a kill the former or the new ones are there.
 
@@ -63,6 +76,7 @@ def save(
         text: keyword arguments of the text encoder, and its name as "encoder"; a folder is copied.
         state: epoch, step, metrics.
         config: the settings of the run.
+        trained_on: as mavl.checkpoint.about.TrainedOn.
     """
     folder.mkdir(parents=True, exist_ok=True)
     encoder = Path(text["encoder"])
@@ -79,6 +93,7 @@ def save(
         "anatomies": ANATOMIES,
         "books": embeddings.about["books"],
         "config": config,
+        "trained_on": trained_on,
     }
     write_model(folder, model, about, state)
 
@@ -97,9 +112,11 @@ def load(source: str | Path) -> Pretrained:
     embeddings, text = None, dict(about["text"])
     if path.is_dir():
         embeddings = TextEmbeddings.load(path / EMBEDDINGS)
+        if names := non_finite({"vectors": embeddings.vectors, "anatomy_vectors": embeddings.anatomy_vectors}):
+            raise CheckpointError(f"{path / EMBEDDINGS}: damaged: NaN or infinite values in {names}")
         if (path / text["encoder"]).is_dir():
             text["encoder"] = str(path / text["encoder"])
-    return Pretrained(cast(MAVL, model), embeddings, tuple(about["findings"]), text, about)
+    return Pretrained(cast(MAVL, model), embeddings, tuple(about["findings"]), text, about, about.get("trained_on"))
 
 
 def read_model(source: str | Path, kinds: Collection[str]) -> tuple[nn.Module, dict, Path]:
@@ -133,16 +150,15 @@ def find(source: str | Path) -> Path:
         raise CheckpointError(f"{source}: the folder of a run, not of a model; its best one is {path / BEST}")
     if path.exists():
         return path
-    if path.suffix == ".pth":
-        raise CheckpointError(f"{source}: no such file")
+    if not str(source).startswith(HUB):
+        fix = f"a model of the Hugging Face hub is written {HUB}OWNER/NAME"
+        raise CheckpointError(f"{source}: no such file{'' if path.suffix == '.pth' else f' or folder; {fix}'}")
     from huggingface_hub import snapshot_download
 
     try:
-        return Path(snapshot_download(str(source)))
+        return Path(snapshot_download(str(source).removeprefix(HUB)))
     except (OSError, ValueError) as error:
-        raise CheckpointError(
-            f"{source}: no such file or folder, and not available from the hub ({type(error).__name__})"
-        ) from error
+        raise CheckpointError(f"{source}: not available from the hub ({type(error).__name__})") from error
 
 
 def read_about(folder: Path) -> dict:
@@ -151,21 +167,20 @@ def read_about(folder: Path) -> dict:
         raise CheckpointError(f"{folder}: not a model folder, {ABOUT} is missing")
     try:
         about = json.loads((folder / ABOUT).read_bytes())
-    except ValueError as error:
-        raise CheckpointError(f"{folder / ABOUT}: not JSON ({error}); copy it again") from error
+    except (ValueError, RecursionError) as error:
+        reason = not_a_model(folder / ABOUT) or f"not JSON ({error}); copy it again"
+        raise CheckpointError(f"{folder / ABOUT}: {reason}") from error
     found = about.get("format") if isinstance(about, dict) else type(about).__name__
-    if found != FORMAT:
+    if found != FORMAT or isinstance(found, bool):
         raise CheckpointError(f"{folder / ABOUT}: format {found!r}; this version reads {FORMAT}")
-    return {"kind": MAVL_KIND} | about
+    about = {"kind": MAVL_KIND} | about
+    check_about(about, folder / ABOUT)
+    return about
 
 
 def _read_folder(folder: Path) -> tuple[dict, dict[str, Tensor]]:
     about = read_about(folder)
-    needed, files = ["model", "findings", "input"], [WEIGHTS]
-    if about["kind"] == MAVL_KIND:
-        needed, files = ["model", "findings", "text"], [WEIGHTS, EMBEDDINGS]
-    if missing := [key for key in needed if key not in about]:
-        raise CheckpointError(f"{folder / ABOUT}: {', '.join(missing)} missing; copy it again")
+    files = [WEIGHTS, EMBEDDINGS] if about["kind"] == MAVL_KIND else [WEIGHTS]
     for name in files:
         if not (folder / name).exists():
             raise CheckpointError(f"{folder}: not a model folder, {name} is missing")
@@ -173,8 +188,9 @@ def _read_folder(folder: Path) -> tuple[dict, dict[str, Tensor]]:
         weights = {FORMER_NAMES.get(name, name): tensor for name, tensor in load_file(folder / WEIGHTS).items()}
         with safe_open(folder / WEIGHTS, framework="pt") as file:
             about["state"] = json.loads((file.metadata() or {}).get("state", "{}"))
-    except SafetensorError as error:
-        raise CheckpointError(f"{folder / WEIGHTS}: damaged ({error}); copy it again") from error
+    except (SafetensorError, OSError, ValueError) as error:
+        reason = not_a_model(folder / WEIGHTS) or f"damaged ({error}); copy it again"
+        raise CheckpointError(f"{folder / WEIGHTS}: {reason}") from error
     former = {"image_size": about["model"].get("image_size", 224)}  # of folders that were written without preprocessing
     about["preprocessing"] = about.get("input") or about.get("preprocessing") or former
     return about, weights
@@ -183,11 +199,18 @@ def _read_folder(folder: Path) -> tuple[dict, dict[str, Tensor]]:
 def _read_released(path: Path) -> tuple[dict, dict[str, Tensor]]:
     """As of a model folder. A released file holds neither names of the outputs of a classifier nor preprocessing."""
     state, config = read_checkpoint(path)
-    kind, arguments, weights = convert(state, config, str(path))
+    try:
+        kind, arguments, weights = convert(state, config, str(path))
+    except CheckpointError:
+        raise
+    except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
+        reason = f"its config or its parameters are not those of a released model ({error})"
+        raise CheckpointError(f"{path}: {reason}") from error
     image_size = 224 if kind == MAVL_KIND else config.get("image_res", 224)
     names = FINDINGS if kind == MAVL_KIND else [f"class {number + 1}" for number in range(arguments.get("classes", 1))]
     text = RELEASED_TEXT | ({"encoder": config["text_encoder"]} if "text_encoder" in config else {})
     about = {"kind": kind, "model": arguments, "findings": names, "text": text, "released_file": path.name}
+    check_about(about | {"input": {}}, path)
     return about | {"preprocessing": {"image_size": image_size, "equalize": False}, "config": config}, weights
 
 

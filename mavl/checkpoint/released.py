@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from mavl.backbones.weights import not_a_model
 from mavl.config.released import backbone_name
 from mavl.model.classifier import Classifier
 from mavl.model.mavl import INITIAL_TEMPERATURE, MAVL
@@ -59,20 +60,29 @@ class CheckpointError(ValueError):
 
 def read_checkpoint(path: Path) -> tuple[Mapping[str, Tensor], dict]:
     """The parameters and the config of a released .pth, unpickled without execution of its code."""
+    if what := not_a_model(path):
+        raise CheckpointError(f"{path}: {what}")
     numpy_scalars = [np.dtype, np.dtypes.Float64DType, np.dtypes.Int64DType, np.float64().__reduce__()[0]]
     try:
         with torch.serialization.safe_globals(numpy_scalars):
             content = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # for foreign files torch raises UnpicklingError, RuntimeError, EOFError, KeyError…
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
-        raise CheckpointError(f"{path}: not a checkpoint that can be read safely ({reason[:160]})") from error
+        reason = "damaged, of another program, or with code in it"  # torch's own text advises to run that code
+        raise CheckpointError(f"{path}: not a checkpoint that can be read safely ({reason})") from error
     if not isinstance(content, dict):
         raise CheckpointError(f"{path}: holds a {type(content).__name__}, not a checkpoint's dictionary")
-    state = content.get("model", content)
-    if not isinstance(state, Mapping) or not state or not all(isinstance(value, Tensor) for value in state.values()):
+    state, config = content.get("model", content), content.get("config") or {}
+    if not isinstance(state, Mapping) or not state or not all(map(_is_parameter, state.items())):
         held = ", ".join(map(str, list(content)[:8])) or "nothing"
         raise CheckpointError(f"{path}: no parameters under 'model'; it holds {held}")
-    return state, content.get("config") or {}
+    if not isinstance(config, dict):
+        raise CheckpointError(f"{path}: 'config' holds a {type(config).__name__}, not the settings of a training")
+    return state, config
+
+
+def _is_parameter(item: tuple[Any, Any]) -> bool:
+    name, value = item
+    return isinstance(name, str) and isinstance(value, Tensor) and value.layout == torch.strided
 
 
 def released_kind(names: Iterable[str]) -> str:
@@ -110,16 +120,23 @@ def convert(state: Mapping[str, Tensor], config: Mapping, source: str) -> tuple[
 def build(kind: str, arguments: Mapping[str, Any], weights: Mapping[str, Tensor], source: str) -> nn.Module:
     """The network of this kind with these weights; CheckpointError where they do not fit."""
     try:
-        network = NETWORKS[kind](**arguments)
-    except TypeError as error:  # a keyword that is not, or no longer, one of the network's
+        with torch.device("meta"):  # without memory, until the weights have these sizes
+            expected = NETWORKS[kind](**arguments).state_dict()
+    except (TypeError, ValueError, RuntimeError) as error:  # such as a keyword that is no longer one of the network's
         raise CheckpointError(f"{source}: {error}") from error
-    check_state(weights, network.state_dict(), source)
+    check_state(weights, expected, source)
+    network = NETWORKS[kind](**arguments)
     network.load_state_dict(weights)
     return network
 
 
+def non_finite(state: Mapping[str, Tensor]) -> str:
+    """The first tensors that hold NaN or infinite values, by name; "" if none does."""
+    return _first([name for name, value in state.items() if not value.isfinite().all()])
+
+
 def check_state(state: Mapping[str, Tensor], expected: Mapping[str, Tensor], source: str) -> None:
-    """CheckpointError with the names that are missing, unexpected or misshapen in a state dict."""
+    """CheckpointError with the names that are missing, unexpected, misshapen or not finite in a state dict."""
     problems = {
         "missing": [name for name in expected if name not in state],
         "unexpected": [name for name in state if name not in expected],
@@ -129,13 +146,14 @@ def check_state(state: Mapping[str, Tensor], expected: Mapping[str, Tensor], sou
             if name in state and state[name].shape != value.shape
         ],
     }
-    lines = [
-        f"{what} {', '.join(names[:6])}{' …' * (len(names) > 6)} ({len(names)})"
-        for what, names in problems.items()
-        if names
-    ]
-    if lines:
+    if lines := [f"{what} {_first(names)}" for what, names in problems.items() if names]:
         raise CheckpointError(f"{source}: does not fit the model: {'; '.join(lines)}")
+    if names := non_finite(state):
+        raise CheckpointError(f"{source}: damaged, or of a training that failed: NaN or infinite values in {names}")
+
+
+def _first(names: list[str]) -> str:
+    return f"{', '.join(names[:6])}{' …' * (len(names) > 6)} ({len(names)})" if names else ""
 
 
 def _convert_mavl(weights: dict[str, Tensor], config: Mapping, source: str) -> tuple[dict[str, Any], dict[str, Tensor]]:

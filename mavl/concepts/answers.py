@@ -4,17 +4,15 @@ import json
 import re
 from collections.abc import Iterable
 from functools import cache
-from pathlib import Path
 from typing import Any
 
 from pydantic import ConfigDict, ValidationError, create_model
 
 from mavl.config.settings import EvaluationSettings
+from mavl.progress import plural
 from mavl.text.books import read_books
 from mavl.text.synonyms import all_names, key, meaning
-from mavl.vocab import ASPECTS, DESCRIPTION, FINDINGS, NORMALITY, counted
-
-REPOSITORY = Path(__file__).resolve().parents[2]
+from mavl.vocab import ASPECTS, DESCRIPTION, FINDINGS, NORMALITY
 
 DESCRIPTION_WORDS = (10, 50)
 ASPECT_WORDS = (2, 25)
@@ -145,7 +143,7 @@ def line_problem(aspect: str, line: str) -> str | None:
         return "holds characters that cannot be printed"
     fewest, most = DESCRIPTION_WORDS if aspect == DESCRIPTION else ASPECT_WORDS
     words = len(line.split())
-    return None if fewest <= words <= most else f"has {counted(words, 'word')}; write {fewest} to {most}"
+    return None if fewest <= words <= most else f"has {plural(words, 'word')}; write {fewest} to {most}"
 
 
 def tidy(line: str, aspect: str) -> str:
@@ -162,14 +160,13 @@ def without_ordinary(names: Iterable[str]) -> set[str]:
 
 @cache
 def diagnoses() -> frozenset[str]:
-    """Names of the vocabulary and of this project's books where they are found, and their synonyms.
+    """Names of the vocabulary and of this project's books, and their synonyms.
 
     Names that end in an ordinary word are left out: "The opacity is white" and "Multiple nodules: ..." may describe the
     requested finding. "Interstitial lung disease" stays, since it is more specific than "disease".
     """
     settings = EvaluationSettings(benchmark="none")
-    books = [path for name in settings.descriptions if (path := REPOSITORY / name).is_file()]
-    names = {*FINDINGS, *read_books(books).sentences, *(name for name, _ in all_names())}
+    names = {*FINDINGS, *read_books(settings.descriptions).sentences, *(name for name, _ in all_names())}
     words = {name: key(name).split() for name in names}
     specific = {name for name, of in words.items() if of[-1] == "disease" and len(of) > 1}
     return frozenset(specific | {name for name, of in words.items() if of[-1] not in _ORDINARY})

@@ -19,10 +19,11 @@ import openai
 from tqdm import tqdm
 
 from mavl.concepts import ConceptError
-from mavl.concepts.answers import RESPONSE_SCHEMA, counted
+from mavl.concepts.answers import RESPONSE_SCHEMA
 from mavl.concepts.book import Attempt
 from mavl.concepts.plan import ConceptSettings
 from mavl.concepts.prompts import Message
+from mavl.progress import plural
 
 OPENAI_HOST = b"api.openai.com"
 NO_ADDRESS = "--base-url is no address of a server; it should read http://host:port/v1"
@@ -69,7 +70,7 @@ class _HTTP(openai.DefaultAsyncHttpxClient):
             raise httpx2.ReadTimeout(f"no answer within {self.seconds:g} s", request=request) from None
         try:
             _read(reply) if reply.is_success else None
-        except (ValueError, LookupError, TypeError, AttributeError):
+        except (ValueError, LookupError, TypeError, AttributeError, RecursionError):
             said = reply.text.strip() or "nothing"
             raise httpx2.DecodingError(f"it sends no chat completion but {said}", request=request) from None
         return reply
@@ -145,8 +146,8 @@ class Client:
             answer=self.clean(text),
             problems=(flaw,) if flaw else (),
             created=datetime.now(UTC).isoformat(timespec="seconds"),
-            tokens_in=used.get("prompt_tokens") or 0,
-            tokens_out=used.get("completion_tokens") or 0,
+            tokens_in=_number(used.get("prompt_tokens")),
+            tokens_out=_number(used.get("completion_tokens")),
             temperature_refused=temperature_refused,
         )
 
@@ -181,14 +182,15 @@ class Client:
         return ServerError(f"{self.server}: {why}")
 
     def clean(self, text: object) -> str:
-        """The text without the key."""
-        return str(text).replace(self._key, "[key]") if len(self._key) >= SECRET else str(text)
+        """The text without the key, and half pairs of surrogates, which no file holds, as escapes."""
+        whole = str(text).encode(errors="backslashreplace").decode()
+        return whole.replace(self._key, "[key]") if len(self._key) >= SECRET else whole
 
     def _line(self, text: object) -> str:
         return " ".join(self.clean(text).split())[:200]
 
     def _unanswered(self, reason: str, error: openai.APIError) -> UnansweredError:
-        return UnansweredError(f"{self.server}: {reason} ({counted(_tries(error), 'attempt')})")
+        return UnansweredError(f"{self.server}: {reason} ({plural(_tries(error), 'attempt')})")
 
 
 def _tries(error: openai.APIError) -> int:
@@ -207,7 +209,12 @@ def _read(reply: httpx2.Response) -> tuple[str, str, object, dict]:
         text = choice["message"].get(field) or ""
         text = text if isinstance(text, str) else "".join(part.get("text") or "" for part in text)
         answer = answer or (text if text.strip() else "")
-    return answer, choice.get("finish_reason") or "", choice["message"].get("refusal"), dict(content.get("usage") or {})
+    finish = str(choice.get("finish_reason") or "")
+    return answer, finish, choice["message"].get("refusal"), dict(content.get("usage") or {})
+
+
+def _number(tokens: object) -> int:
+    return tokens if isinstance(tokens, int) else 0
 
 
 def _read_key(variable: str) -> str:

@@ -12,11 +12,11 @@ from typing import TYPE_CHECKING
 from tqdm import tqdm
 
 from mavl.concepts import ConceptError
-from mavl.concepts.answers import AnswerError, Checker, counted, diagnoses, without_ordinary
-from mavl.concepts.book import Entry, Job
+from mavl.concepts.answers import AnswerError, Checker, diagnoses, without_ordinary
+from mavl.concepts.book import Entry, Job, read_whole_book
 from mavl.concepts.client import Client, ServerError, StoppedError, UnansweredError
 from mavl.concepts.plan import Plan
-from mavl.progress import progress_bar
+from mavl.progress import plural, progress_bar
 
 if TYPE_CHECKING:  # torch takes seconds, and a single answer needs none
     from torch import Tensor
@@ -49,9 +49,9 @@ class Outcome:
         return 128 + self.stopped_by if self.stopped_by else int(bool(self.failed))
 
     def __str__(self) -> str:
-        used = f"{counted(self.calls, 'answer')} in this run, {self.tokens_in:,} tokens in, {self.tokens_out:,} out"
+        used = f"{plural(self.calls, 'answer')} in this run, {self.tokens_in:,} tokens in, {self.tokens_out:,} out"
         rest = "" if self.complete == self.asked else ", a new start requests only the rest"
-        return f"in the book: {self.complete} of {counted(self.asked, 'finding')} ({used}){rest}"
+        return f"in the book: {self.complete} of {plural(self.asked, 'finding')} ({used}){rest}"
 
 
 def generate(plan: Plan, client: Client) -> Outcome:
@@ -77,7 +77,8 @@ def generate(plan: Plan, client: Client) -> Outcome:
         if len(entries) == len(jobs):
             added[finding] = entries[0 if encoder is None else choose(entries, encoder)]
     if added:
-        plan.book.model_copy(update={"findings": plan.book.findings | added}).write(plan.out)
+        book = read_whole_book(plan.out)  # again, since another run may have added findings meanwhile
+        book.model_copy(update={"findings": book.findings | added}).write(plan.out)
     outcome.complete = len(plan.findings) - len(plan.samples) + len(added)
     return outcome
 
@@ -155,7 +156,7 @@ class _Run:
             self.plan.cache.add(job, attempt.model_copy(update={"problems": problems}))
             if not problems:
                 return
-        raise AnswerError([f"{counted(tries, 'answer')} could not be used; the last: {'; '.join(problems)}"])
+        raise AnswerError([f"{plural(tries, 'answer')} could not be used; the last: {'; '.join(problems)}"])
 
     def _end(self, error: Exception) -> None:
         """Send no more requests; those under way are paid for and come to their end."""

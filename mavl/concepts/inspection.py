@@ -15,10 +15,19 @@ import numpy as np
 from pydantic import Field
 
 from mavl.concepts.answers import NO_FLUID, line_problem
-from mavl.concepts.similarity import Similarity, by_encoder, by_words, tfidf_cosine, words
+from mavl.concepts.similarity import (
+    MOST_PAIRS,
+    Similarity,
+    by_encoder,
+    by_words,
+    near_pairs,
+    tfidf_vectors,
+    words,
+)
 from mavl.config.loader import Settings, load
 from mavl.files import NotJSONError, read_json
-from mavl.text.books import BookError, Books
+from mavl.progress import plural
+from mavl.text.books import BookError, Books, is_name
 from mavl.vocab import ASPECTS, DESCRIPTION
 
 if TYPE_CHECKING:
@@ -27,8 +36,11 @@ if TYPE_CHECKING:
 LINES_ALIKE = 0.6
 """Cosine by words from which two lines say the same: of five words, weighted by rarity, three are shared."""
 
-MOST_FINDINGS = 2000
-"""All pairs of lines are compared at once, which takes 5 GB for so many findings and grows with their square."""
+MOST_FINDINGS = 50_000
+"""All pairs of findings are compared, in some ten minutes for so many."""
+
+LONGEST_SHOWN = 300
+"""Most characters of a line in a message."""
 
 TRUE_NEGATIVES = {f"fluid: {NO_FLUID}": "a true negative, which findings without fluid share"}
 SAME_LINE = "same line"
@@ -99,6 +111,9 @@ def read_entries(paths: Sequence[Path]) -> Entries:
     problems: list[Problem] = []
     for path in paths:
         for finding, entry in _read(path, problems).items():
+            if not is_name(finding):
+                problems.append(Problem("name", (shown(finding),), f"{path}: it is empty, too long or unprintable"))
+                continue
             parts = [entry.get("description"), entry.get("aspects")] if isinstance(entry, dict) else [entry]
             for part in parts:
                 lines[finding] |= {} if part is None else dict(_lines(path, finding, part, problems))
@@ -122,9 +137,11 @@ def inspect(entries: Entries, justified: Justified, encoder: "TextEncoder | None
     if len(complete.sentences) > 1:
         similarities = [by_words(complete), *([by_encoder(complete, encoder)] if encoder else [])]
     for similarity in similarities:
-        for one, other, value in similarity.too_near():
+        near, number = similarity.too_near()
+        for one, other, value in near:
             text = f"{value:.2f} by {similarity.measure}; {similarity.threshold:.2f} is too near: {similarity.why}"
             found.append(Problem("near findings", (one, other), text))
+        found += _further("near findings", number - len(near))
     judged = [replace(problem, reason=justified.reason(problem)) for problem in found]
     remaining, excused = ([each for each in judged if (each.reason is None) is open] for open in (True, False))
     return Inspection(entries, remaining, excused, justified.unused(found), similarities)
@@ -154,7 +171,8 @@ def _lines(path: Path, finding: str, part: object, problems: list[Problem]) -> I
     if isinstance(part, str):
         yield DESCRIPTION, part
     elif not isinstance(part, list) or not all(isinstance(line, str) for line in part):
-        problems.append(Problem("entry", (finding,), f"{path}: neither a sentence nor a list of lines: {part!r}"))
+        what = f"neither a sentence nor a list of lines: {repr(part)[:80]}"
+        problems.append(Problem("entry", (finding,), f"{path}: {what}"))
     else:
         seen = set()
         for line in part:
@@ -162,7 +180,7 @@ def _lines(path: Path, finding: str, part: object, problems: list[Problem]) -> I
             aspect = "other" if head == "others" else head
             if aspect not in ASPECTS[1:] or aspect in seen:
                 what = "twice" if aspect in seen else "which is no aspect"
-                problems.append(Problem("aspect", (finding,), f"{path}: {head!r}, {what}, in {line!r}"))
+                problems.append(Problem("aspect", (finding,), f"{path}: {head[:80]!r}, {what}, in {line[:200]!r}"))
             seen.add(aspect)
             if aspect in ASPECTS[1:]:
                 yield aspect, line
@@ -182,17 +200,49 @@ def _problems(lines: dict[str, dict[str, str]]) -> Iterator[Problem]:
     for row, (_, aspect, text) in enumerate(rows):
         same[plain[row]].append(row)
         if problem := line_problem(aspect, text):
-            yield Problem("line", (places[row],), f"{problem}: {text}")
+            yield Problem("line", (places[row],), f"{problem}: {shown(text)}")
     for first, *others in same.values():
         if others:
             finding, aspect, _ = rows[first]
             yield Problem(SAME_LINE, tuple(places[row] for row in (first, *others)), lines[finding][aspect])
-    if not any(plain):
-        return
-    for i, j in np.argwhere(np.triu(tfidf_cosine([text for *_, text in rows]) >= LINES_ALIKE, k=1)):
-        together = rows[i][0] == rows[j][0] or rows[i][1] == rows[j][1]
-        if together and plain[i] != plain[j]:
-            yield Problem("near lines", (places[i], places[j]), f"{rows[i][2]} | {rows[j][2]}")
+    if any(plain):
+        near, number = _near_lines(rows, plain)
+        for i, j in near:
+            yield Problem("near lines", (places[i], places[j]), f"{shown(rows[i][2])} | {shown(rows[j][2])}")
+        yield from _further("near lines", number - len(near))
+
+
+def _near_lines(rows: list[tuple[str, str, str]], plain: list[str]) -> tuple[list[tuple[int, int]], int]:
+    """The pairs of nearly equal lines of one aspect, or of one finding, in their order, and their number.
+
+    rows: (finding, aspect, words), those of a finding together. Of lines that say the same the first one counts.
+    """
+    vectors, first = tfidf_vectors([text for *_, text in rows]), {}
+    found, number = [], 0
+    for aspect in ASPECTS:
+        of_aspect = [row for row, each in enumerate(rows) if each[1] == aspect]
+        of_aspect = [row for row in of_aspect if first.setdefault((aspect, plain[row]), row) == row]
+        near = near_pairs(vectors[of_aspect], LINES_ALIKE)
+        found += [(of_aspect[i], of_aspect[j]) for i, j in near.rows.tolist()]
+        number += near.number
+    for apart in range(1, len(ASPECTS)):
+        cosines = np.asarray(vectors[:-apart].multiply(vectors[apart:]).sum(axis=1)).ravel()
+        within = [(row, row + apart) for row in np.flatnonzero(cosines >= LINES_ALIKE).tolist()]
+        within = [(i, j) for i, j in within if rows[i][0] == rows[j][0] and plain[i] != plain[j]]
+        found += within
+        number += len(within)
+    return sorted(found), number
+
+
+def _further(kind: str, number: int) -> list[Problem]:
+    text = f"{plural(number, 'further pair')}; the nearest {MOST_PAIRS:,} are listed"
+    return [Problem(kind, (), text)] if number else []
+
+
+def shown(text: str) -> str:
+    """The text as a terminal can show it, or the beginning of a long one."""
+    text = text if text.isprintable() else repr(text)
+    return text if len(text) <= LONGEST_SHOWN else f"{text[:LONGEST_SHOWN]}…"
 
 
 def _plain(text: str) -> str:

@@ -10,6 +10,7 @@ import numpy as np
 from mavl.concepts.inspection import Inspection, Problem
 from mavl.concepts.similarity import Similarity
 from mavl.files import whole_file, write_text
+from mavl.progress import plural
 from mavl.report.page import figure_uri, render
 from mavl.report.tables import write_rows
 
@@ -18,6 +19,9 @@ if TYPE_CHECKING:
 
 PAGE, PROBLEMS, NEIGHBOURS = "report.html", "problems.csv", "neighbours.csv"
 MAPS = ("similarity_words.png", "similarity_encoder.png")
+MOST_DRAWN = 500
+"""Most findings of a map of similarity."""
+
 NEAREST, PLACES = 5, 4
 """Neighbours of a finding, and places of a problem that are shown; further places are counted."""
 
@@ -29,9 +33,10 @@ def write(inspection: Inspection, folder: Path) -> Path:
         (folder / name).unlink(missing_ok=True)
     maps, nearest, rows = {}, [], []
     for name, similarity in zip(MAPS, inspection.similarities, strict=False):
-        with whole_file(folder / name, "wb") as file:
-            similarity_map(similarity).savefig(file, format="png", dpi=130, bbox_inches="tight")
-        maps[similarity.measure] = figure_uri(folder / name)
+        if len(similarity.findings) <= MOST_DRAWN:
+            with whole_file(folder / name, "wb") as file:
+                similarity_map(similarity).savefig(file, format="png", dpi=130, bbox_inches="tight")
+            maps[similarity.measure] = figure_uri(folder / name)
         nearest.append(dict(similarity.neighbours(NEAREST)))
         rows += [
             {
@@ -61,7 +66,9 @@ def lines(inspection: Inspection) -> list[str]:
     shown = [f"{problem.kind}: {places(problem)}: {problem.text}" for problem in inspection.problems]
     shown += [f"note: justified without need: {name}" for name in inspection.unused]
     of, compared = inspection.entries.lines, " and by ".join(each.measure for each in inspection.similarities)
-    counts = f"{len(of)} findings, {sum(map(len, of.values()))} lines, " + (
+    if any(len(each.findings) > MOST_DRAWN for each in inspection.similarities):
+        shown.append(f"note: no map of the similarity of more than {MOST_DRAWN} findings")
+    counts = f"{plural(len(of), 'finding')}, {plural(sum(map(len, of.values())), 'line')}, " + (
         f"compared by {compared}" if compared else "not compared"
     )
     return [*shown, f"{counts}: {len(inspection.problems)} to mend, {len(inspection.justified)} justified"]

@@ -10,12 +10,13 @@ from typing import Any, get_args
 from pydantic import Field, model_validator
 
 from mavl.concepts import ConceptError
-from mavl.concepts.answers import RESPONSE_SCHEMA, AnswerError, Checker, counted
+from mavl.concepts.answers import RESPONSE_SCHEMA, AnswerError, Checker
 from mavl.concepts.book import Cache, Entry, Job, Provenance, WholeBook, read_whole_book
 from mavl.concepts.prompts import Prompts
 from mavl.config.loader import Settings
 from mavl.config.settings import TextSettings
 from mavl.files import read_text
+from mavl.progress import plural
 from mavl.text.books import LONGEST_NAME, is_name
 from mavl.text.synonyms import key, spellings
 
@@ -164,9 +165,9 @@ class Plan:
         received = missing * len(json.dumps([{"finding": name} | of for name, of in examples.items()])) / len(examples)
         cached, kept = sum(map(len, self.samples.values())) - missing, len(self.findings) - len(self.samples)
         return (
-            f"{counted(missing, 'call')} to make, about {round(sent / LETTERS_A_TOKEN):,} tokens in and "
+            f"{plural(missing, 'call')} to make, about {round(sent / LETTERS_A_TOKEN):,} tokens in and "
             f"{round(received / LETTERS_A_TOKEN):,} out ({LETTERS_A_TOKEN} letters a token, without second tries); "
-            f"{counted(cached, 'answer')} in the cache, {counted(kept, 'finding')} in {self.out}"
+            f"{plural(cached, 'answer')} in the cache, {plural(kept, 'finding')} in {self.out}"
         )
 
     def _same(self, made: Provenance, fields: set[str]) -> bool:

@@ -10,13 +10,14 @@ from functools import partial, wraps
 from pathlib import Path
 from typing import get_args
 
-from mavl.config.loader import S, load
+from mavl.config.loader import ConfigError, S, load
 from mavl.cpu import sleep_while_waiting
+from mavl.progress import is_first_process
 
 sleep_while_waiting()  # here, since the scripts import this module first and torch later
 
 EVALUATION_FLAGS = {
-    "model_path": ("model_path", str, "model folder, released .pth, or hub id"),
+    "model_path": ("model_path", str, "model folder, released .pth, or hf://OWNER/NAME"),
     "root": ("root", str, "folder of the benchmark's files"),
     "protocol": ("protocol", str, "sound or released"),
     "bs": ("batch_size", int, "images a batch and process"),
@@ -97,7 +98,8 @@ def complain_in_one_line(main: Callable[[], int | None]) -> Callable[[], int]:
             line = _one_line(error)
             if line is None or os.environ.get("MAVL_TRACEBACK") == "1":
                 raise
-            print(line, file=sys.stderr)
+            if is_first_process() or not isinstance(error, ConfigError):  # which all processes find alike
+                print(line, file=sys.stderr)
             return INTERRUPTED if isinstance(error, KeyboardInterrupt) else 2
 
     return wrapped

@@ -10,13 +10,17 @@ from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt, field_va
 from mavl.config.loader import Settings
 from mavl.config.settings import (
     EngineSettings,
+    Folder,
     GroupPattern,
     ImageSize,
     InitSettings,
     LoaderSettings,
     OptimizerSettings,
     ScheduleSettings,
+    Seed,
+    Size,
     refuse_higher_rates,
+    refuse_repeated,
 )
 
 Fraction = Annotated[float, Field(gt=0, lt=1)]
@@ -36,7 +40,12 @@ class FinetuneData(LoaderSettings):
     data_pct: Annotated[float, Field(gt=0, le=1)] = 1.0
     test_share: Fraction = 0.2
     valid_share: Fraction = 0.1
-    batch_size: PositiveInt = 256
+    batch_size: Size = 256
+
+    @field_validator("findings")
+    @classmethod
+    def _findings_differ(cls, findings: tuple[str, ...]) -> tuple[str, ...]:
+        return refuse_repeated(findings, "findings")
 
 
 class FinetuneOptimizer(OptimizerSettings):
@@ -67,7 +76,7 @@ class FinetuneSettings(Settings):
     resamples: of the bootstrap that gives the intervals on the test split.
     """
 
-    seeds: Annotated[tuple[NonNegativeInt, ...], Field(min_length=1)] = (0,)
+    seeds: Annotated[tuple[Seed, ...], Field(min_length=1)] = (0,)
     init: InitSettings = InitSettings()
     optimizer: FinetuneOptimizer = FinetuneOptimizer()
     schedule: FinetuneSchedule = FinetuneSchedule()
@@ -130,7 +139,7 @@ class FinetuneClsSettings(FinetuneSettings):
     data: ClassificationData
     train: ClassificationTrain = ClassificationTrain()
     html: bool = True
-    output_dir: str = "runs/finetune_cls"
+    output_dir: Folder = "runs/finetune_cls"
 
     @property
     def layer4(self) -> bool:
@@ -163,7 +172,7 @@ class SegmentationData(FinetuneData):
     folder: MaskFolder | None = None
     findings: Annotated[tuple[str, ...], Field(max_length=1)] = ()
     only_present: bool = False
-    batch_size: PositiveInt = 64
+    batch_size: Size = 64
     augment: Literal["crop", "none"] = "crop"
 
     @model_validator(mode="after")
@@ -201,4 +210,4 @@ class FinetuneSegSettings(FinetuneSettings):
     schedule: SegmentationSchedule = SegmentationSchedule()
     train: SegmentationTrain = SegmentationTrain()
     gallery: NonNegativeInt = 4
-    output_dir: str = "runs/finetune_seg"
+    output_dir: Folder = "runs/finetune_seg"

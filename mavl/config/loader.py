@@ -4,7 +4,6 @@ settings = load(PretrainSettings, Path("configs/MAVL_resnet.yaml"), ["optimizer.
 """
 
 import json
-import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TypeVar
@@ -15,7 +14,8 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from mavl.config import former
 from mavl.config.document import Document, Dumper, Keys, yaml_reason
 from mavl.config.errors import complaints, show
-from mavl.files import DEEPEST, write_text
+from mavl.files import DEEPEST, shipped, write_text
+from mavl.progress import note
 
 S = TypeVar("S", bound="Settings")
 
@@ -54,8 +54,9 @@ def load(
     translate: turns the mapping of a file in an older format into today's; it may raise ValueError. ConfigError has
     every problem of the file and of the overrides.
     """
+    path = None if path is None else shipped(path)
     source = "settings without a file" if path is None else str(path)
-    lines, raw, problems = ({}, {}, []) if path is None else _read(Path(path))
+    lines, raw, problems = ({}, {}, []) if path is None else _read(path)
     if translate is not None:
         try:
             if (today := translate(raw)) is not raw:
@@ -71,8 +72,8 @@ def load(
         except ValueError as error:
             problems.append(f"{name}: {error}")
 
-    for note in former.translate(raw):
-        print(f"note: {source}: {note}", file=sys.stderr)
+    for text in former.translate(raw):
+        note(f"note: {source}: {text}")
     try:
         # By way of JSON, since in its strict mode pydantic takes lists for tuples and text for paths, as YAML needs.
         settings = schema.model_validate_json(json.dumps(raw), strict=True)

@@ -76,6 +76,7 @@ def translate_config(raw: dict) -> dict:
         flat |= {f"{key}.{name}": inner for name, inner in value.items()} if nested else {key: value}
     _refuse_other_choices(flat)
     sections: dict[str, Any] = {}
+    recipe = {"recipe": "released"}
     unknown: dict[str, Any] = {}
     if "res_base_model" in flat:  # MedKLIP
         flat["base_model"] = flat.pop("res_base_model")
@@ -90,7 +91,7 @@ def translate_config(raw: dict) -> dict:
             unknown[key] = flat[key]
     if "data" in sections:
         sections["data"]["source"] = "mimic"
-    return sections | unknown
+    return recipe | sections | unknown
 
 
 def _value(key: str, value: Any) -> Any:

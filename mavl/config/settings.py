@@ -13,6 +13,7 @@ from pydantic import (
     NonNegativeInt,
     PositiveFloat,
     PositiveInt,
+    field_validator,
     model_validator,
 )
 
@@ -20,8 +21,13 @@ from mavl.config.loader import Settings
 from mavl.vocab import ASPECTS, FINDINGS, WORDINGS, Aspect, BuiltInWording, unknown_name
 
 Share = Annotated[float, Field(ge=0, le=1)]
-ImageSize = Annotated[int, Field(ge=32)]
+ImageSize = Annotated[int, Field(ge=32, le=8192)]
 """Side of a model's input in pixels."""
+Size = Annotated[int, Field(ge=1, le=65536)]
+"""A width, a number of layers and the like: what a machine could hold."""
+Workers = Annotated[int, Field(ge=0, le=1024)]
+Seed = Annotated[int, Field(ge=0, lt=2**63)]
+Folder = Annotated[str, Field(min_length=1)]
 
 
 def _has_one_group(pattern: str) -> str:
@@ -32,6 +38,13 @@ def _has_one_group(pattern: str) -> str:
     if groups != 1:
         raise ValueError(f"the pattern {pattern!r} needs one (group), the part of the name that is the patient")
     return pattern
+
+
+def refuse_repeated(names: tuple[str, ...], what: str) -> tuple[str, ...]:
+    """The names; ValueError for those that stand twice."""
+    if twice := sorted({name for name in names if names.count(name) > 1}):
+        raise ValueError(f"{what} named twice: {', '.join(twice)}")
+    return names
 
 
 def _known_finding(name: str) -> str:
@@ -49,6 +62,9 @@ GroupPattern = Annotated[str, AfterValidator(_has_one_group)]
 Precision = Literal["no", "fp16", "bf16"] | None
 """None leaves it to `accelerate launch --mixed_precision`."""
 
+Recipe = Literal["sound", "released"]
+"""docs/protocols.md lists what differs."""
+
 RANDOM = "random"
 """The text encoder of random weights."""
 
@@ -65,15 +81,26 @@ class ModelSettings(Settings):
 
     backbone: str = "resnet50"
     image_size: ImageSize = 224
-    aspects: tuple[Aspect, ...] = ASPECTS
-    width: PositiveInt = 256
-    layers: PositiveInt = 4
-    heads: PositiveInt = 4
-    feedforward: PositiveInt = 1024
+    aspects: Annotated[tuple[Aspect, ...], Field(min_length=1)] = ASPECTS
+    width: Size = 256
+    layers: Annotated[int, Field(ge=1, le=256)] = 4
+    heads: Size = 4
+    feedforward: Size = 1024
     dropout: Share = 0.1
     feature_dropout: Share = 0.1
     self_attention: bool = True
     contrastive: bool = True
+
+    @model_validator(mode="after")
+    def _heads_divide_the_width(self) -> Self:
+        if self.width % self.heads:
+            raise ValueError(f"width {self.width} is not divisible by heads {self.heads}: choose another of them")
+        return self
+
+    @field_validator("aspects")
+    @classmethod
+    def _aspects_differ(cls, aspects: tuple[str, ...]) -> tuple[str, ...]:
+        return refuse_repeated(aspects, "aspects")
 
 
 class TextSettings(Settings):
@@ -83,7 +110,7 @@ class TextSettings(Settings):
     """
 
     encoder: str = "emilyalsentzer/Bio_ClinicalBERT"
-    seed: int = 0
+    seed: Seed = 0
     sep: bool = False
     max_length: PositiveInt = 128
     lower_case: bool = True
@@ -103,15 +130,15 @@ class LoaderSettings(Settings):
     """
 
     root: str | None = None
-    batch_size: PositiveInt = 124
-    eval_batch_size: PositiveInt = 64
-    workers: NonNegativeInt = 8
+    batch_size: Size = 124
+    eval_batch_size: Size = 64
+    workers: Workers = 8
     check_images: Literal["exists", "header", "decode"] = "header"
     max_bad_share: Share = 0.0
     min_crop: Share = 0.2
     augment: Literal["full", "crop", "none"] = "full"
     augment_on: Literal["loader", "device"] = "loader"
-    prefetch: PositiveInt = 2
+    prefetch: Size = 2
     pin_memory: bool = True
 
 
@@ -139,7 +166,7 @@ class PhantomData(LoaderSettings):
     """Phantoms: `train` new ones every epoch, `valid` always the same. exclude: findings that none has."""
 
     source: Literal["phantom"] = "phantom"
-    seed: int = 0
+    seed: Seed = 0
     train: PositiveInt = 2000
     valid: PositiveInt = 200
     exclude: tuple[str, ...] = ()
@@ -150,6 +177,12 @@ class InitSettings(Settings):
 
     backbone: str = "imagenet"
     checkpoint: str | None = None
+
+
+class PretrainInit(InitSettings):
+    """new_layers: how linear layers without loaded weights begin, "sound" or "released"; by default as the recipe."""
+
+    new_layers: Recipe | None = None
 
 
 class OptimizerSettings(Settings):
@@ -209,24 +242,30 @@ class TrainSettings(EngineSettings):
     more time.
     """
 
-    seed: int = 42
+    seed: Seed = 42
     activation_checkpointing: bool = False
     contrastive_weight: NonNegativeFloat = 0.1
     monitor: Literal["valid_loss", "valid_auroc"] = "valid_loss"
 
 
 class PretrainSettings(Settings):
-    """train_mavl.py."""
+    """train_mavl.py. recipe: of the schedule and the initialisation, "sound" or "released" (docs/protocols.md)."""
 
-    findings: tuple[Finding, ...] = FINDINGS
+    recipe: Recipe = "sound"
+    findings: Annotated[tuple[Finding, ...], Field(min_length=1)] = FINDINGS
     model: ModelSettings = ModelSettings()
     text: TextSettings = TextSettings()
     data: Annotated[MimicData | TableData | PhantomData, Field(discriminator="source")] = MimicData()
-    init: InitSettings = InitSettings()
+    init: PretrainInit = PretrainInit()
     optimizer: OptimizerSettings = OptimizerSettings()
     schedule: PretrainSchedule = PretrainSchedule()
     train: TrainSettings = TrainSettings()
-    output_dir: str = "runs/pretrain"
+    output_dir: Folder = "runs/pretrain"
+
+    @field_validator("findings")
+    @classmethod
+    def _findings_differ(cls, findings: tuple[str, ...]) -> tuple[str, ...]:
+        return refuse_repeated(findings, "findings")
 
     @model_validator(mode="after")
     def _rate_never_climbs(self) -> Self:
@@ -255,8 +294,8 @@ class EvaluationSettings(Settings):
     max_length: PositiveInt | None = None
     text_encoder: str | None = None
     text_cache: str | None = TEXT_CACHE
-    batch_size: PositiveInt = 64
-    workers: NonNegativeInt = 8
+    batch_size: Size = 64
+    workers: Workers = 8
     mixed_precision: Precision = None
     check_images: Literal["exists", "header", "decode"] = "header"
     max_bad_share: Share = 0.0
@@ -264,7 +303,7 @@ class EvaluationSettings(Settings):
     aggregation: Literal["avg", "max", "global"] = "avg"
     layers: tuple[NonNegativeInt, ...] = ()
     resamples: NonNegativeInt = 1000
-    seed: NonNegativeInt = 0
+    seed: Seed = 0
     overwrite: bool = False
 
 
@@ -297,7 +336,7 @@ class ZeroShotSettings(EvaluationSettings):
     head: Literal["supervised", "contrastive"] = "supervised"
     html: bool = True
     sensitivity: SensitivitySettings | None = None
-    output_dir: str = "runs/zero_shot"
+    output_dir: Folder = "runs/zero_shot"
 
 
 class GroundingSettings(EvaluationSettings):
@@ -312,7 +351,7 @@ class GroundingSettings(EvaluationSettings):
     alignment: Literal["patches", "corners"] | None = None
     gallery: NonNegativeInt = 4
     html: bool = True
-    output_dir: str = "runs/grounding"
+    output_dir: Folder = "runs/grounding"
 
     @property
     def aligned(self) -> str:

@@ -1,7 +1,9 @@
 """Loaders whose workers may start beside CUDA, gloo or OpenMP threads; outputs over a whole dataset."""
 
+import atexit
 import multiprocessing
 from collections.abc import Callable, Sequence
+from multiprocessing import forkserver, resource_tracker
 
 import numpy as np
 import torch
@@ -12,6 +14,7 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 
 from mavl.backbones import Preprocessing
 from mavl.data.images.transforms import augment_and_normalize
+from mavl.data.processes import Stopping, leave_with_parent, without_signals
 from mavl.progress import progress_bar
 
 
@@ -26,12 +29,17 @@ def build_loader(
     """A DataLoader over batches of keys; each worker is `prefetch` batches ahead.
 
     Workers come from a fork server, which imports what they need once: a fork of the training process itself can hang
-    on a lock that one of its threads held (seen with gloo). The global random generator is left as it is.
+    on a lock that one of its threads held (seen with gloo). They work on while a signal to the whole job makes the
+    training process save its state, and exit with it. The global random generator is left as it is.
     """
     context = None
     if workers:
         context = multiprocessing.get_context("forkserver")
         context.set_forkserver_preload(["mavl.data.pretraining"])
+        with without_signals():
+            resource_tracker.ensure_running()  # first, since its start lets SIGTERM through again
+        with without_signals():
+            forkserver.ensure_running()
     return DataLoader(
         dataset,
         batch_sampler=batches,
@@ -40,8 +48,16 @@ def build_loader(
         prefetch_factor=prefetch if workers else None,
         pin_memory=pin_memory,
         multiprocessing_context=context,
+        worker_init_fn=leave_with_parent if workers else None,
         generator=torch.Generator(),
     )
+
+
+@atexit.register
+def _kill_workers() -> None:
+    """At the exit, before Python sends them a signal that they do not get, and waits for them."""
+    for process in multiprocessing.active_children():
+        process.kill()
 
 
 def to_device(batch: dict, device: torch.device, preprocessing: Preprocessing) -> dict:
@@ -68,7 +84,7 @@ def compute_all(
     """compute(batch) -> {name: tensor [b, …]} over dataset[key] for every key; rows in the order of the keys.
 
     The items carry their position as "index". The processes take whole batches in turn, so that no number depends on
-    how many they are; every process gets every row.
+    how many they are; every process gets every row. StopRequested after a batch, in all processes.
     """
     batches = [list(keys[start : start + batch_size]) for start in range(0, len(keys), batch_size)]
     mine = batches[accelerator.process_index :: accelerator.num_processes]
@@ -78,6 +94,9 @@ def compute_all(
     for batch in progress_bar(loader, description=description, unit="batch", show=accelerator.is_main_process):
         results = compute(to_device(batch, accelerator.device, preprocessing))
         rows.append((batch["index"].tolist(), {name: value.float().cpu().numpy() for name, value in results.items()}))
+        Stopping.check(accelerator)
+    if len(mine) * accelerator.num_processes < len(batches):  # another process has one batch more
+        Stopping.check(accelerator)
     rows = gather_object(rows)
     order = np.argsort([index for indices, _ in rows for index in indices])
     return {name: np.concatenate([results[name] for _, results in rows])[order] for name in rows[0][1]}

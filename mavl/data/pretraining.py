@@ -14,7 +14,7 @@ from mavl.config.settings import MimicData, PhantomData, PretrainSettings, Table
 from mavl.data import DataError
 from mavl.data.benchmarks.benchmark import Benchmark, read_split
 from mavl.data.benchmarks.splits import Split
-from mavl.data.images.read import check_images
+from mavl.data.images.read import Level, check_images
 from mavl.data.images.transforms import TrainTransform, Transform, eval_transform
 from mavl.data.labels import draw_locations, finding_labels
 from mavl.data.samples import ListedSamples, PhantomSamples, finding_columns, read_reports, table_samples
@@ -139,9 +139,14 @@ def _open_split(
     return table_samples(split.without(damaged), settings.findings, benchmark.equalize), list(damaged.values())
 
 
-def bad_images(paths: Sequence, places: Sequence[str], split: str, settings, progress: bool) -> dict[int, str]:
-    """Position -> "row: reason" of each bad image; DataError if they are more than `max_bad_share`, or all."""
-    reasons = check_images(paths, settings.check_images, workers=settings.workers, progress=progress)
+def bad_images(
+    paths: Sequence, places: Sequence[str], split: str, settings, progress: bool, level: Level | None = None
+) -> dict[int, str]:
+    """Position -> "row: reason" of each bad image; DataError if they are more than `max_bad_share`, or all.
+
+    level: of `check_image`, by default that of the settings.
+    """
+    reasons = check_images(paths, level or settings.check_images, workers=settings.workers, progress=progress)
     lines = {position: f"{places[position]}: {reason}" for position, reason in reasons.items()}
     _refuse_too_many(lines, len(paths), f"images of the {split} split", "Mend them or --root", settings.max_bad_share)
     return lines

@@ -12,8 +12,9 @@ import pandas as pd
 from PIL import Image
 
 from mavl.data import DataError, phantom
+from mavl.data.benchmarks.rows import Problem, raise_problems
 from mavl.data.benchmarks.splits import Split
-from mavl.data.benchmarks.tables import Problem, raise_problems
+from mavl.data.benchmarks.tables import normal_path
 from mavl.data.images.read import ImageFile
 from mavl.data.labels import LabelStore, unlocated
 from mavl.files import NotJSONError, read_json
@@ -104,23 +105,30 @@ def examine_manifest(manifest: Path, label_file: Path, studies: int) -> tuple[di
     Errors for a manifest that cannot be read, as of `read_entries`.
     """
     (entries, problems), kept = read_entries(manifest), {}
+    spellings: dict[str, str] = {}
     for path, entry in entries.items():
         row = entry.get("labels_id") if isinstance(entry, dict) else None
-        if isinstance(row, int) and 0 <= row < studies:
-            kept[path] = entry
-        else:
+        other = spellings.setdefault(normal_path(path), path)
+        if not isinstance(row, int) or isinstance(row, bool) or not 0 <= row < studies:
             text = f"{path}: labels_id is {row!r}; {label_file} has {studies} studies"
             problems.append(Problem("label_store", manifest, text))
+        elif other != path:
+            text = f"{path} is {other} in another spelling: keep one of them"
+            alike = entries[other] == entry
+            problems.append(Problem("repeated_row" if alike else "label_conflict", manifest, text, tolerated=alike))
+        else:
+            kept[path] = entry
     return kept, problems
 
 
 def image_path(name: str, root: Path | None, prefix: str) -> Path:
     """The file of an image in a manifest."""
-    return Path(name) if root is None else root / name.removeprefix(prefix).lstrip("/")
+    name = name.replace("\\", "/")
+    return Path(normal_path(name)) if root is None else root / normal_path(name.removeprefix(prefix).lstrip("/"))
 
 
 def read_entries(manifest: Path) -> tuple[dict, list[Problem]]:
-    """{image: entry} of a manifest, and a tolerated problem for each key that stands twice in it.
+    """{image: entry} of a manifest, and a problem for each key that stands twice in it, tolerated for equal entries.
 
     OSError if the file cannot be read; ValueError if it is empty or of another kind.
     """
@@ -130,8 +138,9 @@ def read_entries(manifest: Path) -> tuple[dict, list[Problem]]:
         content = dict(pairs)
         if len(content) < len(pairs):
             for key in Counter(key for key, _ in pairs) - Counter(content.keys()):
-                text = f"{key} is named twice; the last one counts"
-                problems.append(Problem("repeated_row", manifest, text, tolerated=True))
+                alike = all(value == content[key] for name, value in pairs if name == key)
+                text = f"{key} is named twice{'' if alike else ', with different entries'}: keep one of them"
+                problems.append(Problem("repeated_row" if alike else "label_conflict", manifest, text, tolerated=alike))
         return content
 
     try:

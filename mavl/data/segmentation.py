@@ -159,6 +159,6 @@ def bad_files(split: Split, settings: LoaderSettings, progress: bool) -> dict[in
     bad = bad_images(split.paths, split.rows, split.name, settings, progress)
     if files := {i: mask.path for i, mask in enumerate(masks_of(split)) if isinstance(mask, MaskFile)}:
         places = [f"{split.rows[i]}: mask" for i in files]
-        found = bad_images(list(files.values()), places, split.name, settings, progress)
+        found = bad_images(list(files.values()), places, split.name, settings, progress, "mask")
         bad |= {list(files)[position]: line for position, line in found.items()}
     return bad

@@ -55,7 +55,9 @@ class Grounded:
         # a blob made on the grid would have a plateau of several patches for its maximum
         blob = centre_map(size) * (np.prod(size) / grid.size)
         maps = [*enlarge(grids[None], size, self.patch_grid)[0].numpy(), blob.astype(np.float32)]
-        return resize_mask(self.split.mask(image, finding), settings.map_size), dict(zip(MAPS, maps, strict=True))
+        mask = self.split.mask(image, finding)
+        resized = resize_mask(mask, settings.map_size, centred=settings.protocol != "released")
+        return resized, dict(zip(MAPS, maps, strict=True))
 
 
 def choose_thresholds(

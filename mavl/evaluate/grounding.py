@@ -106,7 +106,7 @@ def ground_split(settings: GroundingSettings, subject: Subject, split: Split) ->
     cases = []
     for image, finding in _present(split):
         mask = split.mask(image, finding)
-        if resize_mask(mask, settings.map_size).any():
+        if resize_mask(mask, settings.map_size, centred=settings.protocol != "released").any():
             cases.append((image, finding))
         else:
             pixels = f"{settings.map_size} × {settings.map_size}"

@@ -13,10 +13,18 @@ from typing import Literal
 
 import numpy as np
 
-from mavl.metrics.intervals import FEWEST, FEWEST_FOR_ESTIMATES, Interval, bootstrap, bootstrap_interval, group_index
+from mavl.metrics.intervals import (
+    FEWEST,
+    FEWEST_FOR_ESTIMATES,
+    FEWEST_FOR_VARIANCE,
+    Interval,
+    bootstrap,
+    bootstrap_interval,
+    group_index,
+)
 from mavl.metrics.metric import Metric, by_name
 from mavl.metrics.ranking import Confusion, Counts, Ranking, rank, ratio_of
-from mavl.metrics.score_intervals import Area, Estimate, Share, Size, mean_interval
+from mavl.metrics.score_intervals import Area, Share, Size, mean_interval
 
 
 def _auroc(counts: Counts) -> np.ndarray:
@@ -132,15 +140,13 @@ def evaluate(
         return np.stack([_statistics(ranking, threshold, strict, weights) for ranking, threshold in columns], axis=1)
 
     units = group_index(range(len(labels)) if groups is None else groups, len(labels))
-    values, samples = statistics(), bootstrap(statistics, units, resamples, seed)
-    classes = [_Class.of(labels[:, c], units) for c in range(len(names))]
-    metrics, means = [{} for _ in names], {}
-    for column, metric in enumerate(METRICS.values()):
-        each = values[0, :, column], samples[:, :, column]
-        for found, of_class, value, sampled in zip(metrics, classes, each[0], each[1].T, strict=True):
-            found[metric.name] = of_class.interval(metric, value, sampled)
-        if metric.interval:
-            means[metric.name] = _mean(metric, classes, *each)
+    [values], samples = statistics(), bootstrap(statistics, units, resamples, seed)
+    inflation = np.ones(values.shape)
+    if groups is not None and resamples:  # how much the correlation within groups adds to the variance
+        independent = bootstrap(statistics, np.arange(len(labels)), resamples, seed)
+        inflation = ratio_of(_variance(samples), _variance(independent), empty=np.inf)
+    sizes = [_Class.of(labels[:, c], units, inflation[c]) for c in range(len(names))]
+    metrics, means = _intervals(sizes, values, samples)
     sources = [None if np.isnan(threshold) else threshold_source for threshold in thresholds]
     return Evaluation(
         classes=[
@@ -157,27 +163,44 @@ def evaluate(
     )
 
 
+def _intervals(
+    classes: "Sequence[_Class]", values: np.ndarray, samples: np.ndarray
+) -> tuple[list[dict[str, Interval]], dict[str, Interval]]:
+    """values [C, METRICS], samples [R, C, METRICS] -> {metric: interval} of each class, and of the means."""
+    found, means = [{} for _ in classes], {}
+    for column, metric in enumerate(METRICS.values()):
+        for c, of_class in enumerate(classes):
+            found[c][metric.name] = of_class.interval(metric, values[c, column], samples[:, c, column])
+        if metric.interval:
+            means[metric.name] = _mean(metric, classes, values[:, column], samples[:, :, column])
+    return found, means
+
+
 @dataclass(frozen=True)
 class _Class:
-    """The labelled images of a class. groups: the numbers of groups with a positive, and with a negative one."""
+    """The labelled images of a class. groups: the numbers of groups with a positive, and with a negative one.
+
+    inflation: {metric: variance of its resamples by group, divided by that of its resamples by image}.
+    """
 
     images: Size
     groups: Size
+    inflation: dict[str, float]
 
     @classmethod
-    def of(cls, labels: np.ndarray, units: np.ndarray) -> "_Class":
+    def of(cls, labels: np.ndarray, units: np.ndarray, inflation: np.ndarray) -> "_Class":
         images = [units[labels == label] for label in (1, 0)]
-        return cls(Size(*map(len, images)), Size(*(len(np.unique(of_label)) for of_label in images)))
+        groups = (len(np.unique(of_label)) for of_label in images)
+        return cls(Size(*map(len, images)), Size(*groups), dict(zip(METRICS, inflation.tolist(), strict=True)))
 
-    def size(self, estimate: Estimate, value: float, sampled: np.ndarray) -> Size:
+    def size(self, metric: str) -> Size:
         """The size whose independent images give as much variance as the images of groups do.
 
         Few groups show their variance badly: they count as one image each, as if its images were equal.
         """
-        independent = estimate.variance(value, self.images)
-        if min(self.groups) < FEWEST or not independent:
+        if min(self.groups) < FEWEST_FOR_VARIANCE:
             return self.groups
-        inflation = max(1.0, float(np.nanvar(sampled)) / independent)
+        inflation = max(1.0, self.inflation[metric])
         return Size(*(max(groups, images / inflation) for groups, images in zip(self.groups, self.images, strict=True)))
 
     def interval(self, metric: Metric, value: float, sampled: np.ndarray) -> Interval:
@@ -186,7 +209,7 @@ class _Class:
             return Interval(float(value))
         if metric.estimate is None:
             return bootstrap_interval(value, sampled)
-        return metric.estimate.interval(float(value), self.size(metric.estimate, value, sampled))
+        return metric.estimate.interval(float(value), self.size(metric.name))
 
 
 def _mean(metric: Metric, classes: Sequence[_Class], values: np.ndarray, samples: np.ndarray) -> Interval:
@@ -196,13 +219,15 @@ def _mean(metric: Metric, classes: Sequence[_Class], values: np.ndarray, samples
     if not len(known) or not len(samples):
         return Interval(float(values.mean()) if len(known) else np.nan)
     if metric.estimate is not None:
-        sizes = [
-            of_class.size(metric.estimate, *each) for of_class, *each in zip(classes, values, samples.T, strict=True)
-        ]
-        return mean_interval(metric.estimate, values, sizes, samples)
+        return mean_interval(metric.estimate, values, [of_class.size(metric.name) for of_class in classes], samples)
     if min(min(of_class.groups) for of_class in classes) < FEWEST:
         return Interval(float(values.mean()))
     return bootstrap_interval(values.mean(), np.ma.masked_invalid(samples).mean(axis=1).filled(np.nan))
+
+
+def _variance(samples: np.ndarray) -> np.ndarray:
+    """[R, ...] with NaN -> [...], 0 where all are NaN."""
+    return np.ma.masked_invalid(samples).var(axis=0).filled(0.0)
 
 
 def best_f1(labels: np.ndarray, scores: np.ndarray) -> ClassResult:

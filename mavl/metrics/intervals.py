@@ -18,6 +18,9 @@ LEVEL = 0.95
 FEWEST = 25
 """Groups (images without groups) that a bootstrap interval needs, of a class both positive and negative ones."""
 
+FEWEST_FOR_VARIANCE = 50
+"""Groups of each label whose resamples show how much their correlated images inflate a variance."""
+
 FEWEST_FOR_ESTIMATES = 2
 """Groups of each label that an interval of AUROC or of a share needs."""
 

@@ -251,3 +251,20 @@ def _initialise(module: nn.Module) -> None:
         nn.init.xavier_uniform_(module.weight)
         if module.bias is not None:
             nn.init.zeros_(module.bias)
+
+
+def initialise_as_released(model: MAVL) -> None:
+    """Give all but the backbone the published start. SPEC §8.
+
+    Linear layers and the attention's projections are normal(0, 0.02), the linear layers' biases as torch draws them.
+    """
+    for name, module in model.named_modules():
+        if name.startswith("backbone."):
+            continue
+        if (projection := getattr(module, "in_proj_weight", None)) is not None:
+            nn.init.normal_(projection, std=0.02)
+        if isinstance(module, nn.Linear):
+            nn.init.normal_(module.weight, std=0.02)
+            if module.bias is not None and not name.endswith(".out_proj"):  # torch's attention begins with zeros there
+                bound = module.in_features**-0.5
+                nn.init.uniform_(module.bias, -bound, bound)

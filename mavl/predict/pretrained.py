@@ -15,6 +15,7 @@ from mavl.checkpoint.folder import Pretrained
 from mavl.config.settings import ASPECT_BOOKS, DESCRIPTION_BOOKS, TEXT_CACHE
 from mavl.data.images.grey import ImageError
 from mavl.data.images.inputs import Failure
+from mavl.files import shipped
 from mavl.model.explain import explain
 from mavl.model.heatmaps import DEFAULT_MAP, MapOptions
 from mavl.model.inference import InferenceModel
@@ -26,8 +27,6 @@ from mavl.scorers.mavl import model_embeddings
 from mavl.text.books import read_books
 from mavl.text.embeddings import TextEmbeddings
 from mavl.vocab import DESCRIPTION, HEALTHY, NORMALITY
-
-REPOSITORY = Path(__file__).resolve().parents[2]
 
 KEPT = 16
 """Sets of new findings, the last ones used, whose text embeddings stay in memory."""
@@ -139,9 +138,8 @@ class PretrainedPredictor(Predictor):
 
 
 def _own(names: Sequence[str]) -> list[Path]:
-    """This project's books, in the working folder or else beside the package; none where neither has them."""
-    places = [(Path(name), REPOSITORY / name) for name in names]
-    return [path for pair in places if (path := next(filter(Path.is_file, pair), None))]
+    """This project's books, in the working folder or else those of the package."""
+    return [path for path in map(shipped, names) if path.is_file()]
 
 
 def _with_hashes(paths: Sequence[Path], hashes: set[str]) -> list[Path]:

@@ -10,6 +10,18 @@ TRAINING = "training.png"
 COLOURS = ("#0072b2", "#d55e00")
 
 
+def read_log(path: Path) -> tuple[list[dict], int]:
+    """The lines of a run's log, and how many others there are, which a kill or a full disk has torn."""
+    lines, damaged = [], 0
+    for text in path.read_bytes().splitlines():
+        try:
+            line = json.loads(text)
+            lines.append(line | {name: int(line[name]) for name in ("epoch", "step")})
+        except (ValueError, KeyError, TypeError):
+            damaged += 1
+    return lines, damaged
+
+
 def plot_training(log: Path, path: Path, best_step: int, plots: Mapping[str, Mapping[str, str]]) -> None:
     """Plot the log.jsonl of a run into `path`, with a line at the model that was kept.
 
@@ -17,7 +29,7 @@ def plot_training(log: Path, path: Path, best_step: int, plots: Mapping[str, Map
     """
     from matplotlib.figure import Figure
 
-    lines = [json.loads(line) for line in log.read_text(encoding="utf-8").splitlines()]
+    lines, _ = read_log(log)
     steps_per_epoch = lines[-1]["step"] / lines[-1]["epoch"]  # the last line is the validation at the end of an epoch
     figure = Figure(figsize=(9, 3.2), layout="constrained")
     for axes, (title, curves) in zip(figure.subplots(1, len(plots)), plots.items(), strict=True):

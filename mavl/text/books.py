@@ -12,7 +12,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from mavl.files import NotJSONError, parse_json
+from mavl.files import NotJSONError, parse_json, shipped
 from mavl.vocab import ASPECTS, DESCRIPTION, unknown_name
 
 LONGEST_NAME, LONGEST_TEXT = 100, 10_000
@@ -50,17 +50,19 @@ class Books:
 def read_books(descriptions: Iterable[Path | str] = (), aspects: Iterable[Path | str] = ()) -> Books:
     """Read disease books and aspect books; where two files describe a finding, the later one counts.
 
+    This project's books are found in any working folder, by their names in a checkout.
+
     A whole book gives its descriptions to `descriptions` and its aspects to `aspects`.
     """
     sentences: dict[str, dict[str, str]] = {}
     hashes: dict[str, str] = {}
-    for path in map(Path, descriptions):
+    for path in map(shipped, descriptions):
         for finding, text in _read(path, "description", hashes).items():
             if not isinstance(text, str) or not text.strip():
                 raise BookError(f"{path}: the description of {finding!r} is {repr(text)[:80]}, not a sentence")
             _check_text(f"{path}: the description of {finding!r}", text)
             sentences.setdefault(finding, {})[DESCRIPTION] = text
-    for path in map(Path, aspects):
+    for path in map(shipped, aspects):
         for finding, lines in _read(path, "aspects", hashes).items():
             sentences.setdefault(finding, {}).update(_aspect_lines(f"{path}: {finding!r}", lines))
     return Books(sentences, hashes)

@@ -109,7 +109,7 @@ class TextEmbeddings:
                 names = {key: parse_json(value, key) for key, value in dict(file.metadata()).items()}
                 vectors, anatomy_vectors = file.get_tensor("vectors"), file.get_tensor("anatomy_vectors")
             return cls(tuple(names["findings"]), tuple(names["aspects"]), vectors, anatomy_vectors, names["about"])
-        except (SafetensorError, TypeError, KeyError, ValueError) as error:
+        except (SafetensorError, OSError, TypeError, KeyError, ValueError) as error:
             raise EmbeddingsError(f"{path}: damaged, or no text embeddings ({error})") from error
 
 

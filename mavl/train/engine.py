@@ -4,15 +4,12 @@ A task defines its losses, its validation and how its model is saved. The engine
 accumulation, the log, resumable checkpoints, the best model.
 """
 
-import json
-import math
-import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any, Protocol, cast
+from typing import Any, Protocol
 
-import numpy as np
-import torch
 from accelerate import Accelerator
 from accelerate.utils import GradientAccumulationPlugin, broadcast, set_seed
 from torch import Tensor, nn
@@ -21,15 +18,18 @@ from tqdm import tqdm
 
 from mavl.backbones import Preprocessing
 from mavl.checkpoint import BEST, LAST
+from mavl.checkpoint.released import non_finite
 from mavl.config.finetune import FinetuneClsSettings, FinetuneSegSettings
 from mavl.config.settings import EngineSettings, PretrainSettings
 from mavl.cpu import prepare_device
 from mavl.data.loading import build_loader, to_device
 from mavl.data.pretraining import EpochBatches
-from mavl.files import write_text
+from mavl.data.processes import Stopping, StopRequested
 from mavl.progress import progress_bar
+from mavl.train.checkpoints import Checkpoints
+from mavl.train.log import RESCUE, Log, NonFiniteLossError, json_numbers
 from mavl.train.optim import build_optimizer, build_scheduler
-from mavl.train.run_folder import CHECKPOINTS, LOG, Checkpoints, Progress
+from mavl.train.run_folder import CHECKPOINTS, LOG, Progress
 
 LARGER_IS_BETTER = {"valid_loss": False, "valid_auroc": True, "valid_dice": True}
 
@@ -38,8 +38,8 @@ class SetupError(ValueError):
     """A setting that this machine or installation cannot fulfil."""
 
 
-class NonFiniteLossError(RuntimeError):
-    """A loss that became NaN or infinite; the message names it and the step. The last checkpoint is from before."""
+class MonitorError(RuntimeError):
+    """The monitored figure was never a number, so that there is no best model."""
 
 
 class Task(Protocol):
@@ -94,47 +94,96 @@ class Fit:
         self.scheduler = build_scheduler(self.optimizer, **rates)
 
     def run(self, resume: bool) -> Progress:
-        """Train to the last epoch, or until the patience ends; with `resume` from the newest checkpoint on."""
-        accelerator = self.accelerator
+        """Train to the last epoch, or until the patience ends; with `resume` from the newest checkpoint on.
+
+        StopRequested after a signal that ends the run, with its state saved; MonitorError where no validation gave a
+        number.
+        """
+        accelerator, steps = self.accelerator, self.batches.steps_per_epoch
         if self.settings.compile:
             self.task.model.compile()
         self.model, self.optimizer = accelerator.prepare(self.task.model, self.optimizer)
         self.progress = Progress(processes=accelerator.num_processes)
-        accelerator.register_for_checkpointing(self.scheduler, self.progress)
+        self.parts: dict[str, Any] = {
+            "progress": self.progress,
+            "model": accelerator.unwrap_model(self.model),
+            "optimizer": self.optimizer,
+            "scheduler": self.scheduler,
+        }
+        if accelerator.scaler is not None:
+            self.parts["scaler"] = accelerator.scaler
         self.checkpoints = Checkpoints(self.output_dir / CHECKPOINTS, self.settings.keep)
         if resume:
-            self.checkpoints.restore(accelerator, self.progress)
-        self.log = Log(accelerator, self.output_dir / LOG, self.progress.step)
-        for epoch in range(self.progress.step // self.batches.steps_per_epoch, self.epochs):
+            self.checkpoints.restore(accelerator, self.parts)
+        self.log = Log(accelerator, self.output_dir / LOG, self.progress)
+        Stopping.careful = True
+        first = self.progress.step // steps
+        if self.progress.validated < self.progress.step == first * steps and self._validates(first - 1):
+            first -= 1  # it ended with its last step, before its validation
+        for epoch in range(first, self.epochs):
             if self.settings.patience is not None and self.progress.stale >= self.settings.patience:
                 best = f"the best {self.settings.monitor} is that of step {self.progress.best_step}"
                 accelerator.print(f"stopped early, {self.progress.stale} validations without a better one: {best}")
                 break
             self._train_epoch(epoch)
+        if self.progress.best is None:
+            raise MonitorError(
+                f"{self.output_dir}: {self.settings.monitor}, which decides the best model, was never a number (see "
+                f"{LOG}); set train.monitor to another figure"
+            )
         return self.progress
 
+    def _validates(self, epoch: int) -> bool:
+        return (epoch + 1) % self.validate_every == 0 or epoch + 1 == self.epochs
+
     def _train_epoch(self, epoch: int) -> None:
-        steps, settings = self.batches.steps_per_epoch, self.settings
-        done = self.progress.step % steps
+        steps, settings, validates = self.batches.steps_per_epoch, self.settings, self._validates(epoch)
+        done = self.progress.step - epoch * steps
         self.batches.start_at(epoch, done)
         self.model.train()
-        validates = (epoch + 1) % self.validate_every == 0 or epoch + 1 == self.epochs
         title, show = f"epoch {epoch + 1}/{self.epochs}", self.accelerator.is_main_process
-        bar = progress_bar(description=title, unit="step", show=show, total=steps, initial=done)
-        for batch in self.loader:
-            if not self._micro_step(to_device(batch, self.accelerator.device, self.task.preprocessing)):
-                continue
-            self.progress.step += 1
-            step, last = self.progress.step, self.progress.step % steps == 0
-            bar.update()
-            if step % settings.log_every == 0 or last or step % settings.checkpoint_every == 0:
-                bar.set_postfix(self.log.flush(epoch, step, float(self.scheduler.get_last_lr()[0])), refresh=False)
-            if last:
-                bar.close()
-            if last and validates:
+        with progress_bar(description=title, unit="step", show=show, total=steps, initial=done) as bar:
+            for batch in self.loader:
+                if not self._micro_step(to_device(batch, self.accelerator.device, self.task.preprocessing)):
+                    continue
+                self.progress.step += 1
+                step, last = self.progress.step, self.progress.step % steps == 0
+                bar.update()
+                saves = step % settings.checkpoint_every == 0 and not (last and validates)
+                with self._saved_when_stopped(epoch):
+                    if step % settings.log_every == 0 or last or saves:
+                        bar.set_postfix(self._flush(epoch), refresh=False)
+                    if saves:
+                        self._save()
+                    Stopping.check(self.accelerator)
+        if validates:
+            with self._saved_when_stopped(epoch):
                 self._validate(epoch)
-            if (last and validates) or step % settings.checkpoint_every == 0:
-                self.checkpoints.save(self.accelerator, self.progress)
+            self._save()
+
+    @contextmanager
+    def _saved_when_stopped(self, epoch: int) -> Iterator[None]:
+        """The block may raise StopRequested, which then says at which step the state was saved."""
+        try:
+            yield
+        except StopRequested as stop:
+            if self.log.pending:
+                self._flush(epoch)
+            self._save()
+            raise StopRequested(f"{stop} after step {self.progress.step}, which is saved") from None
+
+    def _flush(self, epoch: int) -> dict[str, str]:
+        return self.log.flush(epoch, self.progress.step, float(self.scheduler.get_last_lr()[0]))
+
+    def _save(self) -> None:
+        self._refuse_nan()
+        self.checkpoints.save(self.accelerator, self.progress.step, self.parts)
+
+    def _refuse_nan(self) -> None:
+        """NonFiniteLossError where a weight is no number: a finite loss may have had gradients that are none."""
+        state = self.parts["model"].state_dict()
+        if name := non_finite(state):
+            raise NonFiniteLossError(f"step {self.progress.step}: {name} of the model is NaN or infinite; {RESCUE}")
 
     def _micro_step(self, batch: dict) -> bool:
         """Forward and backward pass; True at the end of an accumulation, where the optimizer makes its step."""
@@ -152,67 +201,21 @@ class Fit:
         return accelerator.sync_gradients
 
     def _validate(self, epoch: int) -> None:
-        for buffer in self.accelerator.unwrap_model(self.model).buffers():
+        self._refuse_nan()
+        model = self.parts["model"]  # with accelerate's autocast in its forward pass
+        for buffer in model.buffers():
             buffer.copy_(broadcast(buffer))  # BatchNorm's running statistics: those of the process that saves
-        model = self.accelerator.unwrap_model(self.model, keep_fp32_wrapper=True)
         model.eval()
         figures = self.task.validate(model, self.accelerator)
         self.log.write(epoch, self.progress.step, figures)
         value = figures[self.settings.monitor]
         better = self.progress.improve(value, LARGER_IS_BETTER[self.settings.monitor])
         if self.accelerator.is_main_process:
-            state = {"epoch": epoch + 1, "step": self.progress.step, **figures}
-            plain = self.accelerator.unwrap_model(self.model, keep_fp32_wrapper=False)
+            state = {"epoch": epoch + 1, "step": self.progress.step, **json_numbers(figures)}
             for name in [LAST, BEST] if better else [LAST]:
-                self.task.save(self.output_dir / name, plain, state)
+                self.task.save(self.output_dir / name, model, state)
             shown = ", ".join(f"{name} {value:.4f}" for name, value in figures.items())
             tqdm.write(f"epoch {epoch + 1}: {shown}{' (best so far)' if better else ''}")
-
-
-class Log:
-    """Losses and figures, as lines of JSON in the run folder and for the trackers; the host waits at `flush` only.
-
-    step: of the checkpoint that the run continues from; later lines are removed.
-    """
-
-    def __init__(self, accelerator: Accelerator, path: Path, step: int):
-        self.accelerator, self.path = accelerator, path
-        self.pending: list[dict[str, Tensor]] = []
-        self.images, self.since = 0, time.perf_counter()
-        if accelerator.is_main_process:
-            lines = path.read_text().splitlines(keepends=True) if path.exists() else []
-            write_text(path, "".join(line for line in lines if json.loads(line)["step"] <= step))
-
-    def add(self, losses: dict[str, Tensor], images: int) -> None:
-        self.pending.append({name: value.detach() for name, value in losses.items()})
-        self.images += images
-
-    def flush(self, epoch: int, step: int, lr: float) -> dict[str, str]:
-        """Write the means since the last call, over all processes; NonFiniteLossError names the step."""
-        names = list(self.pending[0])
-        local = torch.stack([torch.stack([losses[name].float() for name in names]) for losses in self.pending])
-        values = cast(Tensor, self.accelerator.gather(local[None])).cpu().numpy()
-        bad = np.argwhere(~np.isfinite(values))
-        if len(bad):
-            process, micro, which = bad[bad[:, 1].argmin()]
-            per_step = self.accelerator.gradient_accumulation_steps
-            first = step - math.ceil(len(self.pending) / per_step) + micro // per_step + 1
-            raise NonFiniteLossError(
-                f"step {first}: {names[which]} is {values[process, micro, which]}; nothing was saved since. "
-                "Lower optimizer.lr, set train.max_grad_norm, or use bf16 instead of fp16; --resume goes back to the "
-                "last checkpoint."
-            )
-        means = dict(zip(names, values.mean(axis=(0, 1)).tolist(), strict=True))
-        rate = self.images * self.accelerator.num_processes / (time.perf_counter() - self.since)
-        self.write(epoch, step, {**means, "lr": lr, "images_per_second": rate})
-        self.pending, self.images, self.since = [], 0, time.perf_counter()
-        return {name: f"{value:.4g}" for name, value in {**means, "lr": lr, "img/s": rate}.items()}
-
-    def write(self, epoch: int, step: int, figures: dict[str, float]) -> None:
-        self.accelerator.log(figures, step=step)
-        if self.accelerator.is_main_process:
-            with self.path.open("a") as file:
-                file.write(json.dumps({"epoch": epoch + 1, "step": step, **figures}) + "\n")
 
 
 def build_accelerator(settings: EngineSettings, output_dir: Path, seed: int) -> Accelerator:

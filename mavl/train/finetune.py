@@ -30,14 +30,11 @@ from mavl.provenance import provenance
 from mavl.report.tables import RESULTS
 from mavl.report.training import TRAINING, plot_training
 from mavl.train.engine import Fit, Task, build_accelerator
-from mavl.train.run_folder import LEFT_OUT, LOG, Progress, open_run_folder, scalars
+from mavl.train.inputs import data_hashes, describe_images
+from mavl.train.run_folder import LEFT_OUT, LOG, Progress, check_data, open_run_folder, run_of, scalars
 
 IMAGES, STARTED_FROM = "images.csv", "started_from.json"
 Settings = FinetuneClsSettings | FinetuneSegSettings
-
-
-class FinetuneError(RuntimeError):
-    """A fine-tuning without a best model; the message says why."""
 
 
 class Finetuning(ABC):
@@ -101,7 +98,8 @@ class Finetuning(ABC):
 
     def save(self, folder: Path, model: Any, state: dict) -> None:
         findings, config = self.data.splits["train"].findings, self.settings.model_dump(mode="json")
-        finetuned.save(folder, self.kind, model, self.arguments, findings, self.data.equalize, state, config)
+        trained_on, equalize = describe_images(self.settings.data, len(self.data.splits["train"])), self.data.equalize
+        finetuned.save(folder, self.kind, model, self.arguments, findings, equalize, state, config, trained_on)
 
 
 class Rounds(EpochBatches):
@@ -150,39 +148,36 @@ def run_seeds(task: type[Finetuning], settings: Settings, resume: bool = False) 
     """
     folders = {seed: Path(settings.output_dir) / f"seed_{seed}" for seed in settings.seeds}
     todo = [seed for seed, folder in folders.items() if not (resume and (folder / RESULTS).exists())]
-    for number, (seed, folder) in enumerate(folders.items()):
-        accelerator = build_accelerator(settings.train, folder, seed)
-        if number == 0:
-            with accelerator.main_process_first():
-                if todo:
-                    check_sources(settings.init)
-                if accelerator.is_main_process:
-                    for each, its_folder in folders.items():
-                        open_run_folder(its_folder, settings.of_seed(each), {}, resume)
-        if seed in todo:
-            _run_seed(task, settings.of_seed(seed), accelerator, folder, resume)
-        else:
-            accelerator.print(f"seed {seed}: finished before, {folder / RESULTS}")
-        for tracker in accelerator.trackers:  # end_training would end the process group too, which later seeds need
-            tracker.finish()
-        accelerator.wait_for_everyone()
-        accelerator.free_memory()
+    accelerator = build_accelerator(settings.train, Path(settings.output_dir), settings.seeds[0])
+    with accelerator.main_process_first():
+        if todo:
+            check_sources(settings.init)
+    with run_of(accelerator, folders.values()):
+        with accelerator.main_process_first():
+            for each, folder in folders.items() if accelerator.is_main_process else ():
+                open_run_folder(folder, settings.of_seed(each), {}, resume, accelerator.mixed_precision)
+        for seed, folder in folders.items():
+            if seed in todo:
+                _run_seed(task, settings.of_seed(seed), folder, resume)
+            else:
+                accelerator.print(f"seed {seed}: finished before, {folder / RESULTS}")
     state = PartialState()
     state.destroy_process_group()
     return folders if state.is_main_process else None
 
 
-def _run_seed(kind: type[Finetuning], settings: Settings, accelerator: Accelerator, folder: Path, resume: bool) -> None:
+def _run_seed(kind: type[Finetuning], settings: Settings, folder: Path, resume: bool) -> None:
+    accelerator = build_accelerator(settings.train, folder, settings.seed)
     task = kind(settings, accelerator)
     if accelerator.is_main_process:
+        images = {name: (split.paths, split.labels) for name, split in task.data.splits.items()}
+        check_data(folder, data_hashes(settings.data, images))
         write_json(folder / STARTED_FROM, [vars(transfer) for transfer in task.transfers])
         write_images(folder / IMAGES, task.data.splits, task.data.root)
         write_left_out(folder / LEFT_OUT, task.data.left_out)
     fit = assemble(task, task.images("train", augment=True), settings, accelerator, folder)
     accelerator.init_trackers("mavl", config=scalars(settings))
     task.progress = fit.run(resume)
-    if task.progress.best is None:
-        raise FinetuneError(f"{folder}: {settings.train.monitor} was never a number; see its {LOG}")
     about = {
         "title": task.data.title,
         "split": "test",
@@ -198,3 +193,7 @@ def _run_seed(kind: type[Finetuning], settings: Settings, accelerator: Accelerat
         plot_training(folder / LOG, folder / TRAINING, task.progress.best_step, task.curves)
     best = finetuned.load(folder / BEST)
     task.test(best, accelerator.prepare_model(best.model, evaluation_mode=True).eval(), about, folder)
+    for tracker in accelerator.trackers:  # end_training would end the process group too, which later seeds need
+        tracker.finish()
+    accelerator.wait_for_everyone()
+    accelerator.free_memory()

@@ -25,16 +25,19 @@ def learning_rate(
     warmup_stair: int,
     epochs: int,
     steps_per_epoch: int,
+    released: bool = False,
 ) -> float:
     """The rate at an optimizer step (from 0): warm-up in stairs, then a cosine that moves once an epoch.
 
-    The cosine is `lr` in epoch 0 and `min_lr` in the last epoch.
+    The cosine is `lr` in epoch 0 and `min_lr` in the last epoch. As `released`, the last epoch is one epoch away from
+    `min_lr`, each stair begins one step later, and the warm-up ends with epoch 0, however short that is.
     """
-    if step < warmup_steps:
-        climbed = step // warmup_stair * warmup_stair
-        return warmup_lr + (lr - warmup_lr) * climbed / warmup_steps
     epoch = min(step // steps_per_epoch, epochs - 1)
-    progress = epoch / (epochs - 1) if epochs > 1 else 0.0
+    warm = max(0, step - 1) if released else step
+    if warm < warmup_steps and (epoch == 0 or not released):
+        climbed = warm // warmup_stair * warmup_stair
+        return warmup_lr + (lr - warmup_lr) * climbed / warmup_steps
+    progress = epoch / max(1, epochs if released else epochs - 1)
     return min_lr + (lr - min_lr) * (1 + math.cos(math.pi * progress)) / 2
 
 

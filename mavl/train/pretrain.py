@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import torch
 from accelerate import Accelerator
 from torch import Tensor, nn
@@ -12,24 +13,30 @@ from mavl.backbones import Preprocessing
 from mavl.checkpoint.released import check_state
 from mavl.checkpoint.transfer import check_sources, initialise
 from mavl.config.settings import RANDOM, PretrainSettings
+from mavl.data.labels import finding_labels
 from mavl.data.loading import compute_all
 from mavl.data.pretraining import EpochBatches, PretrainingDataset, open_data, write_left_out
+from mavl.data.samples import ListedSamples
 from mavl.metrics.classification import evaluate
 from mavl.model.losses import Targets, pretraining_losses
-from mavl.model.mavl import MAVL
+from mavl.model.mavl import MAVL, initialise_as_released
 from mavl.model.scores import presence_probability
 from mavl.text.books import Books, read_books
 from mavl.text.embeddings import TextEmbeddings, build_embeddings
 from mavl.text.encoder import load_text_encoder
 from mavl.text.random_bert import write_random_bert
-from mavl.train.engine import Fit, build_accelerator
-from mavl.train.run_folder import LEFT_OUT, Progress, open_run_folder, scalars
-from mavl.vocab import ANATOMIES, anatomy_sentence
+from mavl.train.engine import Fit, MonitorError, build_accelerator
+from mavl.train.inputs import data_hashes, describe_images
+from mavl.train.run_folder import LEFT_OUT, Progress, check_data, open_run_folder, run_of, scalars
+from mavl.vocab import ABSENT, ANATOMIES, PRESENT, anatomy_sentence
 
 
 @dataclass
 class Pretraining:
-    """The pre-training task for the engine. arguments: of the model; text: those of its encoder, with its name."""
+    """The pre-training task for the engine.
+
+    arguments: of the model; text: those of its encoder, with its name; trained_on: for its folder.
+    """
 
     model: MAVL
     arguments: dict
@@ -37,6 +44,7 @@ class Pretraining:
     text: dict
     valid: PretrainingDataset
     settings: PretrainSettings
+    trained_on: dict
 
     @property
     def preprocessing(self) -> Preprocessing:
@@ -76,30 +84,53 @@ class Pretraining:
 
     def save(self, folder: Path, model: MAVL, state: dict) -> None:
         config = self.settings.model_dump(mode="json")
-        checkpoint.save(folder, model, self.arguments, self.embeddings, self.text, state, config)
+        text, trained_on = self.text, self.trained_on
+        checkpoint.save(folder, model, self.arguments, self.embeddings, text, state, config, trained_on)
 
 
 def run(settings: PretrainSettings, resume: bool = False) -> Progress:
-    """Train as the settings say; returns the position of the run at its end, with its best figure."""
+    """Train as the settings say; returns the position of the run at its end, with its best figure.
+
+    After SIGTERM or SIGUSR1 it saves a checkpoint and exits (mavl.train.run_folder.run_of).
+    """
     output_dir = Path(settings.output_dir)
     accelerator = build_accelerator(settings.train, output_dir, settings.train.seed)
     books = read_books(settings.text.descriptions, settings.text.aspects if len(settings.model.aspects) > 1 else ())
     with accelerator.main_process_first():
         check_sources(settings.init)
-        if accelerator.is_main_process:
-            open_run_folder(output_dir, settings, books.hashes, resume)
-        embeddings, text = text_embeddings(settings, books, output_dir)
+    with run_of(accelerator, [output_dir]):
+        with accelerator.main_process_first():
+            if accelerator.is_main_process:
+                open_run_folder(output_dir, settings, books.hashes, resume, accelerator.mixed_precision)
+            embeddings, text = text_embeddings(settings, books, output_dir)
+        fit = _prepare(settings, accelerator, embeddings, text)
+        accelerator.init_trackers("mavl", config=scalars(settings))
+        progress = fit.run(resume)
+        accelerator.end_training()
+    return progress
+
+
+def _prepare(settings: PretrainSettings, accelerator: Accelerator, embeddings: TextEmbeddings, text: dict) -> Fit:
+    """The model and the data of a run; prints its size."""
+    output_dir = Path(settings.output_dir)
     arguments = settings.model.model_dump(mode="json") | {"text_width": embeddings.vectors.shape[-1]}
     model = build_model(arguments, settings, accelerator)
     with accelerator.main_process_first():
         data = open_data(settings, model.preprocessing, progress=accelerator.is_main_process)
+        _check_monitor(settings, data.valid, embeddings.findings)
     if accelerator.is_main_process:
+        splits = {"train": data.train.samples, "valid": data.valid.samples}
+        listed = {name: samples for name, samples in splits.items() if isinstance(samples, ListedSamples)}
+        images = {name: (samples.paths, samples.labels) for name, samples in listed.items()}
+        check_data(output_dir, data_hashes(settings.data, images))
         write_left_out(output_dir / LEFT_OUT, data.left_out)
     processes, accumulation = accelerator.num_processes, settings.train.gradient_accumulation
     batch_size, seed, rank = settings.data.batch_size, settings.train.seed, accelerator.process_index
     batches = EpochBatches(len(data.train), batch_size, seed, rank, processes, accumulation)
-    task = Pretraining(model, arguments, embeddings.to(accelerator.device), text, data.valid, settings)
-    fit = Fit(task, data.train, batches, settings.schedule.model_dump(), settings, accelerator, output_dir)
+    trained_on = describe_images(settings.data, len(data.train))
+    task = Pretraining(model, arguments, embeddings.to(accelerator.device), text, data.valid, settings, trained_on)
+    schedule = settings.schedule.model_dump() | {"released": settings.recipe == "released"}
+    fit = Fit(task, data.train, batches, schedule, settings, accelerator, output_dir)
     accelerator.print(
         f"{len(data.train)} training and {len(data.valid)} validation images, {len(embeddings.findings)} findings × "
         f"{len(embeddings.aspects)} aspects; {processes} × {batch_size} images a step, {batches.steps_per_epoch} steps "
@@ -108,15 +139,30 @@ def run(settings: PretrainSettings, resume: bool = False) -> Progress:
     if settings.schedule.warmup_steps > (steps := fit.epochs * batches.steps_per_epoch):
         warmup = f"the warm-up of {settings.schedule.warmup_steps} steps is longer than the run of {steps}"
         accelerator.print(f"{warmup}: the rate never reaches optimizer.lr; set schedule.warmup_steps lower")
-    accelerator.init_trackers("mavl", config=scalars(settings))
-    progress = fit.run(resume)
-    accelerator.end_training()
-    return progress
+    return fit
+
+
+def _check_monitor(settings: PretrainSettings, valid: PretrainingDataset, findings: tuple[str, ...]) -> None:
+    """MonitorError where the labels of validation give the monitored figure no number."""
+    samples = valid.samples
+    if settings.train.monitor != "valid_auroc" or not isinstance(samples, ListedSamples):
+        return
+    rows = (finding_labels(samples.store[row]) for row in samples.labels) if samples.store else samples.labels
+    present, absent = np.zeros(len(findings), dtype=bool), np.zeros(len(findings), dtype=bool)
+    for row in rows:
+        present, absent = present | (row == PRESENT), absent | (row == ABSENT)
+    if not (present & absent).any():
+        raise MonitorError(
+            "train.monitor valid_auroc: no finding has present and absent images in the valid split; add images to it, "
+            "or set train.monitor to valid_loss"
+        )
 
 
 def build_model(arguments: dict, settings: PretrainSettings, accelerator: Accelerator) -> MAVL:
     """The model with the weights of a whole checkpoint, or with pre-trained weights in its backbone alone."""
     model = MAVL(**arguments)
+    if (settings.init.new_layers or settings.recipe) == "released":
+        initialise_as_released(model)
     model.decoder.activation_checkpointing = settings.train.activation_checkpointing
     if settings.train.channels_last:
         model = model.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]  (not in torch's stubs)

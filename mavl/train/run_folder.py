@@ -1,19 +1,24 @@
-"""The run folder: config, versions and resumable checkpoints of a run, and whether a second start may continue it."""
+"""The run folder: config and versions of a run, whether a second start may continue it, and who may write it."""
 
 import json
 import math
-import os
 import shutil
+import sys
+from collections.abc import Iterable, Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import yaml
 from accelerate import Accelerator
 
 from mavl.checkpoint import TEXT_ENCODER
 from mavl.config.loader import Settings, dump
-from mavl.files import write_json
+from mavl.data.processes import TRY_AGAIN, Stopping, StopRequested, sole_writer
+from mavl.files import FULL, write_json
 from mavl.provenance import provenance
+from mavl.train.checkpoints import Checkpoints, ResumeError
 
 CONFIG, ABOUT, LOG, CHECKPOINTS, LEFT_OUT = "config.yaml", "run.json", "log.jsonl", "checkpoints", "left_out.json"
 MAY_CHANGE = frozenset(
@@ -23,46 +28,131 @@ MAY_CHANGE = frozenset(
     """.split()
 )
 """Settings that have no effect on the weights, so that a resumed run may have other ones."""
+_INSTEAD = "copy it back, or start a new run from its weights with --checkpoint"
 
 
-class ResumeError(ValueError):
-    """A run that cannot be continued; the message says why and what to do instead."""
+@contextmanager
+def run_of(accelerator: Accelerator, folders: Iterable[Path]) -> Iterator[None]:
+    """In the block this run alone writes the folders, which are made if they do not exist; InUseError otherwise.
+
+    After a signal of mavl.data.processes.STOPPING the process prints one line and exits with TRY_AGAIN. An error of a
+    full disk names the first folder, unless it names a file.
+    """
+    folders = list(folders)
+    try:
+        with ExitStack() as stack:
+            stack.enter_context(Stopping.expected())
+            for folder in folders if accelerator.is_main_process else ():
+                folder.mkdir(parents=True, exist_ok=True)
+                stack.enter_context(sole_writer(folder))
+            yield
+    except StopRequested as stop:
+        if accelerator.is_main_process:
+            where = folders[0].parent if folders[1:] else folders[0]
+            print(f"stopped by {stop}; --resume goes on in {where}", file=sys.stderr)
+        accelerator.end_training()
+        raise SystemExit(TRY_AGAIN) from None
+    except OSError as error:
+        if error.filename is None and error.errno in FULL:
+            error.filename = str(folders[0])
+        raise
 
 
-def open_run_folder(folder: Path, settings: Settings, books: dict[str, str], resume: bool) -> None:
+def open_run_folder(
+    folder: Path, settings: Settings, books: dict[str, str], resume: bool, precision: str = "no"
+) -> None:
     """Write the resolved config and the versions into the folder of a new run, or of the same run to be resumed.
 
-    books: {name: hash}. ResumeError when the folder holds a run and `resume` is False, or when it holds another run. A
-    start that failed before its first logged step is no run; the next start takes its folder.
+    ResumeError when the folder holds a run and `resume` is False, or when it holds another run. A start that failed
+    before its first logged step is no run; the next start takes its folder.
+
+    Args:
+        books: {name: hash}.
+        precision: accelerate's, which the launcher may have given.
     """
-    logged = (folder / LOG).exists() and (folder / LOG).stat().st_size > 0
-    if (folder / CONFIG).exists() and (logged or Checkpoints(folder / CHECKPOINTS, keep=1).complete()):
+    about: dict[str, Any] = {}
+    inputs = {"books": books, "mixed_precision": precision}
+    if (folder / CONFIG).exists() and _holds_run(folder):
         if not resume:
             raise ResumeError(f"{folder} holds a run already; --resume goes on with it, or choose another --output_dir")
-        _check_same_run(folder, settings, books)
+        about = _read_about(folder)
+        _refuse_changed(folder, _changed_settings(folder, settings) + _changed_inputs(about, inputs))
     elif (folder / CONFIG).exists():  # its text encoder may be one of other settings
         shutil.rmtree(folder / TEXT_ENCODER, ignore_errors=True)
     folder.mkdir(parents=True, exist_ok=True)
     dump(settings, folder / CONFIG)
-    write_json(folder / ABOUT, {"books": books, "provenance": provenance()})
+    write_json(folder / ABOUT, about | inputs | {"provenance": provenance()})
 
 
-def _check_same_run(folder: Path, settings: Settings, books: dict[str, str]) -> None:
-    before = flat(yaml.safe_load((folder / CONFIG).read_text(encoding="utf-8")))
-    now = flat(settings.model_dump(mode="json"))
-    changed = [
-        f"{key}: {before.get(key)!r} then, {now.get(key)!r} now"
-        for key in sorted(before.keys() | now.keys())
-        if before.get(key) != now.get(key) and key not in MAY_CHANGE
-    ]
-    if (folder / ABOUT).exists():
-        books_before = json.loads((folder / ABOUT).read_text(encoding="utf-8"))["books"]
-        changed += [f"book {name} has changed" for name in books if books_before.get(name) != books[name]]
+def check_data(folder: Path, hashes: dict[str, str]) -> None:
+    """Add the hashes of a run's data to its record, to be called after `open_run_folder`; ResumeError for other ones.
+
+    A record of an older version, without them, gives a note.
+    """
+    about = _read_about(folder)
+    if _holds_run(folder):
+        if "data" not in about:
+            print(f"note: {folder / ABOUT} holds no hashes of the data: whether they are the same is not checked")
+        _refuse_changed(folder, _changed_inputs(about, {"data": hashes}))
+    write_json(folder / ABOUT, about | {"data": hashes})
+
+
+def _holds_run(folder: Path) -> bool:
+    logged = (folder / LOG).exists() and (folder / LOG).stat().st_size > 0
+    return logged or bool(Checkpoints(folder / CHECKPOINTS, keep=1).complete())
+
+
+def _refuse_changed(folder: Path, changed: list[str]) -> None:
     if changed:
         raise ResumeError(
-            f"{folder} holds another run:\n  " + "\n  ".join(changed) + "\nA resumed run keeps its settings; to change "
-            "them, start a new one from its weights with --checkpoint."
+            f"{folder} holds another run:\n  "
+            + "\n  ".join(changed)
+            + "\nA resumed run keeps its settings and its data; "
+            "to change them, start a new one from its weights with --checkpoint."
         )
+
+
+def _changed_settings(folder: Path, settings: Settings) -> list[str]:
+    """A line for each; a key that an older version did not have is one if its value is not the default."""
+    try:
+        content = yaml.safe_load((folder / CONFIG).read_text(encoding="utf-8"))
+    except (yaml.YAMLError, UnicodeDecodeError):
+        content = None
+    if not isinstance(content, dict):
+        raise ResumeError(f"{folder / CONFIG}: empty or damaged; {_INSTEAD}")
+    before, now = flat(content), flat(settings.model_dump(mode="json"))
+    chosen = flat(settings.model_dump(mode="json", exclude_defaults=True))
+    return [
+        f"{key}: {before.get(key)!r} then, {now.get(key)!r} now"
+        for key in sorted(before.keys() | now.keys())
+        if before.get(key) != now.get(key) and key not in MAY_CHANGE and (key in before or key in chosen)
+    ]
+
+
+def _changed_inputs(about: dict, inputs: dict[str, Any]) -> list[str]:
+    """A line for each input that the record has too, but another one."""
+    changed = []
+    for name, now in inputs.items():
+        before = about.get(name, now)
+        if isinstance(now, dict):
+            names = sorted(now.keys() | before.keys())
+            changed += [f"{name}: {key} has changed" for key in names if before.get(key) != now.get(key)]
+        elif before != now:
+            changed.append(f"{name}: {before!r} then, {now!r} now")
+    return changed
+
+
+def _read_about(folder: Path) -> dict:
+    """The record of a run; {} where it was killed before the record was written."""
+    try:
+        about = json.loads((folder / ABOUT).read_bytes())
+    except FileNotFoundError:
+        return {}
+    except ValueError:
+        about = None
+    if not isinstance(about, dict) or not all(isinstance(about.get(name, {}), dict) for name in ("books", "data")):
+        raise ResumeError(f"{folder / ABOUT}: empty or damaged; {_INSTEAD}")
+    return about
 
 
 def flat(nested: dict, prefix: str = "") -> dict:
@@ -81,11 +171,15 @@ def scalars(settings: Settings) -> dict[str, bool | int | float | str]:
 
 @dataclass
 class Progress:
-    """The position of a run. step: optimizer steps; best: the monitored figure of the best model; stale: validations
-    since then."""
+    """The position of a run.
+
+    step: optimizer steps; validated: the step of the last validation; best: the monitored figure of the best model;
+    stale: validations since then.
+    """
 
     processes: int
     step: int = 0
+    validated: int = 0
     best: float | None = None
     best_step: int = 0
     stale: int = 0
@@ -95,7 +189,7 @@ class Progress:
         better = math.isfinite(value) and (
             self.best is None or (value > self.best if larger_is_better else value < self.best)
         )
-        self.stale += 1
+        self.stale, self.validated = self.stale + 1, self.step
         if better:
             self.best, self.best_step, self.stale = value, self.step, 0
         return better
@@ -110,44 +204,3 @@ class Progress:
                 "resume needs as many. Or start a new run from its weights with --checkpoint."
             )
         vars(self).update(state)
-
-
-@dataclass(frozen=True)
-class Checkpoints:
-    """Folders `step_00001234` of accelerate's states, of which the newest `keep` stay. A folder is always complete."""
-
-    folder: Path
-    keep: int
-
-    def complete(self) -> list[Path]:
-        """Oldest first."""
-        return sorted(self.folder.glob(f"step_{8 * '[0-9]'}"))
-
-    def restore(self, accelerator: Accelerator, progress: Progress) -> None:
-        """Load the newest one; without any the run starts from the beginning."""
-        if not (found := self.complete()):
-            accelerator.print(f"{self.folder}: no complete checkpoint, starting from the beginning")
-            return
-        accelerator.load_state(str(found[-1]))
-        accelerator.print(f"resumed from {found[-1]} (step {progress.step})")
-
-    def save(self, accelerator: Accelerator, progress: Progress) -> None:
-        """All processes write into a folder of another name, which the main process renames at the end."""
-        final = self.folder / f"step_{progress.step:08d}"
-        draft = self.folder / f".draft_{progress.step:08d}"
-        if accelerator.is_main_process:
-            for leftover in self.folder.glob(".draft_*"):
-                shutil.rmtree(leftover)
-            draft.mkdir(parents=True)
-        accelerator.wait_for_everyone()
-        accelerator.save_state(str(draft))
-        accelerator.wait_for_everyone()
-        if accelerator.is_main_process:
-            for path in filter(Path.is_file, draft.rglob("*")):  # on the disk before the name says that it is complete
-                with path.open("rb") as file:
-                    os.fsync(file.fileno())
-            shutil.rmtree(final, ignore_errors=True)
-            draft.rename(final)
-            for old in self.complete()[: -self.keep]:
-                shutil.rmtree(old)
-        accelerator.wait_for_everyone()

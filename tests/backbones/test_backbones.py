@@ -1,6 +1,8 @@
 """Backbones: grid shapes at every size, equality with their library, and pre-trained weights that all arrive."""
 
 import json
+import math
+import os
 from urllib.error import URLError
 
 import pytest
@@ -243,6 +245,36 @@ def test_a_file_without_weights_is_named(tmp_path, name, content):
         load_pretrained(build_backbone("resnet18"), "resnet18", tmp_path / name)
 
 
+class Command:
+    """A pickle that would run a command."""
+
+    def __reduce__(self):
+        return os.system, ("touch ran",)
+
+
+def test_a_web_page_or_a_pickle_is_named_without_advice_to_run_it(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "page.pth").write_text("\n<!DOCTYPE html><html>Quota exceeded</html>")
+    torch.save({"a": Command()}, tmp_path / "pickle.pth")
+    for name, what in (
+        ("page.pth", "it is a web page"),
+        ("pickle.pth", "damaged, of another program, or with code in it"),
+    ):
+        with pytest.raises(BackboneError, match=f"{name}: .*{what}.*; download it again$") as caught:
+            load_pretrained(build_backbone("resnet18"), "resnet18", tmp_path / name)
+        assert "weights_only" not in str(caught.value)
+    assert not (tmp_path / "ran").exists()
+
+
+@pytest.mark.parametrize("number", [math.nan, math.inf])
+def test_a_weight_that_is_no_number_is_named(tmp_path, number):
+    state = build_backbone("resnet18").weights.state_dict()
+    state["layer1.0.conv1.weight"][3, 1, 0, 2] = number
+    torch.save(state, tmp_path / "weights.pth")
+    with pytest.raises(BackboneError, match=r"weights\.pth: layer1\.0\.conv1\.weight holds NaN or infinity"):
+        load_pretrained(build_backbone("resnet18"), "resnet18", tmp_path / "weights.pth")
+
+
 @pytest.mark.parametrize("content", [[torch.zeros(2)], {"model": 3}, {"epoch": 3}])
 def test_a_file_without_a_state_dict_is_named(tmp_path, content):
     torch.save(content, tmp_path / "weights.pth")
@@ -253,14 +285,22 @@ def test_a_file_without_a_state_dict_is_named(tmp_path, content):
 def test_without_a_network_imagenet_weights_say_what_to_do(monkeypatch, tmp_path):
     monkeypatch.setenv("TORCH_HOME", str(tmp_path))
     monkeypatch.setattr("torch.hub.urlopen", lambda *_, **__: (_ for _ in ()).throw(URLError("no route")))
-    with pytest.raises(BackboneError, match=r"imagenet: the weights of resnet18 .*no route.* give a file"):
+    with pytest.raises(
+        BackboneError,
+        match=r"imagenet: the weights of resnet18 .*no route.*: set init\.backbone to a file of them, or to none",
+    ):
         load_pretrained(build_backbone("resnet18"), "resnet18", "imagenet")
 
 
 def test_a_stored_preprocessing_reads_back_and_one_that_cannot_be_is_refused():
     stored = Preprocessing(96, (0.5, 0.25, 0.125), (1.0, 2.0, 4.0), "bicubic")
     assert Preprocessing.from_dict(json.loads(json.dumps(stored.to_dict()))) == stored
-    bad = {"image_size": (0, 96.5), "mean": ([0.5, 0.5], "0.5"), "std": ([0, 1, 1], 1), "interpolation": ("cubic",)}
+    bad = {
+        "image_size": (0, 96.5),
+        "mean": ([0.5, 0.5], "0.5", [0, 0, math.nan]),
+        "std": ([0, 1, 1], 1, [1, 1, math.inf]),
+        "interpolation": ("cubic",),
+    }
     for key, values in bad.items():
         for value in values:
             with pytest.raises(ValueError, match=r"expected a positive image_size, mean and std of three numbers"):

@@ -78,9 +78,19 @@ def test_a_damaged_folder_is_named(tmp_path, classifier):
     (tmp_path / "a/mavl.json").write_text(json.dumps(about | {"model": {"classes": 3, "depth": 9}}))
     with pytest.raises(CheckpointError, match="depth"):
         finetuned.load(tmp_path / "a")
+    (tmp_path / "a/mavl.json").write_text(json.dumps(about))
     (tmp_path / "a/model.safetensors").unlink()
     with pytest.raises(CheckpointError, match=r"not a model folder, model\.safetensors is missing"):
         finetuned.load(tmp_path / "a")
+
+
+def test_a_folder_says_what_its_model_was_trained_on(tmp_path, classifier):
+    write(tmp_path / "a", classifier)
+    assert finetuned.load(tmp_path / "a").trained_on is None
+    about = json.loads((tmp_path / "a/mavl.json").read_text())
+    trained_on = {"kind": "phantom drawings", "list": "phantoms", "images": 12}
+    (tmp_path / "a/mavl.json").write_text(json.dumps(about | {"trained_on": trained_on}))
+    assert finetuned.load(tmp_path / "a").trained_on == trained_on
 
 
 # Released names -------------------------------------------------------------------------------------------------------

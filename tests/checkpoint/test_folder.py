@@ -1,6 +1,7 @@
 """Model folders: what is saved comes back bit by bit, a cut-off write leaves the former model, damage is named."""
 
 import json
+import re
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -9,6 +10,7 @@ import pytest
 import torch
 
 from mavl import checkpoint
+from mavl.backbones import BackboneError
 from mavl.checkpoint.folder import CheckpointError
 from mavl.model.mavl import MAVL
 from mavl.text.bert import BertEncoder
@@ -166,10 +168,21 @@ def test_a_missing_file_is_named(folder, name):
     ("name", "error"),
     [("mavl.json", CheckpointError), ("model.safetensors", CheckpointError), ("bank.safetensors", EmbeddingsError)],
 )
+def test_a_folder_in_place_of_a_file_is_named(folder, name, error):
+    (folder / name).unlink()
+    (folder / name).mkdir()
+    with pytest.raises((error, IsADirectoryError), match=name):
+        checkpoint.load(folder)
+
+
+@pytest.mark.parametrize(
+    ("name", "error"),
+    [("mavl.json", CheckpointError), ("model.safetensors", CheckpointError), ("bank.safetensors", EmbeddingsError)],
+)
 @pytest.mark.parametrize("damage", [lambda content: b"", lambda content: content[:-20], lambda content: b"<html>" * 9])
 def test_a_damaged_file_is_named(folder, name, error, damage):
     (folder / name).write_bytes(damage((folder / name).read_bytes()))
-    with pytest.raises(error, match=f"{name}: (damaged|not JSON)"):
+    with pytest.raises(error, match=f"{name}: (damaged|not JSON|it is empty|it is a web page)"):
         checkpoint.load(folder)
 
 
@@ -178,7 +191,7 @@ def test_a_damaged_file_is_named(folder, name, error, damage):
     [
         ({"format": 2}, "format 2; this version reads 1"),
         ({"format": None}, "format None; this version reads 1"),
-        ({"model": ARGUMENTS | {"slots": 3}}, "unexpected keyword argument 'slots'"),
+        ({"model": ARGUMENTS | {"slots": 3}}, "model.slots = 3: "),
     ],
 )
 def test_a_folder_of_another_version_is_refused(folder, change, complaint):
@@ -191,7 +204,7 @@ def test_a_folder_of_another_version_is_refused(folder, change, complaint):
 @pytest.mark.parametrize("content", ["[]", '{"format": 1}', "3"])
 def test_a_json_of_something_else_is_refused(folder, content):
     (folder / "mavl.json").write_text(content)
-    with pytest.raises(CheckpointError, match=r"mavl\.json: (format '(list|int)'|model, findings, text missing)"):
+    with pytest.raises(CheckpointError, match=r"mavl\.json: (format '(list|int)'|.*findings: .*; model: .*; text: )"):
         checkpoint.load(folder)
 
 
@@ -202,11 +215,96 @@ def test_weights_that_do_not_fit_the_description_are_refused(folder):
         checkpoint.load(folder)
 
 
-def test_a_source_that_is_nowhere_is_named(monkeypatch, tmp_path):
-    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
-    for source in ("nobody/has-this-model", str(tmp_path / "none")):
-        with pytest.raises(CheckpointError, match=f"{source}: no such file or folder, and not available from the hub"):
+def test_only_a_source_that_names_the_hub_is_asked_for_there(monkeypatch, tmp_path):
+    """A mistyped folder of two parts looks like the id of a model."""
+    asked = []
+    monkeypatch.setattr("huggingface_hub.snapshot_download", lambda name: asked.append(name) or str(tmp_path / "none"))
+    for source in ("runs/bset", "nobody/has-this-model", str(tmp_path / "none")):
+        with pytest.raises(CheckpointError, match=rf"^{source}: no such file or folder; .* hf://OWNER/NAME$"):
             checkpoint.load(source)
+    assert asked == []
+    with pytest.raises(CheckpointError, match="none: not a model folder"):
+        checkpoint.load("hf://somebody/a-model")
+    assert asked == ["somebody/a-model"]
+    monkeypatch.undo()
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    with pytest.raises(CheckpointError, match=r"^hf://nobody/has-this: not available from the hub \(\w+\)$"):
+        checkpoint.load("hf://nobody/has-this")
+
+
+@pytest.mark.parametrize(
+    ("keys", "value", "complaint"),
+    [
+        ("model", None, "model = null: expected a section"),
+        ("model", [], "model = .*expected a section"),
+        ("model.backbone", 3, "model.backbone = 3: expected text"),
+        ("model.backbone", "resnet19", "resnet19"),
+        ("model.aspects", [], "model.aspects = "),
+        ("model.aspects", ["shade"], "model.aspects.0 = .shade."),
+        ("model.width", "32", "model.width = .32.: expected a whole number"),
+        ("model.width", -32, "model.width = -32"),
+        ("model.width", 10**12, "model.width = "),
+        ("model.heads", 3, "model.*: width 16 is not divisible by heads 3"),
+        ("model.layers", 10**9, "model.layers = "),
+        ("model.dropout", 1.5, "model.dropout = 1.5"),
+        ("model.image_size", 0, "model.image_size = 0"),
+        ("model.text_width", None, "model.text_width = null"),
+        ("model.self_attention", "yes", "model.self_attention = .yes.: expected true or false"),
+        ("findings", [], "findings = "),
+        ("findings", "edema", "findings = .edema.: expected a list"),
+        ("findings", [1, 2], "findings.0 = 1: expected text"),
+        ("text", "bert", "text = .bert.: expected a section"),
+        ("text.encoder", None, "text.encoder = null: expected text"),
+        ("text.max_length", 0, "text.max_length = 0"),
+        ("kind", "poodle", "a model of kind 'poodle'; known are mavl, classifier, segmenter"),
+        ("kind", ["mavl"], "a model of kind"),
+        ("trained_on", {"kind": "paintings", "list": "x", "images": 3}, "trained_on.kind = .paintings."),
+        ("preprocessing", {"image_size": -1}, "preprocessing: .*image_size"),
+        ("preprocessing", {"std": [0, 0, 0]}, "preprocessing: .*std"),
+        ("preprocessing", "grey", "preprocessing = .grey.: expected a section"),
+    ],
+)
+def test_a_damaged_description_is_an_error_of_one_line(folder, keys, value, complaint):
+    about = json.loads((folder / "mavl.json").read_text())
+    *sections, key = keys.split(".")
+    section = about
+    for name in sections:
+        section = section[name]
+    section[key] = value
+    (folder / "mavl.json").write_text(json.dumps(about))
+    with pytest.raises((CheckpointError, BackboneError)) as caught:
+        checkpoint.load(folder)
+    assert re.search(complaint, str(caught.value)), str(caught.value)
+    assert len(str(caught.value).splitlines()) == 1
+    assert "mavl.json" in str(caught.value) or "best: " in str(caught.value)
+
+
+def test_nesting_without_end_is_refused(folder):
+    (folder / "mavl.json").write_text("[" * 100_000)
+    with pytest.raises(CheckpointError, match=r"mavl\.json: not JSON"):
+        checkpoint.load(folder)
+
+
+@pytest.mark.parametrize("bad", [float("nan"), float("inf")])
+def test_weights_that_are_no_numbers_are_refused_by_name(folder, bad):
+    model = build()
+    with torch.no_grad():
+        model.presence_head.bias[1] = bad
+    save(folder, model)
+    with pytest.raises(CheckpointError, match=r"best: .*NaN or infinite values in presence_head\.bias \(1\)$"):
+        checkpoint.load(folder)
+
+
+def test_a_folder_says_what_its_model_was_trained_on(folder, tmp_path):
+    """One of an older version does not, and loads."""
+    assert checkpoint.load(folder).trained_on is None
+    trained_on = {"kind": "films", "list": "train.json", "images": 12}
+    checkpoint.save(tmp_path, build(), ARGUMENTS, draw_bank(), TEXT, {}, {}, trained_on)
+    assert checkpoint.load(tmp_path).trained_on == trained_on
+    about = json.loads((tmp_path / "mavl.json").read_text())
+    del about["trained_on"]
+    (tmp_path / "mavl.json").write_text(json.dumps(about))
+    assert checkpoint.load(tmp_path).trained_on is None
 
 
 def test_a_file_of_weights_alone_points_to_its_folder(folder):

@@ -197,12 +197,66 @@ def test_code_in_a_pickle_is_not_run(tmp_path, write):
     assert marker.exists()  # it was a live one
 
 
-@pytest.mark.parametrize("content", [b"", b"a text file\n", b"PK\x03\x04cut off", b"\x80\x02."])
+@pytest.mark.parametrize(
+    ("content", "what"),
+    [
+        (
+            b"<!DOCTYPE html><html><head><title>Google Drive - Quota exceeded",
+            "it is a web page, not a checkpoint: download",
+        ),
+        (b"\n <HTML><body>404</body></HTML>", "it is a web page, not a checkpoint: download it again"),
+        (b"version https://git-lfs.github.com/spec/v1\noid sha256:12\n", "it is a pointer of Git LFS"),
+        (b"", "it is empty: download it again"),
+    ],
+)
+def test_what_a_file_is_instead_is_said(tmp_path, content, what):
+    (tmp_path / "file.pth").write_bytes(content)
+    with pytest.raises(CheckpointError, match=rf"file\.pth: {what}"):
+        checkpoint.load(tmp_path / "file.pth")
+
+
+def test_the_quota_page_of_google_drive_is_named(shared):
+    path = shared("cases/checkpoint_is_html/html.pth")
+    with pytest.raises(CheckpointError, match=r"html\.pth: it is a web page, not a checkpoint: download it again$"):
+        checkpoint.load(path)
+
+
+@pytest.mark.parametrize(
+    "config",
+    [
+        {"H": "x"},
+        {"N": -1},
+        {"N": 10**9},
+        {"H": 3},
+        {"H": 0},
+        {"dropout": "a"},
+        {"dropout": 7},
+        {"text_encoder": 3},
+        [1],
+        7,
+    ],
+)
+def test_a_config_that_does_not_fit_is_an_error_of_one_line(tmp_path, resnet, config):
+    torch.save({"model": resnet[1], "config": config}, tmp_path / "file.pth")
+    with pytest.raises(CheckpointError, match=r"^\S+file\.pth: .*$"):
+        checkpoint.load(tmp_path / "file.pth")
+
+
+@pytest.mark.parametrize("name", ["disease_embedding_layer.weight", "classifier.weight", "location_emb.weight", "temp"])
+@pytest.mark.parametrize("shape", [(), (0,), (2, 0), (3,)])
+def test_parameters_of_any_shape_are_an_error_of_one_line(tmp_path, resnet, name, shape):
+    torch.save({"model": resnet[1] | {name: torch.zeros(shape)}}, tmp_path / "file.pth")
+    with pytest.raises(CheckpointError, match=r"^\S+file\.pth: .*$"):
+        checkpoint.load(tmp_path / "file.pth")
+
+
+@pytest.mark.parametrize("content", [b"a text file\n", b"PK\x03\x04cut off", b"\x80\x02."])
 def test_a_file_that_is_no_checkpoint_is_named(tmp_path, content):
     path = tmp_path / "file.pth"
     path.write_bytes(content)
-    with pytest.raises(CheckpointError, match=r"file\.pth: not a checkpoint that can be read safely"):
+    with pytest.raises(CheckpointError, match=r"file\.pth: not a checkpoint that can be read safely") as caught:
         checkpoint.load(path)
+    assert "weights_only" not in str(caught.value)  # torch's advice, which would run the file's code
 
 
 @pytest.mark.parametrize(

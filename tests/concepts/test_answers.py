@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from mavl.concepts.answers import AnswerError, Checker, counted, diagnoses, without_ordinary
+from mavl.concepts.answers import AnswerError, Checker, diagnoses, without_ordinary
 from mavl.vocab import ASPECTS
 from tests.support.llm_server import good
 from tests.support.tiny import ROOT
@@ -191,7 +191,3 @@ def test_this_projects_books_keep_the_rules():
         checker = Checker(without_ordinary(set(descriptions) - {finding}), (), diagnoses())
         lines = dict(line.split(": ", 1) for line in aspects[finding])
         checker.read(json.dumps({"finding": finding, "description": description} | lines), finding)
-
-
-def test_one_is_singular():
-    assert (counted(0, "call"), counted(1, "call"), counted(2, "call")) == ("0 calls", "1 call", "2 calls")

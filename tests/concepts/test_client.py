@@ -16,6 +16,12 @@ def findings(tmp_path) -> list[str]:
     return list(read_whole_book(tmp_path / "book.json").findings)
 
 
+def completion(content: str, finish: str = '"stop"', usage: str = "{}") -> bytes:
+    """A chat completion of these pieces of JSON."""
+    choice = f'{{"message": {{"content": {content}}}, "finish_reason": {finish}}}'
+    return f'{{"choices": [{choice}], "usage": {usage}}}'.encode()
+
+
 # Failures that pass ---------------------------------------------------------------------------------------------------
 
 PASSING = {
@@ -29,6 +35,8 @@ PASSING = {
     "no choices": [raw(b"{}")],
     "no message": [raw(b'{"choices": [{"message": null}]}')],
     "nothing": [raw(b"")],
+    "deep": [raw(b'{"choices": ' + b"[" * 50_000)],
+    "half a pair of surrogates": [raw(completion('"\\ud800"'))],
     "error with status 200": [raw(b'{"error": {"message": "rate limit", "code": 429}}')],
 }
 
@@ -49,6 +57,15 @@ def test_an_answer_that_takes_too_long_is_requested_again(run, server, tmp_path,
     assert run(timeout=1, max_retries=20).failed == {}
     assert findings(tmp_path) == NAMES
     assert server.asked["covid19"] >= 2
+
+
+@pytest.mark.parametrize("finish", ['"stop"', "[1]", '{"a": 1}', "7", "null"])
+@pytest.mark.parametrize("tokens", ["NaN", '"12"', "12.5", "[1]", "null"])
+def test_odd_fields_beside_a_good_answer_do_no_harm(run, server, tmp_path, finish, tokens):
+    usage = f'{{"prompt_tokens": {tokens}, "completion_tokens": 7}}'
+    server.script["covid19"] = [raw(completion(json.dumps(json.dumps(good("covid19"))), finish, usage))]
+    outcome = run(["covid19"])
+    assert (outcome.failed, outcome.tokens_in, outcome.tokens_out) == ({}, 0, 7)
 
 
 # Failures that last ---------------------------------------------------------------------------------------------------

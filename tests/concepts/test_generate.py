@@ -134,6 +134,23 @@ def test_the_cache_serves_another_book_and_another_question_is_asked_anew(run, s
     assert read_whole_book(tmp_path / "book.json").findings["covid19"].provenance.model == "other"
 
 
+def test_what_another_run_added_meanwhile_stays(plan, run, tmp_path):
+    planned = plan(["lung cyst"])
+    run(["rib fracture"])
+    assert generate(planned, Client(planned.settings)).complete == 1
+    assert findings(tmp_path) == ["rib fracture", "lung cyst"]
+
+
+def test_a_book_that_names_a_finding_twice_is_left_alone(run, server, tmp_path):
+    run(["rib fracture"])
+    path, asked = tmp_path / "book.json", len(server.requests)
+    text = path.read_text()
+    path.write_text(text.replace('"findings": {', '"findings": {"rib fracture": 1, '))
+    with pytest.raises(ConceptError, match=r"book\.json: no whole book \('rib fracture' is twice in one object\)"):
+        run(["lung cyst"])
+    assert len(server.requests) == asked
+
+
 def test_a_book_grows_and_what_a_person_wrote_stays(run, server, tmp_path):
     run(["rib fracture"])
     book = json.loads((tmp_path / "book.json").read_text())

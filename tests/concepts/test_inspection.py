@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from mavl.concepts.inspection import Alike, Justified, inspect, read_entries, read_justified
-from mavl.concepts.inspection_report import write
+from mavl.concepts.inspection_report import lines, write
 from mavl.config.loader import ConfigError
 from mavl.text.books import BookError
 from mavl.vocab import ASPECTS
@@ -169,11 +169,65 @@ def test_a_file_nested_too_deeply_is_named(tmp_path):
         read_entries([path])
 
 
-def test_more_findings_than_memory_allows_are_refused(tmp_path):
+def test_more_findings_than_can_be_compared_are_refused(tmp_path):
     path = tmp_path / "book.json"
-    path.write_text(json.dumps({f"finding {number}": "A line." for number in range(2001)}))
-    with pytest.raises(BookError, match=r"2,001 findings; at most 2,000 can be compared at once, split the books"):
+    path.write_text(json.dumps({f"finding {number}": "A line." for number in range(50_001)}))
+    with pytest.raises(BookError, match=r"50,001 findings; at most 50,000 can be compared at once, split the books"):
         read_entries([path])
+
+
+def test_what_a_terminal_cannot_show_is_shown_as_escapes(tmp_path):
+    path = tmp_path / "book.json"
+    mass = {"description": "x \x1b[31m", "aspects": [1, {"y": "z" * 999}]}
+    book = {"a\x1b[2Jb": "A line.", "": "A line.", "mass": mass}
+    path.write_text(json.dumps(book))
+    inspection = inspect(read_entries([path]), Justified())
+    assert {(problem.kind, problem.where) for problem in inspection.problems} >= {
+        ("name", ("'a\\x1b[2Jb'",)),
+        ("name", ("",)),
+        ("entry", ("mass",)),
+        ("line", ("mass/description",)),
+    }
+    assert all(line.isprintable() and len(line) < 300 for line in lines(inspection))
+
+
+def test_a_large_book_is_compared_without_a_map(tmp_path):
+    """600 findings of words of their own; the last repeats all but one word of each line of the first."""
+    words = {n: [f"w{n}x{aspect}x{word}" for aspect in range(9) for word in range(12)] for n in range(600)}
+    words[599] = [word if place % 12 else f"other{place}" for place, word in enumerate(words[0])]
+    book = {
+        f"finding {n}": {
+            "description": " ".join(of[:12]),
+            "aspects": [f"{name}: {' '.join(of[12 * i : 12 * i + 12])}" for i, name in enumerate(ASPECTS) if i],
+        }
+        for n, of in words.items()
+    }
+    path = tmp_path / "book.json"
+    path.write_text(json.dumps({"findings": book}))
+    inspection = inspect(read_entries([path]), Justified())
+    assert {(problem.kind, problem.where) for problem in inspection.problems} == {
+        ("near findings", ("finding 0", "finding 599")),
+        *(("near lines", (f"finding 0/{aspect}", f"finding 599/{aspect}")) for aspect in ASPECTS),
+    }
+    assert write(inspection, tmp_path / "out").exists()
+    assert not list((tmp_path / "out").glob("*.png"))
+    assert lines(inspection)[-2:] == [
+        "note: no map of the similarity of more than 500 findings",
+        "600 findings, 5,400 lines, compared by words: 10 to mend, 0 justified",
+    ]
+
+
+def test_more_near_pairs_than_are_listed_are_counted(tmp_path, monkeypatch):
+    monkeypatch.setattr("mavl.concepts.similarity.MOST_PAIRS", 1)
+    monkeypatch.setattr("mavl.concepts.inspection.MOST_PAIRS", 1)
+    line = "a b c d e f g h i j k l"
+    book = {name: {"description": f"{line} {name}"} for name in ("x", "y", "z")}
+    path = tmp_path / "book.json"
+    path.write_text(json.dumps({"findings": book}))
+    near = [problem for problem in inspect(read_entries([path]), Justified()).problems if problem.kind == "near lines"]
+    assert [(problem.where, problem.text) for problem in near[1:]] == [
+        ((), "2 further pairs; the nearest 1 are listed")
+    ]
 
 
 def test_an_exception_needs_a_reason(tmp_path):

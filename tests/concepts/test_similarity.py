@@ -4,10 +4,15 @@ import numpy as np
 import pytest
 import torch
 
-from mavl.concepts.similarity import by_encoder, tfidf_cosine
+from mavl.concepts import similarity as module
+from mavl.concepts.similarity import Similarity, by_encoder, cosine_blocks, near_pairs, tfidf_vectors
 from mavl.text.books import Books
 from mavl.text.wordings import phrases_reversed
 from mavl.vocab import ASPECTS
+
+
+def tfidf_cosine(texts: list[str]) -> np.ndarray:
+    return np.concatenate([cosines for _, cosines in cosine_blocks(tfidf_vectors(texts))])
 
 
 def test_texts_of_equally_rare_words_have_the_share_of_words_in_common():
@@ -63,12 +68,36 @@ def test_the_threshold_is_how_near_a_finding_is_to_itself_in_other_order():
     similarity = by_encoder(books(), Encoder(vectors, turned=0.4))
     assert similarity.values[0, 1] == pytest.approx(0.5)
     assert similarity.threshold == pytest.approx((1 + 8 * 0.4) / 9)
-    assert {(one, other) for one, other, _ in similarity.too_near()} == {("a", "b"), ("c", "d")}
+    near, number = similarity.too_near()
+    assert ({(one, other) for one, other, _ in near}, number) == ({("a", "b"), ("c", "d")}, 2)
     steady = by_encoder(books(), Encoder(vectors, turned=0.9))
     assert steady.threshold == pytest.approx((1 + 8 * 0.9) / 9)
-    assert list(steady.too_near()) == []
+    assert steady.too_near() == ([], 0)
     assert dict(similarity.neighbours(2))["a"] == [("b", pytest.approx(0.5)), ("d", pytest.approx(-0.5))]
 
 
 def test_other_order_is_what_the_variant_says():
     assert phrases_reversed(books(), ["a"], ["shape"]).sentences == {"a": {"shape": "shape: a-second, a-first"}}
+
+
+def test_blocks_and_the_limit_of_pairs_change_nothing_but_the_length_of_the_list(monkeypatch):
+    """Unit vectors in a plane at 0, 10, 20, … degrees: each is within 15 degrees of its neighbours alone."""
+    angles = np.radians(10.0 * np.arange(7))
+    vectors = np.stack([np.cos(angles), np.sin(angles)], axis=1)
+    similarity = Similarity(tuple("abcdefg"), "hand", vectors, np.cos(np.radians(15)), "why")
+    whole, nearest = similarity.too_near(), dict(similarity.neighbours(2))
+    assert {pair[:2] for pair in whole[0]} == {("a", "b"), ("b", "c"), ("c", "d"), ("d", "e"), ("e", "f"), ("f", "g")}
+    assert [name for name, _ in nearest["a"]] == ["b", "c"]
+    monkeypatch.setattr(module, "BLOCK", 3)
+    blocks, number = similarity.too_near()
+    assert ({pair[:2] for pair in blocks}, number) == ({pair[:2] for pair in whole[0]}, 6)
+    np.testing.assert_allclose(similarity.values, vectors @ vectors.T, atol=1e-12)
+    vectors[4] = vectors[5]  # the nearest pair of all, in the second block
+    monkeypatch.setattr(module, "MOST_PAIRS", 1)
+    pairs = near_pairs(vectors, similarity.threshold)
+    assert (pairs.rows.tolist(), pairs.number) == ([[4, 5]], 6)
+
+
+def test_more_neighbours_than_there_are_others():
+    similarity = Similarity(("a", "b"), "hand", np.eye(2), 0.5, "why")
+    assert dict(similarity.neighbours(5)) == {"a": [("b", 0.0)], "b": [("a", 0.0)]}

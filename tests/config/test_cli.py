@@ -13,8 +13,9 @@ from mavl.config.finetune import FinetuneClsSettings, FinetuneSegSettings
 from mavl.config.loader import ConfigError, load
 from mavl.config.settings import GroundingSettings, PretrainSettings, SensitivitySettings, Settings, ZeroShotSettings
 from mavl.data.images.grey import ImageError
+from mavl.files import FileError
 from mavl.text.embeddings import TextEmbeddings
-from mavl.train.engine import NonFiniteLossError
+from mavl.train.log import NonFiniteLossError
 from mavl.train.run_folder import flat
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -149,6 +150,14 @@ def unknown_finding() -> Exception:
 )
 def test_the_packages_errors_are_their_message_and_exit_code_2(monkeypatch, capsys, error, line):
     assert complaint(monkeypatch, capsys, error) == f"error: {line}\n"
+
+
+def test_the_mistakes_of_a_config_are_printed_by_one_process(monkeypatch, capsys):
+    monkeypatch.setenv("RANK", "1")
+    assert complaint(monkeypatch, capsys, ConfigError("c.yaml", ["a", "b"])) == ""
+    assert complaint(monkeypatch, capsys, FileError("a.csv: cut")) == "error: a.csv: cut\n"
+    monkeypatch.setenv("RANK", "0")
+    assert complaint(monkeypatch, capsys, ConfigError("c.yaml", ["a"])) == "error: c.yaml: a\n"
 
 
 def test_a_variable_shows_the_traceback(monkeypatch, capsys):

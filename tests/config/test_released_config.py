@@ -53,6 +53,7 @@ def read(tmp_path):
 
 def test_the_released_yaml_means_the_same_here(read):
     settings = read(MAVL_YAML)
+    assert settings.recipe == "released"
     model = settings.model
     assert (model.backbone, model.image_size, model.width, model.layers, model.heads) == ("resnet18", 224, 128, 3, 2)
     assert (model.self_attention, model.contrastive, tuple(model.aspects)) == (False, True, ASPECTS)

@@ -177,3 +177,12 @@ def test_each_list_of_the_vocabulary_has_one_home(names, length):
         if any(tuple(words[start : start + length]) in runs for start in range(len(words))):
             homes.append(path.relative_to(ROOT).as_posix())
     assert homes == ["mavl/vocab.py"]
+
+
+def test_the_label_file_is_opened_for_reading_only(tmp_path):
+    path = tmp_path / "labels.npy"
+    np.save(path, np.zeros((2, len(ANATOMIES), len(FINDINGS)), dtype=np.int8))
+    path.chmod(0o444)
+    array = LabelStore(path).array
+    with pytest.raises(ValueError, match="read-only"):
+        array[0, 0, 0] = 1

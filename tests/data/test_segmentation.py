@@ -237,3 +237,25 @@ def test_folders_without_splits_are_drawn_by_patient(tmp_path):
                for name, split in o.splits.items())  # fmt: skip
     positive = open_data(data.model_copy(update={"only_present": True}), 0, progress=False)
     assert set().union(*(split.groups for split in positive.splits.values())) == {"p1", "p3", "p5", "p7", "p9"}
+
+
+def test_folders_of_uid_names_and_hidden_files(tmp_path, capsys):
+    for name in ("1.2.3.4", "1.2.3.5", ".ipynb_checkpoints/1.2.3.4-checkpoint"):
+        film = write(tmp_path / "images" / f"{name}.png", np.zeros((4, 4)))
+        film.rename(film.with_suffix(""))
+    for name in ("1.2.3.4.png", "1.2.3.5.png", "__MACOSX/._1.2.3.4.png"):
+        write(tmp_path / "masks" / name, np.eye(4) * 255)
+    [split] = read_folder(MaskFolder(images=str(tmp_path / "images"), masks=str(tmp_path / "masks")), "x").values()
+    assert [path.name for path in split.paths] == ["1.2.3.4", "1.2.3.5"]
+    assert [mask.path.name for mask in split.masks["x"]] == ["1.2.3.4.png", "1.2.3.5.png"]
+    assert capsys.readouterr().err.count("passed over 1 file: 1 hidden") == 2
+
+
+def test_masks_are_checked_as_they_are_read(tmp_path):
+    """A mask of two light values is a good image, but no mask."""
+    light = write(tmp_path / "light.png", np.where(np.eye(8), 255, 200))
+    whole = write(tmp_path / "mask.png", np.eye(8) * 255)
+    split = split_of(tmp_path, [MaskFile(whole), MaskFile(light), None], [1, 1, 0])
+    bad = bad_files(split, LoaderSettings(max_bad_share=0.5), progress=False)
+    assert list(bad) == [1]
+    assert bad[1].startswith("list.csv:3: mask: a mask of which no pixel is dark")

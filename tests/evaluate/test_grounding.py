@@ -144,7 +144,7 @@ def expected_cases(model: Path, encoder: BertEncoder, folder: Path, split: str, 
             queries = [names.index(finding) * 9 + aspect for aspect in (0, 6, 7, 8)]
             mean = sum(layer[0, query] for layer in attention for query in queries) / (2 * 4)
             with Image.open(folder / f"masks/{finding}/{image}.png") as file:
-                mask = resize_mask(np.asarray(file) > 0, size)
+                mask = resize_mask(np.asarray(file) > 0, size, centred=protocol == "sound")
             patch_grid = PatchGrid(0.0, 16, (SIZE, SIZE)) if protocol == "sound" else None
             heatmap = enlarge(mean.view(1, 1, GRID, GRID), (size, size), patch_grid)[0, 0].numpy()
             found.append((str(folder / f"images/{image}.png"), finding, heatmap, mask))
@@ -174,7 +174,9 @@ class TestPhantoms:
             candidates = candidates * 14 * 14 / GRID**2
         for (image, finding, heatmap, mask), row in zip(cases, measured.to_dict("records"), strict=True):
             threshold = best_threshold(of_finding(reference, finding), candidates)
-            assert row["threshold"] == pytest.approx(threshold, rel=1e-8)
+            # of two neighbouring candidates, 1e-5 apart, either may be the best one for maps that agree to some 5e-5
+            assert row["threshold"] == pytest.approx(threshold, rel=1e-8, abs=1.1e-5 if protocol == "released" else 0)
+            threshold = row["threshold"]
             # the maps agree to some 5e-5: pixels that are as near to the threshold may lie on either side of it
             near = [measure(heatmap, mask, threshold * nudge, image) for nudge in (1, 1 - 1e-4, 1 + 1e-4)]
             found = {name: row[name] for name in METRICS}

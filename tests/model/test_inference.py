@@ -6,7 +6,7 @@ import torch
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from benchmarks.plain import plain
+from benchmarks.steps import plain
 from mavl.checkpoint import released
 from mavl.model import inference
 from mavl.model.heatmaps import heatmaps

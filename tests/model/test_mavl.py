@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from mavl.model.losses import Targets, pretraining_losses
-from mavl.model.mavl import MAVL, AttentionPool
+from mavl.model.mavl import MAVL, AttentionPool, initialise_as_released
 from mavl.vocab import DESCRIPTION
 
 SMALL = {"image_size": 64, "text_width": 12, "width": 16, "layers": 2, "heads": 4, "feedforward": 24}
@@ -232,3 +232,30 @@ def test_a_gradient_reaches_every_parameter(kind, present):
     if present:
         silent = {name for name, gradient in gradients.items() if not gradient.any()}
         assert silent <= {"pool.k_proj.bias"}  # adds the same to every score, which the softmax takes out again
+
+
+def test_the_released_start_is_normal_with_biases_as_torch_draws_them():
+    """SPEC §8. Convolutions and a loaded backbone are left alone; of torch's attention the biases begin at zero."""
+    torch.manual_seed(0)
+    model = MAVL(backbone="resnet18", image_size=64, width=64, layers=1, heads=2, feedforward=128, text_width=96)
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    initialise_as_released(model)
+    after = model.state_dict()
+    layer = "decoder.layers.0"
+    for name in (
+        "query_projection",
+        "pool.q_proj",
+        "presence_head",
+        f"{layer}.linear1",
+        f"{layer}.cross_attn.out_proj",
+    ):
+        assert after[f"{name}.weight"].std() == pytest.approx(0.02, rel=0.1)
+    for name in (f"{layer}.self_attn", f"{layer}.cross_attn"):
+        assert after[f"{name}.in_proj_weight"].std() == pytest.approx(0.02, rel=0.05)
+        assert not after[f"{name}.in_proj_bias"].any()
+        assert not after[f"{name}.out_proj.bias"].any()
+    bias = after[f"{layer}.linear1.bias"]  # uniform up to 1 / sqrt(64)
+    assert 0.11 < bias.abs().max() <= 0.125
+    assert bias.std() == pytest.approx(0.125 / 3**0.5, rel=0.15)
+    kept = [name for name in after if name.startswith(("backbone.", "location_head.", "grid_projection."))]
+    assert [name for name in kept if not torch.equal(after[name], before[name])] == []

@@ -5,7 +5,10 @@ import importlib.util
 import json
 import os
 import shutil
+import signal
+import subprocess
 import sys
+import time
 
 import numpy as np
 import pytest
@@ -278,7 +281,6 @@ def test_findings_never_trained_on_are_marked_and_the_contrastive_head_leads(run
         ),
         ({"kind": "films", "list": "train.csv", "images": 377110}, "Trained on 377,110 films of train.csv."),
         (None, ""),
-        ("nonsense", ""),
     ],
 )
 def test_what_a_model_was_trained_on_is_said(run, model, films, tmp_path, trained_on, sentence):
@@ -315,3 +317,24 @@ def test_a_large_film_has_a_bounded_overlay(run, tmp_path):
         assert 2900 < max(picture.size) < 3600
     [image] = json.loads((tmp_path / "out/predictions.json").read_text())["images"]
     assert (image["width"], image["height"]) == (3600, 4200)
+
+
+@pytest.mark.slow
+def test_a_killed_run_leaves_no_result_and_the_next_one_clears_up(model, films, tmp_path):
+    paths = [shutil.copy(films / "grey.png", tmp_path / f"{number}.png") for number in range(200)]
+    out = tmp_path / "results" / "out"
+    command = [sys.executable, str(tiny.ROOT / "predict.py"), "--model", str(model), "--findings", "effusion"]
+    environment = os.environ | {"PYTHONPATH": str(tiny.ROOT), "CUDA_VISIBLE_DEVICES": ""}
+    with subprocess.Popen([*command, "--out", str(out), *paths], env=environment, stderr=subprocess.DEVNULL) as process:
+        while not any((out.parent / ".out.draft/overlays").glob("*.png")) and process.poll() is None:
+            time.sleep(0.02)
+        process.kill()
+    assert process.returncode == -signal.SIGKILL
+    assert [path.name for path in out.parent.iterdir()] == [".out.draft"]
+    again = subprocess.run(
+        [*command, "--out", str(out), *paths[:2]], env=environment, capture_output=True, text=True, timeout=300
+    )
+    assert again.returncode == 0, again.stderr
+    assert again.stdout.splitlines()[-1] == f"2 images: {out / 'predictions.html'}"
+    assert [path.name for path in out.parent.iterdir()] == ["out"]
+    assert len(list((out / "overlays").iterdir())) == 2

@@ -1,8 +1,10 @@
 """The scripts as a user runs them: real processes, and a pre-training small enough for a test."""
 
 import os
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import numpy as np
@@ -50,6 +52,37 @@ def run(*arguments, processes: int = 1, check: bool = True) -> subprocess.Comple
     finished = subprocess.run(line, cwd=ROOT, env=environment(), capture_output=True, text=True, timeout=300)
     assert not check or finished.returncode == 0, finished.stderr[-3000:]
     return finished
+
+
+def different(one: Path, other: Path) -> list[str]:
+    """The tensors of the last models of two run folders that are not the same, bit for bit."""
+    expected, actual = weights(one), weights(other)
+    assert expected.keys() == actual.keys()
+    return [name for name in expected if not np.array_equal(expected[name], actual[name])]
+
+
+def descendants(mark: str) -> list[int]:
+    """The processes that have this text in their environment, such as the path of a test's folder."""
+    found = []
+    for entry in Path("/proc").glob("[0-9]*/environ"):
+        try:
+            if mark.encode() in entry.read_bytes():
+                found.append(int(entry.parent.name))
+        except OSError:  # it has ended
+            continue
+    return found
+
+
+def none_left(mark: str, seconds: float = 20) -> bool:
+    """Whether all of `descendants` are gone, at the latest after some seconds."""
+    end = time.monotonic() + seconds
+    while found := descendants(mark):
+        if time.monotonic() > end:
+            for process in found:
+                os.kill(process, signal.SIGKILL)
+            return False
+        time.sleep(0.1)
+    return True
 
 
 def weights(folder: Path) -> dict[str, np.ndarray]:

@@ -115,6 +115,7 @@ def test_a_damaged_disease_book_is_named(write, content, complaint):
         ([*LINES[:7], "texture: "], "'edema' has 8 aspects; missing or without words ['texture']"),
         ([*LINES[:7], 8], "'edema' must be a list of 8 strings"),
         ("border: b", "'edema' must be a list of 8 strings"),
+        ([*LINES, "shape: again"], "'edema' has 9 aspects; missing or without words [], unexpected []"),
         ([], "'edema' has 0 aspects; missing or without words ['border'"),
         (None, "'edema' must be a list of 8 strings"),
         ([*LINES[:7], "texture: a\x07"], "'edema': a line holds '\\x07', which is no printable"),

@@ -1,6 +1,7 @@
 """The engine on a task small enough to work out: accumulation, the log, NaN losses, sharding, the order of rows."""
 
 import json
+import shutil
 
 import pytest
 import torch
@@ -13,7 +14,8 @@ from mavl.backbones import Preprocessing
 from mavl.config.settings import PretrainSettings, TrainSettings
 from mavl.data.loading import compute_all
 from mavl.data.pretraining import EpochBatches
-from mavl.train.engine import Fit, NonFiniteLossError, build_accelerator
+from mavl.train.engine import Fit, MonitorError, build_accelerator
+from mavl.train.log import NonFiniteLossError
 
 IMAGES = 16
 
@@ -86,6 +88,85 @@ def test_a_nan_stops_the_run_with_its_step_and_keeps_the_sound_checkpoint(tmp_pa
     with pytest.raises(NonFiniteLossError, match="step 7: loss is nan"):
         run.run(resume=False)
     assert [path.name for path in run.checkpoints.complete()] == ["step_00000004", "step_00000006"]
+
+
+class Broken(Line):
+    """Its loss is finite, its gradient is not, from a given step on."""
+
+    def losses(self, model, batch):
+        losses = super().losses(model, batch)
+        factor = 1e300 if self.calls < 7 else 0.0
+        return {"loss": losses["loss"] + (0 if factor else (model(batch["x"]) * 0).abs().sqrt().mean())}
+
+
+@pytest.mark.parametrize("every", [7, 100])  # a checkpoint of the step itself, and the validation after it
+def test_weights_that_a_gradient_has_made_nan_are_not_saved(tmp_path, every):
+    """The derivative of the root at 0 is infinite."""
+    task = Broken()
+    run = fit(task, tmp_path, log_every=100, checkpoint_every=every)
+    with pytest.raises(NonFiniteLossError, match=r"step [78]: (weight, bias \(2\) of the model is NaN|loss is nan)"):
+        run.run(resume=False)
+    assert [path.name for path in run.checkpoints.complete()] == ["step_00000004"]
+    assert {step for _, step in task.saved} == {4}
+
+
+class Steep(Line):
+    """A gradient of the weight of 3e6 in each batch."""
+
+    def losses(self, model, batch):
+        self.calls += 1
+        return {"loss": 3e6 * model.weight.sum() + 0 * model.bias.sum()}
+
+
+def test_gradients_are_clipped_once_at_the_end_of_an_accumulation(tmp_path):
+    """Plain descent with rate 1: a step moves the weight by the clipped norm, 0.5, not by 3e6, and not by twice 0.5."""
+    task = Steep()
+    run = fit(task, tmp_path, batch_size=4, accumulation=2, epochs=1, max_grad_norm=0.5)
+    run.optimizer = torch.optim.SGD(task.model.parameters(), lr=1.0)
+    run.scheduler = torch.optim.lr_scheduler.LambdaLR(run.optimizer, lambda _: 1.0)
+    before = task.model.weight.item()
+    run.run(resume=False)
+    assert before - task.model.weight.item() == pytest.approx(2 * 0.5, rel=1e-5)  # two steps
+
+
+def test_a_saved_model_states_its_epoch_step_and_figures(tmp_path):
+    states = []
+    task = Line()
+    task.save = lambda folder, model, state: states.append(state)
+    fit(task, tmp_path, epochs=3, every=2).run(resume=False)
+    assert [(state["epoch"], state["step"]) for state in states[::2]] == [(2, 8), (3, 12)]
+    assert all(state["valid_loss"] > 0 for state in states)
+
+
+def test_a_resumed_log_keeps_no_line_past_its_checkpoint(tmp_path):
+    """Nor one that a kill has torn; the rest is counted in the note."""
+    whole, name = fit(Line(), tmp_path / "whole", log_every=1, checkpoint_every=3, epochs=3, keep=9), "log.jsonl"
+    whole.run(resume=False)
+    expected = [json.loads(line) for line in (tmp_path / "whole" / name).read_text().splitlines()]
+    for path in whole.checkpoints.complete():
+        if path.name > "step_00000006":
+            shutil.rmtree(path)
+    with (tmp_path / "whole" / name).open("ab") as log:
+        log.write(b'\0\0\n{"epoch": 3, "st')
+    AcceleratorState._reset_state(reset_partial_state=True)
+    GradientState._reset_state()
+    fit(Line(), tmp_path / "whole", log_every=1, checkpoint_every=3, epochs=3).run(resume=True)
+    lines = [json.loads(line) for line in (tmp_path / "whole" / name).read_text().splitlines()]
+    steps = [line["step"] for line in lines if "loss" in line]
+    assert steps == sorted(set(steps)) == list(range(1, 13))
+    assert [line["step"] for line in lines if "valid_loss" in line] == [4, 8, 12]
+    for line in lines + expected:
+        line.pop("images_per_second", None)
+    assert lines == expected
+
+
+def test_a_monitored_figure_that_is_never_a_number_is_an_error(tmp_path):
+    task = Scripted([float("nan")] * 2)
+    with pytest.raises(MonitorError, match=r"valid_loss, which decides the best model, was never a number"):
+        fit(task, tmp_path).run(resume=False)
+    assert {name for name, _ in task.saved} == {"last"}
+    line = (tmp_path / "log.jsonl").read_text().splitlines()[-1]
+    assert json.loads(line, parse_constant=pytest.fail)["valid_loss"] is None  # JSON has no NaN
 
 
 def test_log_best_and_last(tmp_path):

@@ -289,6 +289,7 @@ def test_a_run_folder_of_each_seed_and_their_mean(finished):
         "pr.png",
         "training.png",
         "report.html",
+        ".lock",
     }
     for seed in (0, 1):
         assert {path.name for path in (folder / f"seed_{seed}").iterdir()} == kept

@@ -1,5 +1,6 @@
 """The learning rate at the steps that matter, worked by hand, and weight decay on matrices alone."""
 
+import json
 import math
 
 import pytest
@@ -10,6 +11,7 @@ from mavl.config.loader import ConfigError, load
 from mavl.config.settings import PretrainSettings
 from mavl.model.mavl import MAVL
 from mavl.train.optim import build_optimizer, build_scheduler, learning_rate
+from tests.support.processes import ROOT
 
 FULL = {
     "lr": 1e-4,
@@ -63,6 +65,28 @@ def test_pre_training_refuses_a_rate_that_would_climb():
     with pytest.raises(ConfigError, match=r"schedule\.min_lr \(1e-05\) above optimizer\.lr \(1e-06\)"):
         load(PretrainSettings, None, ["optimizer.lr=1e-6", "schedule.warmup_steps=0"])
     load(PretrainSettings, None, ["optimizer.lr=1e-6", "schedule.warmup_steps=0", "schedule.min_lr=1e-6"])
+
+
+@pytest.mark.parametrize("name", ["MAVL_resnet", "MAVL_short"])
+def test_the_released_rates_to_1e_12(shared, name):
+    """Of the rates that the released code sets, with this project's config of the same name."""
+    golden = json.loads(shared("goldens/schedule.json").read_text())[f"{name}.yaml"]
+    settings = load(PretrainSettings, ROOT / "configs" / f"{name}.yaml")
+    assert settings.recipe == "released"
+    rates = settings.schedule.model_dump() | {"lr": settings.optimizer.lr, "steps_per_epoch": golden["steps_per_epoch"]}
+    for step, rate in golden["rate_at_step_of_epoch_0"].items():
+        assert learning_rate(int(step), **rates, released=True) == pytest.approx(rate, rel=0, abs=1e-12)
+    for epoch, rate in enumerate(golden["rate_by_epoch"][1:], start=1):
+        for step in (epoch * 700, epoch * 700 + 699):
+            assert learning_rate(step, **rates, released=True) == pytest.approx(rate, rel=0, abs=1e-12)
+
+
+def test_as_released_a_short_first_epoch_ends_the_warm_up():
+    schedule = FULL | {"steps_per_epoch": 300, "epochs": 4, "released": True}
+    rates = [learning_rate(step, **schedule) for step in (0, 100, 101, 299, 300, 1199)]
+    middle = 1e-5 + 9e-5 * (1 + math.cos(math.pi / 4)) / 2
+    last = 1e-5 + 9e-5 * (1 + math.cos(3 * math.pi / 4)) / 2
+    assert rates == pytest.approx([1e-5, 1e-5, 2.8e-5, 4.6e-5, middle, last], rel=1e-12)
 
 
 def test_the_scheduler_sets_what_the_function_says():

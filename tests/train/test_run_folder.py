@@ -10,9 +10,7 @@ from pathlib import Path
 import pytest
 import torch
 import yaml
-from accelerate import Accelerator
 from accelerate.state import AcceleratorState, GradientState
-from torch import nn
 
 from mavl import provenance
 from mavl.checkpoint import CheckpointError
@@ -20,7 +18,8 @@ from mavl.config.finetune import FinetuneClsSettings, FinetuneSegSettings
 from mavl.config.loader import load
 from mavl.config.settings import PretrainSettings
 from mavl.train import pretrain
-from mavl.train.run_folder import MAY_CHANGE, Checkpoints, Progress, ResumeError, flat, open_run_folder
+from mavl.train.checkpoints import ResumeError
+from mavl.train.run_folder import MAY_CHANGE, Progress, check_data, flat, open_run_folder
 
 TORCH = torch.__version__.partition("+")[0]
 OF_FINE_TUNING = {"resamples": 5, "html": False, "gallery": 2}
@@ -73,6 +72,37 @@ class TestRunFolder:
     def test_a_second_start_is_refused_unless_it_resumes(self, folder):
         with pytest.raises(ResumeError, match=r"run holds a run already; --resume goes on with it, or choose another"):
             open_again(folder, resume=False)
+        open_again(folder)
+
+    def test_another_precision_of_the_launcher_is_another_run(self, folder):
+        open_run_folder(folder, settings(), BOOKS, resume=True, precision="no")
+        with pytest.raises(ResumeError, match="mixed_precision: 'no' then, 'bf16' now"):
+            open_run_folder(folder, settings(), BOOKS, resume=True, precision="bf16")
+
+    def test_other_data_are_another_run(self, folder, capsys):
+        """A record without their hashes is one of an older version, and goes on with a note."""
+        check_data(folder, {"list train": "1", "images of train": "2"})
+        assert "holds no hashes of the data" in capsys.readouterr().out
+        check_data(folder, {"list train": "1", "images of train": "2"})
+        assert capsys.readouterr().out == ""
+        with pytest.raises(ResumeError, match=r"(?s)^[^\n]*another run:\n  data: list train has changed\nA resumed"):
+            check_data(folder, {"list train": "3", "images of train": "2"})
+        open_again(folder)
+        assert json.loads((folder / "run.json").read_text())["data"] == {"list train": "1", "images of train": "2"}
+
+    @pytest.mark.parametrize("name", ["config.yaml", "run.json"])
+    @pytest.mark.parametrize("content", ["", "{", "\0\0\0", "- 1\n", "7"])
+    def test_a_damaged_file_is_an_error_of_one_line(self, folder, name, content):
+        (folder / name).write_text(content)
+        with pytest.raises(ResumeError, match=rf"^\S+{name}: empty or damaged; copy it back, or .*--checkpoint$"):
+            open_again(folder)
+
+    def test_a_key_that_an_older_version_lacks_may_have_its_default(self, folder):
+        written = yaml.safe_load((folder / "config.yaml").read_text())
+        del written["train"]["patience"]
+        (folder / "config.yaml").write_text(yaml.safe_dump(written))
+        with pytest.raises(ResumeError, match=r"train\.patience: None then, 3 now"):
+            open_again(folder, **{"train.patience": 3})
         open_again(folder)
 
     @pytest.mark.parametrize("resume", [False, True])
@@ -144,7 +174,7 @@ class TestRunFolder:
         first, *lines, last = str(caught.value).splitlines()
         assert first == f"{folder} holds another run:"
         assert lines[0].endswith("now") and lines[0].startswith("  findings: ['normal', 'clear', ")  # noqa: PT018
-        assert lines[1:] == ["  optimizer.lr: 1e-05 then, 0.001 now", "  book books/aspects.json has changed"]
+        assert lines[1:] == ["  optimizer.lr: 1e-05 then, 0.001 now", "  books: books/aspects.json has changed"]
         assert "start a new one from its weights with --checkpoint" in last
         assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
 
@@ -195,103 +225,6 @@ class TestProgress:
         with pytest.raises(ResumeError, match=r"made with 4 processes, this launch has 2; .* --checkpoint"):
             progress.load_state_dict(asdict(Progress(processes=4, step=9)))
         assert progress.step == 0
-
-
-class Training:
-    """A parameter that says at which step it was, an accelerator and its checkpoints."""
-
-    def __init__(self, folder: Path, keep: int = 2, processes: int = 1):
-        AcceleratorState._reset_state(reset_partial_state=True)
-        GradientState._reset_state()
-        self.accelerator = Accelerator(cpu=True)
-        self.model = self.accelerator.prepare(nn.Linear(1, 1))
-        self.progress = Progress(processes=processes)
-        self.accelerator.register_for_checkpointing(self.progress)
-        self.checkpoints = Checkpoints(folder, keep)
-
-    def save(self, *steps: int) -> None:
-        for step in steps:
-            nn.init.constant_(self.model.weight, step)
-            self.progress.step = step
-            self.checkpoints.save(self.accelerator, self.progress)
-
-    def restore(self) -> tuple[int, float]:
-        """The step it comes back with, by the record and by the weights."""
-        self.checkpoints.restore(self.accelerator, self.progress)
-        return self.progress.step, self.model.weight.item()
-
-    def names(self) -> list[str]:
-        return [path.name for path in self.checkpoints.complete()]
-
-
-class TestCheckpoints:
-    @pytest.fixture(autouse=True)
-    def _fresh_accelerator(self):
-        yield
-        AcceleratorState._reset_state(reset_partial_state=True)
-        GradientState._reset_state()
-
-    def test_the_newest_come_back_and_no_more_than_keep_stay(self, tmp_path):
-        training = Training(tmp_path, keep=2)
-        training.save(5, 10)
-        assert training.names() == ["step_00000005", "step_00000010"]
-        training.save(100, 105)
-        assert sorted(path.name for path in tmp_path.iterdir()) == ["step_00000100", "step_00000105"]
-        assert Training(tmp_path).restore() == (105, 105.0)
-        Training(tmp_path, keep=1).save(110)
-        assert training.names() == ["step_00000110"]
-
-    def test_without_one_it_starts_from_the_beginning(self, tmp_path, capsys):
-        assert Training(tmp_path / "none").restore()[0] == 0
-        assert "no complete checkpoint, starting from the beginning" in capsys.readouterr().out
-
-    def test_a_draft_or_another_name_is_no_checkpoint(self, tmp_path):
-        training = Training(tmp_path)
-        training.save(5)
-        for name in (".draft_00000009", "step_9", "step_00000009.old", "step_000000099"):
-            shutil.copytree(tmp_path / "step_00000005", tmp_path / name)
-        assert training.names() == ["step_00000005"]
-        assert Training(tmp_path).restore() == (5, 5.0)
-        training.save(7)
-        assert not (tmp_path / ".draft_00000009").exists()
-        assert training.names() == ["step_00000005", "step_00000007"]
-
-    @pytest.mark.parametrize("moment", ["while it is written", "before it is renamed"])
-    def test_a_kill_leaves_the_former_one(self, tmp_path, monkeypatch, moment):
-        training = Training(tmp_path)
-        training.save(5)
-
-        def kill(*_, **__):
-            raise KeyboardInterrupt
-
-        def write_half(draft: str) -> None:
-            (Path(draft) / "model.safetensors").write_bytes(b"half")
-            raise KeyboardInterrupt
-
-        with monkeypatch.context() as patched:
-            if moment == "before it is renamed":
-                patched.setattr(Path, "rename", kill)
-            else:
-                patched.setattr(training.accelerator, "save_state", write_half)
-            with pytest.raises(KeyboardInterrupt):
-                training.save(10)
-        resumed = Training(tmp_path)
-        assert resumed.restore() == (5, 5.0)
-        resumed.save(10)
-        assert [path.name for path in sorted(tmp_path.iterdir())] == ["step_00000005", "step_00000010"]
-
-    def test_a_step_that_is_saved_again_is_the_later_one(self, tmp_path):
-        training = Training(tmp_path)
-        training.save(5)
-        (tmp_path / "step_00000005" / "left").touch()
-        training.save(5)
-        assert not (tmp_path / "step_00000005" / "left").exists()
-        assert training.restore() == (5, 5.0)
-
-    def test_a_checkpoint_of_more_processes_is_refused(self, tmp_path):
-        Training(tmp_path, processes=4).save(5)
-        with pytest.raises(ResumeError, match="made with 4 processes, this launch has 1"):
-            Training(tmp_path, processes=1).restore()
 
 
 class TestProvenance:

@@ -5,29 +5,32 @@ test = read_split(benchmark, "test", root=Path("data/rsna"))
 test.paths[0], test.labels[0], test.mask(0)
 """
 
+import glob
 import operator
 import re
 from pathlib import Path
 from typing import Annotated, Literal, Self
 
+import numpy as np
 from pydantic import Field, model_validator
 
 from mavl.config.loader import Settings
 from mavl.config.settings import GroupPattern
-from mavl.data import DataError
-from mavl.data.benchmarks.masks import BoxRows, FileMasks, RegionMasks
+from mavl.data import DataError, notice
+from mavl.data.benchmarks.masks import BoxRows, FileMasks, Mask, MaskRows, RegionMasks
+from mavl.data.benchmarks.rows import BenchmarkError, Problem, raise_problems
 from mavl.data.benchmarks.splits import MissingSplitError, Split
 from mavl.data.benchmarks.tables import (
-    BenchmarkError,
     Column,
     ColumnLabels,
+    ListLabels,
     MaskLabels,
     PathLabels,
     PathTemplate,
-    Problem,
     Table,
     TableFormat,
-    raise_problems,
+    find_group,
+    normal_path,
     read_table,
 )
 from mavl.vocab import unknown_name
@@ -52,13 +55,13 @@ class ImageNames(Settings):
         """
         found = []
         for row, text in enumerate(table.column(self.column)):
-            image = text.removeprefix(self.strip)
-            name = self.path.replace("{}", image)
+            image = normal_path(text.replace("\\", "/").removeprefix(self.strip))
+            name = normal_path(self.path.replace("{}", glob.escape(image) if "*" in self.path else image))
             if not image:
                 table.report(row, "bad_row", f"column {self.column!r} names no image")
             elif "*" not in self.path:
                 found.append((row, image, name))
-            elif matches := sorted(path.relative_to(root).as_posix() for path in root.glob(name)):
+            elif matches := sorted(glob.glob(name, root_dir=root)):
                 found += [(row, image, match) for match in matches]
             else:
                 table.report(row, "missing_image", f"no image matches {root / name}: check images.path, and root")
@@ -83,8 +86,7 @@ class Groups(Settings):
         texts = names if self.column is None else table.column(self.column)
         groups = []
         for row, text in enumerate(texts):
-            match = re.search(self.pattern or "(?s)(.*)", text)
-            groups.append((match and match[1]) or "")
+            groups.append(find_group(self.pattern, text) if self.pattern else text)
             if not groups[-1]:
                 fix = f"check groups.column and groups.pattern ({self.pattern})"
                 table.report(row, "bad_row", f"{text!r} holds no group: {fix}")
@@ -92,11 +94,15 @@ class Groups(Settings):
 
 
 class Benchmark(Settings):
-    """Split files under `root`, findings (of the pre-training vocabulary or not), and how images are preprocessed."""
+    """Split files under `root`, findings (of the pre-training vocabulary or not), and how images are preprocessed.
+
+    drawn: whether the images are phantoms, not films of patients.
+    """
 
     name: str
     title: str
     citation: str = ""
+    drawn: bool = False
     root: Path | None = None
     findings: tuple[str, ...] = Field(min_length=1)
     splits: dict[SplitName, str] = Field(min_length=1)
@@ -105,7 +111,7 @@ class Benchmark(Settings):
     table: TableFormat = TableFormat()
     images: ImageNames = ImageNames()
     groups: Groups | None = None
-    labels: Annotated[ColumnLabels | PathLabels | MaskLabels, Field(discriminator="kind")]
+    labels: Annotated[ColumnLabels | ListLabels | PathLabels | MaskLabels, Field(discriminator="kind")]
     masks: Annotated[RegionMasks | BoxRows | FileMasks, Field(discriminator="kind")] | None = None
 
     @model_validator(mode="after")
@@ -114,12 +120,16 @@ class Benchmark(Settings):
         by_finding = isinstance(masks, BoxRows) or (isinstance(masks, FileMasks) and masks.by_finding)
         if twice := sorted({finding for finding in self.findings if self.findings.count(finding) > 1}):
             raise ValueError(f"findings are named twice: {', '.join(twice)}")
-        columns, names = getattr(labels, "columns", ()), getattr(masks, "names", {}).values()
-        for key, named in (("labels.columns", columns), ("masks.names", names)):
-            for name in named:
-                if name not in self.findings:
+        named = {
+            "labels.columns": getattr(labels, "columns", ()),
+            "labels.names": getattr(labels, "names", {}).values(),
+            "masks.names": getattr(masks, "names", {}).values(),
+        }
+        for key, names in named.items():
+            for name in names:
+                if name is not None and name not in self.findings:
                     raise ValueError(f"{key}: " + unknown_name("finding", name, self.findings))
-        if several and not isinstance(labels, ColumnLabels) and not isinstance(masks, BoxRows):
+        if several and not isinstance(labels, ColumnLabels | ListLabels) and not isinstance(masks, BoxRows):
             raise ValueError(f"labels of kind {labels.kind!r} give one finding, not {len(self.findings)}")
         if isinstance(labels, MaskLabels) and masks is None:
             raise ValueError("labels of kind 'mask' need masks")
@@ -139,6 +149,9 @@ def read_split(benchmark: Benchmark, split: str, root: Path | None = None) -> Sp
     """
     listed, problems = examine_split(benchmark, split, root)
     raise_problems(problems)
+    for kind in dict.fromkeys(problem.kind for problem in problems):
+        of_kind = [problem for problem in problems if problem.kind == kind]
+        notice(f"{benchmark.name}, {split}: {len(of_kind)} × {kind}, such as {of_kind[0]}")
     assert listed is not None  # only a file with problems has no split
     return listed.labelled_by_masks() if isinstance(benchmark.labels, MaskLabels) else listed
 
@@ -161,6 +174,32 @@ def examine_split(benchmark: Benchmark, split: str, root: Path | None = None) ->
         return None, table.problems
     labels = benchmark.labels.read(table, names, benchmark.findings)
     masks = benchmark.masks.read(table, ids, root, benchmark.findings, labels) if benchmark.masks else {}
+    groups = benchmark.groups and benchmark.groups.read(table, names)
+    first = _unite_rows(benchmark, table, names, labels, groups, masks)
+    if isinstance(benchmark.masks, RegionMasks) and benchmark.masks.all_lists:
+        _add_other_lists(benchmark, split, root, table, names, masks[benchmark.findings[0]])
+    listed = Split(
+        name=split,
+        findings=benchmark.findings,
+        paths=[root / name for name in names],
+        labels=labels,
+        groups=groups,
+        rows=[table.place(row) for row in range(len(table))],
+        views=view_column(table),
+        masks=masks or None,
+    )
+    return listed.take(first), sorted(table.problems, key=lambda problem: problem.line or 0)
+
+
+def _unite_rows(
+    benchmark: Benchmark,
+    table: Table,
+    names: list[str],
+    labels: np.ndarray,
+    groups: list[str] | None,
+    masks: MaskRows,
+) -> list[int]:
+    """The first row of each image, in which the masks of its other rows are united; contrary rows are problems."""
     first: dict[str, int] = {}
     for row, name in enumerate(names):
         if (earlier := first.setdefault(name, row)) == row:
@@ -168,22 +207,50 @@ def examine_split(benchmark: Benchmark, split: str, root: Path | None = None) ->
         if (labels[row] != labels[earlier]).any():
             text = f"{name} has other labels than in {table.place(earlier)}: keep one of the rows"
             table.report(row, "label_conflict", text)
+        elif groups and groups[row] != groups[earlier]:
+            text = f"{name} is of {groups[row]!r} here and of {groups[earlier]!r} in {table.place(earlier)}"
+            table.report(row, "label_conflict", text)
         elif not isinstance(benchmark.masks, RegionMasks | BoxRows):
             table.report(row, "repeated_row", f"{name} was named in {table.place(earlier)}", tolerated=True)
         for of_rows in masks.values():
-            one, other = of_rows[earlier], of_rows[row]
-            of_rows[earlier] = operator.or_(one, other) if one and other else one or other
-    listed = Split(
-        name=split,
-        findings=benchmark.findings,
-        paths=[root / name for name in names],
-        labels=labels,
-        groups=benchmark.groups and benchmark.groups.read(table, names),
-        rows=[table.place(row) for row in range(len(table))],
-        views=view_column(table),
-        masks=masks or None,
-    )
-    return listed.take(first.values()), sorted(table.problems, key=lambda problem: problem.line or 0)
+            of_rows[earlier] = _union(table, row, of_rows[earlier], of_rows[row])
+    return list(first.values())
+
+
+def _union(table: Table, row: int, one: Mask | None, other: Mask | None) -> Mask | None:
+    """Both masks of one image as one; masks of different frames are a problem of the row."""
+    try:
+        return operator.or_(one, other) if one and other else one or other
+    except ValueError as error:
+        table.report(row, "bad_region", str(error))
+        return one
+
+
+def _add_other_lists(
+    benchmark: Benchmark, split: str, root: Path, table: Table, names: list[str], masks: list[Mask | None]
+) -> None:
+    """Add what the lists of other splits hold of the same images; a list that is missing is a tolerated problem."""
+    assert benchmark.masks is not None  # it asks for all lists
+    rows = {name: row for row, name in reversed(list(enumerate(names)))}
+    for other, file in benchmark.splits.items():
+        path = root / file
+        if other == split:
+            continue
+        if not path.is_file():
+            text = f"the list of {other} is missing, with masks of images of {split}: they may be incomplete"
+            table.problems.append(Problem("split_file", path, text, tolerated=True))
+            continue
+        try:
+            found = read_table(path, benchmark.table)
+        except BenchmarkError as error:
+            table.problems.extend(error.problems)
+            continue
+        found, ids, others = benchmark.images.read(found, root)
+        [parts] = benchmark.masks.read(found, ids, root, benchmark.findings, np.empty(0)).values()
+        for place, (name, part) in enumerate(zip(others, parts, strict=True)):
+            if (row := rows.get(name)) is not None:
+                masks[row] = _union(found, place, masks[row], part)
+        table.problems.extend(found.problems)
 
 
 def split_file(benchmark: Benchmark, split: str, root: Path | None = None) -> Path:

@@ -4,7 +4,6 @@ The mask of `IMAGES/a/b.jpg` is `MASKS/a/b.*`, or `MASKS/a/b_mask.*` with the su
 folder. If the images lie in subfolders train, valid (or val) and test, these are the splits.
 """
 
-import re
 from collections import defaultdict
 from collections.abc import Sequence
 from pathlib import Path
@@ -13,8 +12,8 @@ from mavl.config.finetune import MaskFolder
 from mavl.data import DataError
 from mavl.data.benchmarks.masks import MaskFile
 from mavl.data.benchmarks.splits import Split
-from mavl.data.benchmarks.tables import unknown_labels
-from mavl.data.images.inputs import IMAGE_SUFFIXES
+from mavl.data.benchmarks.tables import find_group, unknown_labels
+from mavl.data.images.inputs import IMAGE_SUFFIXES, images_below
 
 SPLIT_OF = {"train": "train", "valid": "valid", "val": "valid", "test": "test"}
 WHOLE = "all"
@@ -63,10 +62,13 @@ def list_folder(settings: MaskFolder, finding: str) -> dict[str, Split]:
 def _files(folder: Path, suffix: str = "") -> dict[str, Path]:
     """Image files by their path in the folder, without extension and suffix."""
     found: dict[str, Path] = {}
-    for path in sorted(folder.rglob("*")):
-        if path.suffix.lower() not in IMAGE_SUFFIXES or path.name.startswith(".") or not path.stem.endswith(suffix):
+    for path in images_below(folder):
+        place = path.relative_to(folder)
+        # the last part of a UID is no suffix
+        name = (place.with_suffix("") if path.suffix.lower() in IMAGE_SUFFIXES else place).as_posix()
+        if not name.endswith(suffix):
             continue
-        name = path.relative_to(folder).with_suffix("").as_posix().removesuffix(suffix)
+        name = name.removesuffix(suffix)
         if name in found:
             raise DataError(f"{path} has the same name as {found[name].name}: keep one of them")
         found[name] = path
@@ -77,7 +79,7 @@ def _files(folder: Path, suffix: str = "") -> dict[str, Path]:
 
 def _patients(names: Sequence[str], pattern: str) -> list[str]:
     """What the pattern's group finds in each name."""
-    found = {name: match[1] for name in names if (match := re.search(pattern, name)) and match[1]}
-    if missing := [name for name in names if name not in found]:
-        raise DataError(f"data.folder.patient: {pattern!r} finds no patient in {missing[0]}")
-    return list(found.values())
+    found = [find_group(pattern, name) for name in names]
+    if "" in found:
+        raise DataError(f"data.folder.patient: {pattern!r} finds no patient in {names[found.index('')]}")
+    return found

@@ -3,18 +3,19 @@
 Its height and width are those of the frame of the split file's numbers, or of the mask file; the image's may differ.
 """
 
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal, Self
+from typing import Annotated, Literal, Self
 
 import numpy as np
-from PIL import Image
-from pydantic import Field, PositiveInt
+from pydantic import Field
 
 from mavl.config.loader import Settings
-from mavl.data.benchmarks.tables import Column, PathTemplate, Table
-from mavl.data.images.read import STORED, ImageError
+from mavl.data.benchmarks.tables import Column, PathTemplate, Table, name_meanings
+from mavl.data.images.grey import MAX_SIDE, ImageError, check_size
+from mavl.data.images.read import read_mask
 from mavl.vocab import PRESENT, unknown_name
 
 BoxFormat = Literal["xywh", "xyxy"]
@@ -33,6 +34,8 @@ class RegionMask:
     parts: np.ndarray
 
     def __or__(self, other: Self) -> Self:
+        if self.size != other.size:
+            raise ValueError(f"one image has frames of {self.size} and {other.size} pixels (H, W)")
         return replace(self, parts=np.concatenate([self.parts, other.parts]))
 
     @property
@@ -54,6 +57,10 @@ class RunLengthMask(RegionMask):
             raise ValueError(f"run lengths {text[:40]!r} are {len(numbers)} numbers, not pairs of gap and length")
         if (numbers < 0).any():
             raise ValueError(f"run lengths {text[:40]!r} hold the negative number {numbers.min()}")
+        if (numbers > size[0] * size[1]).any():  # before the sum, which could overflow
+            raise ValueError(
+                f"run lengths {text[:40]!r} hold {numbers.max()}, more than the {size[0] * size[1]} pixels"
+            )
         runs = numbers.cumsum().reshape(-1, 2)
         if len(runs) and runs[-1, 1] > size[0] * size[1]:
             fix = f"check masks.size {size}, and that a gap counts from the end of the run before it"
@@ -103,7 +110,7 @@ class BoxMask(RegionMask):
 
 @dataclass(frozen=True)
 class MaskFile:
-    """A mask image; a pixel belongs to it when any of its colours is above 0. reason: why it cannot be read."""
+    """A mask image. reason: why it cannot be read."""
 
     path: Path
     reason: str | None = None
@@ -116,16 +123,12 @@ class MaskFile:
         return not self.read().any()
 
     def read(self) -> np.ndarray:
-        """bool [H, W], the size of the file; ImageError if it cannot be read."""
+        """bool [H, W], the size of the file, by `read_mask`; ImageError if it cannot be read."""
         try:
-            with Image.open(self.path) as image:
-                if image.info.get("comment") == STORED:
-                    raise ImageError("a JPEG of an image store; make the store of the config, which copies masks")
-                # RGB resolves the colours of a palette and drops transparency; 16-bit grey would be clipped by it.
-                pixels = np.asarray(image if image.mode.startswith("I") else image.convert("RGB"))
-        except (OSError, ValueError, SyntaxError) as error:  # what Pillow raises for damaged files
-            raise ImageError(f"{self.path}: the mask cannot be read ({error})") from error
-        return np.asarray(np.atleast_3d(pixels).any(axis=-1))
+            return read_mask(self.path)
+        except ImageError as error:
+            reason = str(error).removeprefix(f"{self.path}: ")
+            raise ImageError(f"{self.path}: the mask cannot be read ({reason})") from error
 
 
 Mask = RunLengthMask | BoxMask | MaskFile
@@ -134,48 +137,64 @@ MaskRows = dict[str, list[Mask | None]]
 """For each finding the mask of each row, None where there is none."""
 
 
+Side = Annotated[int, Field(gt=0, le=MAX_SIDE)]
+
+FrameSize = tuple[Side, Side] | tuple[str, str]
+"""Height and width of a frame in pixels, or the columns that hold them."""
+
+
 class RegionMasks(Settings):
     """Regions written in a column, in a frame of `size` (H, W) pixels; blank, -1 or nan is none.
 
     rle: SIIM-ACR's pairs "gap length": pixels counted down the columns, the gap from the end of the previous run.
     boxes: RSNA's "x;y;w;h|x;y;w;h", from the top left corner, or with `box_format` xyxy two corners "x1;y1;x2;y2".
+    all_lists: the mask of an image is the union of its rows in the lists of all splits.
     """
 
     kind: Literal["rle", "boxes"]
     column: Column
-    size: tuple[PositiveInt, PositiveInt]
+    size: FrameSize
     box_format: BoxFormat = "xywh"
+    all_lists: bool = False
 
     def read(self, table: Table, ids: list[str], root: Path, findings: Sequence[str], labels: np.ndarray) -> MaskRows:
         """The masks of the rows; a text that describes none is a problem."""
         texts = ["" if text.lower() in ("-1", "nan") else text for text in table.column(self.column)]
-        return {findings[0]: [_parse(self, table, row, text) for row, text in enumerate(texts)] or [None] * len(table)}
+        sizes = _sizes(self.size, table)
+        masks = [_parse(self, table, row, *each) for row, each in enumerate(zip(texts, sizes, strict=False))]
+        return {findings[0]: masks or [None] * len(table)}
 
 
 class BoxRows(Settings):
-    """A row holds one box of one finding, as in ChestX-ray14's list.
+    """A row holds one box of one finding, as in ChestX-ray14's list, or says by a blank box that there is none.
 
-    finding: the column of the finding, in any case or as `names` translates it; columns: the numbers of `box_format`.
+    finding: the column of the finding, in any case or as `names` translates it, to null where it is not among the
+    benchmark's; columns: the numbers of `box_format`. A blank box with another text, such as "No finding", is of all.
     """
 
     kind: Literal["box_rows"]
     finding: Column
-    names: dict[str, str] = Field(default_factory=dict)
+    names: dict[str, str | None] = Field(default_factory=dict)
     columns: tuple[Column, Column, Column, Column]
-    size: tuple[PositiveInt, PositiveInt]
+    size: FrameSize
     box_format: BoxFormat = "xywh"
 
     def read(self, table: Table, ids: list[str], root: Path, findings: Sequence[str], labels: np.ndarray) -> MaskRows:
         """The masks of the rows; an unknown name or a box outside the frame is a problem."""
-        of_text = {finding.lower(): finding for finding in findings} | self.names
+        of_text = name_meanings(findings, self.names)
         masks: MaskRows = {finding: [None] * len(table) for finding in findings}
         columns = [table.column(column) for column in (self.finding, *self.columns)]
-        for row, (name, *box) in enumerate(zip(*columns, strict=False)):  # a column that does not exist is empty
-            finding = of_text.get(name, of_text.get(name.lower(), ""))
-            if finding in findings:
-                masks[finding][row] = _parse(self, table, row, ";".join(box))
-            else:
-                fix = "say under masks.names which finding it is"
+        sizes = _sizes(self.size, table)
+        # a column that does not exist is empty
+        for row, (name, *box, size) in enumerate(zip(*columns, sizes, strict=False)):
+            finding = of_text.get(name.lower())
+            if not any(number.lower() not in ("", "nan") for number in box):
+                for absent in (finding,) if finding else findings:
+                    masks[absent][row] = size and BoxMask.parse("", size)
+            elif finding:
+                masks[finding][row] = _parse(self, table, row, ";".join(box), size)
+            elif name.lower() not in of_text:
+                fix = "say under masks.names which finding it is, or null"
                 table.report(row, "bad_region", f"a box of an {unknown_name('finding', name, findings)}: {fix}")
         return masks
 
@@ -199,31 +218,54 @@ class FileMasks(Settings):
                 if self.by_finding and labels[row, column] != PRESENT:
                     continue
                 mask = MaskFile(root / path.replace("{}", image))
-                if mask.path.is_file():
+                if os.path.isfile(mask.path):  # of a name that is too long Path's own would raise
                     masks[finding][row] = mask
                 else:
                     table.report(row, "missing_mask", f"mask {mask.path} is missing: check masks.path, and root")
         return masks
 
 
-def resize_mask(mask: np.ndarray, height: int, width: int | None = None) -> np.ndarray:
-    """mask [H, W] -> [height, width or height], each pixel the one that its centre falls on (nearest)."""
-    shape = zip((height, width or height), mask.shape, strict=True)
-    rows, columns = (((np.arange(size) + 0.5) * length / size).astype(int) for size, length in shape)
+def resize_mask(mask: np.ndarray, height: int, width: int | None = None, centred: bool = True) -> np.ndarray:
+    """mask [H, W] -> [height, width or height], each pixel the one that its centre falls on (nearest).
+
+    centred: False takes the pixel that its upper left corner falls on, as the release does (SPEC §11).
+    """
+    shape, half = zip((height, width or height), mask.shape, strict=True), 0.5 * centred
+    rows, columns = (((np.arange(size) + half) * length / size).astype(int) for size, length in shape)
     return mask.take(columns, axis=1).take(rows, axis=0)
 
 
-def _parse(masks: RegionMasks | BoxRows, table: Table, row: int, text: str) -> Mask | None:
+def _sizes(size: FrameSize, table: Table) -> Sequence[tuple[int, int] | None]:
+    """The size of the frame of each row; None, with a problem, where its columns hold none."""
+    if isinstance(size[0], int):
+        return [(int(size[0]), int(size[1]))] * len(table)
+    sizes = []
+    for row, texts in enumerate(zip(*(table.column(column) for column in size), strict=False)):
+        try:
+            height, width = (int(float(text)) for text in texts)
+            check_size(width, height)
+            sizes.append((height, width))
+        except (ValueError, OverflowError) as error:
+            fault = error if isinstance(error, ImageError) else f"{' x '.join(texts)!r} is no height and width"
+            table.report(row, "bad_region", f"the frame in the columns {', '.join(map(str, size))}: {fault}")
+            sizes.append(None)
+    return sizes
+
+
+def _parse(
+    masks: RegionMasks | BoxRows, table: Table, row: int, text: str, size: tuple[int, int] | None
+) -> Mask | None:
     """The mask that a text describes; a text that describes none, and boxes outside the frame, become problems."""
-    (height, width), box_format = masks.size, masks.box_format
+    if size is None:
+        return None
     try:
         if masks.kind == "rle":
-            return RunLengthMask.parse(text, masks.size)
-        mask = BoxMask.parse(text, masks.size, box_format)
+            return RunLengthMask.parse(text, size)
+        mask = BoxMask.parse(text, size, masks.box_format)
     except ValueError as error:
         table.report(row, "bad_region", str(error))
         return None
     for box in mask.outside:
-        problem = f"box {box} ({BOX_FORMATS[box_format]}) in a frame of {width} x {height}"
+        problem = f"box {box} ({BOX_FORMATS[masks.box_format]}) in a frame of {size[1]} x {size[0]}"
         table.report(row, "box_outside", problem, tolerated=True)
     return mask

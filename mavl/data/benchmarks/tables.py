@@ -1,19 +1,20 @@
-"""A split file as text: its rows, its columns by name or number, the labels in them, and the problems of the file.
+"""A split file as text: its columns by name or number, and the labels in them."""
 
-All problems are collected, each with its line: a file of 377,000 rows should not be corrected one error at a time.
-"""
-
-from collections.abc import Sequence, Sized
+import posixpath
+import re
+from collections.abc import Mapping, Sequence, Sized
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Annotated, Literal, Self
 
 import numpy as np
 import pandas as pd
+import regex
 from pydantic import AfterValidator, Field
 
 from mavl.config.loader import Settings
 from mavl.data import DataError
+from mavl.data.benchmarks.rows import Problem, read_rows
 from mavl.vocab import ABSENT, PRESENT, UNKNOWN, unknown_name
 
 Column = Annotated[int, Field(ge=0)] | str | tuple[str, ...]
@@ -28,6 +29,12 @@ def _has_one_blank(template: str) -> str:
 
 PathTemplate = Annotated[str, AfterValidator(_has_one_blank)]
 
+SEARCH_SECONDS = 1
+"""A pattern that takes longer in one text never ends in some."""
+
+NO_FINDING = "no finding"
+"""The text, in any case, of an image without a finding."""
+
 LABEL_TEXTS = {
     **dict.fromkeys(("1", "1.0"), PRESENT),
     **dict.fromkeys(("0", "0.0"), ABSENT),
@@ -36,42 +43,17 @@ LABEL_TEXTS = {
 """Texts of a label in lower case, and what they mean. CheXpert's labeller writes -1 for an uncertain mention."""
 
 
+def _is_one_character(separator: str | None) -> str | None:
+    if separator is not None and (len(separator) != 1 or separator in '"\r\n'):
+        raise ValueError(f"the separator {separator!r} is not one character, such as ',' or \"\\t\"")
+    return separator
+
+
 class TableFormat(Settings):
-    separator: str = ","
+    """How a split file is written: see `read_rows`."""
+
+    separator: Annotated[str | None, AfterValidator(_is_one_character)] = None
     header: bool = True
-
-
-@dataclass(frozen=True)
-class Problem:
-    """A fault of a list of images, of one of the kinds of `prepare_data.py doctor`.
-
-    line: of its row, counted from 1; None for the whole file. tolerated: the list can be used in spite of it.
-    """
-
-    kind: str
-    file: Path
-    text: str
-    line: int | None = None
-    tolerated: bool = False
-
-    def __str__(self) -> str:
-        return f"{self.file.name}{'' if self.line is None else f':{self.line}'}: {self.text}"
-
-
-class BenchmarkError(DataError):
-    """A list that cannot be used: all its `problems`, the first five of them in the message."""
-
-    def __init__(self, problems: list[Problem]):
-        self.problems = problems
-        count = "1 problem" if len(problems) == 1 else f"{len(problems)} problems"
-        more = [f"… and {len(problems) - 5} more"] if len(problems) > 5 else []
-        super().__init__("\n  ".join([f"{problems[0].file}: {count}", *map(str, problems[:5]), *more]))
-
-
-def raise_problems(problems: Sequence[Problem]) -> None:
-    """BenchmarkError with the problems that are not tolerated, if there are any."""
-    if fatal := [problem for problem in problems if not problem.tolerated]:
-        raise BenchmarkError(fatal)
 
 
 @dataclass(frozen=True)
@@ -100,11 +82,14 @@ class Table:
 
     def column(self, wanted: Column) -> list[str]:
         """The texts of a column; none if the file lacks it, which becomes a problem with the nearest name."""
-        names = (wanted,) if isinstance(wanted, int | str) else wanted
-        known = range(self.cells.shape[1]) if isinstance(wanted, int) else self.cells.columns
+        names = [
+            name.strip() if isinstance(name, str) else name
+            for name in ((wanted,) if isinstance(wanted, int | str) else wanted)
+        ]
+        known = list(range(self.cells.shape[1]) if isinstance(wanted, int) else self.cells.columns)
         for name in names:
             if name in known:
-                return (self.cells.iloc[:, name] if isinstance(name, int) else self.cells[name]).tolist()
+                return self.cells.iloc[:, known.index(name)].tolist()
         problem = Problem("column", self.file, unknown_name("column", str(names[0]), map(str, known)))
         if problem not in self.problems:
             self.problems.append(problem)
@@ -112,30 +97,24 @@ class Table:
 
 
 def read_table(file: Path, form: TableFormat) -> Table:
-    """The rows of a split file without blank lines; BenchmarkError where there are none, or the file is no table."""
+    """The rows of a split file; errors as of `read_rows`."""
+    rows = read_rows(file, form.separator, form.header)
+    return Table(file, pd.DataFrame(rows.cells, columns=rows.names, dtype=object), rows.lines)
+
+
+def normal_path(text: str) -> str:
+    """The one spelling of a path: / between its parts, none of them empty or a dot."""
+    return posixpath.normpath(text.replace("\\", "/")) if text else ""
+
+
+def find_group(pattern: str, text: str) -> str:
+    """What the group of a pattern finds in a text, "" for nothing; DataError if the search does not end."""
     try:
-        cells = pd.read_csv(
-            file,
-            sep=form.separator,
-            header=0 if form.header else None,
-            dtype=str,
-            na_filter=False,
-            index_col=False,
-            skip_blank_lines=False,  # they would shift the line numbers; dropped below
-            encoding="utf-8-sig",
-        )
-    except pd.errors.EmptyDataError:
-        fault = "the file is empty"
-    except UnicodeDecodeError as error:
-        fault = f"the file is not UTF-8 text: {error}"
-    except pd.errors.ParserError as error:
-        fault = f"{str(error).strip()}; check table.separator, which is {form.separator!r}"
-    else:
-        cells = pd.DataFrame({name: column.str.strip() for name, column in cells.items()})
-        if filled := np.flatnonzero((cells != "").any(axis=1)).tolist():
-            return Table(file, cells, range(1 + form.header, 1 + form.header + len(cells))).take(filled)
-        fault = "the file has no rows"
-    raise BenchmarkError([Problem("split_file", file, fault)])
+        match = regex.search(pattern, text, timeout=SEARCH_SECONDS)
+    except TimeoutError:
+        fix = "repeat nothing that is itself repeated, as in (a+)+"
+        raise DataError(f"the pattern {pattern!r} takes more than {SEARCH_SECONDS} s on {text[:60]!r}: {fix}") from None
+    return (match and match[1]) or ""
 
 
 def unknown_labels(rows: Sized, findings: Sequence[str]) -> np.ndarray:
@@ -165,8 +144,45 @@ class ColumnLabels(Settings):
                     labels[row, index] = label
                     continue
                 fix = "a label is 1, 0, or blank or -1 for unknown; say what other texts mean under labels.values"
+                if re.search(r"\w\s*[|;]\s*\w", text):
+                    fix = "labels of kind 'list' read a column that lists findings"
                 table.report(row, "label_value", f"{finding} (column {column!r}) is {text!r}: {fix}")
         return labels
+
+
+class ListLabels(Settings):
+    """One column lists the findings of the image, as in ChestX-ray14's "Cardiomegaly|Emphysema"; others are absent.
+
+    A blank cell is unknown. names: the finding that a text stands for, where it is not the finding's name, or null for
+    one that is not among the benchmark's; NO_FINDING needs none. others: null for every other text, too.
+    """
+
+    kind: Literal["list"]
+    column: Column
+    separator: str = Field(default="|", min_length=1)
+    names: dict[str, str | None] = Field(default_factory=dict)
+    others: Literal["refuse", "ignore"] = "refuse"
+
+    def read(self, table: Table, names: Sequence[str], findings: Sequence[str]) -> np.ndarray:
+        """Labels int8 [n, C] in {1, 0, -1}; unknown, with a problem, for rows with other texts."""
+        meaning = name_meanings(findings, self.names)
+        labels = unknown_labels(table, findings)
+        for row, cell in enumerate(table.column(self.column)):
+            texts = [text.strip() for text in cell.split(self.separator) if text.strip()]
+            unknown = [text for text in texts if text.lower() not in meaning]
+            if unknown and self.others == "refuse":
+                fix = "say under labels.names which finding it is, or null; or set labels.others to ignore"
+                table.report(row, "label_value", f"{unknown_name('finding', unknown[0], findings)} {fix}")
+            elif texts:
+                found = {meaning.get(text.lower()) for text in texts}
+                labels[row] = [PRESENT if finding in found else ABSENT for finding in findings]
+        return labels
+
+
+def name_meanings(findings: Sequence[str], names: Mapping[str, str | None]) -> dict[str, str | None]:
+    """{text in small letters: finding, or None for one that the benchmark does not have}."""
+    given = {text.lower(): finding for text, finding in names.items()}
+    return {NO_FINDING: None} | {finding.lower(): finding for finding in findings} | given
 
 
 class PathLabels(Settings):

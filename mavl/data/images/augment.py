@@ -41,6 +41,9 @@ def apply_operations(pixels: Tensor, codes: Tensor) -> Tensor:
         for code in set(column) - {0}:
             rows = [row for row, other in enumerate(column) if other == code]
             apply, sign = operations[abs(code)], 1 if code > 0 else -1
+            if len(rows) == len(pixels):  # a single image in a loader worker: no copies
+                pixels = apply(pixels, sign)
+                continue
             places = torch.tensor(rows).to(pixels.device, non_blocking=True)
             pixels = pixels.index_copy(0, places, apply(pixels[places], sign))
     return pixels
@@ -109,33 +112,33 @@ def _shift(pixels: Tensor, dimension: int, sign: int) -> Tensor:
     return moved
 
 
-def _turn(pixels: Tensor, matrix: tuple[float, ...]) -> Tensor:
-    """Bilinear; `matrix` (row by row) maps a place in the result to its place in the image, both from the centre."""
-    grid, inside = _grid(matrix, *pixels.shape[-2:], pixels.device)
-    grid = grid.expand(len(pixels), -1, -1, -1)
-    shown = F.grid_sample(pixels.float(), grid, padding_mode="border", align_corners=False).round_().to(torch.uint8)
-    return shown.masked_fill_(~inside, FILL)
+def _turn(pixels: Tensor, matrix: tuple[float, ...], centred: bool) -> Tensor:
+    """Bilinear; `matrix` (row by row) maps a place in the result to its place in the image.
+
+    centred: places count from pixel (width / 2, height / 2), else from the first one.
+    """
+    grid = _grid(matrix, centred, *pixels.shape[-2:], pixels.device).expand(len(pixels), -1, -1, -1)
+    # outside lies FILL, and pixels at the border are blended with it, as OpenCV does
+    return (F.grid_sample(pixels.float() - FILL, grid, align_corners=False) + FILL).round_().to(torch.uint8)
 
 
 @lru_cache(maxsize=32)
-def _grid(matrix: tuple[float, ...], height: int, width: int, device: torch.device) -> tuple[Tensor, Tensor]:
-    """The place of every pixel, [1, H, W, 2] in grid_sample's units, and whether it lies in the image, [H, W].
+def _grid(matrix: tuple[float, ...], centred: bool, height: int, width: int, device: torch.device) -> Tensor:
+    """The place of every pixel, [1, H, W, 2] in grid_sample's units.
 
     The operations have fixed angles, so that there are six of these for a size.
     """
-    y, x = np.mgrid[:height, :width] + 0.5
-    x, y = x - width / 2, y - height / 2
-    place = np.stack([matrix[0] * x + matrix[1] * y, matrix[2] * x + matrix[3] * y], axis=-1)
-    place /= (width / 2, height / 2)
-    inside = ((place >= -1) & (place < 1)).all(axis=-1)
-    return torch.from_numpy(place[None]).float().to(device), torch.from_numpy(inside).to(device)
+    size = np.array([width, height])
+    fixed = size / 2 if centred else np.zeros(2)  # as released, half a pixel past the centre
+    place = (np.mgrid[:height, :width].transpose(1, 2, 0)[..., ::-1] - fixed) @ np.reshape(matrix, (2, 2)).T + fixed
+    return torch.from_numpy((place[None] + 0.5) * 2 / size - 1).float().to(device)
 
 
 def _rotate(pixels: Tensor, sign: int) -> Tensor:
-    """Clockwise for the sign 1."""
+    """About the centre, clockwise for the sign 1."""
     angle = math.radians(sign * ROTATE_DEGREES)
     cos, sin = math.cos(angle), math.sin(angle)
-    return _turn(pixels, (cos, sin, -sin, cos))
+    return _turn(pixels, (cos, sin, -sin, cos), centred=True)
 
 
 OPERATIONS: dict[str, Callable[[Tensor, int], Tensor]] = {
@@ -144,8 +147,8 @@ OPERATIONS: dict[str, Callable[[Tensor, int], Tensor]] = {
     "equalize": _equalize,
     "brightness": _brightness,
     "sharpness": _sharpness,
-    "shear_x": lambda pixels, sign: _turn(pixels, (1, sign * SHEAR, 0, 1)),
-    "shear_y": lambda pixels, sign: _turn(pixels, (1, 0, sign * SHEAR, 1)),
+    "shear_x": lambda pixels, sign: _turn(pixels, (1, sign * SHEAR, 0, 1), centred=False),  # about the first row
+    "shear_y": lambda pixels, sign: _turn(pixels, (1, 0, sign * SHEAR, 1), centred=False),
     "translate_x": lambda pixels, sign: _shift(pixels, -1, sign),
     "translate_y": lambda pixels, sign: _shift(pixels, -2, sign),
     "rotate": _rotate,

@@ -31,7 +31,7 @@ class EvalTransform:
 
     def pixels(self, image: Image.Image | ImageFile) -> Tensor:
         """uint8 [1, S, S]."""
-        grey = image if isinstance(image, Image.Image) else Image.fromarray(image.pixels())
+        grey = image if isinstance(image, Image.Image) else image.image()
         size, interpolation = self.preprocessing.image_size, self.preprocessing.interpolation
         return torch.from_numpy(np.array(grey.resize((size, size), Image.Resampling[interpolation.upper()])))[None]
 

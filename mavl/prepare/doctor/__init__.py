@@ -7,12 +7,13 @@
 Any config of the project: pre-training, zero-shot, grounding, fine-tuning, or a benchmark (all its splits).
 Faults: paths, images and masks that are missing or cannot be read; columns, labels, rows and boxes that do not fit;
 patients and files in two splits; the same file twice; and, by rules of thumb, images whose size, depth or brightness
-is unlike the others', and lateral views. Exit code 0: no faults; 1: faults; 2: the examination is not possible; 130:
-interrupted, with the faults until then.
+is unlike the others', and lateral views. Turned and mirrored films are found by DICOM's orientation only: a rule by
+symmetry finds 85 % of those that are turned, and mistakes 1.7 % of 7,530 upright ones.
+Exit code 0: no faults; 1: faults; 2: the examination is not possible; 130: interrupted, with the faults until then.
 
-The header of every image is read (0.2 ms of a core, or what the disk takes); brightness is measured on 500 images a
-split, or on all with --decode, which reads every pixel (2 ms of a core for a JPEG of 512 pixels, 50 and more for a
-full-size film).
+Of every JPEG and plain DICOM the header is read (3 and 20 ms of a core for a full-size film), other formats whole;
+brightness is measured on 500 images a split, or on all with --decode, which reads every pixel (2 ms of a core for a
+JPEG of 512 pixels, 50 and more for a full-size film).
 """
 
 import argparse

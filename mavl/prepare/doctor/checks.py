@@ -95,8 +95,13 @@ def check_images(
             diagnosis.add("inverted", f"{place.text}: {lightness:.2f}, more than {INVERTED}", path)
         if reason := _lateral(image, place.view):
             diagnosis.add("lateral", f"{place.text}: {reason}", path)
+        if len(image.orientation) == 2 and (image.orientation[0][:1] == "R" or image.orientation[1][:1] != "F"):
+            leads = " and ".join(image.orientation)
+            diagnosis.add("turned", f"{place.text}: its rows and columns lead to {leads}, not to L and F", path)
     good = [image for image in images.values() if image.reason is None]
-    for kind, odd in (("odd_depth", _odd_depths(good)), ("odd_size", _odd_sizes(good, image_size))):
+    formats = {image.path: f"its content is {image.other_format}" for image in good if image.other_format}
+    sizes = _odd_sizes(good, image_size)
+    for kind, odd in (("odd_depth", _odd_depths(good)), ("other_format", formats), ("odd_size", sizes)):
         if len(odd) > max(1, COMMON * len(good)):
             example = next(iter(odd.values()))
             diagnosis.notes.append(f"{len(odd):,} of {len(good):,} images are of {kind}: {example}, among others")
@@ -120,6 +125,8 @@ def check_masks(
             elif mask.empty and label == PRESENT:
                 diagnosis.add("empty_mask", f"{place}: labelled as present", mask.path)
             elif not mask.empty:
+                if mask.full:
+                    diagnosis.add("full_mask", place, mask.path)
                 if label == ABSENT:
                     diagnosis.add("unlabelled_mask", f"{place}: labelled as absent", mask.path)
                 image = images.get(path)

@@ -123,9 +123,18 @@ def _note_moved_files(plan: Plan, images: Iterable[ImageFacts], diagnosis: Diagn
     missing = [image.path for image in images if image.reason is not None and not image.path.exists()]
     for paths in (missing[:1], [path for path in lists if not path.exists()]):
         names = [path.relative_to(root) for path in paths if path.is_relative_to(root)]
-        if names and (other := elsewhere(root, names)):
+        if names and (sister := renamed(root, names[0])):
+            fix = f"rename or link it: ln -s {sister} {names[0].parts[0]}"
+            diagnosis.notes.append(f"{names[0]} is missing in {root}; it lies in {sister}/: {fix}")
+        elif names and (other := elsewhere(root, names)):
             fix = "correct --root, images.strip or images.path"
             diagnosis.notes.append(f"{names[0]} is missing in {root}, but {other} is there: {fix}")
+
+
+def renamed(root: Path, name: Path) -> str | None:
+    """The folder of the root that has a missing file in place of the folder with which the file's name begins."""
+    folders = sorted(path for path in root.iterdir() if path.is_dir()) if len(name.parts) > 1 else []
+    return next((path.name for path in folders if path.joinpath(*name.parts[1:]).is_file()), None)
 
 
 def elsewhere(root: Path, names: Sequence[Path]) -> Path | None:

@@ -12,11 +12,14 @@ from PIL import Image, UnidentifiedImageError
 
 from mavl.data.benchmarks.masks import Mask, MaskFile
 from mavl.data.images.grey import ImageError
-from mavl.data.images.read import FORMATS, ImageFile, check_image, read_image
+from mavl.data.images.read import FORMATS, ImageFile, check_image, format_of, read_image
 from mavl.progress import in_threads
 
 BITS = {"1": 1, "I": 32, "F": 32, "I;16": 16, "I;16L": 16, "I;16B": 16, "I;16N": 16}
 """Bits of a pixel by Pillow's mode, where they are not 8."""
+
+SUFFIXES = {f".{kind.lower()}": kind for kind in (*FORMATS, "DICOM")}
+SUFFIXES |= {".jpg": "JPEG", ".tif": "TIFF", ".dcm": "DICOM"}
 
 SIDE = 32
 """Brightness is measured on a reduced image of SIDE x SIDE pixels."""
@@ -39,7 +42,8 @@ HEAD = 1 << 16
 class ImageFacts:
     """An image file: why it cannot be read, or its size (width, height), bits of a pixel and length in bytes.
 
-    view: the projection by its DICOM header. lightness: `lightness_outside`, None where the image was not decoded.
+    view, orientation: by its DICOM header. other_format: of the content, where the suffix is another's. lightness:
+    `lightness_outside`, None where the image was not decoded.
     """
 
     path: Path
@@ -48,17 +52,20 @@ class ImageFacts:
     bits: int = 8
     length: int = 0
     view: str = ""
+    orientation: tuple[str, ...] = ()
+    other_format: str | None = None
     lightness: float | None = None
 
 
 @dataclass(frozen=True)
 class MaskFacts:
-    """A mask: its file if it has one, why that cannot be read, or its size (width, height) and whether it is empty."""
+    """A mask: its file if it has one, why that cannot be read, or its size (width, height), and what it covers."""
 
     path: Path | None
     reason: str | None = None
     size: tuple[int, int] = (0, 0)
     empty: bool | None = None
+    full: bool = False
 
 
 def inspect_image(path: Path, whole: bool, brightness: bool) -> ImageFacts:
@@ -66,23 +73,25 @@ def inspect_image(path: Path, whole: bool, brightness: bool) -> ImageFacts:
     if reason := check_image(path, "header"):
         return ImageFacts(path, reason)
     try:
-        size, bits, view = _header(path)
+        size, bits, view, orientation = _header(path)
         lightness = lightness_outside(_small(path, whole)) if whole or brightness else None
     except ImageError as error:
         return ImageFacts(path, str(error).removeprefix(f"{path}: "))
-    return ImageFacts(path, None, size, bits, path.stat().st_size, view, lightness)
+    length = path.stat().st_size
+    return ImageFacts(path, None, size, bits, length, view, orientation, _other_format(path), lightness)
 
 
 def inspect_mask(mask: Mask) -> MaskFacts:
     """The facts of a mask, all of whose pixels are read if it is a file."""
     if not isinstance(mask, MaskFile):
-        return MaskFacts(None, None, (mask.size[1], mask.size[0]), mask.empty)
+        full = not mask.empty and bool(mask.read().all())
+        return MaskFacts(None, None, (mask.size[1], mask.size[0]), mask.empty, full)
     try:
         pixels = mask.read()
     except ImageError as error:
         return MaskFacts(mask.path, str(error).removeprefix(f"{mask.path}: "))
     height, width = pixels.shape
-    return MaskFacts(mask.path, None, (width, height), not pixels.any())
+    return MaskFacts(mask.path, None, (width, height), not pixels.any(), bool(pixels.all()))
 
 
 def lightness_outside(small: np.ndarray) -> float:
@@ -124,14 +133,24 @@ def _digest(path: Path, whole: bool) -> tuple[int, bytes]:
         return path.stat().st_size, hashlib.sha256(file.read(-1 if whole else HEAD)).digest()
 
 
-def _header(path: Path) -> tuple[tuple[int, int], int, str]:
-    """Size (width, height), bits of a pixel, view."""
+def _other_format(path: Path) -> str | None:
+    """The format of the content, where the suffix names another one."""
+    with path.open("rb") as file:
+        found = format_of(file.read(132)) or "DICOM"  # without a preamble
+    named = SUFFIXES.get(path.suffix.lower())
+    return found if named not in (None, found) else None
+
+
+def _header(path: Path) -> tuple[tuple[int, int], int, str, tuple[str, ...]]:
+    """Size (width, height), bits of a pixel, view, and where the rows and the columns of a DICOM image lead."""
     try:
         with Image.open(path, formats=FORMATS) as image:
-            return image.size, BITS.get(image.mode, 8), ""
+            return image.size, BITS.get(image.mode, 8), "", ()
     except UnidentifiedImageError:
         dataset = pydicom.dcmread(path, force=True, stop_before_pixels=True)
-        return (dataset.Columns, dataset.Rows), dataset.BitsStored, str(dataset.get("ViewPosition") or "")
+        view, orientation = str(dataset.get("ViewPosition") or ""), dataset.get("PatientOrientation") or ()
+        named = (orientation,) if isinstance(orientation, str) else tuple(map(str, orientation))
+        return (dataset.Columns, dataset.Rows), dataset.BitsStored, view, named
 
 
 def _small(path: Path, whole: bool) -> np.ndarray:

@@ -1,5 +1,6 @@
 """The kinds of faults with their fixes, the result of an examination, and its summary and JSON."""
 
+import re
 from collections import defaultdict
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -28,9 +29,9 @@ KINDS = {
     "split_file": Kind("lists or folders that cannot be used", "repair the file, or give its layout under `table`"),
     "column": Kind("columns that the config names and the file lacks", "correct the name in the benchmark's YAML"),
     "label_value": Kind("labels other than 1, 0, blank or -1", "correct them, or give their meaning in labels.values"),
-    "bad_row": Kind("rows without image or patient", "correct or delete the rows, or correct images and groups"),
+    "bad_row": Kind("rows without image or patient, or of other cells than the header", "correct or delete the rows"),
     "repeated_row": Kind("images that several rows name", "keep one row of each"),
-    "label_conflict": Kind("images with other labels in another row", "keep the right row of each"),
+    "label_conflict": Kind("images with other labels or patients in another row", "keep the right row of each"),
     "label_store": Kind("entries that do not fit the label file", "take manifest and label file from the same source"),
     "shared_patient": Kind("patients in two splits", "move all images of a patient into one; fine-tuning does"),
     "shared_image": Kind("images named in two splits", "keep each in one split"),
@@ -40,15 +41,20 @@ KINDS = {
     "unreadable_image": Kind("images that cannot be read", "download them again, or allow for them by max_bad_share"),
     "blank_image": Kind("images of one brightness", "remove them from the lists: they show nothing"),
     "odd_depth": Kind("images whose depth is not that of most", "check their source and conversion", guess=True),
+    "other_format": Kind(
+        "images whose suffix is that of another format", "check their source: the content counts", True
+    ),
     "odd_size": Kind("images smaller than most, or of another shape", "remove thumbnails and other views", guess=True),
     "inverted": Kind("images with bright lungs and dark spine", "invert them again (DICOM's MONOCHROME1)", guess=True),
     "lateral": Kind("lateral views, by list, name or DICOM header", "remove them, unless they are meant", guess=True),
+    "turned": Kind("turned or mirrored images, by the DICOM header", "turn them upright", guess=True),
     "missing_mask": Kind("masks that do not exist", "correct masks.path or --root, or download them again"),
     "unreadable_mask": Kind("masks that cannot be read", "download or make them again"),
     "bad_region": Kind("invalid run lengths or boxes", "correct the cells, or `masks` in the benchmark's YAML"),
     "box_outside": Kind("boxes partly outside their frame", "correct masks.size, or the boxes: the rest is cut off"),
     "mask_size": Kind("masks of another shape than their image", "correct masks.size or the pairs: they are stretched"),
     "empty_mask": Kind("empty masks of findings that are labelled present", "correct the label or the mask"),
+    "full_mask": Kind("masks that cover the whole image", "check the mask's opacity and colours", guess=True),
     "unlabelled_mask": Kind("masks of findings that are labelled absent", "correct the label or the mask"),
 }
 
@@ -97,7 +103,7 @@ def print_summary(diagnosis: Diagnosis, console: Console, written: Path | None) 
     """Print the counts of each split, the notes, and each kind of fault with its first lines and its fix."""
 
     def show(text: str, style: str = "") -> None:
-        console.print(Text(text, style))
+        console.print(Text(printable(text), style))
 
     show(f"{diagnosis.config}: {diagnosis.task}{f', root {diagnosis.root}' if diagnosis.root else ''}", "bold")
     if diagnosis.splits:
@@ -118,10 +124,19 @@ def print_summary(diagnosis: Diagnosis, console: Console, written: Path | None) 
     verdict = f"{number:,} fault{'s' * (number > 1)} of {kinds} kind{'s' * (kinds > 1)}" if number else "no faults"
     if not diagnosis.complete:
         verdict = "interrupted: these are the faults until then"
-    examined = ", ".join(f"{count:,} {name}" for name, count in diagnosis.examined.items() if count)
+    examined = ", ".join(
+        "1 " + re.sub(r"s\b", "", name, count=1) if count == 1 else f"{count:,} {name}"
+        for name, count in diagnosis.examined.items()
+        if count
+    )
     show(f"\n{verdict}{f' ({examined})' if examined else ''}", "bold")
     if written is not None:
         show(f"all faults: {written}")
+
+
+def printable(text: str) -> str:
+    """The text with what cannot be printed as escapes, such as bytes of a name that are no UTF-8."""
+    return "".join(c if c.isprintable() or c == "\n" else c.encode("unicode_escape").decode() for c in text)
 
 
 def _split_table(splits: dict[str, dict]) -> Table:
@@ -133,8 +148,9 @@ def _split_table(splits: dict[str, dict]) -> Table:
     if any(split["groups"] for split in splits.values()):
         table.add_row("patients", *(f"{split['groups']:,}" if split["groups"] else "–" for split in splits.values()))
     table.add_section()
+    # as Text: a name may hold what the console takes for markup
     for finding in dict.fromkeys(finding for split in splits.values() for finding in split["findings"]):
-        table.add_row(finding, *(_counts(split["findings"].get(finding)) for split in splits.values()))
+        table.add_row(Text(printable(finding)), *(_counts(split["findings"].get(finding)) for split in splits.values()))
     return table
 
 

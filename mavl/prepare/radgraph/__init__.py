@@ -20,12 +20,13 @@ where --verify finds damage.
 import argparse
 import json
 import os
+import shutil
 from collections import Counter
 from pathlib import Path
 
 from mavl.config.cli import positive
+from mavl.data.processes import sole_writer
 from mavl.files import csv_writer, read_json, whole_file, write_text
-from mavl.prepare.processes import sole_writer
 from mavl.prepare.radgraph.graphs import NO_GRAPH, NO_STUDY, UNKNOWN_LABEL, label_file
 from mavl.prepare.radgraph.labels import LABELS, Problem, checksum, draw_picture, write_labels, write_table
 from mavl.prepare.radgraph.manifests import MANIFESTS, join_studies, manifest_texts
@@ -33,7 +34,7 @@ from mavl.prepare.radgraph.mimic import read_images, read_views
 from mavl.prepare.radgraph.released import convert, released_entries
 from mavl.progress import plural
 
-SUMMARY = "summary.json"
+SUMMARY, DRAFTS = "summary.json", ".drafts"
 VIEWS = {"frontal": ("PA", "AP"), "all": None}
 
 
@@ -61,9 +62,15 @@ def run(arguments: argparse.Namespace) -> int:
         _check(arguments)
         arguments.out.mkdir(parents=True, exist_ok=True)
         with sole_writer(arguments.out):
-            for draft in arguments.out.glob(".*.partial"):  # of a run that was killed
-                draft.unlink()
-            _write(arguments)
+            drafts = arguments.out / DRAFTS
+            shutil.rmtree(drafts, ignore_errors=True)  # of a run that was killed
+            drafts.mkdir()
+            try:
+                _write(arguments, drafts)
+                for draft in drafts.iterdir():
+                    draft.replace(arguments.out / draft.name)
+            finally:
+                shutil.rmtree(drafts, ignore_errors=True)
     elif not arguments.verify:
         raise ArgumentsError("nothing to read: give --graphs or --released; or --verify")
     return 0 if not arguments.verify or _verify(arguments.out) else 1
@@ -87,9 +94,9 @@ def _check(arguments: argparse.Namespace) -> None:
         raise ArgumentsError(f"{out / LABELS} was not written by this command; choose another --out, or remove it")
 
 
-def _write(arguments: argparse.Namespace) -> None:
-    """Write all files of a run; an error of the source comes before any file is replaced."""
-    out, root, problems = arguments.out, arguments.root, []
+def _write(arguments: argparse.Namespace, out: Path) -> None:
+    """Write all files of a run into a folder of drafts."""
+    root, problems = arguments.root, []
     source = arguments.graphs or arguments.released
     with whole_file(out / LABELS, "w+b") as file:
         if arguments.graphs:
@@ -142,7 +149,7 @@ def _without_label(problems: list[Problem]) -> str:
 def _without_image(problems: list[Problem], left_out: Counter[str]) -> str:
     """Why no manifest of a source lists an image."""
     if left_out:
-        return f"all of its {plural(left_out.total(), 'image')} have other views; --views all lists them too"
+        return f"{plural(left_out.total(), 'image')} of other views, and none to list; --views all lists them too"
     unnamed = next(
         (f"; {each.where!r} names no study, {each.detail}" for each in problems if each.kind == NO_STUDY), ""
     )

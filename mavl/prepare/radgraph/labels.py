@@ -9,6 +9,7 @@ from typing import IO, Any, NamedTuple
 import numpy as np
 
 from mavl.files import csv_writer, whole_file
+from mavl.progress import plural
 from mavl.vocab import ABSENT, ANATOMIES, FINDINGS, PRESENT
 
 LABELS = "landmark_observation_adj_mtx.npy"
@@ -88,7 +89,7 @@ def draw_picture(counts: Mapping[str, np.ndarray], studies: int, path: Path) -> 
 
     figure = Figure(figsize=(22, 16))
     figure.subplots_adjust(left=0.06, right=0.99, bottom=0.11, top=0.94, wspace=0.02)
-    figure.suptitle(f"Findings by anatomy in the reports of {studies:,} studies", fontsize=17)
+    figure.suptitle(f"Findings by anatomy in the reports of {plural(studies, 'study')}", fontsize=17)
     for number, (name, of_name) in enumerate(counts.items()):
         axes = figure.add_subplot(1, 2, number + 1, title=f"{name}: {of_name.sum():,} labels")
         scale = LogNorm(1, max(10, int(of_name.max())))

@@ -22,8 +22,9 @@ from PIL import Image
 
 from mavl.data.images.inputs import Failure
 from mavl.data.images.read import STORED, read_image
+from mavl.data.processes import sole_writer
 from mavl.files import OutsideError, csv_text, csv_writer, inside, read_json, whole_file, write_json
-from mavl.prepare.processes import sole_writer, work_through
+from mavl.prepare.processes import work_through
 from mavl.prepare.store.sources import Sources
 from mavl.progress import in_threads, progress_bar
 

@@ -23,6 +23,22 @@ def test_runs_in_a_small_frame():
     assert RunLengthMask.parse(" 3 2 4 1", (4, 3)).read().astype(int).tolist() == expected
 
 
+@pytest.mark.parametrize(
+    ("text", "pixels"),
+    [("", []), ("0 1", [0]), ("0 2 0 2", [0, 1, 2, 3]), ("3 0 0 1", [3]), ("11 1", [11]), ("0 12", range(12))],
+)
+def test_gaps_and_runs_of_no_pixels(text, pixels):
+    assert np.flatnonzero(RunLengthMask.parse(text, (4, 3)).read().T).tolist() == list(pixels)
+
+
+@pytest.mark.parametrize(
+    "text", [f"{2**63 - 1} 5", f"1 {2**63 - 1} 1 {2**63 - 1}", f"{2**62} {2**62} {2**62} {2**62}", "13 0", f"{2**64} 1"]
+)
+def test_run_lengths_that_would_overflow(text):
+    with pytest.raises(ValueError, match=r"more than the 12 pixels|not all whole numbers"):
+        RunLengthMask.parse(text, (4, 3))
+
+
 def test_rows_of_one_image_are_united(tmp_path):
     split = split_of(tmp_path, "image,mask\na, -1\nb, 3 2\nc,-1\nb, 9 1\n", **RLE)
     assert split.labels[:, 0].tolist() == [0, 1, 0]
@@ -48,6 +64,19 @@ def test_malformed_runs(tmp_path, text, message):
 def test_boxes_are_cut_at_the_frame_and_united():
     mask = BoxMask.parse("-1.0;1.9;3.0;2.0|4;3;9;9", (4, 6)).read()
     assert np.argwhere(mask).tolist() == [[1, 0], [1, 1], [2, 0], [2, 1], [3, 4], [3, 5]]
+
+
+def test_a_box_that_starts_above_or_left_of_the_frame():
+    above = BoxMask.parse("2;-2;2;3", (4, 6))
+    assert np.argwhere(above.read()).tolist() == [[0, 2], [0, 3]]
+    assert above.outside == ("2;-2;2;3",)
+    left = BoxMask.parse("-2;1;3;1", (4, 6))
+    assert np.argwhere(left.read()).tolist() == [[1, 0]]
+    assert left.outside == ("-2;1;3;1",)
+    assert BoxMask.parse("-1;-1;8;6", (4, 6)).outside == ()  # a pixel on each side is rounding
+    for text in ("0;-3;2;3", "-2;0;2;1", "0;4;1;1", "6;0;1;1", "1e300;0;1;1"):
+        with pytest.raises(ValueError, match="holds no pixel"):
+            BoxMask.parse(text, (4, 6))
 
 
 @pytest.mark.parametrize(
@@ -159,6 +188,25 @@ def test_masks_are_shrunk_to_the_pixels_that_centres_fall_on():
     assert resize_mask(mask[:3], 3).astype(int).tolist() == [[0, 0, 0], [0, 1, 0], [0, 0, 0]]
     assert resize_mask(mask[3:, :6], 1, 3).tolist() == [[False, False, False]]  # on 1, 3 and 5
     assert resize_mask(np.eye(2, dtype=bool), 4).astype(int).tolist() == [[1, 1, 0, 0]] * 2 + [[0, 0, 1, 1]] * 2
+
+
+def test_masks_are_shrunk_as_the_release_does(shared):
+    goldens = np.load(shared("goldens/mask224.npz"))
+    moved = 0
+    for box, packed in zip(goldens["boxes"].tolist(), goldens["masks"], strict=True):
+        mask = BoxMask.parse(";".join(map(str, box)), (1024, 1024)).read()
+        expected = np.unpackbits(packed).reshape(224, 224).astype(bool)
+        np.testing.assert_array_equal(resize_mask(mask, 224, centred=False), expected)
+        moved += (resize_mask(mask, 224) != expected).sum()
+    assert moved > 100
+
+
+def test_half_a_pixel_between_the_two_ways_of_shrinking():
+    mask = np.arange(1024)[None] >= 512  # of 224 pixels, number 112 begins at 512.0 and has its centre on 514.3
+    edge = np.zeros((1, 1024), bool)
+    edge[:, 512:514] = True
+    assert resize_mask(mask, 1, 224).sum() == resize_mask(mask, 1, 224, centred=False).sum() == 112
+    assert (resize_mask(edge, 1, 224).sum(), resize_mask(edge, 1, 224, centred=False).sum()) == (0, 1)
 
 
 @pytest.mark.parametrize("mode", ["1", "L", "P", "I;16", "RGBA"])

@@ -98,9 +98,10 @@ def test_places_are_those_of_torchvision_within_a_grey_value(name, sign, films):
     for picture in films[:3]:
         image = Image.fromarray(picture).convert("RGB")
         bilinear = InterpolationMode.BILINEAR
-        colour = np.asarray(F.affine(image, angle, [0, 0], 1.0, shear, interpolation=bilinear, fill=[128] * 3))
-        off = np.abs(apply(name, picture, sign)[..., None] - colour.astype(int))
-        assert (off <= 1).mean() > 0.999  # a place that falls on the very edge may count as inside or outside
+        middle = [(side + 1) / 2 for side in image.size] if name == "rotate" else [0.5, 0.5]  # pixels' corners count
+        colour = F.affine(image, angle, [0, 0], 1.0, shear, interpolation=bilinear, fill=[128] * 3, center=middle)
+        off = np.abs(apply(name, picture, sign)[..., None] - np.asarray(colour).astype(int))
+        assert (off <= 1).mean() > 0.97  # at the border torchvision does not blend with the fill
 
 
 @pytest.mark.parametrize("sign", [1, -1])
@@ -118,17 +119,38 @@ def test_translation_is_by_seven_pixels_and_uncovers_grey(sign):
 def test_rotation_is_by_21_degrees_about_the_centre(sign):
     angle = math.radians(21 * sign)  # clockwise, y pointing down
     turned = apply("rotate", dot(CENTRE + 40, CENTRE), sign)
-    expected = (CENTRE + 40 * math.cos(angle), CENTRE + 40 * math.sin(angle))
-    assert place(turned) == pytest.approx(expected, abs=0.5)
+    fixed = turned.shape[0] / 2
+    x, y = CENTRE + 40 - fixed, CENTRE - fixed
+    expected = (
+        fixed + x * math.cos(angle) - y * math.sin(angle),
+        fixed + x * math.sin(angle) + y * math.cos(angle),
+    )
+    assert place(turned) == pytest.approx(expected, abs=0.1)
     assert turned[0, 0] == 128
 
 
 @pytest.mark.parametrize(("name", "along"), [("shear_x", 0), ("shear_y", 1)])
-def test_shear_moves_by_0_21_of_the_distance_along_one_axis(name, along):
-    away = (CENTRE, CENTRE + 40) if name == "shear_x" else (CENTRE + 40, CENTRE)
+def test_shear_moves_by_0_21_of_the_distance_from_the_first_row_or_column(name, along):
+    away = (CENTRE, 80) if name == "shear_x" else (80, CENTRE)
     moves = [np.subtract(place(apply(name, dot(*away), sign)), away) for sign in (1, -1)]
-    assert sorted(move[along] for move in moves) == pytest.approx([-8.4, 8.4], abs=0.5)
-    assert [move[1 - along] for move in moves] == pytest.approx([0, 0], abs=0.5)
+    assert sorted(move[along] for move in moves) == pytest.approx([-16.8, 16.8], abs=0.2)  # 0.21 × 80
+    assert [move[1 - along] for move in moves] == pytest.approx([0, 0], abs=0.1)
+    first = np.random.default_rng(0).integers(0, 256, (40, 40))
+    sheared = apply(name, first)
+    assert np.array_equal(sheared[0] if name == "shear_x" else sheared[:, 0], first[0] if along == 0 else first[:, 0])
+
+
+OPPOSITE = {"plus": -1, "minus": 1}  # the release's magnitude says where a pixel comes from
+
+
+def test_operations_are_the_released_ones(shared):
+    goldens = dict(np.load(shared("goldens/augment.npz")))
+    film = goldens.pop("film")
+    for key, expected in goldens.items():
+        name, _, sign = key.rpartition("_") if key.endswith(tuple(OPPOSITE)) else (key, "", "plus")
+        off = np.abs(apply(name, film, OPPOSITE[sign]) - expected.astype(int))
+        assert off.max() <= (1 if name.startswith(("shear", "rotate")) else 0), key
+        assert off.mean() < 0.01
 
 
 def test_two_operations_are_drawn_evenly_each_applied_half_the_time():

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
 from mavl.data.images.inputs import Failure, NoImageError, find_images
 
@@ -112,3 +113,59 @@ def test_what_means_no_image_is_named_and_the_others_are_found(folder):
     assert "in 'id,file name'" in str(failures[2])
     with pytest.raises(NoImageError, match="empty: no image in it"):
         find_images(["empty"])
+
+
+def test_a_row_of_a_list_without_an_image_is_named(folder, capsys):
+    (folder / "list.csv").write_text("image,label\nscans/b.png,1\n ,0\n")
+    images, failures = find_images(["list.csv"])
+    assert ([image.name for image in images], failures) == (["b.png"], [])
+    assert "list.csv: column 'image' names no image in line 3" in capsys.readouterr().err
+
+
+# Folders of other programs --------------------------------------------------------------------------------------------
+
+
+def test_dicom_named_by_uids(shared, capsys):
+    uid = "1.2.276.0.7230010.3.1.4.8323329.6904.1517875201.850819"
+    for folder, names in (("only_uids", [uid]), ("mixed", [uid, "ok.dcm"])):
+        images, failures = find_images([str(shared(f"cases/folder_of_uid_names/{folder}"))])
+        assert ([image.name for image in images], failures) == (names, [])
+    assert capsys.readouterr().err == ""
+
+
+def test_what_a_mac_and_jupyter_leave_is_passed_over_and_said(shared, capsys):
+    folder = shared("cases/folder_from_mac_and_jupyter")
+    images, failures = find_images([str(folder)])
+    assert ([image.name for image in images], failures) == (["film.png"], [])
+    said = f"{folder}: passed over 4 files: 1 without an image, such as README, 3 hidden"
+    assert capsys.readouterr().err.splitlines() == [said]
+
+
+@pytest.mark.parametrize("kind", ["PNG", "JPEG", "BMP", "TIFF", "WEBP"])
+@pytest.mark.parametrize("name", ["film", "film.850819", "film.img", "film.png.bak"])
+def test_the_content_of_a_foreign_name_decides(folder, name, kind):
+    films = folder / "films"
+    films.mkdir()
+    Image.new("L", (9, 9)).save(films / name, kind)
+    for other in ("BMI.txt", "notes", "IIdata", "RIFF.wav"):
+        (films / other).write_text(f"{other} is a text that begins like an image")
+    assert found("films") == [f"films/{name}"]
+
+
+def test_hidden_files_are_images_only_when_they_are_named(folder, capsys):
+    for name in (".a.png", ".cache/b.png", "x/__MACOSX/c.png", "x/._d.png", "x/d.png"):
+        (folder / "films" / name).parent.mkdir(parents=True, exist_ok=True)
+        Image.new("L", (9, 9)).save(folder / "films" / name)
+    assert found("films") == ["films/x/d.png"]
+    assert capsys.readouterr().err == "films: passed over 4 files: 4 hidden\n"
+    assert found("films/.a.png") == ["films/.a.png"]
+    (folder / "films/x/d.png").unlink()
+    with pytest.raises(NoImageError, match="films: no image in it"):
+        find_images(["films"])
+
+
+@pytest.mark.parametrize("name", ["list.tsv", "list.jsonl", "list.csv.gz"])
+def test_lists_of_other_kinds(folder, name):
+    text = {"list.tsv": "id\timage\n1\tb.png\n", "list.jsonl": '{"image": "./b.png"}\n'}.get(name, "image\n.\\b.png\n")
+    (folder / "scans" / name).write_text(text)
+    assert found(f"scans/{name}") == ["scans/b.png"]

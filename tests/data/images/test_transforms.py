@@ -144,6 +144,17 @@ def test_a_crop_has_the_area_and_the_shape_that_were_drawn():
     assert figures["own"].std(axis=1) == pytest.approx(figures["stock"].std(axis=1), rel=0.08)
 
 
+def test_crops_reach_every_border():
+    """Of a small image every place is drawn, the last column and row too."""
+    generator = np.random.default_rng(0)
+    boxes = np.array([draw_crop((6, 5), 0.2, generator) for _ in range(400)])
+    left, top, width, height = boxes.T
+    assert (left.min(), top.min(), (left + width).max(), (top + height).max()) == (0, 0, 6, 5)
+    narrow = boxes[width == 3]
+    assert set(narrow[:, 0].tolist()) == {0, 1, 2, 3}
+    assert set(boxes[height == 3][:, 1].tolist()) == {0, 1, 2}
+
+
 def test_an_image_too_narrow_for_any_crop_gives_the_largest_in_its_middle():
     generator = np.random.default_rng(0)
     assert draw_crop((400, 12), 0.9, generator) == (192, 0, 16, 12)  # 12 × 4/3
@@ -202,6 +213,22 @@ class TestReducedDecoding:
             assert np.abs(whole - reduced).mean() < 4
             assert np.abs(whole - reduced).mean() < np.abs(whole - elsewhere).mean() / 5
         assert min(used) < 8 <= max(used)  # so that at least two resolutions were there
+
+    @pytest.mark.parametrize(("box", "decoded"), [((0, 0, 512, 256), 2), ((0, 0, 256, 512), 2), ((0, 0, 300, 255), 1)])
+    def test_the_shorter_side_of_a_crop_decides(self, film, box, decoded):
+        """A part of 1 : 2 is decoded so that neither side has fewer pixels than the result."""
+        source, shrinks = ImageFile(film.filename), []
+
+        class Spy:
+            size = source.size
+
+            def pixels(self, shrink):
+                shrinks.append(shrink)
+                return source.pixels(shrink)
+
+        found, whole = crop(Spy(), box, 128), crop(film, box, 128)
+        assert [source.pixels(shrink).shape[0] for shrink in shrinks] == [1000 // decoded]
+        assert (found.float() - whole.float()).abs().mean() < 3
 
     def test_the_crop_is_drawn_before_anything_is_decoded(self, film):
         """Whatever is decoded, the same seed gives the same part and the same operations."""

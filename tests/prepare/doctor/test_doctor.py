@@ -12,6 +12,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
+from rich.console import Console
 
 from mavl.config.loader import ConfigError
 from mavl.data import phantom
@@ -20,8 +22,9 @@ from mavl.prepare.doctor import exam as doctor_exam
 from mavl.prepare.doctor.exam import elsewhere, evenly_spaced, examine
 from mavl.prepare.doctor.images import SIDE, inspect_image, lightness_outside
 from mavl.prepare.doctor.plan import read_plan
-from mavl.prepare.doctor.report import KINDS, Diagnosis, write_report
+from mavl.prepare.doctor.report import KINDS, Diagnosis, print_summary, printable, write_report
 from tests.support import planted
+from tests.support.films import save_dicom
 from tests.support.planted import change_json, change_yaml, copy, image, mask, redraw, repeat_row, resize, set_cell
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -70,6 +73,17 @@ FAULTS = {
     "mask not there": ("lists", "missing_mask", lambda f: mask(f).unlink()),
     "mask that is none": ("lists", "unreadable_mask", lambda f: mask(f).write_text("mask")),
     "empty mask": ("lists", "empty_mask", lambda f: redraw(mask(f), lambda x: x * 0)),
+    "mask of the whole image": ("lists", "full_mask", lambda f: redraw(mask(f), lambda x: x * 0 + 255)),
+    "JPEG under the name of a PNG": (
+        "lists",
+        "other_format",
+        lambda f: Image.open(image(f, "train", 3)).save(image(f, "train", 3), "JPEG", quality=95),
+    ),
+    "row of other cells than the header": (
+        "lists",
+        "bad_row",
+        lambda f: (f / "valid.csv").write_text((f / "valid.csv").read_text() + "a,b\n"),
+    ),
     "mask of another shape": ("lists", "mask_size", lambda f: resize(mask(f), (96, 60))),
     "box out of the frame": ("boxes", "box_outside", lambda f: set_cell(f / "test.csv", 1, "boxes", "150;20;60;40")),
     "box that is none": ("boxes", "bad_region", lambda f: set_cell(f / "test.csv", 1, "boxes", "10;20;30")),
@@ -189,7 +203,7 @@ def test_faulty_boxes_planted_together_are_all_found(clean, tmp_path):
 
 
 def test_every_kind_of_fault_is_planted_somewhere():
-    assert {kind for _, kind, _ in FAULTS.values()} == set(KINDS)
+    assert {kind for _, kind, _ in FAULTS.values()} == set(KINDS) - {"turned"}  # which only DICOM can be
 
 
 def command(*arguments) -> subprocess.CompletedProcess:
@@ -260,6 +274,48 @@ def test_a_name_that_is_no_text_is_written_as_json(tmp_path):
     diagnosis.add("missing_image", "q\udcff.png")
     write_report(diagnosis, tmp_path / "x.json")
     assert json.loads((tmp_path / "x.json").read_text())["found"][0]["items"][0]["text"] == "q\udcff.png"
+
+
+@pytest.mark.parametrize(
+    ("orientation", "turned"),
+    [(["L", "F"], 0), (["R", "F"], 1), (["L", "H"], 1), (["F", "R"], 1), (["A", "F"], 0), ([], 0), (["L"], 0)],
+)
+def test_films_that_dicom_says_are_turned_or_mirrored(tmp_path, orientation, turned):
+    film = phantom.draw(0, 1, 64).image
+    save_dicom(tmp_path / "a.dcm", film, PatientOrientation=orientation)
+    (tmp_path / "test.csv").write_text("image,edema\na.dcm,1\n")
+    config = planted.write_yaml(
+        tmp_path / "b.yaml",
+        name="b",
+        title="b",
+        root=str(tmp_path),
+        findings=["edema"],
+        splits={"test": "test.csv"},
+        labels={"kind": "columns"},
+    )
+    assert counted(diagnose(config)).get("turned", 0) == turned
+
+
+@pytest.mark.parametrize("name", ["[/b]", "$x$", "[bold]a", "a\x1b[31m", "q\udcff"])
+def test_names_of_any_kind_do_not_end_the_summary(tmp_path, name):
+    diagnosis = Diagnosis(f"{name}.yaml", "benchmark", name, notes=[name], examined={"images named": 1, "masks": 2})
+    diagnosis.add("missing_image", f"{name}.png", Path(name))
+    diagnosis.splits["test"] = {"images": 1, "groups": 1, "findings": {name: {"present": 1, "absent": 0, "unknown": 0}}}
+    with (tmp_path / "out").open("w", encoding="utf-8") as file:
+        print_summary(diagnosis, Console(file=file, width=200), Path(name))
+    shown = (tmp_path / "out").read_text()
+    assert shown.count(printable(name)) == 6
+    assert "\x1b" not in shown
+    assert "1 fault of 1 kind (1 image named, 2 masks)" in shown
+
+
+def test_a_renamed_top_folder_is_named(shared):
+    folder = shared("cases/renamed_top_folder")
+    plan = read_plan(
+        ROOT / "configs/benchmarks/chexpert5.yaml", folder, ["splits={test: filter_test_labels.csv, valid: valid.csv}"]
+    )
+    [note] = [note for note in examine(plan, "c", 2, None, False).notes if "is missing in" in note]
+    assert note.endswith("it lies in CheXpert-v1.0-small/: rename or link it: ln -s CheXpert-v1.0-small CheXpert-v1.0")
 
 
 def test_a_list_that_cannot_be_used_is_named(clean, tmp_path):

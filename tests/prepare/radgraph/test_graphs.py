@@ -293,7 +293,8 @@ thickened thicken, blunting blunt,
 scarring scar, scarred scar, clipped clip, widened widen, widening widen, crowding crowd, hyperinflated hyperinflate,
 obscured obscure,
 collapsed collapse, changes change, changed change, improving improve, decreased decrease, worsening worsen, lower low,
-larger large, worse bad, greater great, sternotomies sternotomy, spleen spleen, is is, s s, unchanged unchanged"""
+larger large, worse bad, greater great, sternotomies sternotomy, spleen spleen, is is, s s, unchanged unchanged,
+tub tub, densit densit"""
 
 
 @pytest.mark.parametrize("pair", LEMMAS.replace("\n", " ").split(", "))

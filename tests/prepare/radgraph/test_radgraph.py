@@ -3,11 +3,13 @@
 import argparse
 import contextlib
 import csv
+import errno
 import fcntl
 import gzip
 import io
 import json
 import os
+import resource
 import signal
 import subprocess
 import sys
@@ -288,7 +290,7 @@ def test_reports_of_no_image_are_refused(mimic):
 
 def test_lateral_images_alone_need_all_views(mimic):
     write_tables(mimic, [row for row in image_rows(0) if row["ViewPosition"] == "LATERAL"])
-    with pytest.raises(ValueError, match="all of its 1 image have other views; --views all lists them too"):
+    with pytest.raises(ValueError, match="1 image of other views, and none to list; --views all lists them too"):
         prepare(mimic)
 
 
@@ -438,7 +440,7 @@ def test_killed_processes_leave_no_half_output_and_nobody_behind(mimic, phantoms
     command = [sys.executable, "prepare_data.py", "radgraph", "--graphs", str(mimic / "graphs.json"), "--workers", "2"]
     command += ["--root", str(mimic), "--out", str(mimic / "out")]
     process = subprocess.Popen(command, cwd=ROOT, stderr=subprocess.DEVNULL, start_new_session=True)
-    wait_until(lambda: any(path.stat().st_size for path in (mimic / "out").glob(f".{LABELS}.*")))
+    wait_until(lambda: any(path.stat().st_size for path in (mimic / "out").glob(f".drafts/.{LABELS}.*")))
     workers = psutil.Process(process.pid).children(recursive=True)
     os.kill(process.pid, signal.SIGKILL)
     process.wait()
@@ -458,6 +460,36 @@ def wait_until(condition) -> None:
     while not condition():
         assert time.monotonic() < deadline
         time.sleep(0.005)
+
+
+@pytest.mark.parametrize("room", [1000, 80_000])
+def test_a_full_disk_names_the_file_and_leaves_the_former_ones(mimic, room):
+    """The label file of this fixture has some 46 KB, the picture more than 80."""
+    before = contents(prepare(mimic))
+    write_graphs(mimic, {"s50000000": json.loads((mimic / "graphs.json").read_text())["p10/p10000001/s50000001.txt"]})
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (room, hard))
+    try:
+        with pytest.raises(OSError, match=LABELS if room == 1000 else "statistics") as caught:
+            prepare(mimic)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert caught.value.errno == errno.EFBIG
+    assert contents(mimic / "out") == before
+    after = contents(prepare(mimic))
+    assert {name for name in before if after[name] == before[name]} < WRITTEN - {LABELS}
+
+
+def test_links_in_the_output_folder_are_replaced(mimic):
+    before = contents(prepare(mimic))
+    mine = mimic / "mine"
+    mine.write_text("mine")
+    for name in before:
+        (mimic / "out" / name).unlink()
+        (mimic / "out" / name).symlink_to(mine)
+    assert contents(prepare(mimic)) == before
+    assert mine.read_text() == "mine"
+    assert not any(path.is_symlink() for path in (mimic / "out").iterdir())
 
 
 def test_two_at_once_are_refused(mimic):

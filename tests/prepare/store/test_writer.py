@@ -20,7 +20,7 @@ from mavl.backbones import Preprocessing
 from mavl.data import phantom
 from mavl.data.images.read import ImageFile, check_image, read_image
 from mavl.data.images.transforms import TrainTransform, eval_transform
-from mavl.prepare.processes import InUseError
+from mavl.data.processes import InUseError
 from mavl.prepare.store.sources import Sources
 from mavl.prepare.store.tree import (
     ABOUT,

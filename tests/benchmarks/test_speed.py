@@ -1,6 +1,6 @@
-"""benchmarks.kernels: the kernels of a GPU sorted by what they do."""
+"""benchmarks.speed: the kernels of a GPU sorted by what they do."""
 
-from benchmarks.kernels import by_kind
+from benchmarks.speed import by_kind
 
 KERNELS = {
     "sm90_xmma_fprop_implicit_gemm_bf16bf16_bf16f32_f32_nhwckrsc_nhwc_tilesize128x128x64": 8.0,

@@ -1,0 +1,98 @@
+"""The schemas of mavl.json: what a model folder states on its model, by kind."""
+
+import json
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, PositiveInt, ValidationError
+
+from mavl.checkpoint.released import MAVL_KIND, CheckpointError
+from mavl.config.errors import complaints
+from mavl.config.finetune import UNetModel
+from mavl.config.loader import Settings
+from mavl.config.settings import ImageSize, ModelSettings, Size
+
+Names = Annotated[list[str], Field(min_length=1)]
+
+
+class MAVLArguments(ModelSettings):
+    """Of mavl.model.mavl.MAVL."""
+
+    text_width: Size = 768
+
+
+class ClassifierArguments(Settings):
+    """Of mavl.model.classifier.Classifier."""
+
+    classes: Size = 1
+    backbone: str = "resnet50"
+    image_size: ImageSize = 224
+    layer4: bool = True
+    linear_probe: bool = False
+
+
+class TrainedOn(BaseModel):
+    """What a model has learnt from. kind: drawings of mavl.data.phantom, or films; images: their number."""
+
+    kind: Literal["phantom drawings", "films"]
+    list: str
+    images: PositiveInt
+
+
+class Text(BaseModel):
+    """Keyword arguments of the text encoder, and its name; other kinds of encoder have other ones too."""
+
+    model_config = ConfigDict(extra="allow")
+
+    encoder: str
+    max_length: PositiveInt = 128
+    sep: bool = False
+    lower_case: bool = True
+
+
+class _About(BaseModel):
+    findings: Names
+    trained_on: TrainedOn | None = None
+    preprocessing: dict[str, Any] | None = None
+
+
+class MAVLAbout(_About):
+    """Of a pre-trained model."""
+
+    model: MAVLArguments
+    text: Text
+
+
+class ClassifierAbout(_About):
+    """Of a fine-tuned classifier."""
+
+    model: ClassifierArguments
+    input: dict[str, Any]
+
+
+class SegmenterAbout(_About):
+    """Of a fine-tuned U-Net."""
+
+    model: UNetModel
+    input: dict[str, Any]
+
+
+SCHEMAS: dict[str, type[_About]] = {
+    MAVL_KIND: MAVLAbout,
+    "classifier": ClassifierAbout,
+    "segmenter": SegmenterAbout,
+}
+
+
+def check_about(about: dict, source: Path) -> None:
+    """CheckpointError in one line with all that does not fit the schema of the model's kind."""
+    kind = about["kind"]
+    if not isinstance(kind, str) or kind not in SCHEMAS:
+        raise CheckpointError(f"{source}: a model of kind {kind!r}; known are {', '.join(SCHEMAS)}")
+    schema = SCHEMAS[kind]
+    known = {key: about[key] for key in schema.model_fields if key in about}
+    try:
+        schema.model_validate_json(json.dumps(known), strict=True)
+    except ValidationError as error:
+        problems = complaints(schema, error, known)
+        raise CheckpointError(f"{source}: damaged, or of another version: {'; '.join(problems.values())}") from error

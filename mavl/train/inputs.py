@@ -1,0 +1,57 @@
+"""What a run reads: hashes by name, since a resumed run must read the same, and a line for the model's folder."""
+
+import hashlib
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from mavl.config.loader import load
+from mavl.data.benchmarks.benchmark import Benchmark, split_file
+
+MIMIC_FILES = ("train_file", "valid_file", "label_file")
+
+
+def data_hashes(data: Any, images: Mapping[str, tuple[Iterable[Path], np.ndarray]]) -> dict[str, str]:
+    """{what: SHA-256} of the benchmark, its lists or the label files, and the images of each split.
+
+    A moved root, or a comment in a YAML file, changes none of them. Pixels do not count.
+
+    Args:
+        data: the settings' section on data.
+        images: for each split the images in use, in their order, and their labels.
+    """
+    hashes, root = {}, Path(data.root) if data.root else None
+    if getattr(data, "benchmark", None):
+        benchmark = load(Benchmark, Path(data.benchmark))
+        root = root or benchmark.root
+        hashes["benchmark"] = _sha256(benchmark.model_dump_json(exclude={"root"}).encode())
+        lists = {name: split_file(benchmark, name, root) for name in benchmark.splits if name in images}
+    else:
+        lists = {name: Path(getattr(data, name)) for name in MIMIC_FILES if hasattr(data, name)}
+    for name, path in lists.items():
+        with open(path, "rb") as file:
+            hashes[f"list {name}"] = hashlib.file_digest(file, "sha256").hexdigest()
+    for split, (paths, labels) in images.items():
+        names = [(path.relative_to(root) if root and path.is_relative_to(root) else path).as_posix() for path in paths]
+        content = "\n".join(names).encode("utf-8", "surrogateescape") + labels.astype(np.int64).tobytes()
+        hashes[f"order or labels of {split}'s images"] = _sha256(content)
+    return hashes
+
+
+def describe_images(data: Any, images: int) -> dict:
+    """As mavl.checkpoint.about.TrainedOn, of a run with these settings on data and so many training images."""
+    drawn = getattr(data, "source", None) == "phantom"
+    if getattr(data, "benchmark", None):
+        benchmark = load(Benchmark, Path(data.benchmark))
+        drawn, name = benchmark.drawn, benchmark.name
+    elif getattr(data, "folder", None):
+        name = data.folder.images
+    else:
+        name = "phantoms" if drawn else data.train_file
+    return {"kind": "phantom drawings" if drawn else "films", "list": name, "images": images}
+
+
+def _sha256(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()

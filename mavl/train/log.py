@@ -1,0 +1,82 @@
+"""The log of a run: losses and figures as lines of JSON in its folder, and for the trackers."""
+
+import json
+import math
+import time
+from pathlib import Path
+from typing import Any, cast
+
+import numpy as np
+import torch
+from accelerate import Accelerator
+from torch import Tensor
+
+from mavl.files import write_text
+from mavl.report.training import read_log
+from mavl.train.run_folder import Progress
+
+RESCUE = (
+    "nothing was saved since. Lower optimizer.lr, set train.max_grad_norm, or use bf16 instead of fp16; --resume goes "
+    "back to the last checkpoint."
+)
+
+
+class NonFiniteLossError(RuntimeError):
+    """A loss or a weight that became NaN or infinite; the message names it. The last checkpoint is from before."""
+
+
+class Log:
+    """Losses and figures of a run; the host waits for the device at `flush` only.
+
+    progress: of the checkpoint that the run continues from; later lines are removed.
+    """
+
+    def __init__(self, accelerator: Accelerator, path: Path, progress: Progress):
+        self.accelerator, self.path = accelerator, path
+        self.pending: list[dict[str, Tensor]] = []
+        self.images, self.since = 0, time.perf_counter()
+        if accelerator.is_main_process:
+            lines, damaged = read_log(path) if path.exists() else ([], 0)
+            if damaged:
+                print(f"note: {path}: left out what a kill has damaged, {damaged} line{'s' * (damaged > 1)}")
+            kept = [line for line in lines if line["step"] <= (progress.step if "lr" in line else progress.validated)]
+            write_text(path, "".join(map(_json_line, kept)))
+
+    def add(self, losses: dict[str, Tensor], images: int) -> None:
+        self.pending.append({name: value.detach() for name, value in losses.items()})
+        self.images += images
+
+    def flush(self, epoch: int, step: int, lr: float) -> dict[str, str]:
+        """Write the means since the last call, over all processes; NonFiniteLossError names the step."""
+        names = list(self.pending[0])
+        local = torch.stack([torch.stack([losses[name].float() for name in names]) for losses in self.pending])
+        values = cast(Tensor, self.accelerator.gather(local[None])).cpu().numpy()
+        bad = np.argwhere(~np.isfinite(values))
+        if len(bad):
+            process, micro, which = bad[bad[:, 1].argmin()]
+            per_step = self.accelerator.gradient_accumulation_steps
+            first = step - math.ceil(len(self.pending) / per_step) + micro // per_step + 1
+            raise NonFiniteLossError(f"step {first}: {names[which]} is {values[process, micro, which]}; {RESCUE}")
+        means = dict(zip(names, values.mean(axis=(0, 1)).tolist(), strict=True))
+        rate = self.images * self.accelerator.num_processes / (time.perf_counter() - self.since)
+        self.write(epoch, step, {**means, "lr": lr, "images_per_second": rate})
+        self.pending, self.images, self.since = [], 0, time.perf_counter()
+        return {name: f"{value:.4g}" for name, value in {**means, "lr": lr, "img/s": rate}.items()}
+
+    def write(self, epoch: int, step: int, figures: dict[str, float]) -> None:
+        self.accelerator.log(figures, step=step)
+        if self.accelerator.is_main_process:
+            with self.path.open("a") as file:
+                file.write(_json_line({"epoch": epoch + 1, "step": step, **figures}))
+
+
+def _json_line(figures: dict[str, float]) -> str:
+    return json.dumps(json_numbers(figures), allow_nan=False) + "\n"
+
+
+def json_numbers(figures: dict[str, Any]) -> dict[str, Any]:
+    """With None for NaN and infinities, which JSON does not have."""
+    return {
+        name: None if isinstance(value, float) and not math.isfinite(value) else value
+        for name, value in figures.items()
+    }

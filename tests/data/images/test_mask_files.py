@@ -1,0 +1,131 @@
+"""Masks from image files: opacity, compression, soft borders, palettes, regions by number."""
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from mavl.data.images.read import ImageError, read_mask
+from tests.support.films import GREY, save_dicom
+
+REGION = np.zeros((20, 30), bool)
+REGION[4:9, 7:21] = True
+
+
+def mask_of(path, image, **options):
+    image.save(path, **options)
+    return read_mask(path)
+
+
+def bands(*values):
+    """An image of bands, each by the region: (value inside, value outside)."""
+    return Image.fromarray(np.stack([np.where(REGION, *each) for each in values], axis=-1).astype(np.uint8))
+
+
+def test_shared_masks_in_the_alpha_channel(shared):
+    for number in range(6):
+        image = Image.open(shared(f"cases/mask_in_alpha/masks/a{number}.png"))
+        opaque = np.asarray(image.convert("RGBA"))[..., 3] > 127
+        found = read_mask(shared(f"cases/mask_in_alpha/masks/a{number}.png"))
+        np.testing.assert_array_equal(found, opaque)
+        assert 0.05 < found.mean() < 0.1
+
+
+@pytest.mark.parametrize(
+    "image",
+    [
+        bands((255, 255), (255, 255), (255, 255), (255, 0)),  # white, transparent outside
+        bands((255, 255), (255, 0)),
+        bands((0, 0), (0, 0), (0, 0), (255, 0)),  # black ink on nothing
+        bands((200, 200), (40, 40), (9, 9), (200, 100)),  # half of the range of the opacity
+        bands((255, 0), (255, 0), (255, 0), (255, 0)),
+        bands((255, 0), (255, 0), (255, 0), (255, 255)),  # all opaque
+        bands((255, 0), (0, 0), (0, 0)),  # red, of which the luma is 76
+        bands((0, 0), (0, 0), (255, 0)),  # blue: 29
+        Image.fromarray(REGION),
+        Image.fromarray(REGION.astype(np.uint8)),  # 0 and 1
+        Image.fromarray(REGION * np.uint8(100)),
+        Image.fromarray(REGION.astype(np.uint16)),
+        Image.fromarray(REGION * np.uint16(40_000)),
+        Image.fromarray(REGION * np.int32(-5) + 5 * REGION.astype(np.int32) * 2 - 1),
+    ],
+)
+def test_one_region_in_many_kinds_of_images(tmp_path, image):
+    path = tmp_path / ("mask.tif" if image.mode == "I" else "mask.png")
+    np.testing.assert_array_equal(mask_of(path, image), REGION)
+
+
+def test_floats_count_from_half_of_their_largest(tmp_path):
+    soft = Image.fromarray(np.array([[0, 0.2, 0.45, 0.5, 0.9]], np.float32))
+    assert mask_of(tmp_path / "x.tif", soft).tolist() == [[False, False, False, True, True]]
+    with pytest.raises(ImageError, match="not finite"):
+        mask_of(tmp_path / "x.tif", Image.fromarray(np.array([[0, np.nan]], np.float32)))
+
+
+def test_soft_borders_count_from_half_of_the_range(tmp_path):
+    soft = Image.fromarray(np.array([[0, 60, 127, 128, 200, 255]], np.uint8))
+    assert mask_of(tmp_path / "x.png", soft).tolist() == [[False] * 3 + [True] * 3]
+    faint = Image.fromarray(np.array([[0, 40, 50, 51, 100]], np.uint8))
+    assert mask_of(tmp_path / "x.png", faint).tolist() == [[False] * 3 + [True] * 2]
+
+
+def test_regions_by_number_are_united(tmp_path):
+    numbers = Image.fromarray(np.array([[0, 1, 2, 15]], np.uint8))
+    assert mask_of(tmp_path / "x.png", numbers).tolist() == [[False, True, True, True]]
+    soft = Image.fromarray(np.array([[0, 1, 2, 16]], np.uint8))
+    assert mask_of(tmp_path / "x.png", soft).tolist() == [[False, False, False, True]]
+
+
+@pytest.mark.parametrize("quality", [30, 75, 95])
+def test_compression_does_not_grow_a_mask(tmp_path, quality):
+    inside = np.zeros((64, 64), bool)
+    inside[13:41, 18:45] = True
+    found = mask_of(tmp_path / "x.jpg", Image.fromarray(inside * np.uint8(255)), quality=quality)
+    assert (found != inside).sum() <= 4
+    assert not mask_of(tmp_path / "x.jpg", Image.new("L", (9, 9))).any()
+
+
+def test_compression_that_left_no_region_is_refused(tmp_path):
+    with pytest.raises(ImageError, match=r"JPEG mask whose brightest value is \d+ of 255: save it as PNG"):
+        mask_of(tmp_path / "x.jpg", Image.fromarray(REGION * np.uint8(3)))
+    assert mask_of(tmp_path / "x.jpg", Image.new("L", (8, 8), 128)).all()
+
+
+def palette(colours):
+    image = Image.frombytes("P", REGION.shape[::-1], REGION.astype(np.uint8).tobytes())
+    image.putpalette([value for colour in colours for value in colour])
+    return image
+
+
+def test_palettes_count_by_their_colours(tmp_path):
+    found = mask_of(tmp_path / "x.png", palette([(0, 0, 0), (128, 0, 0)]))
+    np.testing.assert_array_equal(found, REGION)
+    for colours in ([(255, 255, 255)] * 2, [(200, 200, 200), (255, 255, 255)]):
+        with pytest.raises(ImageError, match="a mask of which no pixel is dark"):
+            mask_of(tmp_path / "x.png", palette(colours))
+
+
+def test_a_mask_of_two_light_values_is_refused_and_a_full_one_is_not(tmp_path):
+    with pytest.raises(ImageError, match="no pixel is dark"):
+        mask_of(tmp_path / "x.png", Image.fromarray(np.where(REGION, 255, 128).astype(np.uint8)))
+    assert mask_of(tmp_path / "x.png", Image.new("L", (3, 3), 255)).all()
+    assert not mask_of(tmp_path / "x.png", Image.new("RGBA", (3, 3))).any()
+
+
+def test_masks_are_read_like_images(tmp_path):
+    exif = Image.Exif()
+    exif[0x0112] = 6  # to be shown turned a quarter clockwise
+    assert mask_of(tmp_path / "x.png", Image.fromarray(np.array([[0, 0, 9]], np.uint8)), exif=exif).tolist() == [
+        [False],
+        [False],
+        [True],
+    ]
+    pages = [Image.new("L", (8, 8), value) for value in (0, 255)]
+    with pytest.raises(ImageError, match="TIFF with 2 images"):
+        mask_of(tmp_path / "x.tif", pages[0], save_all=True, append_images=pages[1:])
+    with pytest.raises(ImageError, match="a DICOM file: save the mask as PNG"):
+        read_mask(save_dicom(tmp_path / "x.dcm", GREY))
+    (tmp_path / "x.png").write_text("GIF89a")
+    with pytest.raises(ImageError, match=r"x\.png: no PNG"):
+        read_mask(tmp_path / "x.png")
+    with pytest.raises(ImageError, match="no such file"):
+        read_mask(tmp_path / "y.png")

@@ -1,0 +1,92 @@
+"""A resumed run reads what it read before: other labels, another order or fewer rows are refused by name."""
+
+import random
+import shutil
+from pathlib import Path
+
+import pandas as pd
+import pytest
+import yaml
+from accelerate.state import AcceleratorState, GradientState
+
+from mavl.config.loader import load
+from mavl.config.settings import MimicData, PhantomData, PretrainSettings
+from mavl.train import pretrain
+from mavl.train.checkpoints import ResumeError
+from mavl.train.engine import MonitorError
+from mavl.train.inputs import describe_images
+from tests.support.trainings import write_benchmark, write_training
+
+
+def invert(table: pd.DataFrame) -> pd.DataFrame:
+    return table.assign(cardiomegaly=1 - table["cardiomegaly"])
+
+
+def reorder(table: pd.DataFrame) -> pd.DataFrame:
+    return table.iloc[random.Random(0).sample(range(len(table)), len(table))]
+
+
+def run(config: Path, folder: Path, resume: bool, *overrides: str) -> None:
+    try:
+        pretrain.run(load(PretrainSettings, config, [f"output_dir={folder}", *overrides]), resume)
+    finally:
+        AcceleratorState._reset_state(reset_partial_state=True)
+        GradientState._reset_state()
+
+
+@pytest.fixture
+def config(tmp_path) -> Path:
+    """Of a pre-training on a list of phantoms on disk."""
+    path = write_training("pretraining", tmp_path, epochs=1)
+    content = yaml.safe_load(path.read_text())
+    sizes = {key: content["data"][key] for key in ("batch_size", "eval_batch_size", "workers")}
+    benchmark = write_benchmark(tmp_path)
+    without_masks = yaml.safe_load(benchmark.read_text())
+    del without_masks["masks"]
+    benchmark.write_text(yaml.safe_dump(without_masks))
+    content["data"] = {"source": "table", "benchmark": str(benchmark), "root": str(tmp_path), **sizes}
+    path.write_text(yaml.safe_dump(content))
+    return path
+
+
+@pytest.mark.slow
+def test_a_run_goes_on_with_its_own_data_only(config, tmp_path, capsys):
+    folder = tmp_path / "run"
+    run(config, folder, resume=False)
+    (tmp_path / "moved").mkdir()
+    for name in ("images", "masks", "train.csv", "valid.csv", "test.csv"):
+        shutil.move(tmp_path / name, tmp_path / "moved" / name)
+    root = f"data.root={tmp_path / 'moved'}"
+    run(config, folder, True, root)  # elsewhere, but the same
+    assert "note:" not in capsys.readouterr().out
+    original, content = pd.read_csv(tmp_path / "moved" / "train.csv"), (tmp_path / "moved" / "train.csv").read_bytes()
+    for change in (invert, reorder, lambda table: table.iloc[:-1]):
+        change(original).to_csv(tmp_path / "moved" / "train.csv", index=False)
+        lines = r"data: list train has changed\n  data: order or labels of train's images has changed"
+        with pytest.raises(ResumeError, match=lines):
+            run(config, folder, True, root)
+    (tmp_path / "moved" / "train.csv").write_bytes(content)
+    run(config, folder, True, root)
+    benchmark = yaml.safe_load((tmp_path / "benchmark.yaml").read_text())
+    (tmp_path / "benchmark.yaml").write_text(yaml.safe_dump(benchmark | {"equalize": True}))
+    with pytest.raises(ResumeError, match="data: benchmark has changed"):
+        run(config, folder, True, root)
+
+
+def test_a_monitor_that_the_labels_leave_undefined_is_an_error_before_training(config, tmp_path):
+    table = pd.read_csv(tmp_path / "valid.csv")
+    table.assign(cardiomegaly=1, effusion=0).to_csv(tmp_path / "valid.csv", index=False)
+    with pytest.raises(MonitorError, match=r"valid_auroc: no finding has present and absent images in the valid split"):
+        run(config, tmp_path / "run", False, "train.monitor=valid_auroc")
+    assert not (tmp_path / "run" / "log.jsonl").exists()
+
+
+def test_what_a_model_was_trained_on(config, tmp_path):
+    listed = load(PretrainSettings, config)
+    assert describe_images(listed.data, 12) == {"kind": "films", "list": "phantoms", "images": 12}
+    benchmark = yaml.safe_load((tmp_path / "benchmark.yaml").read_text())
+    (tmp_path / "benchmark.yaml").write_text(yaml.safe_dump(benchmark | {"drawn": True}))
+    assert describe_images(listed.data, 12)["kind"] == "phantom drawings"
+    assert describe_images(PhantomData(), 40) == {"kind": "phantom drawings", "list": "phantoms", "images": 40}
+    mimic = MimicData()
+    assert describe_images(mimic, 9) == {"kind": "films", "list": mimic.train_file, "images": 9}
