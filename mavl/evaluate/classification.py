@@ -61,7 +61,7 @@ def run(settings: ZeroShotSettings) -> Result | None:
         report.write_scores(folder / report.SCORES, split, scores)
         report.write_csv(evaluation, folder / "results.csv")
         report.write_json(evaluation, folder / "results.json", about)
-        plot_curves(split.labels, scores, evaluation, folder)
+        plot_curves(split.labels, scores, evaluation, folder, about["new_findings"])
         if settings.html:
             gallery = most_confident(evaluation, split, scores)
             shown = {image for kinds in gallery.values() for images in kinds.values() for image in images}

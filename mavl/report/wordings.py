@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from mavl.files import printable
 from mavl.metrics.classification import METRICS, ClassResult
 from mavl.metrics.metric import percent
 from mavl.metrics.wordings import Sensitivity, Spread
@@ -136,7 +137,7 @@ def plot(result: Sensitivity, path: Path) -> None:
         axes.plot(books, height, "|", color="black", markersize=13, markeredgewidth=2.2, label="the books", zorder=4)
     axes.axhline(len(findings) - 0.5, color="0.6", linewidth=0.6)
     axes.axvline(0.5, color="0.6", linewidth=0.8, linestyle=":")
-    axes.set_yticks(range(len(rows)), [_label(result, name) for name in rows])
+    axes.set_yticks(range(len(rows)), [printable(_label(result, name)) for name in rows])
     axes.spines[["top", "right", "left"]].set_visible(False)
     axes.tick_params(axis="y", length=0)
     axes.grid(axis="x", color="0.93")

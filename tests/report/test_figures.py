@@ -56,6 +56,13 @@ def test_names_are_text_in_figures(axes, tmp_path):
     assert "b\\x00\\ud800" in shown
 
 
+def test_classes_never_trained_on_are_marked(evaluation, axes, tmp_path):
+    plot_curves(LABELS, SCORES, evaluation, tmp_path, new=["edema", "hernia"])
+    for plot in axes:
+        shown = [entry.split("  ")[-1] for entry in entries(plot)]
+        assert {"edema †", "mass [round]", "† never trained on"} <= set(shown)
+
+
 @pytest.mark.parametrize("score", [0.0, 0.5, 1.0])
 def test_equal_scores_have_curves(score, tmp_path):
     labels = np.array([[1], [0], [1]])
