@@ -37,6 +37,8 @@ def array_picture(array: Array, name: str, value_range: ValueRange = None) -> Im
     if isinstance(array, torch.Tensor):
         array = array.detach().cpu()
         array = (array.float() if array.dtype == torch.bfloat16 else array).numpy()
+    if not isinstance(array, np.ndarray):
+        raise ImageError(f"{name}: a {type(array).__name__}; expected a file, a PIL image, an array or a tensor")
     if array.ndim == 3 and array.shape[-1] not in (1, 3) and array.shape[0] in (1, 3):
         array = np.moveaxis(array, 0, -1)
     if array.ndim == 3 and array.shape[-1] == 1:

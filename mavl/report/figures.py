@@ -102,9 +102,8 @@ def _plot(
             axes.plot(x, y, color="0.82", linewidth=0.7, zorder=1.5, label=label)
             continue
         colour, style = next(styles)
-        label = _entry(
-            metric, result.metrics[metric.name], f"{result.name} {NEW}" if result.name in new else result.name
-        )
+        name = f"{result.name} {NEW}" if result.name in new else result.name
+        label = _entry(metric, result.metrics[metric.name], name)
         axes.plot(x, y, color=colour, linestyle=style, linewidth=1.2, label=label)
         if metric.name == "average_precision":
             axes.axhline(result.positives / result.n, color=colour, linewidth=0.8, linestyle=":")

@@ -310,6 +310,15 @@ def test_arrays_that_are_no_image_are_one_clear_error(predictor, array, value_ra
     assert "\n" not in str(caught.value)
 
 
+@pytest.mark.parametrize("thing", [3, None, [[1, 2], [3, 4]], b"film.png"])
+def test_what_is_no_image_at_all_is_one_clear_error(predictor, thing):
+    message = f"image 1: a {type(thing).__name__}; expected a file, a PIL image, an array or a tensor"
+    with pytest.raises(ImageError, match=message):
+        predictor.predict([thing], "pneumonia")
+    with pytest.raises(ImageError, match=message):
+        predictor.encode_image([thing])
+
+
 def test_a_blank_film_is_scored_with_a_warning(predictor, grey):
     blank, dark, fine = predictor.predict([np.full((40, 30), 7, np.uint8), np.zeros((9, 9), np.uint8), grey])
     assert blank.warnings == ("blank: every pixel has the same grey, 7 of 255; its result means nothing",)
