@@ -90,7 +90,9 @@ def benchmark(tmp_path_factory) -> Path:
 @pytest.mark.slow
 def test_two_processes_train_and_evaluate_like_one(tmp_path, benchmark):
     data = TINY["data"] | {"batch_size": 2}
-    run("train_mavl.py", "--config", write_config(tmp_path, data=data), "--output_dir", tmp_path / "run", processes=2)
+    config = write_config(tmp_path, data=data)
+    said = run("train_mavl.py", "--config", config, "--output_dir", tmp_path / "run", processes=2).stdout
+    assert said.count(f"{tmp_path / 'run'}/best") == 1  # the main process alone prints it
     steps = [json.loads(line)["step"] for line in (tmp_path / "run" / "log.jsonl").read_text().splitlines()]
     assert steps[-1] == 20  # 40 images, two processes with two each
     results = {}
