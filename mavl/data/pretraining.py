@@ -1,6 +1,5 @@
 """Pre-training data: samples -> seeded, sharded, resumable batches."""
 
-import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +18,7 @@ from mavl.data.images.read import Level, check_images
 from mavl.data.images.transforms import TrainTransform, Transform, eval_transform
 from mavl.data.labels import draw_locations, finding_labels
 from mavl.data.samples import ListedSamples, PhantomSamples, finding_columns, read_reports, table_samples
+from mavl.files import write_json
 
 VALID_SEED_OFFSET = 1_000_003
 """Keeps the phantoms of validation apart from those of training."""
@@ -172,4 +172,4 @@ def _refuse_too_many(lines: dict[int, str], number: int, what: str, mend: str, m
 
 
 def write_left_out(path: Path, left_out: dict[str, list[str]]) -> None:
-    path.write_text(json.dumps(left_out, indent=2) + "\n")
+    write_json(path, left_out)
