@@ -17,9 +17,9 @@ demo: $(INSTALLED)
 	$(BIN)/python -m mavl.data.phantom --out $(DEMO)/phantoms --split valid --number 300 --seed 2 --size 112
 	ACCELERATE_USE_CPU=true $(BIN)/accelerate launch --multi_gpu --num_processes 2 --num_machines 1 --mixed_precision no \
 	  --dynamo_backend no --num_cpu_threads_per_process 1 train_mavl.py --config configs/demo.yaml --resume
-	$(BIN)/python zero_shot_classify.py --config configs/zero_shot/phantom_mavl.yaml --head supervised
-	$(BIN)/python zero_shot_classify.py --config configs/zero_shot/phantom_mavl.yaml --head contrastive
-	$(BIN)/python zero_shot_ground.py --config configs/grounding/phantom_mavl.yaml
+	$(BIN)/python zero_shot_classify.py --config configs/zero_shot/phantom_mavl.yaml --head supervised --overwrite
+	$(BIN)/python zero_shot_classify.py --config configs/zero_shot/phantom_mavl.yaml --head contrastive --overwrite
+	$(BIN)/python zero_shot_ground.py --config configs/grounding/phantom_mavl.yaml --overwrite
 	@echo "example phantoms: $(DEMO)/phantoms/test.png; model: $(DEMO)/best; tables, curves, pages: $(DEMO)/zero_shot, $(DEMO)/grounding"
 
 test: $(INSTALLED)

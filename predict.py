@@ -7,6 +7,7 @@ Writes predictions.csv, .json, .html and overlays/ into `--out`. Without `--find
 the most probable ones explained. A finding may be a synonym ("enlarged heart"), or new: described in a book given by
 `--books`, or by `--descriptions` and `--aspects`. A model of finetune_cls.py scores its own findings; one of
 finetune_seg.py outlines its own: masks/, masks.csv, masks.html. An unreadable file is reported and left out.
+A folder of `--out` that holds an earlier result is replaced with `--overwrite` only; it appears whole at the end.
 Exit code: 0 when all went well, 1 when some images failed, 2 when nothing could be done. Research software, not for
 diagnosis.
 """
@@ -16,6 +17,7 @@ import sys
 from pathlib import Path
 
 from mavl.config.cli import complain_in_one_line, positive
+from mavl.vocab import counted
 
 OF_SCORES = ("books", "descriptions", "aspects", "text_encoder", "top")
 """The flags that do not apply to a segmenter."""
@@ -31,6 +33,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--aspects", nargs="+", default=[], help="aspect books with findings of your own")
     parser.add_argument("--text_encoder", help="folder or hub id of the BERT, if not the model's own")
     parser.add_argument("--out", type=Path, default=Path("runs/predictions"), help="output folder (%(default)s)")
+    parser.add_argument("--overwrite", action="store_true", help="replace an earlier result in --out")
     parser.add_argument("--top", type=int, help="explain so many findings an image (all named ones, else 5)")
     parser.add_argument("--bs", type=positive, default=8, help="images a batch (%(default)s)")
     parser.add_argument("--num_workers", type=positive, default=2, help="threads that decode images (%(default)s)")
@@ -41,14 +44,16 @@ def parse() -> argparse.Namespace:
 def main() -> int:
     arguments = parse()
     from mavl.data.images.inputs import find_images
+    from mavl.report.folder import PREDICTED, check_free
 
+    check_free(arguments.out, overwrite=arguments.overwrite, made=PREDICTED)
     images, failures = find_images(arguments.images, arguments.out)
     from mavl.checkpoint.finetuned import source_kind  # torch takes seconds; a mistyped folder should not
     from mavl.predict.segmenter import KIND
 
     predict = outline if source_kind(arguments.model) == KIND else score
     written, page = predict(arguments, images, failures)
-    print(f"{written.images} images: {arguments.out / page}")
+    print(f"{counted(written.images, 'image')}: {arguments.out / page}")
     return 1 if written.failures else 0
 
 
@@ -59,12 +64,14 @@ def score(arguments: argparse.Namespace, images: list, failures: list) -> tuple:
 
     predictor = load(
         arguments.model,
-        descriptions=[*arguments.books, *arguments.descriptions],
-        aspects=[*arguments.books, *arguments.aspects],
+        books=arguments.books,
+        descriptions=arguments.descriptions,
+        aspects=arguments.aspects,
         text_encoder=arguments.text_encoder,
     )
+    say_training(predictor.trained_on)
     request = predictor.request(arguments.findings, arguments.top)
-    options = {"batch_size": arguments.bs, "workers": arguments.num_workers}
+    options = {"batch_size": arguments.bs, "workers": arguments.num_workers, "overwrite": arguments.overwrite}
     return write_predictions(predictor, request, images, arguments.out, failures=failures, **options), PAGE
 
 
@@ -77,8 +84,18 @@ def outline(arguments: argparse.Namespace, images: list, failures: list) -> tupl
     unused = [flag for flag in OF_SCORES if getattr(arguments, flag) not in (None, [])]
     if unused:
         raise CheckpointError(f"{arguments.model}: a fine-tuned segmenter takes no --{', no --'.join(unused)}")
-    segmenter, findings = load(arguments.model), arguments.findings or ()
-    return write_masks(segmenter, arguments.model, images, arguments.out, findings=findings, failures=failures), PAGE
+    segmenter = load(arguments.model)
+    say_training(segmenter.trained_on)
+    options = {"findings": arguments.findings or (), "failures": failures, "overwrite": arguments.overwrite}
+    return write_masks(segmenter, arguments.model, images, arguments.out, **options), PAGE
+
+
+def say_training(trained_on: dict | None) -> None:
+    """Print what the model was trained on, where it is known."""
+    from mavl.provenance import training_sentence
+
+    if sentence := training_sentence(trained_on):
+        print(sentence, file=sys.stderr)
 
 
 if __name__ == "__main__":

@@ -27,11 +27,13 @@ FLAGS = {
 @complain_in_one_line
 def main() -> None:
     settings, resume = read_settings(PretrainSettings, __doc__, FLAGS, resumable=True, translate=translate_config)
-    from mavl.train.pretrain import run  # torch and transformers take seconds; a bad config should not
+    from accelerate import PartialState  # torch and transformers take seconds; a bad config should not
+
+    from mavl.train.pretrain import run
 
     progress = run(settings, resume=resume)
     best = f"{settings.train.monitor} {progress.best:.4f} at step {progress.best_step}"
-    print(f"best {best}: {settings.output_dir}/best")
+    PartialState().print(f"best {best}: {settings.output_dir}/best")
 
 
 if __name__ == "__main__":

@@ -47,7 +47,8 @@ def classify(settings: ZeroShotSettings) -> None:
 
         about = result.about
         title = f"{about['title']} ({about['split']}), {about['head']} head, {about['protocol']} protocol"
-        Console().print(table(result.evaluation, title, f"Thresholds: {about['thresholds']}."))
+        caption = f"{about['training_images']} Thresholds: {about['thresholds']}.".lstrip()
+        Console().print(table(result.evaluation, title, caption, about["new_findings"]))
         print(result.summary)
         print(f"table, scores, curves and page: {result.folder}")
 

@@ -30,7 +30,8 @@ def main() -> None:
 
         about = result.about
         title = f"{about['title']} ({about['split']}), {about['aggregation']} maps, {about['protocol']} protocol"
-        Console().print(table(result.localizations, title, f"Thresholds: {about['thresholds']}."))
+        caption = f"{about['training_images']} Thresholds: {about['thresholds']}.".lstrip()
+        Console().print(table(result.localizations, title, caption, about["new_findings"]))
         print(result.summary)
         print(f"table, metrics of every case, gallery and page: {result.folder}")
 

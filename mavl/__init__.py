@@ -1,9 +1,25 @@
-"""MAVL: name the findings of a chest X-ray by describing them in words.
+"""MAVL names the findings of a chest X-ray by describing them in words, and shows where they are and why.
 
-    predictor = mavl.load("runs/demo/best")
-    predictor.predict("film.png", ["pneumonia", "enlarged heart"])
+    import mavl
 
-Nothing heavy is imported before it is used.
+    predictor = mavl.load("runs/demo/best")         # a model folder, a released .pth or a hub id
+    [prediction] = predictor.predict("film.png", ["pneumonia", "enlarged heart"])
+    prediction.scores()                             # {finding: probability}, the most probable first
+    prediction.heatmap("pneumonia")                 # [H, W] of the film, the attention to each patch
+    prediction.explanations["pneumonia"].shares     # the part of each aspect in the decision
+
+Images are files, folders, patterns, CSV lists, PIL images, arrays or tensors: uint8, uint16, or float with the range of
+its values, `predictor.predict(pixels, "pneumonia", value_range=(0, 1))`. Findings of your own come from books:
+
+    predictor = mavl.load("runs/demo/best", books="my_findings.json")
+
+    predictor.explain("film.png", "pneumonia")      # one finding of one image
+    predictor.stream(paths, predictor.request())    # any number of images, in bounded memory
+    predictor.encode_image("film.png") @ predictor.encode_text("pneumonia")[0].T      # cosines with its aspects
+
+`mavl.MAVL` is the network, `mavl.explain` its explanation from an output. The scripts of the
+repository, such as train_mavl.py and predict.py, have --help. Nothing heavy is imported before it is used. Research
+software, not for diagnosis.
 """
 
 from importlib import import_module
@@ -18,6 +34,10 @@ if TYPE_CHECKING:
     __version__ = version("mavl")
 
 __all__ = ["MAVL", "__version__", "explain", "load"]
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})
 
 
 def __getattr__(name: str):

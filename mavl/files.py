@@ -204,6 +204,13 @@ def csv_cell(value: Any) -> Any:
     return _CONTROL.sub(lambda found: repr(found[0])[1:-1], value)
 
 
+def printable(text: str) -> str:
+    """The text with escapes, such as \\x1b or \\ud800, for what has no shape in a table, a figure or a page."""
+    if text.isprintable():
+        return text
+    return "".join(c if c.isprintable() or c in "\n\N{NO-BREAK SPACE}\u2007" else ascii(c)[1:-1] for c in text)
+
+
 def csv_text(cell: str) -> str:
     """The text that `csv_cell` made this cell of."""
     return cell[1:] if cell.startswith("'") and _FORMULA.match(cell) else cell

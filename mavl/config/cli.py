@@ -23,6 +23,7 @@ EVALUATION_FLAGS = {
     "bs": ("batch_size", int, "images a batch and process"),
     "num_workers": ("workers", int, "loader processes for each process"),
     "output_dir": ("output_dir", str, "where the result folder is made"),
+    "overwrite": ("overwrite", bool, "replace an earlier result"),
 }
 """The flags {name: (config key, type, help)} of every script that evaluates a benchmark."""
 
@@ -45,7 +46,8 @@ class _Override(argparse.Action):
     """Adds `key=value` to namespace.overrides; the key is the action's const, None where the value has it."""
 
     def __call__(self, parser, namespace, values, option_string=None):
-        text = f"{self.const}={json.dumps(values)}" if self.const else values  # a folder may be called 2024 or no
+        value = True if self.nargs == 0 else values
+        text = f"{self.const}={json.dumps(value)}" if self.const else values  # a folder may be called 2024 or no
         namespace.overrides = [*namespace.overrides, text]
 
 
@@ -54,7 +56,7 @@ def override_flags(parser: argparse.ArgumentParser, flags: dict[str, tuple[str, 
     parser.set_defaults(overrides=[])
     add = partial(parser.add_argument, action=_Override)
     for name, (key, kind, text) in flags.items():
-        [of_each], nargs = (get_args(kind), "+") if get_args(kind) else ([kind], None)
+        [of_each], nargs = (get_args(kind), "+") if get_args(kind) else ([kind], 0 if kind is bool else None)
         add(f"--{name}", const=key, type=of_each, nargs=nargs, metavar="VALUE", help=f"{text} ({key})")
     add("--override", metavar="KEY=VALUE", help="set a key of the config, as in a.b=1; repeatable")
 

@@ -279,7 +279,8 @@ class EvaluationSettings(Settings):
     root: the folder of the images, or of small copies of them. protocol: "sound" or "released" (docs/protocols.md).
     findings: those to report (all of the benchmark's when empty); text_encoder, max_length: if not the model's.
     map_aspects, aggregation: how the attention of a finding's aspects becomes its map (mavl.model.heatmaps.MapOptions);
-    layers: decoder layers of the map, counted from 0 (all when empty).
+    layers: decoder layers of the map, counted from 0 (all when empty). overwrite: replace an earlier result of the
+    same benchmark, model, kind and protocol, which is refused otherwise.
     """
 
     benchmark: str
@@ -303,6 +304,7 @@ class EvaluationSettings(Settings):
     layers: tuple[NonNegativeInt, ...] = ()
     resamples: NonNegativeInt = 1000
     seed: Seed = 0
+    overwrite: bool = False
 
 
 class BookFiles(Settings):

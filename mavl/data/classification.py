@@ -17,7 +17,8 @@ from mavl.data.benchmarks.splits import Split
 from mavl.data.benchmarks.tables import ColumnLabels
 from mavl.data.images.read import ImageFile
 from mavl.data.images.transforms import Transform
-from mavl.vocab import ABSENT, PRESENT, UNKNOWN
+from mavl.files import csv_cell, write_text
+from mavl.vocab import ABSENT, PRESENT, UNKNOWN, counted
 
 SEED_OF_TEST = 0
 """Chooses a missing test split, so that runs of all seeds are tested on the same images."""
@@ -47,15 +48,11 @@ def draw_splits(
     if "test" not in splits:
         said = _divide(splits, "test", data.test_share, SEED_OF_TEST, root)
         notes.append(f"no test split: {said} training {unit} drawn for it, the same ones for every seed")
-    taken: dict[str, set[str]] = {}
+    before: list[Split] = []
     for name in [name for name in ("test", "valid", "train") if name in splits]:
-        for other, patients in taken.items():
-            names = unit_names(splits[name], root)
-            if shared := {i for i, patient in enumerate(names) if patient in patients}:
-                of = f" of {len({names[i] for i in shared})} patients" if unit == "patients" else ""
-                notes.append(f"{name}: {len(shared)} images{of} left out, which {other} has too")
-                splits[name] = splits[name].without(shared)
-        taken[name] = set(unit_names(splits[name], root))
+        splits[name], shared = without_shared(splits[name], before, root)
+        notes += shared
+        before.append(splits[name])
     if "valid" not in splits:
         said = _divide(splits, "valid", data.valid_share, seed, root)
         notes.append(f"no validation split: {said} training {unit} drawn for it by seed {seed}")
@@ -70,6 +67,23 @@ def draw_splits(
     if empty := [name for name, split in splits.items() if not len(split)]:
         raise DataError(f"the {empty[0]} split has no image left; the decisions: {'; '.join(notes)}")
     return splits, notes
+
+
+def without_shared(split: Split, others: Sequence[Split], root: Path | None) -> tuple[Split, list[str]]:
+    """The split without the images that others have, too, or whose patients they have; a line for each of the others.
+
+    Images are compared by their paths under `root`.
+    """
+    notes = []
+    for other in others:
+        patients, images = set(unit_names(other, root)), {_relative(path, root) for path in other.paths}
+        names = unit_names(split, root)
+        pairs = enumerate(zip(names, split.paths, strict=True))
+        if shared := {i for i, (name, path) in pairs if name in patients or _relative(path, root) in images}:
+            of = f" of {counted(len({names[i] for i in shared}), 'patient')}" if split.groups is not None else ""
+            notes.append(f"{split.name}: {counted(len(shared), 'image')}{of} left out, which {other.name} has too")
+            split = split.without(shared)
+    return split, notes
 
 
 def _divide(splits: dict[str, Split], name: str, share: float, seed: int, root: Path | None) -> str:
@@ -127,7 +141,7 @@ def write_images(path: Path, splits: Mapping[str, Split], root: Path | None) -> 
         paths = [_relative(path, root) for path in split.paths]
         columns = {"split": name, "path": paths, "row": split.rows, "group": split.groups or ""}
         tables.append(pd.DataFrame(columns | dict(zip(split.findings, split.labels.T, strict=True))))
-    pd.concat(tables).to_csv(path, index=False)
+    write_text(path, pd.concat(tables).rename(columns=csv_cell).map(csv_cell).to_csv(index=False))
 
 
 def counts(split: Split) -> dict:

@@ -1,6 +1,5 @@
 """Pre-training data: samples -> seeded, sharded, resumable batches."""
 
-import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +18,7 @@ from mavl.data.images.read import Level, check_images
 from mavl.data.images.transforms import TrainTransform, Transform, eval_transform
 from mavl.data.labels import draw_locations, finding_labels
 from mavl.data.samples import ListedSamples, PhantomSamples, finding_columns, read_reports, table_samples
+from mavl.files import write_json
 
 VALID_SEED_OFFSET = 1_000_003
 """Keeps the phantoms of validation apart from those of training."""
@@ -142,12 +142,14 @@ def _open_split(
 def bad_images(
     paths: Sequence, places: Sequence[str], split: str, settings, progress: bool, level: Level | None = None
 ) -> dict[int, str]:
-    """Position -> "row: reason" of each bad image; DataError if they are more than `max_bad_share`, or all.
+    """Position -> "row: file: reason" of each bad image; DataError if they are more than `max_bad_share`, or all.
 
     level: of `check_image`, by default that of the settings.
     """
     reasons = check_images(paths, level or settings.check_images, workers=settings.workers, progress=progress)
-    lines = {position: f"{places[position]}: {reason}" for position, reason in reasons.items()}
+    lines = {
+        position: f"{places[position]}: {Path(paths[position]).name}: {reason}" for position, reason in reasons.items()
+    }
     _refuse_too_many(lines, len(paths), f"images of the {split} split", "Mend them or --root", settings.max_bad_share)
     return lines
 
@@ -170,4 +172,4 @@ def _refuse_too_many(lines: dict[int, str], number: int, what: str, mend: str, m
 
 
 def write_left_out(path: Path, left_out: dict[str, list[str]]) -> None:
-    path.write_text(json.dumps(left_out, indent=2) + "\n")
+    write_json(path, left_out)

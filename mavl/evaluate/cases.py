@@ -23,6 +23,7 @@ from mavl.metrics.grounding import METRICS, Localization, measure_and_sweep, rel
 from mavl.metrics.margins import ALL, MAPS, SPREADS, Measured
 from mavl.model.heatmaps import centre_map, enlarge, random_map
 from mavl.progress import progress_bar
+from mavl.vocab import counted
 
 RELEASED_PATCHES = 14 * 14
 """The grid that the released thresholds were made for."""
@@ -60,24 +61,25 @@ class Grounded:
 
 
 def choose_thresholds(
-    settings: GroundingSettings, tested: Grounded, validation: Grounded | None, reason: str | None
+    settings: GroundingSettings, tested: Grounded, validation: Grounded | None, clause: str
 ) -> Thresholds:
     """For each map and finding the threshold with the largest mean Dice, on validation (sound) or test (released).
 
     The sound protocol scales the released candidates, which are for a 14 × 14 grid, to the attention of the patches of
-    other grids. reason: why there is no validation.
+    other grids. clause: why there is no validation, or what of it was left out, as test has it too.
     """
     if settings.protocol == "released":
-        note = f"best mean Dice on the {len(tested.cases)} test cases themselves (released protocol)"
+        note = f"best mean Dice on the {counted(len(tested.cases), 'test case')} themselves (released protocol)"
         return Thresholds(_best_thresholds(settings, tested, released_thresholds()), "test", note)
     if validation is None:
-        return Thresholds({}, None, f"none: {reason}")
+        return Thresholds({}, None, f"none: {clause}")
     left_out = {"valid": validation.left_out}
     if not validation.cases:
-        return Thresholds({}, None, "none: no image of the validation split has a mask", left_out)
+        return Thresholds({}, None, f"none: no image of the validation split has a mask{clause}", left_out)
     candidates = released_thresholds() * RELEASED_PATCHES / np.prod(validation.grids.shape[-2:])
     values = _best_thresholds(settings, validation, candidates)
-    note = f"best mean Dice on the {len(validation.cases)} cases of the validation split, for each finding"
+    number = counted(len(validation.cases), "case")
+    note = f"best mean Dice on the {number} of the validation split, for each finding{clause}"
     without = {finding for _, finding in tested.cases} - {finding for _, finding in values}
     if missing := [finding for finding in tested.split.findings if finding in without]:
         note += f"; none for {', '.join(missing)}, of which it has no case"

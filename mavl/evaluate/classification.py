@@ -8,12 +8,13 @@ from torch import Tensor
 
 from mavl.config.settings import ZeroShotSettings
 from mavl.data.benchmarks.splits import Split
-from mavl.evaluate.subject import Subject, Thresholds, prepare
+from mavl.evaluate.subject import Subject, Thresholds, prepare, require_finite
 from mavl.metrics.classification import Evaluation, best_f1, evaluate
 from mavl.progress import progress_bar
 from mavl.report import classification as report
 from mavl.report.classification_page import most_confident, write_classification_page
 from mavl.report.figures import plot_curves
+from mavl.vocab import counted
 
 
 @dataclass(frozen=True)
@@ -32,20 +33,19 @@ class Result:
             if result.name not in self.evaluation.undefined:
                 kind = "never trained on" if result.name in self.about["new_findings"] else "of the pre-training"
                 areas[kind].append(result.metrics["auroc"].value)
-        means = [f"{np.mean(x):.3f} over {len(x)} findings {kind}" for kind, x in areas.items() if x]
+        means = [f"{np.mean(x):.3f} over {counted(len(x), 'finding')} {kind}" for kind, x in areas.items() if x]
         return f"mean AUROC {'; '.join(means)}" if means else "no finding has both labels"
 
 
 def run(settings: ZeroShotSettings) -> Result | None:
     """Evaluate as the settings say; the main process writes and returns the result, the others return None."""
-    subject = prepare(settings)
-    split, scores, left_out = score_split(subject, settings.split)
-    thresholds = _thresholds(subject)
+    subject = prepare(settings, settings.head)
+    listed = subject.split(settings.split)
+    split, scores, left_out = score_split(subject, listed)
+    thresholds = _thresholds(subject, listed)
     if not subject.accelerator.is_main_process:
         return None
     about = subject.describe(thresholds, left_out, head=settings.head)
-    folder = subject.open_folder(settings.head, about)
-    report.write_scores(folder / report.SCORES, split, scores)
     evaluation = evaluate(
         split.labels,
         scores,
@@ -57,30 +57,33 @@ def run(settings: ZeroShotSettings) -> Result | None:
         groups=split.groups,
         seed=settings.seed,
     )
-    report.write_csv(evaluation, folder / "results.csv")
-    report.write_json(evaluation, folder / "results.json", about)
-    plot_curves(split.labels, scores, evaluation, folder)
-    if settings.html:
-        gallery = most_confident(evaluation, split, scores)
-        shown = {image for kinds in gallery.values() for images in kinds.values() for image in images}
-        write_classification_page(
-            folder,
-            evaluation,
-            about,
-            split,
-            scores,
-            equalize=subject.benchmark.equalize,
-            heatmaps=heatmaps(subject, split, shown),
-            patch_grid=subject.scorer.patch_grid,
-            heatmap_note=about["map"],
-        )
-    return Result(evaluation, about, folder)
+    with subject.result_folder(about) as folder:
+        report.write_scores(folder / report.SCORES, split, scores)
+        report.write_csv(evaluation, folder / "results.csv")
+        report.write_json(evaluation, folder / "results.json", about)
+        plot_curves(split.labels, scores, evaluation, folder, about["new_findings"])
+        if settings.html:
+            gallery = most_confident(evaluation, split, scores)
+            shown = {image for kinds in gallery.values() for images in kinds.values() for image in images}
+            write_classification_page(
+                folder,
+                evaluation,
+                about,
+                split,
+                scores,
+                equalize=subject.benchmark.equalize,
+                heatmaps=heatmaps(subject, split, shown),
+                patch_grid=subject.scorer.patch_grid,
+                heatmap_note=about["map"],
+            )
+    return Result(evaluation, about, subject.folder)
 
 
-def score_split(subject: Subject, name: str) -> tuple[Split, np.ndarray, list[str]]:
-    """A split without its bad images, the scores [n, C] of its images and findings, a line for each bad image."""
-    split, left_out = subject.usable(subject.split(name))
+def score_split(subject: Subject, split: Split) -> tuple[Split, np.ndarray, list[str]]:
+    """The split without its bad images, the scores [n, C] of its images and findings, a line for each bad image."""
+    split, left_out = subject.usable(split)
     computed = subject.compute(split, lambda images: {"scores": subject.scorer.scores(images, split.findings)})
+    require_finite(split, computed["scores"])
     return split, computed["scores"], left_out
 
 
@@ -93,14 +96,16 @@ def heatmaps(subject: Subject, split: Split, images: set[int]) -> dict[tuple[int
     return maps
 
 
-def _thresholds(subject: Subject) -> Thresholds:
+def _thresholds(subject: Subject, tested: Split) -> Thresholds:
+    """For each finding the threshold with the largest F1, on validation (sound) or test (released)."""
     if subject.settings.protocol == "released":
         note = "best F1 on the test images themselves, positive is score > threshold (released protocol)"
         return Thresholds({}, "test", note)
-    if reason := subject.why_no_validation():
-        return Thresholds({}, None, f"none: {reason}")
-    split, scores, left_out = score_split(subject, "valid")
+    valid, clause = subject.validation(tested)
+    if valid is None:
+        return Thresholds({}, None, f"none: {clause}")
+    split, scores, left_out = score_split(subject, valid)
     columns = zip(split.findings, split.labels.T, scores.T, strict=True)
     values = {finding: best_f1(labels, column).threshold for finding, labels, column in columns}
-    note = f"best F1 on the {len(split)} images of the validation split"
+    note = f"best F1 on the {counted(len(split), 'image')} of the validation split{clause}"
     return Thresholds(values, "validation", note, {"valid": left_out})

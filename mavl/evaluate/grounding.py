@@ -16,11 +16,13 @@ from mavl.data.benchmarks.masks import resize_mask
 from mavl.data.benchmarks.splits import Split
 from mavl.data.images.read import read_image
 from mavl.evaluate.cases import ALL, MAPS, Grounded, Measured, choose_thresholds, localize_findings, measure_cases
-from mavl.evaluate.subject import EvaluationError, Subject, prepare
+from mavl.evaluate.subject import EvaluationError, Subject, prepare, require_finite
 from mavl.metrics.grounding import Localization
 from mavl.metrics.margins import Margins, compare_to_baselines, margins
 from mavl.report import grounding as report
 from mavl.report.gallery import PIXELS, Shown, best_and_worst, plot_gallery, ranking_metric
+from mavl.report.overlay import reduced
+from mavl.report.tables import write_frame
 from mavl.vocab import PRESENT
 
 NO_GRIDS = np.empty((0, 0, 0, 0), np.float32)
@@ -47,22 +49,24 @@ class Result:
 
 def run(settings: GroundingSettings) -> Result | None:
     """Evaluate as the settings say; the main process writes and returns the result, the others return None."""
-    subject = prepare(settings)
+    subject = prepare(settings, settings.aggregation)
     if subject.benchmark.masks is None:
         raise EvaluationError(f"{settings.benchmark}: names no masks, so there is nothing to compare heatmaps with")
-    tested = ground_split(settings, subject, settings.split)
+    listed = subject.split(settings.split)
+    tested = ground_split(settings, subject, listed)
     if not tested.cases:
         findings = ", ".join(tested.split.findings)
         raise EvaluationError(
             f"{subject.benchmark.name}: no image of its {settings.split} split has a mask of {findings}; only positive "
             "images count. " + "; ".join(tested.left_out[:3])
         )
-    reason = subject.why_no_validation()
-    sound = settings.protocol == "sound"
-    validation = ground_split(settings, subject, "valid") if sound and reason is None else None
+    validation, clause = None, ""
+    if settings.protocol == "sound":
+        valid, clause = subject.validation(listed)
+        validation = None if valid is None else ground_split(settings, subject, valid)
     if not subject.accelerator.is_main_process:
         return None
-    thresholds = choose_thresholds(settings, tested, validation, reason)
+    thresholds = choose_thresholds(settings, tested, validation, clause)
     measured = measure_cases(settings, tested, thresholds)
     localizations = localize_findings(settings, tested.split.findings, measured, thresholds)
     compared = {
@@ -77,25 +81,24 @@ def run(settings: GroundingSettings) -> Result | None:
         grid=tested.grids.shape[-2:],
         without_cases=[finding for finding in tested.split.findings if finding not in localizations],
     )
-    folder = subject.open_folder(settings.aggregation, about)
-    measured.table.to_csv(folder / "cases.csv", index=False, float_format="%.9g")
-    report.write_csv(localizations, folder / "results.csv")
-    report.write_json(localizations, compared, folder / "results.json", about)
     show = cache(lambda case: _case_to_show(settings, tested, measured, subject.benchmark.equalize, case))
 
     def gallery(finding: str) -> dict[str, list[Shown]]:
         return best_and_worst(measured.of(finding, MAPS[0]), settings.gallery, show)
 
-    if settings.gallery:
-        plot_gallery({**gallery(ALL)}, folder / "gallery.png")
-    if settings.html:
-        report.write_page(folder, localizations, compared, about, measured, gallery)
-    return Result(localizations, compared, about, folder)
+    with subject.result_folder(about) as folder:
+        write_frame(measured.table, folder / "cases.csv")
+        report.write_csv(localizations, folder / "results.csv")
+        report.write_json(localizations, compared, folder / "results.json", about)
+        if settings.gallery:
+            plot_gallery({**gallery(ALL)}, folder / "gallery.png")
+        if settings.html:
+            report.write_page(folder, localizations, compared, about, measured, gallery)
+    return Result(localizations, compared, about, subject.folder)
 
 
-def ground_split(settings: GroundingSettings, subject: Subject, name: str) -> Grounded:
+def ground_split(settings: GroundingSettings, subject: Subject, split: Split) -> Grounded:
     """The cases of a split and the maps of their images; bad images as `max_bad_share` says."""
-    split = subject.split(name)
     split = split.without(set(range(len(split))) - {image for image, _ in _present(split)})
     if not len(split):
         return Grounded(split, [], NO_GRIDS, [])
@@ -117,6 +120,7 @@ def ground_split(settings: GroundingSettings, subject: Subject, name: str) -> Gr
         return {"maps": maps}
 
     grids = subject.compute(split, compute)["maps"] if cases else NO_GRIDS
+    require_finite(split, grids)
     patch_grid = subject.scorer.patch_grid if settings.aligned == "patches" else None
     return Grounded(split, cases, grids, left_out, patch_grid)
 
@@ -134,8 +138,7 @@ def _case_to_show(
     settings: GroundingSettings, tested: Grounded, measured: Measured, equalize: bool, case: int
 ) -> Shown:
     image, finding = tested.cases[case]
-    picture = read_image(tested.split.paths[image], equalize=equalize)
-    picture.thumbnail(PIXELS)
+    picture = reduced(read_image(tested.split.paths[image], equalize=equalize), PIXELS)
     row = measured.of(ALL, MAPS[0]).loc[case]
     _, maps = tested.compare(case, settings)
     metric = ranking_metric(measured.of(finding, MAPS[0]))

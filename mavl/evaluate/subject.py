@@ -1,6 +1,9 @@
 """What the evaluations of a benchmark share: the model as a scorer, the benchmark's images, the folder of a result."""
 
-from collections.abc import Callable
+import hashlib
+import re
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -10,18 +13,21 @@ import torch
 from accelerate import Accelerator
 from torch import Tensor
 
+from mavl.checkpoint.folder import WEIGHTS
 from mavl.config.loader import dump, load
 from mavl.config.settings import EvaluationSettings, GroundingSettings, ZeroShotSettings
 from mavl.cpu import prepare_device
 from mavl.data.benchmarks.benchmark import Benchmark, read_split, split_file
 from mavl.data.benchmarks.splits import Split
-from mavl.data.classification import LabelledImages
+from mavl.data.classification import LabelledImages, without_shared
 from mavl.data.images.transforms import eval_transform
 from mavl.data.loading import compute_all, to_device
 from mavl.data.pretraining import bad_images, damaged_masks, write_left_out
 from mavl.model.heatmaps import MapOptions
-from mavl.provenance import provenance
+from mavl.provenance import provenance, training_sentence
+from mavl.report.folder import EVALUATED, check_free, whole_folder
 from mavl.scorers import Scorer, ScorerOptions, open_scorer
+from mavl.vocab import counted
 
 RELEASED_MAX_LENGTH = 64
 
@@ -52,6 +58,8 @@ class Subject:
     benchmark: Benchmark
     scorer: Scorer
     accelerator: Accelerator
+    folder: Path
+    """Where the result appears."""
 
     def split(self, name: str) -> Split:
         """A split of the benchmark with the findings to report. Its image files are not opened."""
@@ -94,17 +102,22 @@ class Subject:
             maps = self.scorer.heatmaps(pixels, split.findings)
         return None if maps is None else maps[0].cpu()
 
-    def why_no_validation(self) -> str | None:
-        """Why no threshold can be chosen on a validation split; None where one can."""
+    def validation(self, tested: Split) -> tuple[Split | None, str]:
+        """The validation split without images and patients of `tested`, and a clause on how many these are.
+
+        Where no threshold can be chosen on it, None and the reason.
+        """
         if self.settings.split == "valid":
-            return "the validation split itself is evaluated"
+            return None, "the validation split itself is evaluated"
         if "valid" not in self.benchmark.splits:
-            return "the benchmark has no validation split"
+            return None, "the benchmark has no validation split"
         try:
             split_file(self.benchmark, "valid", self._root)
         except FileNotFoundError as error:
-            return str(error)
-        return None
+            return None, str(error)
+        valid, shared = without_shared(self.split("valid"), [tested], self._root)
+        clause = "".join(f"; {line}" for line in shared)
+        return (valid, clause) if len(valid) else (None, f"no image of the validation split is usable{clause}")
 
     def describe(self, thresholds: Thresholds, left_out: list[str], **more: Any) -> dict[str, Any]:
         """The conditions of a result, for its files; `more` are those of this kind of evaluation."""
@@ -115,40 +128,64 @@ class Subject:
             "split": self.settings.split,
             "protocol": self.settings.protocol,
             **more,
-            **({"bank": None, "map": "heatmaps"} | self.scorer.describe()),
+            **(described := {"bank": None, "map": "heatmaps", "trained_on": None} | self.scorer.describe()),
+            "training_images": training_sentence(described["trained_on"]),
             "new_findings": [name for name in self.benchmark.findings if name not in trained],
             "thresholds": thresholds.note,
             "left_out": {self.settings.split: left_out} | thresholds.left_out,
             "provenance": provenance(),
         }
 
-    def open_folder(self, kind: str, about: dict) -> Path:
-        """Make the folder of a result, with the config and the list of bad images.
-
-        Its name holds benchmark, kind, protocol and, unless it is test, the split.
-        """
-        settings = self.settings
-        name = [self.benchmark.name, kind, settings.protocol, *([] if settings.split == "test" else [settings.split])]
-        folder = Path(settings.output_dir) / "_".join(name)
-        dump(settings, folder / "config.yaml")
-        write_left_out(folder / "left_out.json", about["left_out"])
-        return folder
+    @contextmanager
+    def result_folder(self, about: dict) -> Iterator[Path]:
+        """A draft of the result, with the config and the list of bad images; it becomes `folder` with the block."""
+        with whole_folder(self.folder, made=EVALUATED, overwrite=self.settings.overwrite) as draft:
+            dump(self.settings.model_copy(update={"overwrite": False}), draft / "config.yaml")
+            write_left_out(draft / "left_out.json", about["left_out"])
+            yield draft
 
     @property
     def _root(self) -> Path | None:
         return Path(self.settings.root) if self.settings.root else None
 
 
-def prepare(settings: ZeroShotSettings | GroundingSettings) -> Subject:
-    """Load the benchmark and the model that the settings name."""
+def prepare(settings: ZeroShotSettings | GroundingSettings, kind: str) -> Subject:
+    """Load the benchmark and the model that the settings name, unless the place of the result is not free.
+
+    kind: names the result, with the protocol and, unless it is test, the split.
+    """
     if settings.model_path is None:
         raise EvaluationError("no model: give --model_path a model folder, a released .pth or a hub id")
     accelerator = Accelerator(mixed_precision=settings.mixed_precision)
     prepare_device(accelerator.device.type, accelerator.mixed_precision)
     benchmark = load(Benchmark, Path(settings.benchmark))
+    name = "_".join([kind, settings.protocol, *([] if settings.split == "test" else [settings.split])])
+    folder = Path(settings.output_dir) / slug(benchmark.name) / model_name(settings.model_path) / name
+    check_free(folder, made=EVALUATED, overwrite=settings.overwrite)
     with accelerator.main_process_first():
         scorer = open_scorer(settings.model_path, scorer_options(settings, benchmark), accelerator.device)
-    return Subject(settings, benchmark, scorer, accelerator)
+    return Subject(settings, benchmark, scorer, accelerator, folder)
+
+
+def model_name(source: str) -> str:
+    """A folder's name for the results of a model: the end of its path, and a part of the hash of its weights.
+
+    Of a model that is no file or folder here, the hash of its name.
+    """
+    path = Path(source)
+    weights = path / WEIGHTS if path.is_dir() else path
+    if weights.is_file():
+        parts = path.resolve().with_suffix("" if path.suffix == ".pth" else path.suffix).parts
+        with weights.open("rb") as file:
+            digest = hashlib.file_digest(file, "sha256")
+    else:
+        parts, digest = (source,), hashlib.sha256(source.encode(errors="surrogateescape"))
+    return f"{slug('-'.join(parts[-2:]))[-60:]}-{digest.hexdigest()[:8]}"
+
+
+def slug(name: str) -> str:
+    """A part of a file name: letters, digits, and -, _ and . inside."""
+    return re.sub(r"[^\w.-]+", "-", name).strip("-.") or "unnamed"
 
 
 def scorer_options(settings: EvaluationSettings, benchmark: Benchmark) -> ScorerOptions:
@@ -165,6 +202,14 @@ def scorer_options(settings: EvaluationSettings, benchmark: Benchmark) -> Scorer
         head=settings.head if isinstance(settings, ZeroShotSettings) else "supervised",
         map_options=MapOptions(settings.map_aspects, settings.aggregation, settings.layers),
     )
+
+
+def require_finite(split: Split, computed: np.ndarray) -> None:
+    """EvaluationError for scores or maps [n, …] of a split with NaN or infinities, which names the first image."""
+    bad = np.flatnonzero([not np.isfinite(of_image).all() for of_image in computed]).tolist()
+    if bad:
+        images = f"{counted(len(bad), 'image')} of the {split.name} split, the first {split.paths[bad[0]]}"
+        raise EvaluationError(f"the model gives values that are not finite numbers for {images}: use another model")
 
 
 def without_bad_images(settings: EvaluationSettings, split: Split, show: bool) -> tuple[Split, list[str]]:

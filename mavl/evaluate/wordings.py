@@ -7,8 +7,8 @@
 Every image is read and encoded once for all wordings.
 """
 
-import shutil
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -17,7 +17,7 @@ from torch import Tensor
 
 from mavl.config.settings import BookFiles, SensitivitySettings, ZeroShotSettings
 from mavl.data.benchmarks.splits import Split
-from mavl.evaluate.subject import EvaluationError, Thresholds, prepare
+from mavl.evaluate.subject import EvaluationError, Thresholds, prepare, require_finite, slug
 from mavl.metrics.classification import evaluate
 from mavl.metrics.wordings import Sensitivity, WordingResult
 from mavl.report import wordings as report
@@ -30,7 +30,7 @@ from mavl.vocab import ABSENT, DESCRIPTION, PRESENT, UNKNOWN
 def run(settings: ZeroShotSettings) -> Sensitivity | None:
     """Score and write as the settings say; the main process returns the result, the others return None."""
     plan = settings.sensitivity or SensitivitySettings()
-    subject = prepare(settings)
+    subject = prepare(settings, f"{settings.head}_sensitivity{'_new' * (plan.vary == 'new')}")
     scorer = subject.scorer
     if not isinstance(scorer, TextScorer):
         raise EvaluationError(f"{settings.model_path}: this model's findings have no text whose wording could change")
@@ -51,18 +51,19 @@ def run(settings: ZeroShotSettings) -> Sensitivity | None:
         return {name: other.score_features(features, split.findings) for name, other in scorers.items()}
 
     scores = subject.compute(split, compute)
+    for values in scores.values():
+        require_finite(split, values)
     if not subject.accelerator.is_main_process:
         return None
     none = Thresholds({}, None, "none: a comparison of AUROCs")
     about = subject.describe(none, left_out, head=settings.head, varied=list(varied))
     about["as_trained"] = scorers[REFERENCE].same_text(scorer)
-    folder = subject.open_folder(f"{settings.head}_sensitivity{'_new' * (plan.vary == 'new')}", about)
-    shutil.rmtree(folder / "books", ignore_errors=True)  # of a former run, with other wordings
-    for wording in wordings:
-        write_books(folder / "books" / wording.name.replace(" ", "_"), wording.books)
     results = [_compare(settings, split, scores, wording, wordings[0]) for wording in wordings]
-    result = Sensitivity(results, about, folder)
-    report.write(result)
+    result = Sensitivity(results, about, subject.folder)
+    with subject.result_folder(about) as folder:
+        for wording in wordings:
+            write_books(folder / "books" / slug(wording.name.replace(" ", "_")), wording.books)
+        report.write(replace(result, folder=folder))
     return result
 
 

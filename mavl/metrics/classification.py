@@ -131,6 +131,8 @@ def evaluate(
     rankings = [rank(labels[:, c], scores[:, c], name) for c, name in enumerate(names)]
     if thresholds is None:
         thresholds = [_best_threshold(ranking) if threshold_source == "test" else np.nan for ranking in rankings]
+    if infinite := [name for name, threshold in zip(names, thresholds, strict=True) if np.isinf(threshold)]:
+        raise ValueError(f"the threshold of {infinite[0]!r} is infinite: give a finite one, or NaN for none")
     columns = list(zip(rankings, thresholds, strict=True))
 
     def statistics(weights: np.ndarray | None = None) -> np.ndarray:

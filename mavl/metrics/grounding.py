@@ -110,6 +110,7 @@ def released_thresholds() -> np.ndarray:
 
 def sweep(heatmap: np.ndarray, mask: np.ndarray, thresholds: np.ndarray, name: str = "") -> dict[str, np.ndarray]:
     """heatmap [H, W], mask [H, W], thresholds [K] in any order -> each metric that needs a threshold [K]."""
+    _require_finite(thresholds, name)
     at = _count(heatmap, mask, thresholds, name).counts.cut
     return {metric.name: metric.function(at)[0] for metric in METRICS.values() if metric.needs_threshold}
 
@@ -118,6 +119,7 @@ def measure_and_sweep(
     heatmap: np.ndarray, mask: np.ndarray, threshold: float | None, thresholds: np.ndarray | Sequence, name: str = ""
 ) -> tuple[dict[str, float], dict[str, np.ndarray]]:
     """METRICS of one image, NaN for those that lack a threshold, and `sweep` for the thresholds [K], from one sort."""
+    _require_finite([*thresholds, *([] if threshold is None else [threshold])], name)
     image = _count(heatmap, mask, [np.nan if threshold is None else threshold, *thresholds], name)
     values, swept = {}, {}
     for metric in METRICS.values():
@@ -128,6 +130,11 @@ def measure_and_sweep(
         else:
             values[metric.name] = metric.function(image)
     return values, swept
+
+
+def _require_finite(thresholds: np.ndarray | Sequence, name: str) -> None:
+    if not np.isfinite(thresholds).all():
+        raise ValueError(f"image {name!r}: a threshold is NaN or infinite; None is for no threshold")
 
 
 def _count(heatmap: np.ndarray, mask: np.ndarray, thresholds: np.ndarray | Sequence, name: str) -> MaskedMap:

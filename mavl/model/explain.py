@@ -18,7 +18,7 @@ from mavl.text.embeddings import TextEmbeddings
 from mavl.vocab import HEALTHY
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Explanation:
     """The parts of the score of one finding in one image.
 
@@ -40,6 +40,10 @@ class Explanation:
     patch_grid: PatchGrid
     cosine: Tensor | None
     healthy_cosine: dict[str, Tensor] | None
+
+    def __repr__(self) -> str:
+        score = f"{100 * self.probability:.1f} %, logit {self.logit_difference:+.2f}"
+        return f"Explanation({self.finding!r}: {score}, {len(self.aspects)} shares)"
 
     @property
     def logit_difference(self) -> float:

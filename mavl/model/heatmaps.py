@@ -24,7 +24,7 @@ BLOB_SIGMA = 0.25
 
 
 class HeatmapError(ValueError):
-    """A map that this model does not have; the message names those that it has."""
+    """A map that a model or a prediction does not have; the message names those that it has."""
 
 
 @dataclass(frozen=True)

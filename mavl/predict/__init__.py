@@ -16,12 +16,15 @@ from mavl.predict.pretrained import AvailableBooks, PretrainedPredictor
 
 __all__ = ["load"]
 
+Paths = str | os.PathLike | Sequence[str | Path]
+
 
 def load(
     source: str | os.PathLike,
     *,
-    descriptions: Sequence[str | Path] = (),
-    aspects: Sequence[str | Path] = (),
+    books: Paths = (),
+    descriptions: Paths = (),
+    aspects: Paths = (),
     text_encoder: str | None = None,
     device: str | None = None,
     map_options: MapOptions = DEFAULT_MAP,
@@ -29,7 +32,8 @@ def load(
     """A model folder, a released .pth or a hub id, pre-trained or fine-tuned -> Predictor.
 
     Args:
-        descriptions, aspects: books with more findings, beside this project's. The findings that a model folder was
+        books: a file or several with more findings, beside this project's, as of concept_gen/generate.py, which hold
+            both parts of a finding; descriptions, aspects: files with one part. The findings that a model folder was
             trained with keep their vectors, whatever the books say. A fine-tuned model takes no books.
         text_encoder: a folder or hub id, by default the model's own; only new findings need it, and released files,
             which hold no vectors.
@@ -40,11 +44,16 @@ def load(
     if torch.device(device).type == "cpu":
         keep_freed_memory()
     if finetuned.source_kind(source) in finetuned.KINDS:
-        if descriptions or aspects or text_encoder:
+        if books or descriptions or aspects or text_encoder:
             raise CheckpointError(
                 f"{source}: a fine-tuned model has findings of its own and takes no books and no text encoder"
             )
         return ClassifierPredictor(source, finetuned.load(source), device)
     pretrained = checkpoint.load(source)
-    books = AvailableBooks(pretrained, descriptions, aspects)
-    return PretrainedPredictor(source, pretrained, books, text_encoder, device, map_options)
+    described, listed = ([*_paths(books), *_paths(of_kind)] for of_kind in (descriptions, aspects))
+    available = AvailableBooks(pretrained, described, listed)
+    return PretrainedPredictor(source, pretrained, available, text_encoder, device, map_options)
+
+
+def _paths(paths: Paths) -> list[str | Path]:
+    return [Path(paths)] if isinstance(paths, str | os.PathLike) else list(paths)

@@ -13,6 +13,7 @@ from mavl.checkpoint.folder import CheckpointError
 from mavl.model.classifier import Classifier, normalize_positive
 from mavl.model.explain import Explanation
 from mavl.predict.predictor import Answer, Predictor, Request
+from mavl.provenance import training_images
 
 FOR, AGAINST = "patches for it", "patches against it"
 """The shares of a classifier's decision, beside the bias."""
@@ -21,12 +22,15 @@ FOR, AGAINST = "patches for it", "patches against it"
 class ClassifierPredictor(Predictor):
     """A classifier with its own findings; the scores are `supervised`, there is no contrastive head."""
 
+    unit = "evidence"
+
     def __init__(self, source: str, loaded: Finetuned, device: str):
         model = loaded.model
         if not isinstance(model, Classifier):
             raise CheckpointError(f"{source}: a fine-tuned {loaded.kind} gives no scores; predict.py writes its masks")
         self.source, self.kind, self.device = source, loaded.kind, torch.device(device)
         self.vocabulary = self.scored = loaded.findings
+        self.trained_on = training_images(loaded.about)
         self.known, self.equalize, self.preprocessing = [loaded.findings], loaded.equalize, model.preprocessing
         self.model = model.to(self.device).eval()
 

@@ -1,6 +1,5 @@
 """Predictions -> files: a table, JSON, overlays, and a page, written image by image."""
 
-import csv
 import json
 import re
 import sys
@@ -10,18 +9,20 @@ from itertools import chain
 from pathlib import Path
 from typing import Any, NamedTuple, SupportsFloat
 
-import pandas as pd
 from PIL import Image
 from tqdm import tqdm
 
 from mavl.data.images.inputs import OVERLAYS, Failure, NoImageError
-from mavl.files import whole_file, write_text
+from mavl.files import csv_writer, printable, whole_file, write_text
 from mavl.model.explain import Explanation
-from mavl.predict.predictor import TOP, ImageSource, Prediction, Predictor, Request
+from mavl.predict.arrays import ImageSource
+from mavl.predict.predictor import TOP, Prediction, Predictor, Request
 from mavl.progress import progress_bar
-from mavl.provenance import provenance
+from mavl.provenance import provenance, training_sentence
 from mavl.report import page
-from mavl.report.overlay import blend, colour_scale, overlay
+from mavl.report.folder import PREDICTED, whole_folder
+from mavl.report.overlay import blend, overlay, reduced
+from mavl.vocab import counted
 
 CSV, JSON, PAGE = "predictions.csv", "predictions.json", "predictions.html"
 MANY = 8
@@ -34,7 +35,7 @@ ROWS_ON_PAGE = 10
 """Findings of an image that are always visible on the page, the most probable ones."""
 
 _PICTURE, _THUMBNAIL = 460, 72  # pixels on the page
-_COLUMNS = ("image", "finding", "asked", "supervised", "contrastive", "overlay")
+_COLUMNS = ("image", "finding", "asked", "supervised", "contrastive", "overlay", "new")
 
 
 class Written(NamedTuple):
@@ -53,34 +54,43 @@ def write_predictions(
     failures: Sequence[Failure] = (),
     batch_size: int = 8,
     workers: int = 2,
+    overwrite: bool = False,
 ) -> Written:
-    """Write the predictions of all images into the folder; unreadable images are reported on the way and left out.
+    """Write the predictions of all images into a new folder; unreadable images are reported on the way and left out.
 
-    CSV, JSON and PAGE appear whole at the end; then other overlays in the CSV of an earlier run are removed.
-    failures: names that already proved to mean no image. NoImageError if no image can be read.
+    Args:
+        failures: names that already proved to mean no image.
+        overwrite: replace the folder of an earlier run.
+
+    The folder appears whole at the end. OccupiedError if it holds anything else, NoImageError if no image can be read.
     """
-    (folder / OVERLAYS).mkdir(parents=True, exist_ok=True)
-    earlier = listed(folder / CSV, "overlay")
-    about = _about(predictor, request)
-    cases, left_out, number, names, endings = [], [], 0, Counter(), Counter()
-    slugs = {finding: apart(finding, endings) for finding in request.findings}
     stream = predictor.stream(images, request, batch_size=batch_size, workers=workers)
+    with whole_folder(folder, overwrite=overwrite, made=PREDICTED) as draft:
+        (draft / OVERLAYS).mkdir()
+        return _write(predictor, request, _reported(stream, failures, len(images), left_out := []), left_out, draft)
+
+
+def _write(
+    predictor: Predictor, request: Request, predictions: Iterable[Prediction], left_out: list[Failure], folder: Path
+) -> Written:
+    """Write the files; `left_out` gets its failures while the predictions are iterated."""
+    about = _about(predictor, request)
+    cases, number, names, endings = [], 0, Counter(), Counter()
+    slugs = {finding: apart(finding, endings) for finding in request.findings}
     with whole_file(folder / CSV) as table, whole_file(folder / JSON) as document:
-        rows = csv.writer(table)
+        rows = csv_writer(table)
         rows.writerow(_COLUMNS)
-        document.write(f'{{"about": {json.dumps(about, indent=1)},\n"images": [')
-        for number, prediction in enumerate(_reported(stream, failures, len(images), left_out), start=1):
+        document.write(f'{{"about": {_json(about, 1)},\n"images": [')
+        for number, prediction in enumerate(predictions, start=1):
             stem = apart(Path(prediction.name).stem, names)
-            entry = _entry(prediction, _write_overlays(prediction, folder, stem, slugs))
+            entry = _entry(prediction, _write_overlays(prediction, folder, stem, slugs, predictor.unit))
             rows.writerows([prediction.name, *finding.values()] for finding in entry["findings"])
-            document.write(("," if number > 1 else "") + "\n" + json.dumps(entry))
-            earlier -= {finding["overlay"] for finding in entry["findings"]}
+            document.write(("," if number > 1 else "") + "\n" + _json(entry))
             if number <= IMAGES_ON_PAGE:
                 cases.append(_case(prediction, entry))
         if not number:
-            raise NoImageError(f"none of {len(left_out)} images could be read")
-        document.write(f'],\n"failed": {json.dumps([vars(failure) for failure in left_out], indent=1)}}}\n')
-    remove(folder / OVERLAYS, earlier)
+            raise NoImageError(f"none of {counted(len(left_out), 'image')} could be read")
+        document.write(f'],\n"failed": {_json([vars(failure) for failure in left_out], 1)}}}\n')
     compared = dict(zip(request.findings, request.asked, strict=True))
     html = page.render(
         "predictions.html",
@@ -108,18 +118,9 @@ def apart(name: str, seen: Counter[str]) -> str:
     return slug if count == 1 else f"{slug}~{count}"
 
 
-def listed(table: Path, column: str) -> set[str]:
-    """The files in this column of an earlier run's CSV; none if the CSV is absent or unreadable."""
-    try:
-        return set(pd.read_csv(table, usecols=[column], dtype=str, encoding_errors="replace")[column].dropna())
-    except (OSError, ValueError):
-        return set()
-
-
-def remove(folder: Path, files: Iterable[str]) -> None:
-    """Remove the files of these names from a folder."""
-    for name in files:
-        (folder / Path(name).name).unlink(missing_ok=True)
+def _json(content: object, indent: int | None = None) -> str:
+    """JSON without NaN; ValueError where the content has one."""
+    return json.dumps(content, indent=indent, allow_nan=False)
 
 
 def _about(predictor: Predictor, request: Request) -> dict[str, Any]:
@@ -128,6 +129,8 @@ def _about(predictor: Predictor, request: Request) -> dict[str, Any]:
         "model": predictor.source,
         "kind": predictor.kind,
         "vocabulary": len(predictor.vocabulary),
+        "trained_on": predictor.trained_on,
+        "training_images": training_sentence(predictor.trained_on),
         "bank": request.embeddings.about if request.embeddings else {},
         "provenance": provenance(),
     }
@@ -142,21 +145,36 @@ def _reported(
     for answer in answers:
         if isinstance(answer, Failure):
             left_out.append(answer)
-            tqdm.write(f"left out {answer}", file=sys.stderr)
+            tqdm.write(printable(f"left out {answer}"), file=sys.stderr)
             continue
+        for warning in answer.warnings:
+            tqdm.write(printable(f"warning: {answer.name}: {warning}"), file=sys.stderr)
         yield answer
         if images <= MANY:
-            top = [f"{answer.asked[i]} {100 * answer.supervised[i]:.1f} %" for i in answer.ranked()[:TOP]]
-            print(f"{answer.name}: {', '.join(top)}")
+            top = [f"{answer.asked[i]} {_score(answer, i)}" for i in answer.ranked()[:TOP]]
+            print(printable(f"{answer.name}: {', '.join(top)}"))
 
 
-def _write_overlays(prediction: Prediction, folder: Path, stem: str, slugs: dict[str, str]) -> dict[str, str]:
+def _score(prediction: Prediction, finding: int) -> str:
+    """The leading probability of a finding, such as 12.3 %, and the head and the mark of one never trained on."""
+    score = f"{100 * prediction.leading[finding]:.1f} %"
+    if prediction.findings[finding] not in prediction.new:
+        return score
+    head = "contrastive head, " if prediction.contrastive is not None else ""
+    return f"{score} ({head}never trained on)"
+
+
+def _write_overlays(
+    prediction: Prediction, folder: Path, stem: str, slugs: dict[str, str], unit: str
+) -> dict[str, str]:
     """{finding: path of its overlay under the folder}."""
-    asked, written = dict(zip(prediction.findings, prediction.asked, strict=True)), {}
+    written = {}
     for finding, of in prediction.explanations.items():
         assert of.heatmap is not None  # explanations of a prediction have attention
-        score = f"{100 * of.probability:.1f} %"
-        image = overlay(prediction.picture, of.heatmap, asked[finding], score, of.patch_grid)
+        i = prediction.findings.index(finding)
+        probability = float(prediction.leading[i])
+        texts = prediction.asked[i], _score(prediction, i)
+        image = overlay(prediction.picture, of.heatmap, *texts, of.patch_grid, probability, unit)
         written[finding] = f"{OVERLAYS}/{stem}__{slugs[finding]}.png"
         image.save(folder / written[finding], compress_level=3)
     return written
@@ -171,12 +189,14 @@ def _entry(prediction: Prediction, overlays: dict[str, str]) -> dict[str, Any]:
             "supervised": _short(prediction.supervised[i]),
             "contrastive": None if prediction.contrastive is None else _short(prediction.contrastive[i]),
             "overlay": overlays.get(prediction.findings[i]),
+            "new": prediction.findings[i] in prediction.new,
         }
         for i in prediction.ranked()
     ]
     width, height = prediction.picture.size
     explained = {finding: _explained(of) for finding, of in prediction.explanations.items()}
-    return {"image": prediction.name, "width": width, "height": height, "findings": findings, "explained": explained}
+    size = {"image": prediction.name, "width": width, "height": height, "warnings": list(prediction.warnings)}
+    return size | {"findings": findings, "explained": explained}
 
 
 def _explained(explanation: Explanation) -> dict[str, Any]:
@@ -202,35 +222,34 @@ def _short(value: SupportsFloat) -> float:
 
 def _case(prediction: Prediction, entry: dict[str, Any]) -> dict[str, Any]:
     """What the page shows of one image: its entry in the JSON, and images."""
-    small = prediction.picture.copy()
-    small.thumbnail((_PICTURE, _PICTURE), reducing_gap=2.0)
+    small, leading = reduced(prediction.picture, _PICTURE), prediction.scores()
     asked = {finding["finding"]: finding["asked"] for finding in entry["findings"]}
     explained = list(prediction.explanations.items())
     return entry | {
         "name": Path(prediction.name).name,
         "picture": page.image_uri(small, _PICTURE),
-        "supervised": {finding["finding"]: finding["supervised"] for finding in entry["findings"]},
+        "leading": leading,
         "explanations": [
-            entry["explained"][finding] | {"asked": asked[finding]} | _images(of, small)
+            entry["explained"][finding]
+            | {"asked": asked[finding], "new": finding in prediction.new}
+            | _images(of, small, leading[finding])
             for finding, of in explained[:EXPLAINED_ON_PAGE]
         ],
         "also_explained": [asked[finding] for finding, _ in explained[EXPLAINED_ON_PAGE:]],
     }
 
 
-def _images(explanation: Explanation, picture: Image.Image) -> dict[str, Any]:
-    """The overlays of an explanation for the page, the heatmap's and one for each aspect, with their scales."""
+def _images(explanation: Explanation, picture: Image.Image, leading: float) -> dict[str, Any]:
+    """The overlays of an explanation for the page, the heatmap's and one for each aspect, and its leading score."""
     assert explanation.heatmap is not None
     assert explanation.aspect_heatmaps is not None
-    tiny, patch_grid, heatmaps = picture.copy(), explanation.patch_grid, explanation.aspect_heatmaps.unbind()
-    tiny.thumbnail((_THUMBNAIL, _THUMBNAIL))
-    scale = max(map(colour_scale, heatmaps))
-    overlays = (blend(tiny, heatmap, patch_grid, scale) for heatmap in heatmaps)
+    tiny, patch_grid = reduced(picture, _THUMBNAIL), explanation.patch_grid
+    overlays = (blend(tiny, heatmap, patch_grid, leading) for heatmap in explanation.aspect_heatmaps.unbind())
     return {
         "probability": explanation.probability,
+        "leading": leading,
         "longest": max(explanation.shares.abs().max().item(), 1e-6),
-        "picture": page.image_uri(blend(picture, explanation.heatmap, patch_grid), _PICTURE),
-        "scale": colour_scale(explanation.heatmap),
+        "picture": page.image_uri(blend(picture, explanation.heatmap, patch_grid, leading), _PICTURE),
         "aspect_pictures": [page.image_uri(image, _THUMBNAIL) for image in overlays],
         "healthy": explanation.healthy_cosine is not None,
     }

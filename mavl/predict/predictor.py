@@ -3,6 +3,7 @@
     predictor = mavl.load("runs/demo/best")
     [prediction] = predictor.predict("film.png", ["pneumonia", "enlarged heart"])
     prediction.scores()["pneumonia"], prediction.explanations["pneumonia"].shares
+    prediction.heatmap("pneumonia")                                    # [H, W] of the film
 
 `mavl.predict.files` writes predictions to disk.
 """
@@ -12,6 +13,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from itertools import chain, islice
 
 import numpy as np
@@ -25,18 +27,21 @@ from mavl.data.images.inputs import Failure, find_images
 from mavl.data.images.read import ImageError, grey_picture, read_image
 from mavl.data.images.transforms import eval_transform
 from mavl.model.explain import Explanation
+from mavl.model.heatmaps import HeatmapError, enlarge
+from mavl.model.scores import HeadError
+from mavl.predict.arrays import ImageSource, ValueRange, array_picture, as_sources
 from mavl.text.embeddings import TextEmbeddings
 from mavl.text.synonyms import resolve
+from mavl.vocab import counted
 
 TOP = 5
 """How many findings of an image are explained if none were named."""
 
-ImageSource = str | os.PathLike | Image.Image
 Answer = tuple[np.ndarray, np.ndarray | None, dict[str, Explanation]]
 """Of one image: probabilities [n] of the two heads, and explanations by finding."""
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Prediction:
     """The scores of one image.
 
@@ -44,6 +49,7 @@ class Prediction:
     findings [n]: names of the embeddings. asked [n]: the names by which they were requested.
     supervised [n], contrastive [n]: probabilities by the two heads (contrastive: None for a model without this head).
     explanations: by finding, for those that were explained.
+    new: the findings that the model was never trained on. warnings: what makes the scores doubtful, a line each.
     """
 
     name: str
@@ -53,32 +59,62 @@ class Prediction:
     supervised: np.ndarray
     contrastive: np.ndarray | None
     explanations: dict[str, Explanation]
+    new: frozenset[str] = frozenset()
+    warnings: tuple[str, ...] = ()
+
+    def __repr__(self) -> str:
+        shown = [f"{self.findings[i]} {100 * self.leading[i]:.1f} %" for i in self.ranked()[:TOP]]
+        more = [f"{len(self.findings) - TOP} more"] if len(self.findings) > TOP else []
+        return f"Prediction({self.name!r}: {', '.join(shown + more)})"
+
+    @property
+    def leading(self) -> np.ndarray:
+        """[n] The probabilities by the head that leads for each finding (`leading`)."""
+        return leading(self.supervised, self.contrastive, self.findings, self.new)
 
     def ranked(self) -> list[int]:
-        """Positions of the findings by falling supervised score."""
-        return ranked(self.supervised)
+        """Positions of the findings by falling leading score, those never trained on behind the others."""
+        return ranked(self.leading, self.findings, self.new)
 
     def scores(self) -> dict[str, float]:
-        """{finding: supervised probability}, the most probable first."""
-        return {self.findings[i]: float(self.supervised[i]) for i in self.ranked()}
+        """{finding: leading probability}, in the order of `ranked`."""
+        return {self.findings[i]: float(self.leading[i]) for i in self.ranked()}
+
+    def heatmap(self, finding: str, size: tuple[int, int] | None = None) -> np.ndarray:
+        """The heatmap of an explained finding, by one of its names, float32 [H, W] of a size, by default the film's.
+
+        It is `Explanation.heatmap` between the centres of the patches. HeatmapError for a finding without one.
+        """
+        name = dict(zip(self.asked, self.findings, strict=True)).get(finding, finding)
+        explanation = self.explanations.get(name)
+        if explanation is None or explanation.heatmap is None:
+            have = ", ".join(self.explanations) or "none"
+            raise HeatmapError(f"{self.name}: no heatmap of {finding!r}; explained are: {have}. Name it in predict")
+        size = size or (self.picture.height, self.picture.width)
+        return enlarge(explanation.heatmap[None, None], size, explanation.patch_grid)[0, 0].numpy()
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Request:
     """The findings to score, by the names given and by the model's names, and how many of an image's are explained.
 
     embeddings: of a model with text, its whole vocabulary and the new findings: a score depends on all queries of the
-    decoder's self-attention, and with these it equals that of an evaluation.
+    decoder's self-attention, and with these it equals that of an evaluation. new: those never trained on.
     """
 
     asked: tuple[str, ...]
     findings: tuple[str, ...]
     explained: int
     embeddings: TextEmbeddings | None = None
+    new: frozenset[str] = frozenset()
 
-    def most_probable(self, scores: np.ndarray) -> list[tuple[int, str]]:
+    def __repr__(self) -> str:
+        return f"Request({', '.join(self.asked[:TOP])}{', …' * (len(self.asked) > TOP)}; {self.explained} explained)"
+
+    def most_probable(self, supervised: np.ndarray, contrastive: np.ndarray | None = None) -> list[tuple[int, str]]:
         """(position, name) of the findings to explain, from the scores [n] of an image."""
-        return [(i, self.findings[i]) for i in ranked(scores)[: self.explained]]
+        scores = leading(supervised, contrastive, self.findings, self.new)
+        return [(i, self.findings[i]) for i in ranked(scores, self.findings, self.new)[: self.explained]]
 
 
 class Predictor(ABC):
@@ -86,7 +122,8 @@ class Predictor(ABC):
 
     source: what the model was loaded from. vocabulary: the findings that it was trained with; scored: those that are
     scored if none are named. known: names that a request may use; the first collection that has a name counts.
-    equalize: whether histograms are equalized before the preprocessing.
+    equalize: whether histograms are equalized before the preprocessing. trained_on: what the model folder says of the
+    training images, None if it does not; unit: what the heatmaps measure.
     """
 
     source: str
@@ -96,8 +133,13 @@ class Predictor(ABC):
     vocabulary: tuple[str, ...]
     scored: Sequence[str]
     known: Sequence[Collection[str]]
+    trained_on: dict | None = None
+    unit = "attention"
     equalize = False
     books_complete = True
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({self.source!r}: {counted(len(self.vocabulary), 'finding')}, on {self.device})"
 
     def request(self, findings: Sequence[str] | str | None = None, explained: int | None = None) -> Request:
         """A request for findings: names or synonyms, also of new findings in the books; None for `scored`.
@@ -110,48 +152,72 @@ class Predictor(ABC):
         for name in named or self.scored:
             meant.setdefault(resolve(name, *self.known), name)
         explained = (len(meant) if named else TOP) if explained is None else max(0, explained)
-        return Request(tuple(meant.values()), tuple(meant), explained, self._embeddings(tuple(meant)))
+        new = frozenset(meant) - set(self.vocabulary)
+        return Request(tuple(meant.values()), tuple(meant), explained, self._embeddings(tuple(meant)), new)
 
     def stream(
-        self, images: Iterable[ImageSource], request: Request, *, batch_size: int = 8, workers: int = 2
+        self,
+        images: Iterable[ImageSource],
+        request: Request,
+        *,
+        batch_size: int = 8,
+        workers: int = 2,
+        value_range: ValueRange = None,
     ) -> Iterator[Prediction | Failure]:
-        """Predictions in the order of the images; a Failure for an unreadable one. Memory does not grow with them.
+        """Predictions in the order of the images; a Failure for one that is unreadable or has no finite scores.
 
-        Threads decode the next batch while the model computes.
+        Threads decode the next batch while the model computes. Memory does not grow with the images.
         """
         numbered = enumerate(images, start=1)
+        decode = partial(self._decode, value_range=value_range)
         with ThreadPoolExecutor(workers) as pool:
-            ahead = pool.map(self._decode, islice(numbered, max(1, batch_size)))
+            ahead = pool.map(decode, islice(numbered, max(1, batch_size)))
             while batch := list(ahead):
-                ahead = pool.map(self._decode, islice(numbered, max(1, batch_size)))
+                ahead = pool.map(decode, islice(numbered, max(1, batch_size)))
                 pixels = [item[2] for item in batch if not isinstance(item, Failure)]
                 answers = iter(self._answer(torch.stack(pixels).to(self.device), request) if pixels else ())
                 for item in batch:
                     if isinstance(item, Failure):
                         yield item
-                    else:
-                        yield Prediction(item[0], item[1], request.findings, request.asked, *next(answers))
+                        continue
+                    name, picture, _ = item
+                    answer = supervised, contrastive, _ = next(answers)
+                    if not np.isfinite([supervised, supervised if contrastive is None else contrastive]).all():
+                        yield Failure(name, "the model gives a score that is not a finite number")
+                        continue
+                    warnings = doubts(picture)
+                    yield Prediction(name, picture, request.findings, request.asked, *answer, request.new, warnings)
 
     def predict(
-        self, images: ImageSource | Iterable[ImageSource], findings: Sequence[str] | str | None = None
+        self,
+        images: ImageSource | Iterable[ImageSource],
+        findings: Sequence[str] | str | None = None,
+        *,
+        value_range: ValueRange = None,
     ) -> list[Prediction]:
-        """PIL images, image files, folders, patterns or CSV lists -> a Prediction of each image that they mean.
+        """Files, folders, patterns, CSV lists, PIL images, arrays or tensors -> a Prediction of each image.
 
-        ImageError for an unreadable image, NoImageError for a name without images. For very many images use `stream`.
+        value_range: (black, white) of arrays that are neither uint8 nor uint16 (mavl.predict.arrays). ImageError for an
+        unreadable image, NoImageError for a name without images. For very many images use `stream`.
         """
-        if isinstance(images, str | os.PathLike | Image.Image):
-            images = [images]
-        predictions = []
-        for answer in self.stream(chain.from_iterable(map(_meant, images)), self.request(findings)):
-            if isinstance(answer, Failure):
-                raise ImageError(str(answer))
-            predictions.append(answer)
-        return predictions
+        named = chain.from_iterable(map(meant, as_sources(images)))
+        return list(map(_raise_failure, self.stream(named, self.request(findings), value_range=value_range)))
 
-    def explain(self, image: ImageSource, finding: str) -> Explanation:
+    def explain(self, image: ImageSource, finding: str, *, value_range: ValueRange = None) -> Explanation:
         """Why this finding got its score in this image."""
-        [prediction] = self.predict(image, finding)
+        [prediction] = self.predict(image, finding, value_range=value_range)
         return next(iter(prediction.explanations.values()))
+
+    def encode_image(self, images: ImageSource | Iterable[ImageSource], *, value_range: ValueRange = None) -> Tensor:
+        """Images as of `predict` -> unit vectors [n, D]; HeadError for a model without a contrastive head.
+
+        Their products with the vectors of `encode_text` are the cosines of the contrastive head.
+        """
+        raise HeadError(f"{self.source}: a fine-tuned model has no vectors of images and texts")
+
+    def encode_text(self, findings: Sequence[str] | str) -> Tensor:
+        """Names of findings -> unit vectors [n, A, D], one for each aspect; errors as of `encode_image`."""
+        raise HeadError(f"{self.source}: a fine-tuned model has no vectors of images and texts")
 
     @abstractmethod
     def _answer(self, pixels: Tensor, request: Request) -> list[Answer]:
@@ -161,12 +227,20 @@ class Predictor(ABC):
         """The embeddings with these findings; None for a model without text."""
         return None
 
-    def _decode(self, numbered: tuple[int, ImageSource]) -> tuple[str, Image.Image, Tensor] | Failure:
+    def _decode(
+        self, numbered: tuple[int, ImageSource], value_range: ValueRange = None
+    ) -> tuple[str, Image.Image, Tensor] | Failure:
         """(name, grey image, pixels)."""
         number, image = numbered
-        name = getattr(image, "filename", "") or f"image {number}" if isinstance(image, Image.Image) else str(image)
+        is_file = isinstance(image, str | os.PathLike)
+        name = os.fspath(image) if is_file else getattr(image, "filename", "") or f"image {number}"
         try:
-            picture = grey_picture(image, name) if isinstance(image, Image.Image) else read_image(image)
+            if is_file:
+                picture = read_image(image)
+            elif isinstance(image, Image.Image):
+                picture = grey_picture(image, name)
+            else:
+                picture = array_picture(image, name, value_range)
         except ImageError as error:
             return Failure(name, str(error).removeprefix(f"{name}: "))
         return name, picture, to_pixels(picture, self.preprocessing, self.equalize)
@@ -179,14 +253,37 @@ def to_pixels(picture: Image.Image, preprocessing: Preprocessing, equalize: bool
     return eval_transform(preprocessing)(picture)
 
 
-def ranked(scores: np.ndarray) -> list[int]:
-    """Positions of scores [n], the highest first."""
-    return np.argsort(-scores, kind="stable").tolist()
+def leading(
+    supervised: np.ndarray, contrastive: np.ndarray | None, findings: Sequence[str], new: Collection[str]
+) -> np.ndarray:
+    """[n] The contrastive score of findings in `new` if there is one, else the supervised score.
+
+    The presence head has learned nothing about a finding that it was never trained on.
+    """
+    return supervised if contrastive is None else np.where([name in new for name in findings], contrastive, supervised)
 
 
-def _meant(image: ImageSource) -> Sequence[ImageSource]:
+def ranked(scores: np.ndarray, findings: Sequence[str], new: Collection[str]) -> list[int]:
+    """Positions of scores [n], the highest first, those of findings in `new` last: their scale is another one."""
+    return np.lexsort(np.stack([-scores, [name in new for name in findings]])).tolist()
+
+
+def doubts(picture: Image.Image) -> tuple[str, ...]:
+    """What makes scores of an image doubtful, a line each."""
+    low, high = picture.getextrema()
+    return (f"blank: every pixel has the same grey, {low} of 255; its result means nothing",) if low == high else ()
+
+
+def _raise_failure(answer: Prediction | Failure) -> Prediction:
+    """The prediction; ImageError for a failure."""
+    if isinstance(answer, Failure):
+        raise ImageError(str(answer))
+    return answer
+
+
+def meant(image: ImageSource) -> Sequence[ImageSource]:
     """The image itself, or the files that a name stands for."""
-    if isinstance(image, Image.Image):
+    if not isinstance(image, str | os.PathLike):
         return [image]
     files, failures = find_images([os.fspath(image)])
     if failures:

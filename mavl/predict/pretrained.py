@@ -1,22 +1,28 @@
 """Pre-trained models: scores by both heads, explained by attention and aspects; new findings from books."""
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from functools import lru_cache
+from itertools import chain
 from pathlib import Path
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 from mavl import checkpoint
 from mavl.checkpoint.folder import Pretrained
 from mavl.config.settings import ASPECT_BOOKS, DESCRIPTION_BOOKS, TEXT_CACHE
+from mavl.data.images.grey import ImageError
+from mavl.data.images.inputs import Failure
 from mavl.files import shipped
 from mavl.model.explain import explain
 from mavl.model.heatmaps import DEFAULT_MAP, MapOptions
 from mavl.model.inference import InferenceModel
-from mavl.model.scores import scores
-from mavl.predict.predictor import Answer, Predictor, Request
+from mavl.model.scores import HeadError, scores
+from mavl.predict.arrays import ImageSource, ValueRange, as_sources
+from mavl.predict.predictor import Answer, Predictor, Request, meant
+from mavl.provenance import training_images
 from mavl.scorers.mavl import model_embeddings
 from mavl.text.books import read_books
 from mavl.text.embeddings import TextEmbeddings
@@ -64,7 +70,7 @@ class PretrainedPredictor(Predictor):
         self.scored = [name for name in self.vocabulary if name not in NORMALITY] or self.vocabulary
         self.known = [[*self.vocabulary, *books.given], books.sentences]
         self.model = pretrained.model.to(self.device).eval()
-        self.preprocessing = self.model.preprocessing
+        self.preprocessing, self.trained_on = self.model.preprocessing, training_images(pretrained.about)
         self._encoded = lru_cache(KEPT)(self._encode)
         self._inference: InferenceModel | None = None
 
@@ -92,6 +98,28 @@ class PretrainedPredictor(Predictor):
         return self._inference
 
     @torch.no_grad()
+    def encode_image(self, images: ImageSource | Iterable[ImageSource], *, value_range: ValueRange = None) -> Tensor:
+        vectors = []
+        for number, source in enumerate(chain.from_iterable(map(meant, as_sources(images))), start=1):
+            if isinstance(item := self._decode((number, source), value_range), Failure):
+                raise ImageError(str(item))
+            pooled = self.model.encode_image(item[2][None].to(self.device)).pooled
+            vectors.append(self._unit(pooled))
+        return torch.cat(vectors)
+
+    @torch.no_grad()
+    def encode_text(self, findings: Sequence[str] | str) -> Tensor:
+        request = self.request(findings)
+        assert request.embeddings is not None
+        rows = request.embeddings.vectors[request.embeddings.index(request.findings)]
+        return self._unit(self.model.query_projection(rows) if self.model.pool is not None else None)
+
+    def _unit(self, vectors: Tensor | None) -> Tensor:
+        if vectors is None:
+            raise HeadError(f"{self.source}: this model has no contrastive head (MedKLIP has none), so no such vectors")
+        return F.normalize(vectors.float(), dim=-1).cpu()
+
+    @torch.no_grad()
     def _answer(self, pixels: Tensor, request: Request) -> list[Answer]:
         model = self._inference_model(request)
         embeddings, output = model.embeddings, model(pixels, return_attention=request.explained > 0)
@@ -102,7 +130,7 @@ class PretrainedPredictor(Predictor):
         answers = []
         for row, (values, others) in enumerate(zip(supervised, contrastive, strict=True)):
             explained = {}
-            for _, name in request.most_probable(values):
+            for _, name in request.most_probable(values, others):
                 sentences = self.books.sentences.get(name)
                 explained[name] = explain(self.model, embeddings, output, name, row, sentences, self.map_options)
             answers.append((values, others, explained))

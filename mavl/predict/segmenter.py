@@ -15,31 +15,46 @@ from mavl.checkpoint import CheckpointError, finetuned
 from mavl.data.images.grey import to_grey
 from mavl.data.images.read import read_image
 from mavl.model.unet import THRESHOLD, UNet, mask_probability
+from mavl.predict.arrays import ImageSource, ValueRange, array_picture
 from mavl.predict.predictor import to_pixels
+from mavl.provenance import training_images
 
 KIND = "segmenter"
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Segmenter:
-    """A U-Net on its device, and the finding that it outlines. equalize: histograms, before its preprocessing."""
+    """A U-Net on its device, and the finding that it outlines.
+
+    equalize: histograms, before its preprocessing; trained_on: what the model folder says of the training images.
+    """
 
     unet: UNet
     finding: str
     equalize: bool
+    trained_on: dict | None = None
 
-    def probability(self, image: str | os.PathLike | Image.Image) -> np.ndarray:
+    def __repr__(self) -> str:
+        return f"Segmenter({self.finding!r}, on {next(self.unet.parameters()).device})"
+
+    def probability(self, image: ImageSource, *, value_range: ValueRange = None) -> np.ndarray:
         """Probability float32 [H, W], in the image's own size, that a pixel belongs to the finding.
 
-        image: a file, or an image as it would be read from one. ImageError for a file that cannot be read.
+        image: a file, a PIL image, or an array or tensor as `mavl.predict.arrays` takes them. ImageError for one that
+        cannot be read.
         """
-        picture = to_grey(image) if isinstance(image, Image.Image) else read_image(image)
+        if isinstance(image, str | os.PathLike):
+            picture = read_image(image)
+        elif isinstance(image, Image.Image):
+            picture = to_grey(image)
+        else:
+            picture = array_picture(image, "image", value_range)
         pixels = to_pixels(picture, self.unet.preprocessing, self.equalize)
         return mask_probability(self.unet, pixels, (picture.height, picture.width))
 
-    def predict_mask(self, image: str | os.PathLike | Image.Image) -> np.ndarray:
+    def predict_mask(self, image: ImageSource, *, value_range: ValueRange = None) -> np.ndarray:
         """bool [H, W] in the image's own size."""
-        return self.probability(image) > THRESHOLD
+        return self.probability(image, value_range=value_range) > THRESHOLD
 
 
 def load(source: str | os.PathLike, device: str | torch.device | None = None) -> Segmenter:
@@ -51,4 +66,4 @@ def load(source: str | os.PathLike, device: str | torch.device | None = None) ->
     if not isinstance(loaded.model, UNet):
         raise CheckpointError(f"{source}: a {loaded.kind}, not a {KIND}")
     unet = loaded.model.to(device or ("cuda" if torch.cuda.is_available() else "cpu"))
-    return Segmenter(unet, loaded.findings[0], loaded.equalize)
+    return Segmenter(unet, loaded.findings[0], loaded.equalize, training_images(loaded.about))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,6 +13,7 @@ from mavl.metrics.classification import METRICS, ClassResult, Evaluation
 from mavl.metrics.intervals import FEWEST, FEWEST_FOR_ESTIMATES, Interval
 from mavl.metrics.metric import Metric, columns
 from mavl.report import tables
+from mavl.vocab import counted
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -31,40 +32,46 @@ def shown_metrics(evaluation: Evaluation) -> list[Metric]:
     return columns(METRICS, evaluation.classes[0].metrics)
 
 
-def table(evaluation: Evaluation, title: str, caption: str = "") -> Table:
-    """A row for each class and, for several, one for the means; caption and notes are below."""
+def table(evaluation: Evaluation, title: str, caption: str = "", new: Collection[str] = ()) -> Table:
+    """A row for each class and, for several, one for the means; caption and notes are below.
+
+    new: classes that the model was never trained on, which are marked.
+    """
     metrics = shown_metrics(evaluation)
     headings = ["finding", "pos.", "n", *tables.metric_headings(metrics, _BOUNDED)]
-    table = tables.new_table(title, headings, [caption, *notes(evaluation)])
+    table = tables.new_table(title, headings, [caption, *notes(evaluation, new)])
     for result in evaluation.classes:
         cells = (str(result.positives), str(result.n), *tables.metric_cells(metrics, result.metrics, _BOUNDED))
         style = "dim" if result.name in evaluation.undefined else ""
-        tables.add_row(table, marked(evaluation, result.name), *cells, style=style)
+        tables.add_row(table, marked(evaluation, result.name, new), *cells, style=style)
     if len(evaluation.classes) > 1:
         table.add_section()
         tables.add_row(table, MEAN, "", "", *tables.metric_cells(metrics, evaluation.means, _BOUNDED), style="bold")
     return table
 
 
-def marked(evaluation: Evaluation, name: str) -> str:
-    """The name of a class, with a mark for one that has too few images for an interval."""
-    return f"{name} *" if evaluation.resamples and name in evaluation.too_few else name
+def marked(evaluation: Evaluation, name: str, new: Collection[str] = ()) -> str:
+    """The name of a class, with marks for one never trained on and for one of too few images for an interval."""
+    too_few = evaluation.resamples and name in evaluation.too_few
+    return f"{name}{f' {tables.NEW}' * (name in new)}{' *' * bool(too_few)}"
 
 
-def notes(evaluation: Evaluation) -> Iterator[str]:
+def notes(evaluation: Evaluation, new: Collection[str] = ()) -> Iterator[str]:
     """How the numbers were computed, one sentence each."""
     metrics = shown_metrics(evaluation)
     with_threshold = ", ".join(metric.heading for metric in metrics if metric.needs_threshold)
     classes, undefined, without = len(evaluation.classes), evaluation.undefined, evaluation.without_threshold
     yield tables.legend(metrics)
     if classes > 1:
-        yield f"Mean over {classes - len(undefined)} of {classes} classes."
+        yield f"Mean over {classes - len(undefined)} of {counted(classes, 'class')}."
+    if any(result.name in new for result in evaluation.classes):
+        yield f"{tables.NEW} never trained on: the contrastive head is the one to read."
     if undefined:
         yield f"Undefined without both labels: {', '.join(undefined)}."
     if evaluation.resamples:
-        units, unit = f"{evaluation.images} images", "image"
+        units, unit = counted(evaluation.images, "image"), "image"
         if evaluation.groups is not None:
-            units, unit = f"{evaluation.groups} groups of images", "group"
+            units, unit = f"{counted(evaluation.groups, 'group')} of images", "group"
         resampled = ", ".join(metric.heading for metric in metrics if metric.interval and not metric.estimate)
         yield (
             f"95 %: of AUROC Newcombe's interval, of shares the exact one; of {resampled} the bias-corrected "

@@ -74,13 +74,16 @@ def write_classification_page(
         heatmaps: {(image, finding): attention mass [h, w]}, for the gallery; patch_grid: position of their patches.
         heatmap_note: what the heatmaps are, for the reader.
     """
-    gallery = most_confident(evaluation, split, scores)
+    gallery, new = most_confident(evaluation, split, scores), about.get("new_findings", ())
+    probable = scores.min() >= 0 and scores.max() <= 1  # not of every kind of scorer
 
     def film(image: int, column: int) -> dict:
         picture = read_image(split.paths[image], equalize=equalize)
         heatmap = (heatmaps or {}).get((image, split.findings[column]))
-        caption = {"name": split.paths[image].name, "value": float(scores[image, column])}
-        return page.film(picture, heatmap, patch_grid=patch_grid, **caption)
+        value = float(scores[image, column])
+        opaque = value if probable else 1.0
+        name = split.paths[image].name
+        return page.film(picture, heatmap, patch_grid=patch_grid, probability=opaque, name=name, value=value)
 
     findings = [
         {
@@ -98,10 +101,10 @@ def write_classification_page(
         about=about,
         evaluation=evaluation,
         metrics=shown_metrics(evaluation),
-        notes=list(notes(evaluation)),
+        notes=list(notes(evaluation, new)),
         plots={title: page.figure_uri(folder / file) for title, file in plots.items() if (folder / file).exists()},
         findings=findings,
-        marked=partial(marked, evaluation),
+        marked=partial(marked, evaluation, new=new),
         not_shown=[result.name for result in evaluation.classes if result.name not in shown],
         heatmap_note=heatmap_note if heatmaps else "",
     )

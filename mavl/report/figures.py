@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from mavl.files import whole_file
+from mavl.files import printable, whole_file
 from mavl.metrics.classification import METRICS, Evaluation
 from mavl.metrics.intervals import Interval
 from mavl.metrics.metric import Metric
+from mavl.report.tables import NEW
 from mavl.vocab import PRESENT, UNKNOWN
 
 if TYPE_CHECKING:
@@ -28,7 +30,13 @@ _FEW = 5
 
 
 def save_figure(figure: Figure, path: Path, dpi: int, tight: bool = True) -> None:
-    """Write the figure in the format of the suffix; tight: fit its size to the content."""
+    """Write the figure in the format of the suffix, with its texts as they are; tight: fit its size to the content."""
+    from matplotlib.text import Text
+
+    for text in figure.findobj(Text):
+        assert isinstance(text, Text)
+        text.set_parse_math(False)  # a name may hold $
+        text.set_text(printable(text.get_text()))
     with whole_file(path, "wb") as file:
         figure.savefig(file, format=path.suffix[1:], dpi=dpi, bbox_inches="tight" if tight else None)
 
@@ -40,8 +48,13 @@ def plain_axes(axes: Axes) -> None:
     axes.set_axisbelow(True)
 
 
-def plot_curves(labels: np.ndarray, scores: np.ndarray, evaluation: Evaluation, folder: Path) -> None:
-    """labels [n, C], scores [n, C] as given to `evaluate` -> ROC and PRECISION_RECALL in the folder."""
+def plot_curves(
+    labels: np.ndarray, scores: np.ndarray, evaluation: Evaluation, folder: Path, new: Collection[str] = ()
+) -> None:
+    """labels [n, C], scores [n, C] as given to `evaluate` -> ROC and PRECISION_RECALL in the folder.
+
+    new: classes that the model was never trained on, which are marked.
+    """
     from sklearn.metrics import precision_recall_curve, roc_curve
 
     roc, precision_recall = [], []
@@ -55,11 +68,14 @@ def plot_curves(labels: np.ndarray, scores: np.ndarray, evaluation: Evaluation, 
         gains = np.flatnonzero(np.diff(recall)) + 1  # the thresholds that add recall
         steps = np.r_[0, recall[gains]].repeat(2)[1:-1], precision[gains].repeat(2)
         precision_recall.append((result, *steps))
-    _plot(METRICS["auroc"], roc, evaluation, folder / ROC, "1 − specificity", "sensitivity")
-    _plot(METRICS["average_precision"], precision_recall, evaluation, folder / PRECISION_RECALL, "recall", "precision")
+    _plot(METRICS["auroc"], roc, evaluation, folder / ROC, ("1 − specificity", "sensitivity"), new)
+    axes = "recall", "precision"
+    _plot(METRICS["average_precision"], precision_recall, evaluation, folder / PRECISION_RECALL, axes, new)
 
 
-def _plot(metric: Metric, curves: list, evaluation: Evaluation, path: Path, xlabel: str, ylabel: str) -> None:
+def _plot(
+    metric: Metric, curves: list, evaluation: Evaluation, path: Path, labels: tuple[str, str], new: Collection[str]
+) -> None:
     """Plot curves by falling area, of many those in the middle in grey without a name, with their mean.
 
     A curve is (ClassResult, x [K], y [K]): points joined by straight lines, x rising.
@@ -67,7 +83,8 @@ def _plot(metric: Metric, curves: list, evaluation: Evaluation, path: Path, xlab
     from matplotlib.figure import Figure  # not pyplot, which needs global state and a display
 
     figure = Figure(figsize=(5.4, 5.4))
-    axes = figure.add_subplot(aspect="equal", xlim=(-0.01, 1.01), ylim=(-0.01, 1.01), xlabel=xlabel, ylabel=ylabel)
+    axes = figure.add_subplot(aspect="equal", xlim=(-0.01, 1.01), ylim=(-0.01, 1.01))
+    axes.set(xlabel=labels[0], ylabel=labels[1])
     plain_axes(axes)
     if metric.name == "auroc":
         axes.plot([0, 1], [0, 1], color="0.6", linewidth=1, linestyle=":")
@@ -85,13 +102,16 @@ def _plot(metric: Metric, curves: list, evaluation: Evaluation, path: Path, xlab
             axes.plot(x, y, color="0.82", linewidth=0.7, zorder=1.5, label=label)
             continue
         colour, style = next(styles)
-        label = _entry(metric, result.metrics[metric.name], result.name)
+        name = f"{result.name} {NEW}" if result.name in new else result.name
+        label = _entry(metric, result.metrics[metric.name], name)
         axes.plot(x, y, color=colour, linestyle=style, linewidth=1.2, label=label)
         if metric.name == "average_precision":
             axes.axhline(result.positives / result.n, color=colour, linewidth=0.8, linestyle=":")
     if undefined := evaluation.undefined:
         names = ", ".join(undefined) if len(undefined) < _FEW else f"{len(undefined)} classes"
         axes.plot([], [], " ", label=f"undefined: {names}")
+    if any(result.name in new for result, *_ in curves):
+        axes.plot([], [], " ", label=f"{NEW} never trained on")
     title = f"{metric.heading}, % (95 % interval){'' if metric.name == 'auroc' else '; dotted: prevalence'}"
     axes.legend(title=title, loc="upper left", bbox_to_anchor=(1.02, 1), frameon=False, fontsize=9, alignment="left")
     save_figure(figure, path, dpi=150)

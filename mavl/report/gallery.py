@@ -16,7 +16,7 @@ from mavl.backbones import PatchGrid
 from mavl.metrics.grounding import METRICS
 from mavl.metrics.metric import Metric
 from mavl.report.figures import save_figure
-from mavl.report.overlay import blend
+from mavl.report.overlay import STRONGEST, blend
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -24,8 +24,8 @@ if TYPE_CHECKING:
 INCHES = 2.3
 """Side of a panel of the figure."""
 
-PIXELS = (600, 600)
-"""The size to which radiographs are reduced for the figure."""
+PIXELS = 600
+"""The longest side to which radiographs are reduced for the figure."""
 
 RANKED_BY = ("dice", "best_dice")
 """The metrics for the ranking of cases: the first that any case has."""
@@ -75,7 +75,8 @@ def plot_gallery(rows: dict[str, Sequence[Shown]], path: Path) -> None:
     columns = max(map(len, rows.values()))
     size = (INCHES * columns + 0.4, (2 * INCHES + 0.45) * len(rows) + 0.3)
     figure = Figure(figsize=size, layout="constrained")
-    figure.supxlabel("outline: the mask; colour: attention above that of a uniform map", fontsize=8)
+    scale = f"attention from 1 (clear) to {STRONGEST} times a uniform map, the same scale everywhere"
+    figure.supxlabel(f"outline: the mask; colour: {scale}", fontsize=8)
     for part, (heading, cases) in zip(figure.subfigures(len(rows), squeeze=False).flat, rows.items(), strict=True):
         part.suptitle(heading, fontsize=10, fontweight="bold")
         panels = part.subplots(2, columns, squeeze=False)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -15,7 +16,18 @@ from mavl.metrics.margins import ALL, COMPARED, MAPS, SPREADS, Margins, Measured
 from mavl.metrics.metric import Metric, columns
 from mavl.report import page
 from mavl.report.gallery import RANKED_BY, Shown, ranking_metric
-from mavl.report.tables import SOURCES, add_row, dump_json, legend, metric_cells, metric_headings, new_table, write_rows
+from mavl.report.tables import (
+    NEW,
+    SOURCES,
+    add_row,
+    dump_json,
+    legend,
+    metric_cells,
+    metric_headings,
+    new_table,
+    write_rows,
+)
+from mavl.vocab import counted
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -45,31 +57,38 @@ def without_repetition(localizations: Localizations) -> Localizations:
     return localizations if len(localizations) > 2 else dict([*localizations.items()][:1])
 
 
-def table(localizations: Localizations, title: str, caption: str = "") -> Table:
-    """A row for each finding and map; caption and notes are below."""
+def table(localizations: Localizations, title: str, caption: str = "", new: Collection[str] = ()) -> Table:
+    """A row for each finding and map; caption and notes are below. new: findings never trained on, which are marked."""
     metrics = shown_metrics(localizations)
     bounded = _BOUNDED_WITH_THRESHOLD if metrics[-1].needs_threshold else _BOUNDED
     headings = ["finding", "n", *metric_headings(metrics, bounded)]
-    table = new_table(title, headings, [caption, *notes(localizations)])
+    table = new_table(title, headings, [caption, *notes(localizations, new)])
     for finding, maps in without_repetition(localizations).items():
         if finding == ALL:
             table.add_section()
         for row, (name, found) in enumerate(maps.items()):
             cells = ["" if row else str(found.cases), *metric_cells(metrics, found.means, bounded)]
-            add_row(table, f"  {name}" if row else finding, *cells, style="dim" if row else "")
+            add_row(table, f"  {name}" if row else marked(finding, new), *cells, style="dim" if row else "")
     return table
 
 
-def notes(localizations: Localizations) -> Iterator[str]:
+def marked(finding: str, new: Collection[str]) -> str:
+    """The name of a finding, with a mark for one never trained on."""
+    return f"{finding} {NEW}" if finding in new else finding
+
+
+def notes(localizations: Localizations, new: Collection[str] = ()) -> Iterator[str]:
     """How the numbers were computed, one sentence each."""
     metrics, found = shown_metrics(localizations), localizations[ALL][MAPS[0]]
     yield f"Below the model's maps, in the same run: {' and '.join(MAPS[1:])}. n: cases."
     yield legend([metric for metric in metrics if not metric.needs_threshold])
+    if any(finding in new for finding in localizations):
+        yield f"{NEW} never trained on."
     if found.threshold_source:
         needing = ", ".join(metric.heading for metric in metrics if metric.needs_threshold)
         yield f"{needing}: map > a threshold chosen on {SOURCES[found.threshold_source]}."
     if found.resamples:
-        units = f"{found.groups} patients (images if the benchmark has no patient ids)"
+        units = f"{counted(found.groups or found.cases, 'patient')} (images if the benchmark has no patient ids)"
         yield f"95 %: bias-corrected bootstrap, {found.resamples} resamples of {units}, from {FEWEST} on."
 
 
@@ -109,7 +128,7 @@ def write_page(
     shown = without_repetition(localizations)
     sections = sorted(shown, key=lambda finding: finding != ALL)[: page.FINDINGS_SHOWN + 1]
     metrics = shown_metrics(localizations)
-    patches = int(np.prod(about["grid"]))
+    patches, new = int(np.prod(about["grid"])), about.get("new_findings", ())
     return page.write_report(
         folder,
         "grounding.html",
@@ -124,7 +143,8 @@ def write_page(
         baselines=MAPS[1:],
         with_threshold=metrics[-1].needs_threshold,
         patches=patches,
-        notes=list(notes(localizations)),
+        notes=list(notes(localizations, new)),
+        marked=partial(marked, new=new),
         findings=[_section(finding, localizations[finding], measured, patches, gallery) for finding in sections],
         not_shown=[finding for finding in shown if finding not in sections],
     )

@@ -13,9 +13,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 from PIL import Image
 
-from mavl.files import write_text
+from mavl.files import printable, write_text
 from mavl.metrics.metric import percent
-from mavl.report.overlay import MIN_SCALE, blend, palette
+from mavl.report.overlay import STRONGEST, blend, palette, reduced
+from mavl.vocab import counted
 
 if TYPE_CHECKING:
     from jinja2 import Environment
@@ -49,10 +50,8 @@ def write_report(folder: Path, template: str, **context: object) -> Path:
 
 def image_uri(image: Image.Image, longest: int) -> str:
     """The image as a JPEG data URI, reduced so that no side is longer than `longest` pixels."""
-    image = image.copy()
-    image.thumbnail((longest, longest), reducing_gap=2.0)
     file = io.BytesIO()
-    image.save(file, "JPEG", quality=80)
+    reduced(image, longest).save(file, "JPEG", quality=80)
     return _data_uri(file.getvalue(), "image/jpeg")
 
 
@@ -66,20 +65,21 @@ def film(
     heatmap: "Tensor | None" = None,
     masks: Mapping[str, np.ndarray] | None = None,
     patch_grid: "PatchGrid | None" = None,
+    probability: float = 1.0,
     **caption: object,
 ) -> dict[str, object]:
     """picture (mode "L"), attention mass [h, w], {name: mask [H, W]} -> an image for a template.
 
     It holds the size, data URIs (plain; heat, None without a heatmap), outlines by name (without those of empty masks)
-    and the caption (name, value). patch_grid: position of the patches of the map in the picture.
+    and the caption (name, value). patch_grid: position of the patches of the map in the picture; probability: of the
+    finding, in proportion to which the heatmap is opaque.
     """
-    picture = picture.copy()
-    picture.thumbnail((THUMBNAIL, THUMBNAIL), reducing_gap=2.0)
+    picture = reduced(picture, THUMBNAIL)
     outlines = {name: outline(mask) for name, mask in (masks or {}).items()}
     return {
         "size": picture.size,
         "plain": image_uri(picture, THUMBNAIL),
-        "heat": None if heatmap is None else image_uri(blend(picture, heatmap, patch_grid), THUMBNAIL),
+        "heat": None if heatmap is None else image_uri(blend(picture, heatmap, patch_grid, probability), THUMBNAIL),
         "outlines": {name: line for name, line in outlines.items() if line is not None},
         **caption,
     }
@@ -90,10 +90,14 @@ def histogram(
 ) -> dict[str, object]:
     """A histogram for a template: for each name the shares of its values in BINS from low to high, the largest is 1.
 
-    NaN is ignored. The place of the threshold is None if it is NaN or outside of low to high.
+    NaN is ignored. Values too close for BINS share one. The place of the threshold is None if it is NaN or outside of
+    low to high.
     """
-    high = high if high > low else low + 1e-6
-    counts = {name: np.histogram(x[~np.isnan(x)], BINS, (low, high))[0] for name, x in series.items()}
+    edges = np.linspace(low, high, BINS + 1)
+    if not (np.diff(edges) > 1e-9 * max(abs(low), abs(high), 1e-9)).all():
+        edges = np.array([low, max(high, low + 1e-6)])
+    high = float(edges[-1])
+    counts = {name: np.histogram(x[~np.isnan(x)], edges)[0] for name, x in series.items()}
     shares = {name: count / max(count.sum(), 1) for name, count in counts.items()}
     tallest = max(share.max() for share in shares.values()) or 1
     return {
@@ -151,8 +155,13 @@ def _environment() -> "Environment":
 
     loader = PackageLoader("mavl.report")
     environment = Environment(
-        loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
+        loader=loader,
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        finalize=lambda value: printable(value) if type(value) is str else value,  # not of HTML, which is a subclass
     )
     environment.filters |= {"percent": percent, "signed": _signed}
-    environment.globals |= {"colours": _colours, "min_scale": MIN_SCALE}
+    environment.globals |= {"colours": _colours, "strongest": STRONGEST, "counted": counted}
     return environment

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import json
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from math import isnan
@@ -12,17 +11,21 @@ from typing import TYPE_CHECKING
 import numpy as np
 from pydantic_core import to_json
 
-from mavl.files import whole_file, write_json
+from mavl.files import csv_cell, csv_writer, printable, whole_file, write_json
 from mavl.metrics.intervals import Interval
 from mavl.metrics.metric import Metric
 
 if TYPE_CHECKING:
+    import pandas as pd
     from rich.table import Table
 
     from mavl.data.benchmarks.splits import Split
 
 TABLE, RESULTS = "results.csv", "results.json"
 SUMMARY_TABLE, SUMMARY = "summary.csv", "summary.json"
+
+NEW = "†"
+"""The mark of a finding that the model was never trained on."""
 
 SOURCES = {"test": "the test images themselves", "validation": "validation data"}
 """{threshold source: its name in a sentence}"""
@@ -34,19 +37,20 @@ def new_table(title: str, headings: Sequence[str], notes: Sequence[str] = ()) ->
     from rich.table import Table
     from rich.text import Text
 
-    table = Table(title=Text(title, "bold"), box=SIMPLE_HEAD, show_edge=False, padding=0, pad_edge=False)
-    table.caption, table.caption_justify = Text("\n".join(["", *filter(None, notes)]), "dim not italic"), "left"
-    table.add_column(headings[0], min_width=8, overflow="fold")
+    table = Table(title=Text(printable(title), "bold"), box=SIMPLE_HEAD, show_edge=False, padding=0, pad_edge=False)
+    caption = printable("\n".join(["", *filter(None, notes)]))
+    table.caption, table.caption_justify = Text(caption, "dim not italic"), "left"
+    table.add_column(Text(printable(headings[0])), min_width=8, overflow="fold")
     for heading in headings[1:]:
-        table.add_column(heading, justify="right", no_wrap=True)
+        table.add_column(Text(printable(heading)), justify="right", no_wrap=True)
     return table
 
 
 def add_row(table: Table, name: str, *cells: str, style: str = "") -> None:
-    """A row with the name as it is, without markup."""
+    """A row of these texts, without markup."""
     from rich.text import Text
 
-    table.add_row(Text(name), *cells, style=style)
+    table.add_row(*(Text(printable(text)) for text in (name, *cells)), style=style)
 
 
 def metric_headings(metrics: Sequence[Metric], bounded: Collection[str]) -> list[str]:
@@ -72,9 +76,9 @@ def write_rows(rows: Sequence[dict], path: Path | str) -> None:
     """A CSV of these rows with the columns of the first; an interval takes three columns, NaN is an empty cell."""
     flat = [_flat(row) for row in rows]
     with whole_file(Path(path)) as file:
-        writer = csv.DictWriter(file, list(flat[0]))
-        writer.writeheader()
-        writer.writerows(flat)
+        writer = csv_writer(file)
+        writer.writerow(flat[0])
+        writer.writerows([row.get(column, "") for column in flat[0]] for row in flat)
 
 
 def write_images(split: Split, columns: Mapping[str, np.ndarray], path: Path) -> None:
@@ -83,8 +87,14 @@ def write_images(split: Split, columns: Mapping[str, np.ndarray], path: Path) ->
 
     groups = {} if split.groups is None else {"group": split.groups}
     lines = pd.DataFrame({"path": [str(path) for path in split.paths], "row": split.rows, **groups, **columns})
+    write_frame(lines, path)
+
+
+def write_frame(frame: pd.DataFrame, path: Path, digits: int = 9) -> None:
+    """A CSV of the frame without its index; NaN is an empty cell."""
     with whole_file(path) as file:
-        lines.to_csv(file, index=False, float_format="%.9g")
+        plain = frame.rename(columns=csv_cell).map(csv_cell)
+        plain.to_csv(file, index=False, float_format=f"%.{digits}g")
 
 
 def dump_json(content: dict, path: Path | str) -> None:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from mavl.files import printable
 from mavl.metrics.classification import METRICS, ClassResult
 from mavl.metrics.metric import percent
 from mavl.metrics.wordings import Sensitivity, Spread
@@ -15,6 +16,7 @@ from mavl.report.classification import evaluation_content
 from mavl.report.figures import save_figure
 from mavl.report.tables import add_row, dump_json, new_table, write_rows
 from mavl.text.wordings import ABLATION, OWN, REWORDING
+from mavl.vocab import counted
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -91,7 +93,10 @@ def wording_table(result: Sensitivity, title: str) -> Table:
 def notes(result: Sensitivity) -> list[str]:
     """How to read the tables, one sentence each."""
     ablations = sum(wording.ablation for wording in result.wordings)
-    lines = [f"AUROC in %; the text of {len(result.about['varied'])} findings varies. 95 %: bootstrap of the images."]
+    findings = counted(len(result.about["varied"]), "finding")
+    lines = [f"AUROC in %; the text of {findings} is varied. 95 %: bootstrap of the images."]
+    if training := result.about.get("training_images"):
+        lines.insert(0, training)
     if result.spreads:
         lines += [
             f"min, max, std: over the books and {len(result.wordings) - ablations - 1} other wordings.",
@@ -132,7 +137,7 @@ def plot(result: Sensitivity, path: Path) -> None:
         axes.plot(books, height, "|", color="black", markersize=13, markeredgewidth=2.2, label="the books", zorder=4)
     axes.axhline(len(findings) - 0.5, color="0.6", linewidth=0.6)
     axes.axvline(0.5, color="0.6", linewidth=0.8, linestyle=":")
-    axes.set_yticks(range(len(rows)), [_label(result, name) for name in rows])
+    axes.set_yticks(range(len(rows)), [printable(_label(result, name)) for name in rows])
     axes.spines[["top", "right", "left"]].set_visible(False)
     axes.tick_params(axis="y", length=0)
     axes.grid(axis="x", color="0.93")

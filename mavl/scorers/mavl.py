@@ -14,6 +14,7 @@ from mavl.model.heatmaps import heatmaps
 from mavl.model.inference import InferenceModel, in_parts
 from mavl.model.mavl import ImageFeatures
 from mavl.model.scores import scores
+from mavl.provenance import training_images
 from mavl.scorers.protocol import ScorerOptions
 from mavl.text.books import Books, read_books
 from mavl.text.embeddings import SAME_ENCODER, TextEmbeddings, build_embeddings
@@ -51,12 +52,15 @@ class MAVLScorer:
     def describe(self) -> dict[str, Any]:
         options = self.options.map_options
         used = options.used_aspects(self.aspects)
-        layers = f"the layers {', '.join(map(str, options.layers))}" if options.layers else "all layers"
-        shown = f"the attention, {options.aggregation} over the aspects {', '.join(used)}, mean over {layers}"
+        noun = "layer" if len(options.layers) == 1 else "layers"
+        layers = f"{noun} {', '.join(map(str, options.layers))}" if options.layers else "all layers"
+        aspects = f"{'aspect' if len(used) == 1 else 'aspects'} {', '.join(used)}"
+        shown = f"the attention, {options.aggregation} over the {aspects}, mean over {layers}"
         if self.options.head == "contrastive":
             shown += " (the contrastive score compares the whole image with the text and does not use it)"
         return {
             "model": self.name,
+            "trained_on": training_images(self.pretrained.about),
             "bank": self.embeddings.about,
             "findings_in_bank": len(self.vocabulary),
             "aspects": list(used),

@@ -45,6 +45,6 @@ class RandomScorer:
 
 def open_random(seed: str, options: ScorerOptions, device: torch.device) -> RandomScorer:
     """The scorer of this seed, a whole number of at least 0."""
-    if not seed.isdigit():
+    if not seed.isdecimal():
         raise ScorerError(f"random:{seed}: expected random:SEED with a whole number, such as random:0")
     return RandomScorer(int(seed))

@@ -260,7 +260,7 @@ def test_a_web_page_or_a_pickle_is_named_without_advice_to_run_it(tmp_path, monk
         ("page.pth", "it is a web page"),
         ("pickle.pth", "damaged, of another program, or with code in it"),
     ):
-        with pytest.raises(BackboneError, match=f"{name}: .*{what}.*; download it again$") as caught:
+        with pytest.raises(BackboneError, match=rf"{name}: .*{what}.*: download it again\)$") as caught:
             load_pretrained(build_backbone("resnet18"), "resnet18", tmp_path / name)
         assert "weights_only" not in str(caught.value)
     assert not (tmp_path / "ran").exists()

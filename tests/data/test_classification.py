@@ -73,9 +73,9 @@ def test_whom_two_splits_share_stays_in_the_one_nearer_to_the_test():
         "test": ["1", "5"],
     }
     assert notes == [
-        "valid: 1 images of 1 patients left out, which test has too",
-        "train: 2 images of 1 patients left out, which test has too",
-        "train: 1 images of 1 patients left out, which valid has too",
+        "valid: 1 image of 1 patient left out, which test has too",
+        "train: 2 images of 1 patient left out, which test has too",
+        "train: 1 image of 1 patient left out, which valid has too",
     ]
 
 
@@ -85,7 +85,7 @@ def test_without_patients_images_are_told_by_their_path_wherever_the_root_lies()
     drawn, notes = draw_splits(splits, settings(data_pct=0.5), 0, ROOT)
     assert notes[:2] == [
         "the benchmark names no patients: images are drawn one by one",
-        "train: 1 images left out, which test has too",
+        "train: 1 image left out, which test has too",
     ]
     moved = {
         name: replace(each, paths=[Path("/elsewhere/below") / path.name for path in each.paths])

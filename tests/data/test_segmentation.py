@@ -122,11 +122,11 @@ def test_damaged_images_and_masks_are_found_before_training(tmp_path):
     cut.write_bytes(whole.read_bytes()[:90])
     split = split_of(tmp_path, [MaskFile(whole), None, MaskFile(cut)], [1, 0, 1])
     split.paths[0].unlink()
-    with pytest.raises(DataError, match=r"list.csv:2: no such file"):
+    with pytest.raises(DataError, match=r"list.csv:2: 0.png: no such file"):
         bad_files(split, LoaderSettings(), progress=False)
     bad = bad_files(split, LoaderSettings(max_bad_share=0.5), progress=False)
     assert list(bad) == [0, 2]
-    assert bad[0] == "list.csv:2: no such file"
+    assert bad[0] == "list.csv:2: 0.png: no such file"
     assert bad[2].startswith("list.csv:4: mask: ")
 
 
@@ -258,4 +258,4 @@ def test_masks_are_checked_as_they_are_read(tmp_path):
     split = split_of(tmp_path, [MaskFile(whole), MaskFile(light), None], [1, 1, 0])
     bad = bad_files(split, LoaderSettings(max_bad_share=0.5), progress=False)
     assert list(bad) == [1]
-    assert bad[1].startswith("list.csv:3: mask: a mask of which no pixel is dark")
+    assert bad[1].startswith("list.csv:3: mask: light.png: a mask of which no pixel is dark")

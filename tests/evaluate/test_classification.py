@@ -1,5 +1,6 @@
 """Zero-shot evaluation of a benchmark: the right finding's score for the right image, thresholds, open vocabulary."""
 
+import io
 import itertools
 import json
 import shutil
@@ -11,6 +12,9 @@ import pytest
 import torch
 import yaml
 from accelerate.state import AcceleratorState, GradientState
+from PIL import Image
+from rich.console import Console
+from safetensors.torch import load_file, save_file
 
 from mavl import checkpoint
 from mavl.backbones import Preprocessing
@@ -24,7 +28,10 @@ from mavl.evaluate.classification import Result, heatmaps, run
 from mavl.evaluate.subject import EvaluationError, prepare, scorer_options
 from mavl.model.mavl import MAVL, MAVLOutput
 from mavl.model.scores import HeadError
+from mavl.report.classification import table
+from mavl.report.folder import OccupiedError
 from mavl.scorers.mavl import model_embeddings
+from mavl.scorers.random import RandomScorer
 from mavl.text.bert import BertEncoder
 from mavl.text.books import BookError, read_books
 from mavl.text.embeddings import TextEmbeddings, build_embeddings
@@ -200,7 +207,7 @@ class TestScores:
         result = evaluate(head="contrastive", model_path=str(model))
         np.testing.assert_allclose(scores(result), expected, rtol=0, atol=1e-5)
         assert result.about["findings_in_bank"] == 5
-        assert result.folder.name == "phantoms_contrastive_sound"
+        assert result.folder.name == "contrastive_sound"
 
     def test_batch_size_and_order_of_rows_do_not_matter(self, evaluate, own):
         expected = scores(evaluate())
@@ -267,7 +274,7 @@ class TestThresholds:
         else:
             result = evaluate(split="valid")
             reason = "none: the validation split itself is evaluated"
-            assert result.folder.name == "phantoms_supervised_sound_valid"  # beside the result on the test split
+            assert result.folder.name == "supervised_sound_valid"  # beside the result on the test split
         assert result.about["thresholds"].startswith(reason)
         assert all(np.isnan(found.threshold) for found in result.evaluation.classes)
         assert np.isnan(result.evaluation.means["accuracy"].value)
@@ -360,7 +367,7 @@ class TestTrouble:
         paths["test"][3].unlink()
         paths["test"][7].write_bytes(b"not an image")
         paths["valid"][2].unlink()
-        with pytest.raises(DataError, match=r"2 of 12 images of the test split .*\n  test.csv:5: no such file"):
+        with pytest.raises(DataError, match=r"2 of 12 images of the test split .*\n  test.csv:5: s50000003.png: no such file"):
             evaluate(root=str(own))
         result = evaluate(root=str(own), max_bad_share=0.2)
         kept = [i for i in range(TEST) if i not in (3, 7)]
@@ -384,12 +391,12 @@ class TestPage:
         result = evaluate(html=True, head=head, resamples=20)
         page = check_self_contained((result.folder / "report.html").read_text())
         told = json.loads((result.folder / "results.json").read_text())["classes"]
-        rows = {row[0].removesuffix(" *"): row for row in page.rows}
+        rows = {row[0].removesuffix(" *").removesuffix(" †"): row for row in page.rows}
         for found in told:
             row = rows[found["name"]]
             assert row[1] == f"{found['positives']} of {found['n']}"
             value, low, high = (found["auroc"][key] for key in ("value", "low", "high"))
-            assert (row[0] == found["name"]) == (low is not None)  # one with too few positives is marked
+            assert row[0].endswith(" *") == (low is None)  # one with too few positives is marked
             assert row[3] == f"{100 * value:.1f}" + ("" if low is None else f" {100 * low:.1f}–{100 * high:.1f}")
             assert row[8].split()[0] == f"{100 * found['accuracy']['value']:.1f}"
         films = [image for image in page.all("img") if image["alt"].endswith(".png")]
@@ -405,7 +412,7 @@ class TestPage:
             model = build(tmp_path / "medklip", books, encoder, images_of(benchmark), **ONE_ASPECT)
         settings = {"benchmark": str(benchmark), "model_path": str(model), "batch_size": 2, "workers": 0, **books}
         settings = ZeroShotSettings(**settings, text_cache=None)
-        subject = prepare(settings)
+        subject = prepare(settings, "supervised")
         split = subject.split("test")
         shown = [(7, "effusion"), (2, "cardiomegaly"), (7, "pneumothorax"), (11, "effusion")]
         maps = heatmaps(subject, split, {7, 2, 11})
@@ -438,3 +445,125 @@ def test_the_result_folder_says_how_the_numbers_came_about(evaluate, model, book
     assert set(about["bank"]["books"]) == {"/".join(Path(path).parts[-2:]) for (path,) in books.values()}
     assert about["provenance"]["packages"]["torch"]
     assert pd.read_csv(result.folder / "results.csv")["name"].tolist() == ["effusion", "mean"]
+
+
+class TestSharedPatients:
+    """Sound thresholds come from no image and no patient of the test split."""
+
+    def lists(self, own: Path, valid: list[int], groups: dict[str, list[str]] | None) -> Path:
+        """A benchmark whose validation split names these of its own images, and one that test has."""
+        test, table = pd.read_csv(own / "test.csv"), pd.read_csv(own / "valid.csv")
+        table = pd.concat([table.iloc[valid], test.iloc[[0]]])
+        if groups:
+            test["patient"], table["patient"] = groups["test"], groups["valid"]
+        test.to_csv(own / "test.csv", index=False)
+        table.to_csv(own / "valid.csv", index=False)
+        path = own / "benchmark.yaml"
+        content = yaml.safe_load(path.read_text()) | {"root": str(own)}
+        path.write_text(yaml.safe_dump(content | ({"groups": {"column": "patient"}} if groups else {})))
+        return path
+
+    def test_images_of_both_splits_are_left_out_and_counted(self, evaluate, own):
+        expected = evaluate()
+        result = evaluate(benchmark=str(self.lists(own, [*range(VALID)], None)), html=True)
+        note = "best F1 on the 10 images of the validation split; valid: 1 image left out, which test has too"
+        assert result.about["thresholds"] == note
+        assert note in check_self_contained((result.folder / "report.html").read_text()).text
+        for ours, theirs in zip(result.evaluation.classes, expected.evaluation.classes, strict=True):
+            assert ours.threshold == pytest.approx(theirs.threshold, rel=1e-6)
+
+    def test_images_of_the_same_patients_are_left_out(self, evaluate, own):
+        patients = {"test": [f"t{i}" for i in range(TEST)], "valid": [f"v{i}" for i in range(VALID)] + ["v0"]}
+        patients["valid"][3] = patients["valid"][5] = "t7"
+        patients["valid"][6] = "t8"
+        result = evaluate(benchmark=str(self.lists(own, [*range(VALID)], patients)))
+        assert result.about["thresholds"] == (
+            "best F1 on the 7 images of the validation split; "
+            "valid: 4 images of 3 patients left out, which test has too"
+        )
+
+    def test_where_none_is_left_there_are_no_thresholds(self, evaluate, own):
+        result = evaluate(benchmark=str(self.lists(own, [], None)))
+        assert result.about["thresholds"] == (
+            "none: no image of the validation split is usable; valid: 1 image left out, which test has too"
+        )
+        assert all(np.isnan(found.threshold) for found in result.evaluation.classes)
+
+
+class TestFolders:
+    def test_two_models_never_meet(self, evaluate, model, tmp_path):
+        shutil.copytree(model, tmp_path / "a/best")
+        shutil.copytree(model, tmp_path / "b/best")
+        other = tmp_path / "b/best/model.safetensors"
+        tensors = load_file(other)
+        tensors["presence_head.bias"][1] += 1
+        save_file(tensors, other, metadata={"state": "{}"})
+        output = str(tmp_path / "out")
+        one, two = (evaluate(model_path=str(tmp_path / f"{name}/best"), output_dir=output) for name in "ab")
+        drawn = evaluate(model_path="random:0", output_dir=output)
+        folders = [result.folder.relative_to(output).parts for result in (one, two, drawn)]
+        assert [parts[0] for parts in folders] == ["phantoms"] * 3
+        assert [parts[1][:-9] for parts in folders] == ["a-best", "b-best", "random-0"]
+        assert len({parts[1][-8:] for parts in folders}) == 3
+        assert [parts[2] for parts in folders] == ["supervised_sound"] * 3
+        assert not np.allclose(scores(one), scores(two))
+
+    def test_the_same_again_needs_overwrite(self, evaluate, tmp_path):
+        output = {"output_dir": str(tmp_path / "out")}
+        first = evaluate(**output)
+        before = {path: path.read_bytes() for path in first.folder.iterdir()}
+        with pytest.raises(OccupiedError, match="holds an earlier result: give --overwrite"):
+            evaluate(**output, resamples=5)
+        assert {path: path.read_bytes() for path in first.folder.iterdir()} == before
+        again = evaluate(**output, overwrite=True, findings=("effusion",))
+        assert again.folder == first.folder
+        assert [found["name"] for found in json.loads((again.folder / "results.json").read_text())["classes"]] == [
+            "effusion"
+        ]
+        assert yaml.safe_load((again.folder / "config.yaml").read_text())["overwrite"] is False
+
+
+class TestNumbers:
+    def test_scores_that_are_all_alike_end_with_a_page(self, evaluate, shared, model):
+        folder = shared("cases/scores_all_alike")
+        result = evaluate(benchmark=str(folder / "bench.yaml"), root=str(folder), html=True, resamples=20)
+        page = check_self_contained((result.folder / "report.html").read_text())
+        assert len(page.all("rect")) == 2  # one bin for each label
+
+    def test_equal_scores_of_own_images(self, evaluate, own):
+        for path in (own / "images").rglob("*.png"):
+            Image.new("L", (64, 64), 100).save(path)
+        result = evaluate(root=str(own), html=True)
+        assert np.ptp(scores(result), axis=0).max() < 1e-6
+        assert (result.folder / "report.html").exists()
+
+    def test_scores_that_are_no_numbers_are_refused(self, evaluate, model, tmp_path, monkeypatch):
+        drawn = RandomScorer.scores
+
+        def with_nan(self, images, findings):
+            scores = drawn(self, images, findings)
+            scores[0] = float("nan")
+            return scores
+
+        monkeypatch.setattr(RandomScorer, "scores", with_nan)
+        message = r"not finite numbers for \d images of the test split, the first .*\.png: use another model"
+        with pytest.raises(EvaluationError, match=message):
+            evaluate(model_path="random:0")
+
+    def test_findings_never_trained_on_are_marked_and_training_is_said(self, evaluate, model, tmp_path):
+        shutil.copytree(model, tmp_path / "m")
+        about = json.loads((tmp_path / "m/mavl.json").read_text())
+        stated = {"kind": "phantom drawings", "list": "phantoms", "images": 40}
+        (tmp_path / "m/mavl.json").write_text(json.dumps(about | {"trained_on": stated}))
+        result = evaluate(model_path=str(tmp_path / "m"), html=True)
+        assert result.about["trained_on"] == stated
+        page = check_self_contained((result.folder / "report.html").read_text())
+        assert "Trained on 40 phantom drawings, not on radiographs" in page.text
+        names = [row[0] for row in page.rows if row[0].partition(" ")[0] in NAMES]
+        assert names == ["effusion", "pneumothorax †", "cardiomegaly"]
+        assert "† never trained on" in page.text
+        console = Console(width=80, file=io.StringIO())
+        console.print(table(result.evaluation, "title", "", result.about["new_findings"]))
+        shown = console.file.getvalue()
+        assert "pneumothorax †" in shown
+        assert "† never trained on" in shown

@@ -322,3 +322,10 @@ class TestBootstrap:
             peak[resamples] = tracemalloc.get_traced_memory()[1]
             tracemalloc.stop()
         assert peak[520] < 1.2 * peak[60]
+
+
+@pytest.mark.parametrize("threshold", [np.inf, -np.inf])
+def test_infinite_thresholds_are_refused_by_name(threshold):
+    labels, scores = np.array([[1, 0], [0, 1]]), np.array([[0.9, 0.1], [0.2, 0.6]])
+    with pytest.raises(ValueError, match="the threshold of 'b' is infinite: give a finite one, or NaN for none"):
+        evaluate(labels, scores, ["a", "b"], thresholds=[0.5, threshold], threshold_source="validation", resamples=0)

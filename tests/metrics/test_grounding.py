@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 from sklearn import metrics as sklearn_metrics
 
-from mavl.metrics.grounding import METRICS, released_thresholds, sweep
+from mavl.metrics.grounding import METRICS, measure_and_sweep, released_thresholds, sweep
 from tests.support.grounding import best_threshold, localize, mean_sweep, measure
 
 THRESHOLD_METRICS = [name for name, metric in METRICS.items() if metric.needs_threshold]
@@ -108,6 +108,23 @@ class TestByHand:
         heatmap, mask = np.array([[1.0, 3, -2], [0, 0, 2]]), np.array([[1, 1, 0], [0, 0, 0]])
         assert measure(heatmap, mask)["contrast_to_noise"] == only(2 / np.sqrt(3))
         assert measure(-heatmap, mask)["contrast_to_noise"] == only(2 / np.sqrt(3))
+
+    def test_contrast_to_noise_where_one_side_is_constant(self):
+        mask = np.array([[1, 1, 0], [0, 0, 0]])
+        varied_inside = np.array([[1.0, 3, 0], [0, 0, 0]])  # mean 2, variance 1, against 0 without any
+        varied_outside = np.array([[2.0, 2, -2], [0, 0, 2]])  # mean 2 without variance, against 0 with 2
+        assert measure(varied_inside, mask)["contrast_to_noise"] == only(2)
+        assert measure(varied_outside, mask)["contrast_to_noise"] == only(2 / np.sqrt(2))
+
+    @pytest.mark.parametrize("threshold", [np.nan, np.inf, -np.inf])
+    def test_thresholds_that_are_no_numbers_are_refused(self, threshold):
+        for call in (
+            lambda: sweep(HEATMAP, MASK, [0.1, threshold]),
+            lambda: measure_and_sweep(HEATMAP, MASK, threshold, [0.1]),
+            lambda: measure_and_sweep(HEATMAP, MASK, None, [threshold]),
+        ):
+            with pytest.raises(ValueError, match="a threshold is NaN or infinite"):
+                call()
 
     def test_pointing_game_counts_any_tied_maximum(self):
         tied = np.where(HEATMAP > 0.7, 0.9, HEATMAP)
@@ -236,6 +253,14 @@ class TestMeans:
         assert (alone.groups, patients.groups) == (None, 30)
         width = [np.ptp(bounds(of.means["pointing_game"])) for of in (alone, patients)]
         assert width[1] / width[0] == pytest.approx(2, rel=0.15)
+
+    def test_the_seed_decides_the_resamples(self):
+        maps = np.random.default_rng(0).random((40, 3, 3))
+        images = [(str(n), heatmap, MASK) for n, heatmap in enumerate(maps)]
+        first, again, other = (localize(images, 0.2, threshold_source="test", seed=seed).means for seed in (3, 3, 4))
+        assert first["average_precision"] == again["average_precision"]
+        assert first["average_precision"].value == other["average_precision"].value
+        assert bounds(first["average_precision"]) != bounds(other["average_precision"])
 
     def test_equal_seeds_give_equal_intervals_for_every_metric(self):
         first, again = (localize(self.IMAGES, 0.2, threshold_source="test", seed=3).means for _ in range(2))

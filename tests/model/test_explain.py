@@ -1,5 +1,7 @@
 """Shares that sum to the decision, worked by hand and on a drawn model."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 from torch import nn
@@ -96,3 +98,42 @@ def test_a_finding_that_is_not_in_the_bank_is_named(asked):
     model, embeddings, output = asked
     with pytest.raises(UnknownFindingError, match="did you mean 'effusion'"):
         explain(model, embeddings, output, "efusion")
+
+
+def test_shares_of_half_precision_features_are_computed_in_full_precision():
+    torch.manual_seed(0)
+    head, features = nn.Linear(9 * 16, 2), torch.randn(2, 3, 9, 16)
+    shares, bias = presence_shares(head.bfloat16(), features.bfloat16())
+    assert shares.dtype == bias.dtype == torch.float32
+    expected, _ = presence_shares(head.float(), features.bfloat16().float())
+    # the weights' difference is rounded once, their sum of products is not
+    torch.testing.assert_close(shares, expected, rtol=0.02, atol=0.02)
+    rounded = shares.bfloat16().float()
+    assert (shares != rounded).float().mean() > 0.9
+
+
+def test_an_explanation_of_half_precision_output_is_in_full_precision(asked):
+    model, embeddings, output = asked
+    half = replace(
+        output,
+        cosine=output.cosine.bfloat16(),
+        aspect_features=output.aspect_features.bfloat16(),
+        attention=tuple(layer.bfloat16() for layer in output.attention),
+    )
+    exact, found = (explain(model, embeddings, each, "effusion", 1) for each in (output, half))
+    for name in ("shares", "heatmap", "aspect_heatmaps", "cosine"):
+        value = getattr(found, name)
+        assert value.dtype == torch.float32, name
+        torch.testing.assert_close(value, getattr(exact, name), rtol=0.02, atol=0.02)
+    assert all(value.dtype == torch.float32 for value in found.healthy_cosine.values())
+    # a mean over layers that are rounded is not rounded itself
+    assert (found.heatmap != found.heatmap.bfloat16().float()).any()
+
+
+def test_only_one_of_the_healthy_findings_is_not_enough(asked):
+    model, embeddings, _ = asked
+    for healthy in ("normal", "clear"):
+        part = embeddings.select(["effusion", healthy])
+        with torch.no_grad():
+            output = model(torch.zeros(1, 3, 64, 64), part.vectors)
+        assert explain(model, part, output, "effusion").cosine is None

@@ -78,6 +78,15 @@ def test_half_precision_is_averaged_in_full():
     )
 
 
+def test_the_mean_of_half_precision_layers_is_not_rounded():
+    """0.5 and 0.50390625 are neighbours in bf16; their mean is between them."""
+    pair = torch.tensor([[0.5, 0.5], [0.50390625, 0.49609375]])
+    layers = [value.expand(1, len(EMBEDDINGS.findings) * 3, 2).bfloat16() for value in pair]
+    found = heatmaps(output(tuple(layers)), EMBEDDINGS, ["mass"], MapOptions(aspects=("shape",)))
+    assert found.dtype == torch.float32
+    assert found.flatten().tolist() == [0.501953125, 0.498046875]
+
+
 @pytest.mark.parametrize(
     ("chosen", "asked", "message"),
     [

@@ -80,3 +80,27 @@ def test_a_model_without_a_contrastive_head_says_so():
 def test_an_unknown_head_is_named():
     with pytest.raises(HeadError, match="head is 'text'; known: supervised, contrastive"):
         scores(output(), EMBEDDINGS, ["mass"], "text")
+
+
+# Half precision: what comes in is rounded, what is computed from it is not
+
+
+def test_presence_of_half_precision_logits_is_computed_in_full_precision():
+    logits = torch.tensor([[[2.0, 2.5], [-7.0, 1.25], [0.0, 9.0]]])  # exact in bf16
+    found = presence_probability(logits.bfloat16())
+    assert found.dtype == torch.float32
+    torch.testing.assert_close(found, logits.double().softmax(-1)[..., 1].float(), rtol=1e-6, atol=0)
+
+
+def test_contrastive_scores_of_half_precision_cosines_are_computed_in_full_precision():
+    cosine = torch.tensor([[[0.125, 0.90625, 0.5, -0.25], [0.0, 0.3125, 0.4375, -0.625]]])  # exact in bf16
+    found = contrastive_probability(cosine.bfloat16(), [2, 0])
+    assert found.dtype == torch.float32
+    torch.testing.assert_close(found, contrastive_probability(cosine, [2, 0]), rtol=1e-6, atol=0)
+
+
+def test_the_healthy_findings_are_both_compared_with():
+    """Each of them alone gives another score, and the mean is between the two."""
+    normal, clear, both = (contrastive_probability(COSINE, healthy)[0, 1].item() for healthy in ([2], [0], [2, 0]))
+    assert normal != pytest.approx(clear, abs=0.01)
+    assert both == pytest.approx((normal + clear) / 2, rel=1e-6)

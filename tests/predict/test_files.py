@@ -5,7 +5,10 @@ import importlib.util
 import json
 import os
 import shutil
+import signal
+import subprocess
 import sys
+import time
 
 import numpy as np
 import pytest
@@ -13,6 +16,7 @@ from PIL import Image
 
 from mavl.vocab import ASPECTS
 from tests.support import tiny
+from tests.support.pages import Reader
 
 ASKED = ["Pleural_Thickening", "enlarged heart", "pneumonia"]
 MEANT = ("thicken", "cardiomegaly", "pneumonia")
@@ -147,14 +151,37 @@ def test_a_name_that_is_no_text_is_written(run, films, tmp_path):
 def test_a_second_run_reads_and_keeps_nothing_of_the_first(run, films, tmp_path):
     shutil.copy(films / "grey.png", tmp_path / "a.png")
     shutil.copy(films / "grey.png", tmp_path / "b.png")
-    run(tmp_path, "--findings", "effusion", "pneumonia", "--out", tmp_path)
-    assert len(list((tmp_path / "overlays").iterdir())) == 4
-    (tmp_path / "overlays" / "mine.png").touch()
+    out = tmp_path / "out"
+    run(tmp_path, "--findings", "effusion", "pneumonia", "--out", out)
+    assert len(list((out / "overlays").iterdir())) == 4
     (tmp_path / "b.png").unlink()
-    code, printed, _ = run(tmp_path, "--findings", "effusion", "--out", tmp_path)
+    before = {path: path.read_bytes() for path in out.rglob("*.*")}
+    code, _, complaints = run(tmp_path, "--findings", "effusion", "--out", out)
+    assert (code, complaints[-1]) == (
+        2,
+        f"error: {out} holds an earlier result: give --overwrite to replace it, or another folder",
+    )
+    assert {path: path.read_bytes() for path in out.rglob("*.*")} == before
+    code, printed, _ = run(tmp_path, "--findings", "effusion", "--out", out, "--overwrite")
     assert code == 0
-    assert printed[-1].startswith("1 images: ")
-    assert {path.name for path in (tmp_path / "overlays").iterdir()} == {"a__effusion.png", "mine.png"}
+    assert printed[-1] == f"1 image: {out / 'predictions.html'}"
+    assert {path.name for path in (out / "overlays").iterdir()} == {"a__effusion.png"}
+
+
+def test_a_folder_of_films_is_never_an_output_folder(run, films, tmp_path):
+    shutil.copy(films / "grey.png", tmp_path / "a.png")
+    code, _, complaints = run(tmp_path / "a.png", "--findings", "effusion", "--out", tmp_path, "--overwrite")
+    assert code == 2
+    assert "holds 'a.png', which no run made: give a folder of its own" in complaints[-1]
+    assert [path.name for path in tmp_path.iterdir()] == ["a.png"]
+
+
+def test_a_run_that_fails_keeps_the_former_result(run, films, broken, tmp_path):
+    run(films / "grey.png", "--findings", "effusion", "--out", tmp_path / "out")
+    before = {path: path.read_bytes() for path in tmp_path.rglob("*.*")}
+    code, _, _ = run(broken / "empty.png", "--findings", "effusion", "--out", tmp_path / "out", "--overwrite")
+    assert code == 2
+    assert {path: path.read_bytes() for path in tmp_path.rglob("*.*")} == before
 
 
 @pytest.mark.parametrize("name", ["Fake_MONOHR1.dcm", "1.2.276.0.7230010.3.1.4.8323329.6904.1517875201.850819.dcm"])
@@ -175,7 +202,7 @@ def test_real_dicom(run, shared, tmp_path, name):
         (["{broken}/empty.png", "{broken}/text.png"], "none of 2 images could be read"),
         (["{films}", "--findings", "pneumona"], "did you mean 'pneumonia'"),
         (["{films}", "--descriptions", "gone.json"], "gone.json: No such file"),
-        (["{films}", "--out", "{films}/grey.png"], "grey.png/overlays: Not a directory"),
+        (["{films}", "--out", "{films}/grey.png"], "grey.png is a file, not a folder"),
         (["{films}", "--model", "gone/model"], "gone/model: no such file or folder"),
     ],
 )
@@ -189,3 +216,125 @@ def test_when_nothing_can_be_done_one_line_says_why(run, films, broken, tmp_path
     assert code == 2
     assert complaints[-1].startswith("error: ")
     assert complaint in complaints[-1]
+
+
+# Names, marks, warnings -----------------------------------------------------------------------------------------------
+
+
+def test_names_cannot_harm_spreadsheets_terminals_or_pages(run, films, tmp_path):
+    for name in ("=cmd|x.png", "a\x1b[31m\x07.png", "[b]<b>$x$.png"):
+        shutil.copy(films / "grey.png", tmp_path / name)
+    write_book(tmp_path, ["=1+1", "[/b] $\\frac$ <i>x</i>"])
+    books = ["--books", tmp_path / "book.json"]
+    code, printed, _ = run(
+        *sorted(tmp_path.glob("*.png")),
+        *books,
+        "--findings",
+        "=1+1",
+        "[/b] $\\frac$ <i>x</i>",
+        "--out",
+        tmp_path / "out",
+    )
+    assert code == 0
+    assert not any("\x1b" in line or "\x07" in line for line in printed)
+    with (tmp_path / "out/predictions.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert {row["finding"] for row in rows} == {"'=1+1", "[/b] $\\frac$ <i>x</i>"}
+    page = (tmp_path / "out/predictions.html").read_text()
+    assert "<i>x</i>" not in page
+    assert "\x1b" not in page
+    assert "\\x1b[31m" in page
+    content = json.loads((tmp_path / "out/predictions.json").read_text(), parse_constant=pytest.fail)
+    assert {finding["finding"] for image in content["images"] for finding in image["findings"]} == {
+        *("=1+1", "[/b] $\\frac$ <i>x</i>")
+    }
+
+
+def write_book(folder, names):
+    lines = [f"{aspect}: of it" for aspect in ASPECTS[1:]]
+    book = {name: {"description": "A shadow.", "aspects": lines} for name in names}
+    (folder / "book.json").write_text(json.dumps({"findings": book}))
+
+
+def test_findings_never_trained_on_are_marked_and_the_contrastive_head_leads(run, films, tmp_path):
+    code, [line, _], _ = run(films / "grey.png", "--findings", "covid19", "effusion", "--out", tmp_path / "out")
+    assert code == 0
+    [image] = json.loads((tmp_path / "out/predictions.json").read_text())["images"]
+    trained, new = image["findings"]
+    assert [(found["finding"], found["new"]) for found in (trained, new)] == [("effusion", False), ("covid19", True)]
+    score = f"{100 * new['contrastive']:.1f} %"
+    assert line.endswith(f"covid19 {score} (contrastive head, never trained on)")
+    assert f"effusion {100 * trained['supervised']:.1f} %, " in line
+    page = " ".join(Reader((tmp_path / "out/predictions.html").read_text()).text.split())
+    assert "covid19 never trained on" in page
+    assert f"Why {score} for covid19" in page
+    assert f"the {score} are of the contrastive head" in page
+    assert "Which head leads:" in page
+
+
+@pytest.mark.parametrize(
+    ("trained_on", "sentence"),
+    [
+        (
+            {"kind": "phantom drawings", "list": "phantoms", "images": 2000},
+            "Trained on 2,000 phantom drawings, not on radiographs: its scores of real films mean nothing.",
+        ),
+        ({"kind": "films", "list": "train.csv", "images": 377110}, "Trained on 377,110 films of train.csv."),
+        (None, ""),
+    ],
+)
+def test_what_a_model_was_trained_on_is_said(run, model, films, tmp_path, trained_on, sentence):
+    shutil.copytree(model, tmp_path / "model")
+    about = json.loads((tmp_path / "model/mavl.json").read_text())
+    (tmp_path / "model/mavl.json").write_text(json.dumps(about | {"trained_on": trained_on}))
+    arguments = ["--findings", "effusion", "--model", tmp_path / "model", "--out", tmp_path / "out"]
+    code, _, complaints = run(films / "grey.png", *arguments)
+    assert code == 0
+    assert complaints.count(sentence) == (sentence != "")
+    assert any("Trained on" in line for line in complaints) == (sentence != "")
+    page = Reader((tmp_path / "out/predictions.html").read_text()).text
+    assert (sentence if sentence else "not for diagnosis.") in page
+    assert ("Trained on" in page) == (sentence != "")
+
+
+def test_a_blank_film_is_named_on_console_and_page(run, films, tmp_path):
+    Image.new("L", (50, 40), 255).save(tmp_path / "white.png")
+    code, _, complaints = run(tmp_path / "white.png", "--findings", "effusion", "--out", tmp_path / "out")
+    assert code == 0
+    warning = "blank: every pixel has the same grey, 255 of 255; its result means nothing"
+    assert complaints == [f"warning: {tmp_path / 'white.png'}: {warning}"]
+    [image] = json.loads((tmp_path / "out/predictions.json").read_text())["images"]
+    assert image["warnings"] == [warning]
+    assert warning in Reader((tmp_path / "out/predictions.html").read_text()).text
+
+
+def test_a_large_film_has_a_bounded_overlay(run, tmp_path):
+    Image.fromarray(np.random.default_rng(0).integers(0, 256, (4200, 3600), dtype=np.uint8)).save(tmp_path / "film.png")
+    code, _, _ = run(tmp_path / "film.png", "--findings", "effusion", "--out", tmp_path / "out")
+    assert code == 0
+    [drawn] = (tmp_path / "out/overlays").iterdir()
+    with Image.open(drawn) as picture:
+        assert 2900 < max(picture.size) < 3600
+    [image] = json.loads((tmp_path / "out/predictions.json").read_text())["images"]
+    assert (image["width"], image["height"]) == (3600, 4200)
+
+
+@pytest.mark.slow
+def test_a_killed_run_leaves_no_result_and_the_next_one_clears_up(model, films, tmp_path):
+    paths = [shutil.copy(films / "grey.png", tmp_path / f"{number}.png") for number in range(200)]
+    out = tmp_path / "results" / "out"
+    command = [sys.executable, str(tiny.ROOT / "predict.py"), "--model", str(model), "--findings", "effusion"]
+    environment = os.environ | {"PYTHONPATH": str(tiny.ROOT), "CUDA_VISIBLE_DEVICES": ""}
+    with subprocess.Popen([*command, "--out", str(out), *paths], env=environment, stderr=subprocess.DEVNULL) as process:
+        while not any((out.parent / ".out.draft/overlays").glob("*.png")) and process.poll() is None:
+            time.sleep(0.02)
+        process.kill()
+    assert process.returncode == -signal.SIGKILL
+    assert [path.name for path in out.parent.iterdir()] == [".out.draft"]
+    again = subprocess.run(
+        [*command, "--out", str(out), *paths[:2]], env=environment, capture_output=True, text=True, timeout=300
+    )
+    assert again.returncode == 0, again.stderr
+    assert again.stdout.splitlines()[-1] == f"2 images: {out / 'predictions.html'}"
+    assert [path.name for path in out.parent.iterdir()] == ["out"]
+    assert len(list((out / "overlays").iterdir())) == 2

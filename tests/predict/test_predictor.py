@@ -1,6 +1,7 @@
 """Prediction as a user meets it: good files and bad ones of every kind, both heads, new findings, what is written."""
 
 import json
+import pydoc
 import shutil
 import subprocess
 import sys
@@ -11,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 import mavl
 from mavl import checkpoint
@@ -19,8 +21,9 @@ from mavl.data.images.inputs import Failure, NoImageError
 from mavl.data.images.read import ImageError, read_image
 from mavl.data.images.transforms import eval_transform
 from mavl.model.explain import presence_shares
+from mavl.model.heatmaps import HeatmapError, enlarge
 from mavl.model.mavl import MAVL
-from mavl.model.scores import scores
+from mavl.model.scores import HeadError, scores
 from mavl.predict import load
 from mavl.predict.predictor import TOP
 from mavl.predict.pretrained import AvailableBooks, PretrainedPredictor
@@ -228,3 +231,190 @@ def test_failures_stand_where_their_images_stood(predictor, films, broken):
     answers = list(predictor.stream(images, predictor.request("pneumonia"), batch_size=3))
     assert [isinstance(answer, Failure) for answer in answers] == [False, True, False, True]
     assert [answer.name for answer in answers] == list(map(str, images))
+
+
+# Images in memory -----------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def grey(films):
+    return np.asarray(read_image(films / "grey.png"))
+
+
+def test_arrays_and_tensors_score_as_their_file(predictor, films, grey):
+    [expected] = predictor.predict(films / "grey.png", "pneumonia")
+    colour = np.stack([grey] * 3, axis=-1)
+    same = {
+        "uint8": grey,
+        "uint8 [H, W, 1]": grey[..., None],
+        "uint8 [1, H, W]": grey[None],
+        "uint8 [H, W, 3]": colour,
+        "uint8 [3, H, W]": np.moveaxis(colour, -1, 0),
+        "tensor": torch.from_numpy(grey.copy()),
+        "not contiguous": np.asfortranarray(grey),
+    }
+    for name, array in same.items():
+        [prediction] = predictor.predict(array, "pneumonia")
+        np.testing.assert_array_equal(np.asarray(prediction.picture), grey, err_msg=name)
+        np.testing.assert_allclose(prediction.supervised, expected.supervised, atol=1e-6, err_msg=name)
+        assert prediction.name == "image 1"
+
+
+@pytest.mark.parametrize(
+    ("scale", "value_range"),
+    [(1 / 255, (0, 1)), (2 / 255, (0, 2)), (1, (0, 255)), (-1, (0, -255))],
+)
+def test_floats_have_a_stated_range(predictor, grey, scale, value_range):
+    for array in (grey * float(scale), torch.from_numpy(grey * np.float32(scale))):
+        [prediction] = predictor.predict(array, "pneumonia", value_range=value_range)
+        np.testing.assert_allclose(np.asarray(prediction.picture).astype(int), grey.astype(int), atol=1)
+    offset, half = grey / 255 - 0.5, torch.from_numpy(grey.copy()).half() / 255
+    [shifted] = predictor.predict(offset, "pneumonia", value_range=(-0.5, 0.5))
+    np.testing.assert_array_equal(np.asarray(shifted.picture), grey)
+    assert predictor.explain(half, "pneumonia", value_range=(0, 1)).finding == "pneumonia"
+
+
+def test_sixteen_bits_are_read_as_from_a_file(predictor, tmp_path, grey):
+    deep = grey.astype(np.uint16) * 200
+    Image.fromarray(deep).save(tmp_path / "deep.png")
+    [file, array] = predictor.predict([tmp_path / "deep.png", deep], "pneumonia")
+    np.testing.assert_array_equal(np.asarray(array.picture), np.asarray(file.picture))
+    [scaled] = predictor.predict(deep, "pneumonia", value_range=(0, 51000))
+    np.testing.assert_array_equal(np.asarray(scaled.picture), grey)
+
+
+NOISE = np.random.default_rng(0).random((20, 30))
+
+
+@pytest.mark.parametrize(
+    ("array", "value_range", "complaint"),
+    [
+        (NOISE, None, r"image 1: an array of float64 needs value_range=\(black, white\)"),
+        (NOISE * 2, (0, 1), "exceed value_range, 0 to 1"),
+        (np.where(NOISE > 0.9, np.nan, NOISE), (0, 1), r"image 1: \d+ values of the array NaN or infinite"),
+        (np.where(NOISE > 0.9, np.inf, NOISE), (0, 1), "NaN or infinite"),
+        (NOISE, (1, 1), "value_range is 1 to 1; expected two numbers that differ"),
+        (NOISE, (0, np.nan), "expected two numbers that differ"),
+        (np.zeros((4, 20, 30), np.uint8), None, r"shape \[4, 20, 30\]; one image has \[H, W\]"),
+        (np.zeros((1, 1, 20, 30), np.uint8), None, r"shape \[1, 1, 20, 30\]"),
+        (np.zeros(20, np.uint8), None, r"shape \[20\]"),
+        (np.zeros((0, 20), np.uint8), None, r"shape \[0, 20\]"),
+        (np.zeros((20, 20), bool), None, "an array of bool"),
+        (np.zeros((20, 20), complex), None, "an array of complex128"),
+        (np.zeros((20, 20), np.int32), None, "int32 needs value_range"),
+    ],
+)
+def test_arrays_that_are_no_image_are_one_clear_error(predictor, array, value_range, complaint):
+    with pytest.raises(ImageError, match=complaint) as caught:
+        predictor.predict(array, "pneumonia", value_range=value_range)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("thing", [3, None, [[1, 2], [3, 4]], b"film.png"])
+def test_what_is_no_image_at_all_is_one_clear_error(predictor, thing):
+    message = f"image 1: a {type(thing).__name__}; expected a file, a PIL image, an array or a tensor"
+    with pytest.raises(ImageError, match=message):
+        predictor.predict([thing], "pneumonia")
+    with pytest.raises(ImageError, match=message):
+        predictor.encode_image([thing])
+
+
+def test_a_blank_film_is_scored_with_a_warning(predictor, grey):
+    blank, dark, fine = predictor.predict([np.full((40, 30), 7, np.uint8), np.zeros((9, 9), np.uint8), grey])
+    assert blank.warnings == ("blank: every pixel has the same grey, 7 of 255; its result means nothing",)
+    assert len(dark.warnings) == 1
+    assert fine.warnings == ()
+
+
+# What a prediction offers ---------------------------------------------------------------------------------------------
+
+
+def test_a_heatmap_has_the_size_of_the_film_or_any_other(predictor, films):
+    [prediction] = predictor.predict(films / "grey.png", ["enlarged heart"])
+    of_film = prediction.heatmap("enlarged heart")
+    assert (of_film.shape, of_film.dtype) == ((90, 70), np.float32)
+    np.testing.assert_array_equal(prediction.heatmap("cardiomegaly"), of_film)
+    explanation = prediction.explanations["cardiomegaly"]
+    expected = enlarge(explanation.heatmap[None, None], (33, 44), explanation.patch_grid)[0, 0]
+    np.testing.assert_array_equal(prediction.heatmap("cardiomegaly", (33, 44)), expected)
+    with pytest.raises(HeatmapError, match="no heatmap of 'effusion'; explained are: cardiomegaly"):
+        prediction.heatmap("effusion")
+
+
+def test_vectors_of_images_and_texts_give_the_cosines_of_the_contrastive_head(predictor, films, grey):
+    explanations = [predictor.explain(films / "grey.png", name) for name in ("effusion", "covid19")]
+    image = predictor.encode_image([films / "grey.png", grey])
+    text = predictor.encode_text(["pleural effusion", "covid19"])
+    assert (image.shape, text.shape) == ((2, 32), (2, 9, 32))
+    torch.testing.assert_close(image.norm(dim=-1), torch.ones(2))
+    torch.testing.assert_close(image[0], image[1])
+    for of_text, explanation in zip(text, explanations, strict=True):
+        torch.testing.assert_close(of_text @ image[0], explanation.cosine, rtol=0, atol=1e-5)
+    with pytest.raises(ImageError, match="needs value_range"):
+        predictor.encode_image(grey / 255)
+
+
+def test_a_model_without_a_contrastive_head_has_no_such_vectors(tmp_path, films):
+    predictor = mavl.load(tiny.write_model(tmp_path, aspects=("description",), contrastive=False), device="cpu")
+    for call in (lambda: predictor.encode_image(films / "grey.png"), lambda: predictor.encode_text("effusion")):
+        with pytest.raises(HeadError, match="no contrastive head"):
+            call()
+
+
+def test_what_is_printed_is_short(predictor, films):
+    [prediction] = predictor.predict(films / "grey.png")
+    first = prediction.ranked()[0]
+    shown = f"{prediction.findings[first]} {100 * prediction.supervised[first]:.1f} %, "
+    assert repr(prediction).startswith(f"Prediction('{films / 'grey.png'}': {shown}")
+    for thing in (prediction, predictor, predictor.request(), *prediction.explanations.values()):
+        assert len(repr(thing)) < 300
+    assert "7 findings, on cpu" in repr(predictor)
+
+
+# Findings never trained on, and models trained on drawings ------------------------------------------------------------
+
+
+def test_the_contrastive_head_leads_for_findings_never_trained_on(predictor, films):
+    names = ["covid19", "pneumonia", "rib fracture", "effusion"]
+    [prediction] = predictor.predict(films / "grey.png", names)
+    assert prediction.new == {"covid19", "rib fracture"}
+    supervised, contrastive = prediction.supervised, prediction.contrastive
+    np.testing.assert_array_equal(prediction.leading, [contrastive[0], supervised[1], contrastive[2], supervised[3]])
+    trained = sorted((1, 3), key=lambda i: -supervised[i])
+    new = sorted((0, 2), key=lambda i: -contrastive[i])
+    assert prediction.ranked() == [*trained, *new]
+    assert prediction.scores() == {names[i]: float(prediction.leading[i]) for i in [*trained, *new]}
+    [first] = predictor.stream([films / "grey.png"], predictor.request(["covid19", "rib fracture"], explained=1))
+    assert list(first.explanations) == [names[new[0]]]
+
+
+def test_without_a_contrastive_head_the_supervised_one_leads_everywhere(tmp_path, films):
+    predictor = mavl.load(tiny.write_model(tmp_path, aspects=("description",), contrastive=False), device="cpu")
+    [prediction] = predictor.predict(films / "grey.png", ["covid19", "pneumonia"])
+    assert prediction.new == {"covid19"}
+    np.testing.assert_array_equal(prediction.leading, prediction.supervised)
+
+
+def test_scores_that_are_no_numbers_are_failures(model, films):
+    predictor = mavl.load(model, device="cpu")
+    with torch.no_grad():
+        predictor.model.presence_head.bias[1] = float("nan")
+    [answer] = predictor.stream([films / "grey.png"], predictor.request("pneumonia"))
+    assert answer == Failure(str(films / "grey.png"), "the model gives a score that is not a finite number")
+
+
+def test_books_with_both_parts_are_given_once(model, films, tmp_path):
+    lines = [f"{aspect}: what tuberculous scars have of it" for aspect in ASPECTS[1:]]
+    entry = {"description": "Small calcified scars in the apex of a lung.", "aspects": lines}
+    (tmp_path / "book.json").write_text(json.dumps({"findings": {"Simon foci": entry}}))
+    for books in (tmp_path / "book.json", str(tmp_path / "book.json"), [tmp_path / "book.json"]):
+        [prediction] = mavl.load(model, books=books, device="cpu").predict(films / "grey.png", "simon foci")
+        assert prediction.explanations["Simon foci"].sentences[1:] == tuple(lines)
+
+
+def test_help_shows_the_way():
+    shown = pydoc.plain(pydoc.render_doc(mavl))
+    for part in ('mavl.load("runs/demo/best")', "predictor.predict(", "prediction.heatmap(", "books=", "value_range="):
+        assert part in shown
+    assert "load(source" in shown
+    assert {"MAVL", "load", "explain"} <= set(dir(mavl))

@@ -16,6 +16,7 @@ from mavl.data.images.inputs import Failure, NoImageError
 from mavl.model.unet import UNet
 from mavl.predict.mask_files import write_masks
 from mavl.predict.segmenter import Segmenter, load
+from mavl.report.folder import OccupiedError
 from mavl.text.synonyms import UnknownFindingError
 from tests.support.pages import check_self_contained
 from tests.support.processes import ROOT
@@ -45,11 +46,13 @@ def test_masks_of_any_images(tmp_path, segmenter):
             assert int(row["pixels"]) == (np.asarray(mask) == 255).sum()
         assert (float(row["surest"]) > 0.5) == (int(row["pixels"]) > 0)
     check_self_contained((tmp_path / "out" / "masks.html").read_text())
-    (tmp_path / "out" / "masks" / "of_the_user.png").touch()
-    write_masks(segmenter, "model", images[:1], tmp_path / "out")
-    assert sorted(path.name for path in (tmp_path / "out" / "masks").iterdir()) == ["a.png", "of_the_user.png"]
-    with pytest.raises(NoImageError):
-        write_masks(segmenter, "model", images[1:2], tmp_path / "out")
+    with pytest.raises(OccupiedError, match="give --overwrite"):
+        write_masks(segmenter, "model", images[:1], tmp_path / "out")
+    with pytest.raises(NoImageError, match="none of 1 image could be read"):
+        write_masks(segmenter, "model", images[1:2], tmp_path / "out", overwrite=True)
+    assert len(list((tmp_path / "out" / "masks").iterdir())) == 2
+    write_masks(segmenter, "model", images[:1], tmp_path / "out", overwrite=True)
+    assert [path.name for path in (tmp_path / "out" / "masks").iterdir()] == ["a.png"]
     with pytest.raises(UnknownFindingError, match="pneumonia"):
         write_masks(segmenter, "model", images, tmp_path / "out", findings=["lesion", "pneumonia"])
 
@@ -60,7 +63,7 @@ def test_predict_outlines_with_a_segmenter(tmp_path, segmenter, capsys, monkeypa
     arguments = ["predict.py", str(tmp_path / "film.png"), "--model", str(tmp_path / "model")]
     monkeypatch.setattr(sys, "argv", [*arguments, "--out", str(tmp_path / "out")])
     assert script["main"]() == 0
-    assert capsys.readouterr().out == f"1 images: {tmp_path / 'out' / 'masks.html'}\n"
+    assert capsys.readouterr().out == f"1 image: {tmp_path / 'out' / 'masks.html'}\n"
     assert (tmp_path / "out" / "masks" / "film.png").exists()
     monkeypatch.setattr(sys, "argv", [*arguments, "--findings", "edema", "--out", str(tmp_path / "other")])
     assert script["main"]() == 2

@@ -48,6 +48,28 @@ def test_curves_are_named_with_their_areas(evaluation, axes, tmp_path):
     assert {path.name for path in tmp_path.iterdir()} == {"roc.png", "pr.png"}
 
 
+def test_names_are_text_in_figures(axes, tmp_path):
+    names = ["$\\frac$", "a_{$^", "b\x00\ud800"]
+    plot_curves(LABELS, SCORES, evaluate(LABELS, SCORES, names, resamples=0), tmp_path)
+    shown = " ".join(entries(axes[0]))
+    assert "$\\frac$" in shown
+    assert "b\\x00\\ud800" in shown
+
+
+def test_classes_never_trained_on_are_marked(evaluation, axes, tmp_path):
+    plot_curves(LABELS, SCORES, evaluation, tmp_path, new=["edema", "hernia"])
+    for plot in axes:
+        shown = [entry.split("  ")[-1] for entry in entries(plot)]
+        assert {"edema †", "mass [round]", "† never trained on"} <= set(shown)
+
+
+@pytest.mark.parametrize("score", [0.0, 0.5, 1.0])
+def test_equal_scores_have_curves(score, tmp_path):
+    labels = np.array([[1], [0], [1]])
+    plot_curves(labels, np.full((3, 1), score), evaluate(labels, np.full((3, 1), score), ["a"], resamples=0), tmp_path)
+    assert (tmp_path / "roc.png").stat().st_size > 5000
+
+
 def test_of_many_classes_only_the_best_and_the_worst_are_named(axes, tmp_path):
     rng = np.random.default_rng(0)
     labels = rng.integers(0, 2, (200, 60))

@@ -3,9 +3,10 @@
 import numpy as np
 import pytest
 import torch
+from matplotlib import colormaps
 from PIL import Image
 
-from mavl.report.overlay import MIN_SCALE, blend, colour_scale, overlay
+from mavl.report.overlay import LONGEST, STRONGEST, blend, overlay, reduced
 
 PICTURE = Image.fromarray(np.random.default_rng(0).integers(0, 256, (60, 90), dtype=np.uint8))
 GREY = np.asarray(PICTURE.convert("RGB"))
@@ -29,13 +30,41 @@ def test_colour_lies_where_attention_is_above_even():
     assert not changed[40:].any()
 
 
-def test_the_scale_ends_at_the_maximum_but_not_below_its_least():
-    assert colour_scale(peak(1, 1, mass=0.5)) == pytest.approx(8.0)  # half of the mass in one of 16 patches
-    assert colour_scale(peak(1, 1, mass=0.07)) == MIN_SCALE
+def colour(mass: float, probability: float = 1.0, factor: float = 1.0) -> np.ndarray:
+    """The colour over black at the centre of a patch with this mass, of 16."""
+    black = Image.new("L", (41, 41))
+    return np.asarray(blend(black, factor * peak(0, 0, mass=mass), probability=probability))[0, 0].astype(int)
 
 
-def test_maps_that_are_no_shares_are_taken_as_such():
-    assert colour_scale(10 * peak(1, 1)) == pytest.approx(8.0)
+def test_one_scale_for_all_maps():
+    """A patch at 8 times the even share has the last colour, whatever the rest of the map is; double of it no other."""
+    last = np.array(colormaps["plasma"](255)[:3]) * 255 * 0.6
+    assert STRONGEST == 8
+    np.testing.assert_allclose(colour(0.5), last, atol=2)
+    np.testing.assert_array_equal(colour(1.0), colour(0.5))
+    np.testing.assert_array_equal(colour(0.5, factor=10), colour(0.5))  # maps that do not sum to 1 are taken as shares
+    two = np.array(colormaps["plasma"](85)[:3]) * 255 * 0.6 * np.sqrt(1 / 3)
+    np.testing.assert_allclose(colour(2 / 16), two, atol=2)  # one of three doublings
+    np.testing.assert_array_equal(colour(1 / 16), 0)
+
+
+def test_the_colour_is_faint_where_the_probability_is_low():
+    full = colour(0.5)
+    np.testing.assert_allclose(colour(0.5, probability=0.5), full / 2, atol=1.5)
+    np.testing.assert_allclose(colour(0.5, probability=0.956), full * 0.956, atol=1.5)
+    np.testing.assert_allclose(colour(0.5, probability=0.025), full / 10, atol=1.5)
+    np.testing.assert_array_equal(colour(0.5, probability=0.0), colour(0.5, probability=0.1))
+
+
+@pytest.mark.parametrize(("size", "expected"), [((100, 400), (75, 300)), ((1, 4000), (1, 300)), ((300, 20), (300, 20))])
+def test_reduced_pictures(size, expected):
+    assert reduced(Image.new("L", size), 300).size == expected
+
+
+def test_overlays_of_strips_and_of_large_films_are_bounded():
+    for size in ((1, 100_000), (100_000, 1), (5000, 4000)):
+        drawn = overlay(Image.new("L", size), torch.full((2, 2), 0.25), "long", "12.3 %")
+        assert max(drawn.size) <= LONGEST + 600
 
 
 @pytest.mark.parametrize("size", [(90, 60), (20, 700), (1, 1), (1500, 1200)])

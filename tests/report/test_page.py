@@ -29,7 +29,7 @@ def test_plots_are_put_into_the_page(tmp_path):
 
 def test_a_template_with_a_name_that_is_not_given_is_an_error():
     with pytest.raises(UndefinedError):
-        render("predictions.html", cases=[])
+        render("predictions.html", cases=[], images=1)
 
 
 def test_a_histogram_has_shares_of_each_series_and_the_tallest_is_one():
@@ -138,3 +138,16 @@ def test_of_many_explained_findings_the_first_are_shown(predictor, tmp_path):
     assert len(page.all("details", **{"class": "explanation"})) == EXPLAINED_ON_PAGE
     assert "Also explained, in predictions.json and the overlays:" in page.text
     assert len(list((tmp_path / "overlays").iterdir())) == len(findings)
+
+
+@pytest.mark.parametrize(("low", "high"), [(0.5, 0.5), (0.5, 0.5 + 1e-9), (0, 0), (1, 1), (0.3, 0.3 + 1e-16)])
+def test_values_that_are_all_alike_have_one_bin(low, high):
+    drawn = histogram({"one": np.array([low, high]), "two": np.array([low])}, low, high, threshold=low)
+    assert drawn["bars"] == {"one": [1], "two": [1]}
+    assert drawn["threshold"] == 0
+
+
+def test_close_values_have_bins_of_their_own():
+    drawn = histogram({"one": np.array([0.5, 0.5001])}, 0.5, 0.5001)
+    assert len(drawn["bars"]["one"]) == BINS
+    assert drawn["bars"]["one"][0] == drawn["bars"]["one"][-1] == 1

@@ -1,6 +1,7 @@
 """What the reports share: CSV, JSON, the summary of seeds."""
 
 import csv
+import io
 import json
 import math
 import subprocess
@@ -9,10 +10,21 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from rich.console import Console
 
 from mavl.metrics.grounding import METRICS
 from mavl.metrics.intervals import Interval
-from mavl.report.tables import dump_json, mean_and_std, over_seeds, plus_minus, read_json, show_seeds, write_rows
+from mavl.report.tables import (
+    add_row,
+    dump_json,
+    mean_and_std,
+    new_table,
+    over_seeds,
+    plus_minus,
+    read_json,
+    show_seeds,
+    write_rows,
+)
 
 
 def test_an_interval_takes_three_columns_and_nan_is_an_empty_cell(tmp_path):
@@ -80,6 +92,24 @@ def test_the_summary_has_mean_and_deviation_in_its_table_and_the_values_in_json(
     assert second == {"name": "hernia", "dice_mean": "", "dice_std": ""}
     summary = json.loads((tmp_path / "summary.json").read_text())
     assert summary["rows"]["edema"]["dice"]["values"] == [0.5, 0.75]
+
+
+def test_names_are_text_in_every_table_and_file(tmp_path):
+    names = ["=1+1", "[/b] a", "b\x1b[31m", "$x$"]
+    table = new_table("[/b] title\x07", ["[/i]", "[red]n"], ["[/b] note"])
+    for name in names:
+        add_row(table, name, "[/b]")
+    console = Console(width=80, file=io.StringIO())
+    console.print(table)
+    shown = console.file.getvalue()
+    for text in ("[/b] title\\x07", "[/i]", "[red]n", "[/b] note", "=1+1", "[/b] a", "b\\x1b[31m", "$x$"):
+        assert text in shown
+    assert not {"\x1b", "\x07"} & set(shown)
+    write_rows([{"name": name, "-value": -0.5, "auroc": Interval(-0.25)} for name in names], tmp_path / "a.csv")
+    rows = list(csv.reader((tmp_path / "a.csv").open(newline="")))
+    assert rows[0] == ["name", "'-value", "auroc", "auroc_low", "auroc_high"]
+    assert rows[1] == ["'=1+1", "-0.5", "-0.25", "", ""]
+    assert rows[3][0] == "b\\x1b[31m"
 
 
 def test_importing_the_report_imports_no_plotting():

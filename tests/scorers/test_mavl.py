@@ -59,7 +59,7 @@ def test_heatmaps_are_the_attention_of_the_chosen_aspect_and_layer(model):
     queries = [9 * column + scorer.aspects.index("shape") for column in columns]
     maps = scorer.heatmaps(IMAGES, ASKED)
     torch.testing.assert_close(maps.flatten(2), output.attention[1][:, queries], rtol=0, atol=1e-5)
-    assert scorer.describe()["map"] == "the attention, avg over the aspects shape, mean over the layers 1"
+    assert scorer.describe()["map"] == "the attention, avg over the aspect shape, mean over layer 1"
 
 
 def test_features_of_an_image_serve_every_text(model, tmp_path):
@@ -78,3 +78,27 @@ def test_features_of_an_image_serve_every_text(model, tmp_path):
 def test_a_finding_without_text_is_an_error_that_suggests_near_ones(model):
     with pytest.raises(UnknownFindingError, match="unknown finding 'masss'; did you mean 'mass'"):
         open_model(model).scores(IMAGES, ["masss"])
+
+
+def test_what_the_map_is_of(model):
+    several = open_model(model, map_options=MapOptions(aspects=("shape", "border"), layers=(0, 1)), head="contrastive")
+    assert several.describe()["map"] == (
+        "the attention, avg over the aspects shape, border, mean over layers 0, 1 "
+        "(the contrastive score compares the whole image with the text and does not use it)"
+    )
+    assert open_model(model).describe()["map"].endswith("mean over all layers")
+
+
+def test_autocast_gives_scores_and_maps_in_full_precision_near_the_exact_ones(model):
+    for head in ("supervised", "contrastive"):
+        exact = open_model(model, head=head)
+        with torch.autocast("cpu", torch.bfloat16):
+            half = open_model(model, head=head)
+            scores, maps = half.scores(IMAGES, ASKED), half.heatmaps(IMAGES, ASKED)
+        assert scores.dtype == maps.dtype == torch.float32
+        torch.testing.assert_close(scores, exact.scores(IMAGES, ASKED), rtol=0, atol=0.03)
+        torch.testing.assert_close(maps.sum(dim=(2, 3)), torch.ones(3, 3), rtol=0, atol=0.02)
+
+
+def test_the_model_states_its_training(model):
+    assert open_model(model).describe()["trained_on"] is None

@@ -29,7 +29,7 @@ def test_maps_are_distributions_over_the_cells():
     assert torch.equal(scorer.heatmaps(IMAGES[[1]], ["edema"])[0, 0], maps[1, 1])
 
 
-@pytest.mark.parametrize("name", ["random:", "random:x", "random:-1"])
+@pytest.mark.parametrize("name", ["random:", "random:x", "random:-1", "random:²", "random:1.0"])
 def test_a_seed_that_is_no_number_is_named(name):
     with pytest.raises(ScorerError, match=f"{name}: expected random:SEED with a whole number"):
         open_scorer(name, OPTIONS)

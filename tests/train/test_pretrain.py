@@ -90,7 +90,9 @@ def benchmark(tmp_path_factory) -> Path:
 @pytest.mark.slow
 def test_two_processes_train_and_evaluate_like_one(tmp_path, benchmark):
     data = TINY["data"] | {"batch_size": 2}
-    run("train_mavl.py", "--config", write_config(tmp_path, data=data), "--output_dir", tmp_path / "run", processes=2)
+    config = write_config(tmp_path, data=data)
+    said = run("train_mavl.py", "--config", config, "--output_dir", tmp_path / "run", processes=2).stdout
+    assert said.count(f"{tmp_path / 'run'}/best") == 1  # the main process alone prints it
     steps = [json.loads(line)["step"] for line in (tmp_path / "run" / "log.jsonl").read_text().splitlines()]
     assert steps[-1] == 20  # 40 images, two processes with two each
     results = {}
@@ -98,7 +100,7 @@ def test_two_processes_train_and_evaluate_like_one(tmp_path, benchmark):
         folder = tmp_path / f"by_{processes}"
         model = ("--model_path", tmp_path / "run" / "best", "--output_dir", folder)
         run("zero_shot_classify.py", "--config", benchmark / "zero_shot.yaml", *model, processes=processes)
-        results[processes] = folder / "phantoms_supervised_sound"
+        [results[processes]] = folder.glob("phantoms/*/supervised_sound")
     scores = {processes: pd.read_csv(folder / "scores.csv") for processes, folder in results.items()}
     assert len(scores[1]) == 20
     pd.testing.assert_frame_equal(scores[1], scores[2], rtol=1e-6)
@@ -111,7 +113,7 @@ def test_two_processes_train_and_evaluate_like_one(tmp_path, benchmark):
 def test_evaluation_writes_table_scores_and_curves(trained, benchmark, tmp_path, head):
     arguments = ("--model_path", trained / "best", "--output_dir", tmp_path, "--head", head)
     shown = run("zero_shot_classify.py", "--config", benchmark / "zero_shot.yaml", *arguments).stdout
-    folder = tmp_path / f"phantoms_{head}_sound"
+    [folder] = tmp_path.glob(f"phantoms/*/{head}_sound")
     names = {path.name for path in folder.iterdir()}
     assert names >= {"results.csv", "results.json", "scores.csv", "roc.png", "pr.png", "config.yaml"}
     assert "mass" in shown

@@ -277,7 +277,9 @@ def test_training_and_evaluation_differ_in_their_root_alone(roots, tmp_path):
             path.write_text(path.read_text().replace(str(roots[name]), "root"))
             tables[name] = pd.read_csv(path)
         assert len(tables["store"]) >= 8
-        if written == "cases.csv":  # of so small a model, a threshold may fall on the other side of a whole patch
+        if written == "cases.csv":  # of so small a model, two patches may change places
+            hits = [table.pop("pointing_game") for table in tables.values()]
+            assert (hits[0] != hits[1]).mean() < 0.05
             tables = {name: table.select_dtypes(exclude="float") for name, table in tables.items()}
         pd.testing.assert_frame_equal(tables["store"], tables["originals"], atol=0.02)
 
