@@ -367,7 +367,9 @@ class TestTrouble:
         paths["test"][3].unlink()
         paths["test"][7].write_bytes(b"not an image")
         paths["valid"][2].unlink()
-        with pytest.raises(DataError, match=r"2 of 12 images of the test split .*\n  test.csv:5: s50000003.png: no such file"):
+        with pytest.raises(
+            DataError, match=r"2 of 12 images of the test split .*\n  test.csv:5: s50000003.png: no such file"
+        ):
             evaluate(root=str(own))
         result = evaluate(root=str(own), max_bad_share=0.2)
         kept = [i for i in range(TEST) if i not in (3, 7)]

@@ -260,6 +260,12 @@ def test_arrays_and_tensors_score_as_their_file(predictor, films, grey):
         assert prediction.name == "image 1"
 
 
+def test_colours_are_the_last_axis_where_both_could_be(predictor, grey):
+    strip = np.stack([grey[:3]] * 3, axis=-1)  # [3, W, 3]
+    [prediction] = predictor.predict(strip, "pneumonia")
+    np.testing.assert_array_equal(np.asarray(prediction.picture), grey[:3])
+
+
 @pytest.mark.parametrize(
     ("scale", "value_range"),
     [(1 / 255, (0, 1)), (2 / 255, (0, 2)), (1, (0, 255)), (-1, (0, -255))],
@@ -291,6 +297,7 @@ NOISE = np.random.default_rng(0).random((20, 30))
     [
         (NOISE, None, r"image 1: an array of float64 needs value_range=\(black, white\)"),
         (NOISE * 2, (0, 1), "exceed value_range, 0 to 1"),
+        (NOISE - 0.5, (0, 1), "exceed value_range, 0 to 1"),
         (np.where(NOISE > 0.9, np.nan, NOISE), (0, 1), r"image 1: \d+ values of the array NaN or infinite"),
         (np.where(NOISE > 0.9, np.inf, NOISE), (0, 1), "NaN or infinite"),
         (NOISE, (1, 1), "value_range is 1 to 1; expected two numbers that differ"),

@@ -122,3 +122,11 @@ def test_a_kill_between_the_renames_loses_nothing(tmp_path):
     with pytest.raises(OccupiedError, match="holds an earlier result"):
         fill(tmp_path / "r")
     assert contents(tmp_path) == {"r/inner/a.txt": "a"}
+
+
+def test_a_kill_after_the_renames_leaves_nothing_in_the_way(tmp_path):
+    fill(tmp_path / "r")
+    (tmp_path / ".r.former").mkdir()
+    (tmp_path / ".r.former/b.txt").write_text("of the run before")
+    fill(tmp_path / "r", overwrite=True)
+    assert contents(tmp_path) == {"r/inner/a.txt": "a"}
