@@ -14,7 +14,7 @@ AUROC: the benchmark is scored with the books and with each of these wordings of
 import sys
 
 from mavl.config.cli import EVALUATION_FLAGS, complain_in_one_line, read_settings
-from mavl.config.settings import ZeroShotSettings
+from mavl.config.evaluation import ZeroShotSettings
 from mavl.vocab import WORDINGS
 
 

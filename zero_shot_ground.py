@@ -13,7 +13,7 @@ default takes thresholds from the validation split.
 import sys
 
 from mavl.config.cli import EVALUATION_FLAGS, complain_in_one_line, read_settings
-from mavl.config.settings import GroundingSettings
+from mavl.config.evaluation import GroundingSettings
 
 FLAGS = EVALUATION_FLAGS | {"aggregation": ("aggregation", str, "of a finding's aspects: avg, max or global")}
 

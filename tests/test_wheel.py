@@ -15,7 +15,8 @@ from pathlib import Path
 
 import mavl
 from mavl.config.loader import load
-from mavl.config.settings import EvaluationSettings, PretrainSettings
+from mavl.config.evaluation import EvaluationSettings
+from mavl.config.settings import PretrainSettings
 from mavl.data.benchmarks.benchmark import Benchmark
 from mavl.prepare.radgraph.rules import finding_column
 from mavl.report.page import render

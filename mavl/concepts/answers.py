@@ -8,7 +8,7 @@ from typing import Any
 
 from pydantic import ConfigDict, ValidationError, create_model
 
-from mavl.config.settings import EvaluationSettings
+from mavl.config.evaluation import EvaluationSettings
 from mavl.progress import plural
 from mavl.text.books import read_books
 from mavl.text.synonyms import all_names, key, meaning

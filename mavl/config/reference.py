@@ -8,9 +8,10 @@ from inspect import cleandoc
 from pathlib import Path
 
 from mavl.config.errors import show
+from mavl.config.evaluation import GroundingSettings, ZeroShotSettings
 from mavl.config.finetune import FinetuneClsSettings, FinetuneSegSettings
 from mavl.config.loader import Settings
-from mavl.config.settings import GroundingSettings, PretrainSettings, ZeroShotSettings
+from mavl.config.settings import PretrainSettings
 from mavl.files import write_text
 
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "configuration.md"

@@ -15,7 +15,7 @@ import pandas as pd
 import torch
 
 from mavl.backbones import PatchGrid
-from mavl.config.settings import GroundingSettings
+from mavl.config.evaluation import GroundingSettings
 from mavl.data.benchmarks.masks import resize_mask
 from mavl.data.benchmarks.splits import Split
 from mavl.evaluate.subject import Thresholds

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 from torch import Tensor
 
-from mavl.config.settings import ZeroShotSettings
+from mavl.config.evaluation import ZeroShotSettings
 from mavl.data.benchmarks.splits import Split
 from mavl.evaluate.subject import Subject, Thresholds, prepare, require_finite
 from mavl.metrics.classification import Evaluation, best_f1, evaluate

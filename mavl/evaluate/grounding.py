@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 from torch import Tensor
 
-from mavl.config.settings import GroundingSettings
+from mavl.config.evaluation import GroundingSettings
 from mavl.data.benchmarks.masks import resize_mask
 from mavl.data.benchmarks.splits import Split
 from mavl.data.images.read import read_image

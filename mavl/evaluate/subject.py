@@ -14,8 +14,8 @@ from accelerate import Accelerator
 from torch import Tensor
 
 from mavl.checkpoint.folder import WEIGHTS
+from mavl.config.evaluation import EvaluationSettings, GroundingSettings, ZeroShotSettings
 from mavl.config.loader import dump, load
-from mavl.config.settings import EvaluationSettings, GroundingSettings, ZeroShotSettings
 from mavl.cpu import prepare_device
 from mavl.data.benchmarks.benchmark import Benchmark, read_split, split_file
 from mavl.data.benchmarks.splits import Split

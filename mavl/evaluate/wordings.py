@@ -15,7 +15,7 @@ import numpy as np
 from scipy.stats import kendalltau
 from torch import Tensor
 
-from mavl.config.settings import BookFiles, SensitivitySettings, ZeroShotSettings
+from mavl.config.evaluation import BookFiles, SensitivitySettings, ZeroShotSettings
 from mavl.data.benchmarks.splits import Split
 from mavl.evaluate.subject import EvaluationError, Thresholds, prepare, require_finite, slug
 from mavl.metrics.classification import evaluate

@@ -9,9 +9,10 @@ from pathlib import Path
 import pytest
 
 from mavl.config.cli import FINETUNING_FLAGS, complain_in_one_line, override_flags, positive
+from mavl.config.evaluation import GroundingSettings, SensitivitySettings, ZeroShotSettings
 from mavl.config.finetune import FinetuneClsSettings, FinetuneSegSettings
 from mavl.config.loader import ConfigError, load
-from mavl.config.settings import GroundingSettings, PretrainSettings, SensitivitySettings, Settings, ZeroShotSettings
+from mavl.config.settings import PretrainSettings, Settings
 from mavl.data.images.grey import ImageError
 from mavl.files import FileError
 from mavl.text.embeddings import TextEmbeddings

@@ -2,9 +2,10 @@
 
 import pytest
 
+from mavl.config.evaluation import GroundingSettings, ZeroShotSettings
 from mavl.config.finetune import FinetuneClsSettings, FinetuneSegSettings
 from mavl.config.loader import ConfigError, load
-from mavl.config.settings import GroundingSettings, PretrainSettings, ZeroShotSettings
+from mavl.config.settings import PretrainSettings
 
 NEEDED = {
     PretrainSettings: [],

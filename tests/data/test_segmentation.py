@@ -10,8 +10,9 @@ from PIL import Image
 from pydantic import ValidationError
 
 from mavl.backbones import Preprocessing
+from mavl.config.evaluation import EvaluationSettings
 from mavl.config.finetune import MaskFolder, SegmentationData
-from mavl.config.settings import EvaluationSettings, LoaderSettings
+from mavl.config.settings import LoaderSettings
 from mavl.data import DataError
 from mavl.data.benchmarks.benchmark import Benchmark, read_split
 from mavl.data.benchmarks.folders import WHOLE, read_folder

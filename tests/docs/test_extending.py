@@ -14,8 +14,8 @@ from torch import nn
 
 from mavl import backbones, checkpoint, scorers
 from mavl.backbones import Preprocessing
+from mavl.config.evaluation import GroundingSettings, ZeroShotSettings
 from mavl.config.loader import load
-from mavl.config.settings import GroundingSettings, ZeroShotSettings
 from mavl.data.benchmarks.benchmark import Benchmark, read_split
 from mavl.data.images.transforms import eval_transform
 from mavl.evaluate import classification, grounding

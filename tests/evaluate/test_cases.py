@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from mavl.config.settings import GroundingSettings
+from mavl.config.evaluation import GroundingSettings
 from mavl.data.benchmarks.masks import BoxMask
 from mavl.data.benchmarks.splits import Split
 from mavl.evaluate.cases import ALL, SPREADS, Grounded, choose_thresholds, localize_findings, measure_cases

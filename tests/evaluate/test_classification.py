@@ -18,8 +18,8 @@ from safetensors.torch import load_file, save_file
 
 from mavl import checkpoint
 from mavl.backbones import Preprocessing
+from mavl.config.evaluation import ZeroShotSettings
 from mavl.config.loader import load
-from mavl.config.settings import ZeroShotSettings
 from mavl.data import DataError, phantom
 from mavl.data.benchmarks.benchmark import Benchmark
 from mavl.data.images.read import read_image

@@ -20,8 +20,8 @@ from rich.console import Console
 
 from mavl import checkpoint
 from mavl.backbones import PatchGrid, Preprocessing
+from mavl.config.evaluation import GroundingSettings
 from mavl.config.loader import ConfigError, load
-from mavl.config.settings import GroundingSettings
 from mavl.data import DataError, phantom
 from mavl.data.benchmarks.benchmark import Benchmark
 from mavl.data.benchmarks.masks import resize_mask

@@ -15,7 +15,7 @@ import yaml
 from accelerate.state import AcceleratorState, GradientState
 
 from mavl.backbones.torchvision import ResNetBackbone
-from mavl.config.settings import BookFiles, SensitivitySettings, ZeroShotSettings
+from mavl.config.evaluation import BookFiles, SensitivitySettings, ZeroShotSettings
 from mavl.data import phantom
 from mavl.evaluate import classification as plain
 from mavl.evaluate.subject import EvaluationError

@@ -7,7 +7,7 @@ import torch
 from PIL import Image
 
 from mavl import checkpoint
-from mavl.config.settings import EvaluationSettings
+from mavl.config.evaluation import EvaluationSettings
 from mavl.model.mavl import MAVL
 from mavl.text.bert import BertEncoder
 from mavl.text.books import read_books

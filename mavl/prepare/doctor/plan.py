@@ -11,18 +11,11 @@ import yaml
 from huggingface_hub import try_to_load_from_cache
 
 from mavl.config.document import Document
+from mavl.config.evaluation import EvaluationSettings, GroundingSettings, ZeroShotSettings
 from mavl.config.finetune import FinetuneClsSettings, FinetuneSegSettings, MaskFolder
 from mavl.config.loader import ConfigError, Settings, load
 from mavl.config.released import translate_config
-from mavl.config.settings import (
-    RANDOM,
-    EvaluationSettings,
-    GroundingSettings,
-    MimicData,
-    PhantomData,
-    PretrainSettings,
-    ZeroShotSettings,
-)
+from mavl.config.settings import RANDOM, MimicData, PhantomData, PretrainSettings
 from mavl.data.benchmarks.benchmark import Benchmark
 from mavl.prepare.doctor.report import Diagnosis
 

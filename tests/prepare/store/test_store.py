@@ -12,8 +12,9 @@ import pytest
 import yaml
 from PIL import Image
 
+from mavl.config.evaluation import GroundingSettings, ZeroShotSettings
 from mavl.config.loader import ConfigError, load
-from mavl.config.settings import GroundingSettings, PretrainSettings, ZeroShotSettings
+from mavl.config.settings import PretrainSettings
 from mavl.data import phantom
 from mavl.prepare import doctor, store
 from mavl.prepare.store.sources import SourceError, Sources, find_sources

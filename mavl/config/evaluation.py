@@ -1,0 +1,111 @@
+"""The settings of evaluations: zero-shot classification and grounding, and their wordings."""
+
+# pyright: reportIncompatibleVariableOverride=false
+# a section may narrow the type of a key, since its fields are frozen, which pyright ignores
+
+from typing import Annotated, Literal
+
+from pydantic import (
+    Field,
+    NonNegativeInt,
+    PositiveInt,
+)
+
+from mavl.config.loader import Settings
+from mavl.config.settings import (
+    ASPECT_BOOKS,
+    DESCRIPTION_BOOKS,
+    TEXT_CACHE,
+    Folder,
+    Precision,
+    Seed,
+    Share,
+    Size,
+    Workers,
+)
+from mavl.vocab import WORDINGS, Aspect, BuiltInWording
+
+
+class EvaluationSettings(Settings):
+    """What all evaluations of a benchmark share.
+
+    root: the folder of the images, or of small copies of them. protocol: "sound" or "released" (docs/protocols.md).
+    findings: those to report (all of the benchmark's when empty); text_encoder, max_length: if not the model's.
+    map_aspects, aggregation: how the attention of a finding's aspects becomes its map (mavl.model.heatmaps.MapOptions);
+    layers: decoder layers of the map, counted from 0 (all when empty). overwrite: replace an earlier result of the
+    same benchmark, model, kind and protocol, which is refused otherwise.
+    """
+
+    benchmark: str
+    root: str | None = None
+    model_path: str | None = None
+    split: Literal["train", "valid", "test"] = "test"
+    protocol: Literal["sound", "released"] = "sound"
+    findings: tuple[str, ...] = ()
+    descriptions: tuple[str, ...] = DESCRIPTION_BOOKS
+    aspects: tuple[str, ...] = ASPECT_BOOKS
+    max_length: PositiveInt | None = None
+    text_encoder: str | None = None
+    text_cache: str | None = TEXT_CACHE
+    batch_size: Size = 64
+    workers: Workers = 8
+    mixed_precision: Precision = None
+    check_images: Literal["exists", "header", "decode"] = "header"
+    max_bad_share: Share = 0.0
+    map_aspects: Annotated[tuple[Aspect, ...], Field(min_length=1)] | None = None
+    aggregation: Literal["avg", "max", "global"] = "avg"
+    layers: tuple[NonNegativeInt, ...] = ()
+    resamples: NonNegativeInt = 1000
+    seed: Seed = 0
+    overwrite: bool = False
+
+
+class BookFiles(Settings):
+    """Books of another wording. Findings that they lack keep the text of the evaluation's books."""
+
+    descriptions: tuple[str, ...] = ()
+    aspects: tuple[str, ...] = ()
+
+
+class SensitivitySettings(Settings):
+    """The wordings that a benchmark is scored with, besides the books themselves.
+
+    built_in: made from the books; wordings: {name: other books}; vary: the text of all findings, or of those alone that
+    the model was not trained with.
+    """
+
+    built_in: tuple[BuiltInWording, ...] = WORDINGS
+    wordings: dict[str, BookFiles] = Field(default_factory=dict)
+    vary: Literal["all", "new"] = "all"
+
+
+class ZeroShotSettings(EvaluationSettings):
+    """zero_shot_classify.py. head: of the model, "supervised" (presence) or "contrastive" (text).
+
+    html: write a page with the images of highest score of each finding. sensitivity: score several wordings and report
+    how far the AUROC moves, in place of the usual table.
+    """
+
+    head: Literal["supervised", "contrastive"] = "supervised"
+    html: bool = True
+    sensitivity: SensitivitySettings | None = None
+    output_dir: Folder = "runs/zero_shot"
+
+
+class GroundingSettings(EvaluationSettings):
+    """zero_shot_ground.py.
+
+    map_size: side in pixels at which map and mask are compared. alignment: "patches" puts each patch at its position,
+    "corners" stretches the grid over the image, as the release does; by default the protocol decides. gallery: number
+    of best and of worst cases to show. html: write a page.
+    """
+
+    map_size: PositiveInt = 224
+    alignment: Literal["patches", "corners"] | None = None
+    gallery: NonNegativeInt = 4
+    html: bool = True
+    output_dir: Folder = "runs/grounding"
+
+    @property
+    def aligned(self) -> str:
+        return self.alignment or ("corners" if self.protocol == "released" else "patches")
