@@ -117,7 +117,7 @@ def write_configs(folder: Path) -> None:
         "ground": evaluation | {"map_size": 32},
         "train": training,
         "finetune": tuning,
-        "segment": tuning | {"data": data | {"findings": ["effusion"], "only_present": True}},
+        "segment": tuning | {"data": data | {"findings": ["cardiomegaly"], "only_present": True}},
     }
     for name, content in configs.items():
         (folder / f"{name}.yaml").write_text(yaml.safe_dump(content, sort_keys=False))
@@ -144,5 +144,5 @@ def place(folder: Path, target: Target) -> Path:
     if path.stem not in ("FIRST", "TRAIN"):
         return path
     split = "test" if path.stem == "FIRST" else "train"
-    folder = path.parent / ("effusion" if path.parent.name == "masks" else "") / split
+    folder = path.parent / ("cardiomegaly" if path.parent.name == "masks" else "") / split
     return min(folder.glob("*.png"))
