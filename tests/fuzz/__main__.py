@@ -96,7 +96,7 @@ def attempt(folder: Path, target: Target, damage: str) -> str | None:
         return f"traceback; {last}"
     if code not in (0, 1, 2):
         return f"exit code {code}; {last}"
-    named = path.name in said or f"{path.parent.name}: " in said
+    named = any(name in said for name in (path.name, f"{path.parent.name}: ", f"error: {path.parent.name} "))
     if not named and damage not in EITHER:
         return f"exit code {code}, {path.name} is not named; {last}"
     return None
