@@ -1,9 +1,9 @@
 """The log of a training run as a plot: losses and validation metrics over the epochs."""
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 
+from mavl.files import parse_json
 from mavl.report.figures import plain_axes, save_figure
 
 TRAINING = "training.png"
@@ -15,7 +15,7 @@ def read_log(path: Path) -> tuple[list[dict], int]:
     lines, damaged = [], 0
     for text in path.read_bytes().splitlines():
         try:
-            line = json.loads(text)
+            line = parse_json(text, path.name)
             lines.append(line | {name: int(line[name]) for name in ("epoch", "step")})
         except (ValueError, KeyError, TypeError):
             damaged += 1

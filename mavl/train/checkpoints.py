@@ -2,7 +2,6 @@
 
 import hashlib
 import io
-import json
 import os
 import random
 import shutil
@@ -16,7 +15,7 @@ import torch
 from accelerate import Accelerator
 from accelerate.utils import broadcast_object_list
 
-from mavl.files import whole_file, write_json
+from mavl.files import read_json, whole_file, write_json
 
 STATE, DIGESTS = "state.pt", "digests.json"
 
@@ -121,7 +120,7 @@ class Checkpoints:
 def _damage(folder: Path) -> str | None:
     """What is wrong with the files of a checkpoint, if anything."""
     try:
-        digests = json.loads((folder / DIGESTS).read_bytes())
+        digests = read_json(folder / DIGESTS)
         if not isinstance(digests, dict) or STATE not in digests or _random_file(0) not in digests:
             return f"{DIGESTS} lacks {STATE} or {_random_file(0)}"
         for name, digest in digests.items():

@@ -1,6 +1,5 @@
 """The run folder: config and versions of a run, whether a second start may continue it, and who may write it."""
 
-import json
 import math
 import shutil
 import sys
@@ -16,7 +15,7 @@ from accelerate import Accelerator
 from mavl.checkpoint import TEXT_ENCODER
 from mavl.config.loader import Settings, dump
 from mavl.data.processes import TRY_AGAIN, Stopping, StopRequested, sole_writer
-from mavl.files import FULL, write_json
+from mavl.files import FULL, read_json, write_json
 from mavl.provenance import provenance
 from mavl.train.checkpoints import Checkpoints, ResumeError
 
@@ -145,7 +144,7 @@ def _changed_inputs(about: dict, inputs: dict[str, Any]) -> list[str]:
 def _read_about(folder: Path) -> dict:
     """The record of a run; {} where it was killed before the record was written."""
     try:
-        about = json.loads((folder / ABOUT).read_bytes())
+        about = read_json(folder / ABOUT)
     except FileNotFoundError:
         return {}
     except ValueError:

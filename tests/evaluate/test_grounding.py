@@ -445,7 +445,7 @@ def test_images_without_the_finding_are_not_even_opened(ground, tmp_path):
     (tmp_path / "images/1.png").unlink()
     pd.testing.assert_frame_equal(cases_of(ground(benchmark)), expected)
     (tmp_path / "images/0.png").unlink()
-    with pytest.raises(DataError, match=r"1 of 1 images of the test split .*\n  test.csv:2: no such file"):
+    with pytest.raises(DataError, match=r"1 of 1 images of the test split .*\n  test.csv:2: 0.png: no such file"):
         ground(benchmark)
 
 

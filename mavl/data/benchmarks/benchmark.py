@@ -41,6 +41,10 @@ VIEW_COLUMNS = ("frontallateral", "viewposition", "view", "projection")
 """Columns that give the projection of an image, by the small letters of their names."""
 
 
+LONGEST_PATH = 1024
+"""Characters; file systems end at 4096 bytes, with 255 for each part."""
+
+
 class ImageNames(Settings):
     """The image of a row: `column`, without the prefix `strip`, put into `path` under the root; * may match several."""
 
@@ -59,6 +63,8 @@ class ImageNames(Settings):
             name = normal_path(self.path.replace("{}", glob.escape(image) if "*" in self.path else image))
             if not image:
                 table.report(row, "bad_row", f"column {self.column!r} names no image")
+            elif len(name) > LONGEST_PATH:
+                table.report(row, "bad_row", f"column {self.column!r} has a path of {len(name)} characters")
             elif "*" not in self.path:
                 found.append((row, image, name))
             elif matches := sorted(glob.glob(name, root_dir=root)):

@@ -34,7 +34,7 @@ from mavl.prepare.radgraph.mimic import read_images, read_views
 from mavl.prepare.radgraph.released import convert, released_entries
 from mavl.progress import plural
 
-SUMMARY, DRAFTS = "summary.json", ".drafts"
+SUMMARY, PROBLEMS, DRAFTS = "summary.json", "problems.csv", ".drafts"
 VIEWS = {"frontal": ("PA", "AP"), "all": None}
 
 
@@ -111,13 +111,13 @@ def _write(arguments: argparse.Namespace, out: Path) -> None:
             raise ArgumentsError(f"{source}: {_without_label(problems)}")
         texts, listed, left_out = manifest_texts(entries, VIEWS[arguments.views])
         if not any(listed.values()):
-            raise ArgumentsError(f"{source}: {_without_image(problems, left_out)}")
+            raise ArgumentsError(f"{source}: {_without_image(problems, left_out, root)}")
         sha256 = checksum(file)
     for split, text in texts.items():
         write_text(out / MANIFESTS[split], text)
     write_table(counts, out / "statistics.csv")
     draw_picture(counts, len(studies), out / "statistics.png")
-    with whole_file(out / "problems.csv") as file:
+    with whole_file(out / PROBLEMS) as file:
         csv_writer(file).writerows([Problem._fields, *problems])
     summary = {
         "source": str(arguments.graphs or arguments.released / LABELS),
@@ -132,6 +132,8 @@ def _write(arguments: argparse.Namespace, out: Path) -> None:
     text = json.dumps(summary, indent=2)
     write_text(out / SUMMARY, f"{text}\n")
     print(text)
+    if problems:
+        print(f"{plural(len(problems), 'problem')}, listed in {PROBLEMS}; the first: {': '.join(problems[0])}")
 
 
 def _without_label(problems: list[Problem]) -> str:
@@ -146,14 +148,15 @@ def _without_label(problems: list[Problem]) -> str:
     return "holds no report with a label of RadGraph"
 
 
-def _without_image(problems: list[Problem], left_out: Counter[str]) -> str:
+def _without_image(problems: list[Problem], left_out: Counter[str], root: Path | None) -> str:
     """Why no manifest of a source lists an image."""
     if left_out:
         return f"{plural(left_out.total(), 'image')} of other views, and none to list; --views all lists them too"
-    unnamed = next(
-        (f"; {each.where!r} names no study, {each.detail}" for each in problems if each.kind == NO_STUDY), ""
-    )
-    return f"none of its reports belongs to an image of --root{unnamed}"
+    first = next((each for each in problems if each.kind == NO_STUDY), problems[0] if problems else None)
+    if first and first.kind == NO_STUDY:
+        return f"none of its reports belongs to an image of --root; {first.where!r} names no study, {first.detail}"
+    odd = f"; {plural(len(problems), 'problem')}, the first: {': '.join(first)}" if first else ""
+    return f"none of its reports belongs to an image of --root {root}{odd}"
 
 
 def _verify(out: Path) -> bool:
