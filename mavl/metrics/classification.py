@@ -208,7 +208,7 @@ class _Class:
         if np.isnan(value) or not len(sampled) or min(self.groups) < needed:
             return Interval(float(value))
         if metric.estimate is None:
-            return bootstrap_interval(value, sampled)
+            return bootstrap_interval(value, sampled, int(min(self.groups)))
         return metric.estimate.interval(float(value), self.size(metric.name))
 
 
@@ -220,9 +220,10 @@ def _mean(metric: Metric, classes: Sequence[_Class], values: np.ndarray, samples
         return Interval(float(values.mean()) if len(known) else np.nan)
     if metric.estimate is not None:
         return mean_interval(metric.estimate, values, [of_class.size(metric.name) for of_class in classes], samples)
-    if min(min(of_class.groups) for of_class in classes) < FEWEST:
+    fewest = int(min(min(of_class.groups) for of_class in classes))
+    if fewest < FEWEST:
         return Interval(float(values.mean()))
-    return bootstrap_interval(values.mean(), np.ma.masked_invalid(samples).mean(axis=1).filled(np.nan))
+    return bootstrap_interval(values.mean(), np.ma.masked_invalid(samples).mean(axis=1).filled(np.nan), fewest)
 
 
 def _variance(samples: np.ndarray) -> np.ndarray:

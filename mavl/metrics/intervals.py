@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.stats import norm
+from scipy.stats import norm, t
 
 from mavl.metrics.ranking import ratio_of
 
@@ -67,18 +67,20 @@ def bootstrap(
     return np.concatenate(samples)
 
 
-def bootstrap_interval(value: float, samples: np.ndarray) -> Interval:
-    """The bias-corrected percentile interval of a value and its resampled values [R], of which NaN are ignored.
+def bootstrap_interval(value: float, samples: np.ndarray, number: int) -> Interval:
+    """The interval of a value of `number` images or groups by its resampled values [R], of which NaN are ignored.
 
-    Because resamples repeat images, a maximum over thresholds is biased upward in them. Efron, Canadian Journal of
-    Statistics 1981.
+    Because resamples repeat images, a maximum over thresholds is biased upward in them: the percentiles are corrected
+    for bias (Efron, Canadian Journal of Statistics 1981). Resamples of few images vary too little: the percentiles are
+    those of Student's t (Hesterberg, The American Statistician 2015).
     """
     counted = samples[~np.isnan(samples)]
     if not len(counted):
         return Interval(float(value))
     below = ((counted < value).mean() + (counted <= value).mean()) / 2
     bias = norm.ppf(np.clip(below, 0.5 / len(counted), 1 - 0.5 / len(counted)))
-    low, high = np.quantile(counted, norm.cdf(2 * bias + norm.ppf([(1 - LEVEL) / 2, (1 + LEVEL) / 2])))
+    half = np.sqrt(number / (number - 1)) * t.ppf((1 + LEVEL) / 2, number - 1) if number > 1 else np.inf
+    low, high = np.quantile(counted, norm.cdf([2 * bias - half, 2 * bias + half]))
     return Interval(float(value), float(low), float(high))
 
 
@@ -100,6 +102,7 @@ def mean_intervals(
     units = group_index(range(n) if groups is None else groups, n)
     columns = zip(means(np.ones((1, n)))[0], bootstrap(means, units, resamples, seed).T, known.T, strict=True)
     return {
-        metric: bootstrap_interval(value, samples if len(np.unique(units[of])) >= FEWEST else samples[:0])
+        metric: bootstrap_interval(value, samples if number >= FEWEST else samples[:0], number)
         for metric, (value, samples, of) in zip(metrics, columns, strict=True)
+        for number in [len(np.unique(units[of]))]
     }

@@ -48,7 +48,9 @@ CSV: dict[str, Bytes] = {
     "no header": of_lines(lambda lines: lines[1:]),
     "header alone": of_lines(lambda lines: lines[:1]),
     "open quote": of_lines(lambda lines: [lines[0], '"' + lines[1], *lines[2:]]),
-    "label of words": of_lines(lambda lines: [*lines[:2], lines[2].split(",")[0] + ",maybe" * lines[2].count(",") + "\n", *lines[3:]]),
+    "label of words": of_lines(
+        lambda lines: [*lines[:2], lines[2].split(",")[0] + ",maybe" * lines[2].count(",") + "\n", *lines[3:]]
+    ),
     "decimal comma": of_lines(lambda lines: [lines[0], lines[1].replace(",", ",0,5,", 1), *lines[2:]]),
     "other separator": lambda content: content.replace(b",", b";"),
     "huge cell": of_lines(lambda lines: [lines[0], "x" * 300_000 + lines[1], *lines[2:]]),

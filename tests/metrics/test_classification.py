@@ -231,14 +231,17 @@ class TestBootstrap:
             evaluate(labels[rows], scores[rows], ["a", "b"], resamples=0, **one)
             for rows in np.random.default_rng(9).integers(120, size=(80, 120))
         ]
+        fewest = [min((labels[:, c] == 1).sum(), (labels[:, c] == 0).sum()) for c in range(2)]
         for name in ("average_precision", "best_f1"):
             for c, of_class in enumerate(result.classes):
                 found = of_class.metrics[name]
                 copied = np.array([copy.classes[c].metrics[name].value for copy in copies])
-                assert found == bootstrap_interval(found.value, copied)
+                assert found == bootstrap_interval(found.value, copied, fewest[c])
             mean = result.means[name]
             assert bounds(mean) == pytest.approx(
-                bounds(bootstrap_interval(mean.value, np.array([copy.means[name].value for copy in copies])))
+                bounds(
+                    bootstrap_interval(mean.value, np.array([copy.means[name].value for copy in copies]), min(fewest))
+                )
             )
         assert np.isnan(bounds(result.classes[0].metrics["precision"])).all()
 

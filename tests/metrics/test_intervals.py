@@ -7,6 +7,7 @@ from scipy.stats import binomtest
 from mavl.metrics.intervals import bootstrap, bootstrap_interval, group_index
 from mavl.metrics.score_intervals import Area, Share, Size, mean_interval, score_interval
 
+MANY = 10**9
 PRESENT = Share(lambda size: size.positives)
 
 
@@ -30,19 +31,26 @@ def test_a_group_without_a_key_is_refused(missing):
 
 def test_a_value_in_the_middle_of_its_resamples_has_their_percentiles():
     samples = np.arange(1.0, 1000.0)
-    assert bounds(bootstrap_interval(500.0, np.append(samples, np.nan))) == (0.025 * 998 + 1, 0.975 * 998 + 1)
+    assert bounds(bootstrap_interval(500.0, np.append(samples, np.nan), MANY)) == (0.025 * 998 + 1, 0.975 * 998 + 1)
 
 
 def test_a_value_below_most_resamples_moves_its_interval_down():
     # 16 % of the resamples are below: the bias is -1 standard deviation, the tails are at -3.96 and -0.04 of them.
     samples = np.linspace(0, 1, 100_001)
-    interval = bootstrap_interval(0.158655, samples)
+    interval = bootstrap_interval(0.158655, samples, MANY)
     assert (interval.low, interval.high) == pytest.approx((3.7e-5, 0.484), abs=1e-3)
 
 
 def test_equal_resamples_give_a_point():
-    assert bootstrap_interval(0.5, np.full(10, 0.5)).low == bootstrap_interval(0.5, np.full(10, 0.5)).high == 0.5
-    assert np.isnan(bootstrap_interval(0.5, np.full(10, np.nan)).low)
+    assert vars(bootstrap_interval(0.5, np.full(10, 0.5), 10)) == {"value": 0.5, "low": 0.5, "high": 0.5}
+    assert np.isnan(bootstrap_interval(0.5, np.full(10, np.nan), 10).low)
+
+
+def test_few_images_widen_the_interval_by_students_t():
+    # 25 images: 2.0639 · sqrt(25 / 24) = 2.1065 standard deviations, below which lies 0.01758
+    samples = np.linspace(0, 1, 100_001)
+    interval = bootstrap_interval(0.5, samples, 25)
+    assert (interval.low, interval.high) == pytest.approx((0.01758, 0.98242), abs=1e-4)
 
 
 @pytest.mark.parametrize(("hits", "number"), [(0, 2), (1, 2), (2, 2), (3, 10), (19, 20)])
