@@ -14,7 +14,6 @@ from typing import Literal
 import numpy as np
 
 from mavl.metrics.intervals import (
-    FEWEST,
     FEWEST_FOR_ESTIMATES,
     FEWEST_FOR_VARIANCE,
     Interval,
@@ -44,7 +43,10 @@ def _share(name: str, heading: str, of_cut: Callable[[Confusion], np.ndarray], o
 METRICS = by_name(
     Metric("auroc", "AUROC", "area under the ROC curve", _auroc, estimate=Area()),
     Metric("average_precision", "AP", "average precision", lambda counts: counts.average_precision),
-    Metric("best_f1", "F1", "largest F1 over all thresholds", lambda counts: counts.end.f1.max(axis=1)),
+    Metric(
+        *("best_f1", "F1", "largest F1 over all thresholds", lambda counts: counts.end.f1.max(axis=1)),
+        fewest=100,  # with fewer positives even the corrected interval of a maximum is too high
+    ),
     Metric("precision", "P", "precision at the largest F1", lambda counts: counts.best.precision[:, 0], interval=False),
     Metric("recall", "R", "recall at the largest F1", lambda counts: counts.best.sensitivity[:, 0], interval=False),
     _share("accuracy", "acc.", lambda cut: cut.accuracy, lambda size: size.positives + size.negatives),
@@ -113,9 +115,9 @@ def evaluate(
     """Every metric of every class, with 95 % intervals.
 
     An interval is by the estimate of its metric from FEWEST_FOR_ESTIMATES groups of each label on, by the bootstrap
-    from FEWEST on. The bootstrap resamples images, or whole groups, jointly for all classes; the thresholds stay the
-    same. A resample in which a class has one label only is ignored for that class. ValueError names class and row of a
-    bad entry.
+    from its `fewest` on. The bootstrap resamples images, or whole groups, jointly for all classes; the thresholds stay
+    the same. A resample in which a class has one label only is ignored for that class. ValueError names class and row
+    of a bad entry.
 
     Args:
         labels, scores: [n, C]; names and thresholds are [C], a threshold is NaN for none.
@@ -204,7 +206,7 @@ class _Class:
         return Size(*(max(groups, images / inflation) for groups, images in zip(self.groups, self.images, strict=True)))
 
     def interval(self, metric: Metric, value: float, sampled: np.ndarray) -> Interval:
-        needed = FEWEST if metric.estimate is None else FEWEST_FOR_ESTIMATES
+        needed = metric.fewest if metric.estimate is None else FEWEST_FOR_ESTIMATES
         if np.isnan(value) or not len(sampled) or min(self.groups) < needed:
             return Interval(float(value))
         if metric.estimate is None:
@@ -221,7 +223,7 @@ def _mean(metric: Metric, classes: Sequence[_Class], values: np.ndarray, samples
     if metric.estimate is not None:
         return mean_interval(metric.estimate, values, [of_class.size(metric.name) for of_class in classes], samples)
     fewest = int(min(min(of_class.groups) for of_class in classes))
-    if fewest < FEWEST:
+    if fewest < metric.fewest:
         return Interval(float(values.mean()))
     return bootstrap_interval(values.mean(), np.ma.masked_invalid(samples).mean(axis=1).filled(np.nan), fewest)
 

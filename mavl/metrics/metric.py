@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from math import isnan
 from typing import Any
 
-from mavl.metrics.intervals import Interval
+from mavl.metrics.intervals import FEWEST, Interval
 from mavl.metrics.score_intervals import Estimate
 
 
@@ -36,6 +36,7 @@ class Metric:
     needs_threshold: bool = False  # NaN without one
     interval: bool = True  # whether there is an interval and a mean over the classes
     estimate: Estimate | None = None  # what gives the interval; None: the bootstrap
+    fewest: int = FEWEST  # images or groups of each label that its bootstrap needs
 
     def bounds(self, interval: Interval) -> str:
         """The bounds of the interval, such as 12.3–45.6; empty where it has none."""

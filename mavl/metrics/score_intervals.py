@@ -5,7 +5,7 @@ The percentile bootstrap is too narrow there, because resamples of few positives
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple, Protocol
+from typing import ClassVar, NamedTuple, Protocol
 
 import numpy as np
 from scipy.optimize import root_scalar
@@ -22,7 +22,9 @@ class Size(NamedTuple):
 
 
 class Estimate(Protocol):
-    """A metric whose variance is known from its true value and the size of a class."""
+    """A metric whose variance is known from its true value and the size of a class. method: that of its interval."""
+
+    method: ClassVar[str]
 
     def variance(self, true: float, size: Size) -> float:
         """The variance of the estimate where `true`, in [0, 1], is the true value."""
@@ -35,6 +37,8 @@ class Estimate(Protocol):
 
 class Area:
     """AUROC. Newcombe, Statistics in Medicine 2006, method 5."""
+
+    method: ClassVar[str] = "Newcombe's score interval"
 
     def variance(self, true: float, size: Size) -> float:
         spread = (1 - true) / (2 - true) + true / (1 + true)
@@ -50,6 +54,7 @@ class Share:
     """A share of images. of: the number of images that it is a share of. Clopper and Pearson, Biometrika 1934."""
 
     of: Callable[[Size], float]
+    method: ClassVar[str] = "the exact interval"
 
     def variance(self, true: float, size: Size) -> float:
         return true * (1 - true) / self.of(size)

@@ -10,7 +10,7 @@ import numpy as np
 
 from mavl.data.benchmarks.splits import Split
 from mavl.metrics.classification import METRICS, ClassResult, Evaluation
-from mavl.metrics.intervals import FEWEST, FEWEST_FOR_ESTIMATES, Interval
+from mavl.metrics.intervals import FEWEST_FOR_ESTIMATES, Interval
 from mavl.metrics.metric import Metric, columns
 from mavl.report import tables
 from mavl.vocab import counted
@@ -72,11 +72,16 @@ def notes(evaluation: Evaluation, new: Collection[str] = ()) -> Iterator[str]:
         units, unit = counted(evaluation.images, "image"), "image"
         if evaluation.groups is not None:
             units, unit = f"{counted(evaluation.groups, 'group')} of images", "group"
-        resampled = ", ".join(metric.heading for metric in metrics if metric.interval and not metric.estimate)
-        yield (
-            f"95 %: of AUROC Newcombe's interval, of shares the exact one; of {resampled} the bias-corrected "
-            f"bootstrap, {evaluation.resamples} resamples of {units}, from {FEWEST} {unit}s of each label on."
-        )
+        methods: dict[str, list[str]] = {}
+        for metric in metrics:
+            if metric.estimate is not None:
+                methods.setdefault(metric.estimate.method, []).append(metric.heading)
+            elif metric.interval:
+                resampled = f"the bias-corrected bootstrap ({evaluation.resamples} resamples of {units})"
+                since = f"{metric.heading} from {metric.fewest} {unit}s of each label on"
+                methods.setdefault(resampled, []).append(since)
+        named = "; ".join(f"{', '.join(headings)} by {method}" for method, headings in methods.items())
+        yield f"95 %: {named}."
         if evaluation.too_few:
             included = f"; the mean includes {len(evaluation.too_few)} such" if classes > 1 else ""
             yield f"* fewer than {FEWEST_FOR_ESTIMATES} {unit}s of one label: no interval{included}."

@@ -94,7 +94,7 @@ def notes(result: Sensitivity) -> list[str]:
     """How to read the tables, one sentence each."""
     ablations = sum(wording.ablation for wording in result.wordings)
     findings = counted(len(result.about["varied"]), "finding")
-    lines = [f"AUROC in %; the text of {findings} is varied. 95 %: bootstrap of the images."]
+    lines = [f"AUROC in %; the text of {findings} is varied. 95 %: Newcombe's score interval."]
     if training := result.about.get("training_images"):
         lines.insert(0, training)
     if result.spreads:

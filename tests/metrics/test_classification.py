@@ -224,12 +224,12 @@ class TestEvaluate:
 class TestBootstrap:
     def test_it_equals_a_bootstrap_that_copies_the_images(self):
         rng = np.random.default_rng(5)
-        labels, scores = rng.integers(-1, 2, (120, 2)), rng.integers(0, 6, (120, 2)) / 6
+        labels, scores = rng.integers(-1, 2, (400, 2)), rng.integers(0, 6, (400, 2)) / 6
         one = {"thresholds": [0.5, 0.2], "threshold_source": "validation"}
         result = evaluate(labels, scores, ["a", "b"], resamples=80, seed=9, **one)
         copies = [
             evaluate(labels[rows], scores[rows], ["a", "b"], resamples=0, **one)
-            for rows in np.random.default_rng(9).integers(120, size=(80, 120))
+            for rows in np.random.default_rng(9).integers(400, size=(80, 400))
         ]
         fewest = [min((labels[:, c] == 1).sum(), (labels[:, c] == 0).sum()) for c in range(2)]
         for name in ("average_precision", "best_f1"):

@@ -20,7 +20,6 @@ from tests.support.pages import check_self_contained
 def intervals_of_few_cases(monkeypatch):
     """A bootstrap interval of any number of images."""
     monkeypatch.setattr("mavl.metrics.intervals.FEWEST", 1)
-    monkeypatch.setattr("mavl.metrics.classification.FEWEST", 1)
 
 
 def test_every_output_has_the_numbers_of_the_model(tmp_path):

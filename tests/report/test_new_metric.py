@@ -25,13 +25,17 @@ from tests.support.pages import check_self_contained
 def intervals_of_few_cases(monkeypatch):
     """A bootstrap interval of any number of images."""
     monkeypatch.setattr("mavl.metrics.intervals.FEWEST", 1)
-    monkeypatch.setattr("mavl.metrics.classification.FEWEST", 1)
 
 
 def test_of_classification(monkeypatch, tmp_path):
     # Positives over negatives: edema has 3 of 6, hernia is undefined.
     odds = Metric(
-        "odds", "odds", "odds of presence", lambda at: (at.end.positives / at.end.negatives)[:, 0], format=ratio
+        "odds",
+        "odds",
+        "odds of presence",
+        lambda at: (at.end.positives / at.end.negatives)[:, 0],
+        format=ratio,
+        fewest=1,
     )
     monkeypatch.setitem(classification.METRICS, "odds", odds)
     # hernia is absent everywhere, so the mean is that of edema
