@@ -46,7 +46,7 @@ def read_images(root: Path, folder: str, problems: list[Problem]) -> list[MimicI
     views, found = read_views(root, problems), {}
     for place, (dicom, subject, study, split) in _rows(root, "split", problems):
         path = posixpath.join(folder, f"p{subject[:2]}/p{subject}/s{study}/{dicom}.jpg")
-        if not (subject.isdecimal() and study.isdecimal()):
+        if not (dicom and subject.isdecimal() and study.isdecimal()):
             problems.append(Problem(UNREADABLE, place, f"subject_id {subject!r}, study_id {study!r}"))
         elif split not in SPLITS:
             problems.append(Problem("unknown split", place, f"{split!r}; expected one of {', '.join(SPLITS)}"))
