@@ -183,7 +183,6 @@ def text_embeddings(settings: PretrainSettings, books: Books, output_dir: Path) 
     An encoder of random weights is written into the run folder, unless it is there.
     """
     text = settings.text
-    arguments = {"sep": text.sep, "max_length": text.max_length, "lower_case": text.lower_case}
     name = text.encoder
     if name == RANDOM:
         folder = output_dir / checkpoint.TEXT_ENCODER
@@ -191,7 +190,7 @@ def text_embeddings(settings: PretrainSettings, books: Books, output_dir: Path) 
             sentences = [sentence for aspects in books.sentences.values() for sentence in aspects.values()]
             write_random_bert(folder, [*sentences, *map(anatomy_sentence, ANATOMIES)], text.seed)
         name = str(folder)
-    encoder = load_text_encoder(name, **arguments)
+    encoder = load_text_encoder(name, sep=text.sep, max_length=text.max_length, lower_case=text.lower_case)
     cache = Path(text.cache).expanduser() if text.cache else None
     embeddings = build_embeddings(books, settings.findings, encoder, settings.model.aspects, cache)
-    return embeddings, {"encoder": name, **arguments}
+    return embeddings, {"encoder": name, **encoder.tokenisation}
