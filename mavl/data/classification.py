@@ -18,7 +18,8 @@ from mavl.data.benchmarks.tables import ColumnLabels
 from mavl.data.images.read import ImageFile
 from mavl.data.images.transforms import Transform
 from mavl.files import csv_cell, write_text
-from mavl.vocab import ABSENT, PRESENT, UNKNOWN, counted
+from mavl.progress import plural
+from mavl.vocab import ABSENT, PRESENT, UNKNOWN
 
 SEED_OF_TEST = 0
 """Chooses a missing test split, so that runs of all seeds are tested on the same images."""
@@ -80,8 +81,8 @@ def without_shared(split: Split, others: Sequence[Split], root: Path | None) -> 
         names = unit_names(split, root)
         pairs = enumerate(zip(names, split.paths, strict=True))
         if shared := {i for i, (name, path) in pairs if name in patients or _relative(path, root) in images}:
-            of = f" of {counted(len({names[i] for i in shared}), 'patient')}" if split.groups is not None else ""
-            notes.append(f"{split.name}: {counted(len(shared), 'image')}{of} left out, which {other.name} has too")
+            of = f" of {plural(len({names[i] for i in shared}), 'patient')}" if split.groups is not None else ""
+            notes.append(f"{split.name}: {plural(len(shared), 'image')}{of} left out, which {other.name} has too")
             split = split.without(shared)
     return split, notes
 
@@ -92,7 +93,7 @@ def _divide(splits: dict[str, Split], name: str, share: float, seed: int, root: 
     names = unit_names(train, root)
     drawn = draw_share(train.labels, names, share, seed, name, spare=1)
     splits["train"], splits[name] = train.without(set(drawn)), replace(train.take(drawn), name=name)
-    return f"{len(drawn)} images of {len({names[i] for i in drawn})} of {len(set(names))}"
+    return f"{plural(len(drawn), 'image')} of {len({names[i] for i in drawn})} of {len(set(names))}"
 
 
 def draw_share(

@@ -19,6 +19,7 @@ from mavl.data.images.transforms import TrainTransform, Transform, eval_transfor
 from mavl.data.labels import draw_locations, finding_labels
 from mavl.data.samples import ListedSamples, PhantomSamples, finding_columns, read_reports, table_samples
 from mavl.files import write_json
+from mavl.progress import plural
 
 VALID_SEED_OFFSET = 1_000_003
 """Keeps the phantoms of validation apart from those of training."""
@@ -117,7 +118,7 @@ def open_data(settings: PretrainSettings, preprocessing: Preprocessing, progress
         datasets[name] = PretrainingDataset(samples, transform, settings.train.seed)
     train, valid = (set(getattr(dataset.samples, "paths", ())) for dataset in datasets.values())
     if shared := train & valid:
-        raise DataError(f"{len(shared)} images are in the train and the valid split, {min(shared)} among them")
+        raise DataError(f"train and valid have {plural(len(shared), 'image')} in common, such as {min(shared)}")
     return PretrainingData(**datasets, left_out=left_out)
 
 

@@ -21,6 +21,7 @@ from mavl.metrics.classification import evaluate
 from mavl.model.losses import Targets, pretraining_losses
 from mavl.model.mavl import MAVL, initialise_as_released
 from mavl.model.scores import presence_probability
+from mavl.progress import plural
 from mavl.text.books import Books, read_books
 from mavl.text.embeddings import TextEmbeddings, build_embeddings
 from mavl.text.encoder import load_text_encoder
@@ -132,9 +133,10 @@ def _prepare(settings: PretrainSettings, accelerator: Accelerator, embeddings: T
     schedule = settings.schedule.model_dump() | {"released": settings.recipe == "released"}
     fit = Fit(task, data.train, batches, schedule, settings, accelerator, output_dir)
     accelerator.print(
-        f"{len(data.train)} training and {len(data.valid)} validation images, {len(embeddings.findings)} findings × "
-        f"{len(embeddings.aspects)} aspects; {processes} × {batch_size} images a step, {batches.steps_per_epoch} steps "
-        f"an epoch, {fit.epochs} epochs, run folder {output_dir}"
+        f"{len(data.train):,} training and {plural(len(data.valid), 'validation image')}, "
+        f"{plural(len(embeddings.findings), 'finding')} × {plural(len(embeddings.aspects), 'aspect')}; "
+        f"{processes} × {plural(batch_size, 'image')} a step, {plural(batches.steps_per_epoch, 'step')} an epoch, "
+        f"{plural(fit.epochs, 'epoch')}, run folder {output_dir}"
     )
     if settings.schedule.warmup_steps > (steps := fit.epochs * batches.steps_per_epoch):
         warmup = f"the warm-up of {settings.schedule.warmup_steps} steps is longer than the run of {steps}"

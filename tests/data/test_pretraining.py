@@ -445,12 +445,12 @@ class TestOverlap:
         train, valid = (json.loads(Path(mimic[key]).read_text()) for key in ("train_file", "valid_file"))
         both = dict(list(train.items())[4:6])
         Path(mimic["valid_file"]).write_text(json.dumps(valid | both))
-        with pytest.raises(DataError, match=r"2 images are in the train and the valid split, .*/s4/x\.png"):
+        with pytest.raises(DataError, match=r"train and valid have 2 images in common, such as .*/s4/x\.png"):
             opened(mimic)
 
     def test_a_table_whose_splits_are_one_file_is_refused(self, table, tmp_path):
         (tmp_path / "valid.csv").write_text((tmp_path / "train.csv").read_text())
-        with pytest.raises(DataError, match="4 images are in the train and the valid split"):
+        with pytest.raises(DataError, match="train and valid have 4 images in common"):
             opened(table)
 
 

@@ -203,7 +203,7 @@ def test_folders_that_do_not_fit_together_are_refused(tmp_path):
     with pytest.raises(DataError, match="no image file in it"):
         read_folder(folders(tmp_path), "lung")
     write(tmp_path / "masks" / "b.png", np.zeros((4, 4)))
-    with pytest.raises(DataError, match=r"no mask of 1 of the 1 images in .*, such as a;"):
+    with pytest.raises(DataError, match=r"no mask of 1 of 1 image in .*, such as a;"):
         read_folder(folders(tmp_path), "lung")
     write(tmp_path / "masks" / "a.png", np.zeros((4, 4)))
     with pytest.raises(DataError, match="finds no patient in a"):

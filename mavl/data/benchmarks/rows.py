@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from mavl.data import DataError
+from mavl.progress import plural
 
 MAX_TEXT, MAX_LINE, MAX_ROWS = 1 << 28, 1 << 24, 5_000_000
 """Limits of a table: bytes after decompression, characters of a line, rows."""
@@ -56,9 +57,11 @@ class BenchmarkError(DataError):
 
     def __init__(self, problems: list[Problem]):
         self.problems = problems
-        count = "1 problem" if len(problems) == 1 else f"{len(problems)} problems"
+        head = f"{problems[0].file}: {plural(len(problems), 'problem')}"
         more = [f"… and {len(problems) - 5} more"] if len(problems) > 5 else []
-        super().__init__("\n  ".join([f"{problems[0].file}: {count}", *map(str, problems[:5]), *more]))
+        super().__init__(
+            "\n  ".join([head, *map(str, problems[:5]), *more])
+        )
 
 
 def raise_problems(problems: Sequence[Problem]) -> None:
