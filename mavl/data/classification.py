@@ -39,7 +39,7 @@ def draw_splits(
 
     A patient (or, if none are named, an image, by its path under `root`) of two splits stays in test rather than valid,
     in valid rather than train. A missing test is chosen from train by `test_share`, the same one for every seed; then a
-    missing valid by `valid_share`. SPEC §12.
+    missing valid by `valid_share`.
     """
     splits = dict(splits)
     if "train" not in splits:
@@ -99,7 +99,7 @@ def _divide(splits: dict[str, Split], name: str, share: float, seed: int, root: 
 def draw_share(
     labels: np.ndarray, names: Sequence[str], share: float, seed: int, purpose: str, spare: int = 0
 ) -> list[int]:
-    """Positions of the images of a share of the patients, rising, stratified by label. SPEC §12.
+    """Positions of the images of a share of the patients, rising, stratified by label.
 
     A hash of seed, purpose and name orders the patients, so that neither the order of the rows matters nor the version
     of a random generator.

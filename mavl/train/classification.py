@@ -1,4 +1,4 @@
-"""Fine-tuning a classifier: the network, its data, and the test of the best model. SPEC §12."""
+"""Fine-tuning a classifier: the network, its data, and the test of the best model."""
 
 from functools import partial
 from pathlib import Path
