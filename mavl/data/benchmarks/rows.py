@@ -59,9 +59,7 @@ class BenchmarkError(DataError):
         self.problems = problems
         head = f"{problems[0].file}: {plural(len(problems), 'problem')}"
         more = [f"… and {len(problems) - 5} more"] if len(problems) > 5 else []
-        super().__init__(
-            "\n  ".join([head, *map(str, problems[:5]), *more])
-        )
+        super().__init__("\n  ".join([head, *map(str, problems[:5]), *more]))
 
 
 def raise_problems(problems: Sequence[Problem]) -> None:
