@@ -120,5 +120,5 @@ def _one_line(error: BaseException) -> str | None:
 def positive(text: str) -> int:
     """The type of a flag that takes a whole number of at least 1."""
     if not text.isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"{text!r} is no whole number of at least 1")
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number of at least 1")
     return int(text)

@@ -151,24 +151,26 @@ def bad_images(
     lines = {
         position: f"{places[position]}: {Path(paths[position]).name}: {reason}" for position, reason in reasons.items()
     }
-    _refuse_too_many(lines, len(paths), f"images of the {split} split", "Mend them or --root", settings.max_bad_share)
+    _refuse_too_many(
+        lines, len(paths), f"images of the {split} split", "Repair the files or correct --root", settings.max_bad_share
+    )
     return lines
 
 
 def damaged_masks(split: Split, max_bad_share: float) -> dict[int, str]:
     """Position -> "row: mask: reason" of each image whose label needs a damaged mask; errors as of bad_images."""
     lines = {image: f"{split.rows[image]}: mask: {reason}" for image, reason in split.damaged_masks().items()}
-    _refuse_too_many(lines, len(split), f"masks of the {split.name} split", "Mend them", max_bad_share)
+    _refuse_too_many(lines, len(split), f"masks of the {split.name} split", "Repair the files", max_bad_share)
     return lines
 
 
-def _refuse_too_many(lines: dict[int, str], number: int, what: str, mend: str, max_bad_share: float) -> None:
+def _refuse_too_many(lines: dict[int, str], number: int, what: str, fix: str, max_bad_share: float) -> None:
     none_left = len(lines) == number
     if none_left or len(lines) > max_bad_share * number:
         first = "\n  ".join(list(lines.values())[:10])
         raise DataError(
             f"{len(lines)} of {number} {what} are missing or unreadable:\n  {first}\n"
-            f"{mend}{'' if none_left else ', or raise max_bad_share to leave them out'}."
+            f"{fix}{'' if none_left else ', or raise max_bad_share to leave them out'}."
         )
 
 

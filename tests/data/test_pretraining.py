@@ -430,7 +430,7 @@ class TestBadImages:
         spoil(Path(mimic["root"]), range(TRAIN) if split == "train" else range(TRAIN, TRAIN + VALID))
         with pytest.raises(DataError, match=rf"(12 of 12|4 of 4) images of the {split} split") as caught:
             opened(mimic | {"max_bad_share": 1.0})
-        assert str(caught.value).endswith("Mend them or --root.")
+        assert str(caught.value).endswith("Repair the files or correct --root.")
 
     def test_the_level_of_checking_is_the_configured_one(self, mimic):
         spoil(Path(mimic["root"]), [0, 1])  # one missing, one truncated

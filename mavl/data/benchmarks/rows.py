@@ -194,7 +194,7 @@ def _json_lines(file: Path, text: str, problems: list[Problem]) -> Iterator[tupl
                 names = list(values)
                 yield number, [name.strip() for name, _ in pairs]
             elif len(values) < len(pairs):
-                raise ValueError("a name stands twice in it")
+                raise ValueError("a name occurs twice in it")
             if odd := sorted(values.keys() ^ names):
                 raise ValueError(f"{', '.join(odd)}: only in this or in the first object")
         except (ValueError, RecursionError) as error:
