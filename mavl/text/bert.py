@@ -60,7 +60,8 @@ class BertEncoder:
         except (OSError, ValueError) as error:
             raise TextEncoderError(
                 f"text encoder {self.name!r} is not a folder and cannot be downloaded from the hub "
-                f"({type(error).__name__}); download it once with network access, or set text.encoder to a BERT's folder"
+                f"({type(error).__name__}); download it once with network access, "
+                "or set text.encoder to a folder with a BERT"
             ) from error
 
     @cached_property
