@@ -17,7 +17,7 @@ import sys
 from pathlib import Path
 
 from mavl.config.cli import complain_in_one_line, positive
-from mavl.vocab import counted
+from mavl.progress import plural
 
 OF_SCORES = ("books", "descriptions", "aspects", "text_encoder", "top")
 """The flags that do not apply to a segmenter."""
@@ -53,7 +53,7 @@ def main() -> int:
 
     predict = outline if source_kind(arguments.model) == KIND else score
     written, page = predict(arguments, images, failures)
-    print(f"{counted(written.images, 'image')}: {arguments.out / page}")
+    print(f"{plural(written.images, 'image')}: {arguments.out / page}")
     return 1 if written.failures else 0
 
 

@@ -249,7 +249,7 @@ def tables(rates: Rates, gpus: Sequence[int]) -> Iterator[str]:
     """Lines of Markdown; gpus: how many for each number of images. docs/scale.md says how each is computed."""
     numbers, totals = (MIMIC_IMAGES, TEN_MILLION), [number * rates.gpu for number in gpus]
     yield from _table(
-        ["measured here, one core", *rates.sizes],
+        ["measured, one core", *rates.sizes],
         ["bytes of an image", *map(_bytes, rates.sizes.values())],
         ["to decode, crop and augment it", *(f"{took:.2f} ms" for took in rates.times.values())],
         ["images a second", *(f"{1000 / took:,.0f}" for took in rates.times.values())],

@@ -85,7 +85,7 @@ def costs(case: Case) -> dict[str, float]:
         return {"images_per_second": _file_rate(case), "peak_gib": _peak_gib(case)}
     with torch.set_grad_enabled(case.job == "training"):
         rate = case.batch / best_seconds(build_step(case), case.device)
-    return {"images_per_second": rate, "peak_gib": _peak_gib(case), "gflop_per_image": _gflop_per_image(_counted(case))}
+    return {"images_per_second": rate, "peak_gib": _peak_gib(case), "gflop_per_image": _gflop_per_image(_plural(case))}
 
 
 def build_step(case: Case) -> Callable[..., object]:
@@ -197,7 +197,7 @@ def _peak_gib(case: Case) -> float:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
 
 
-def _counted(case: Case) -> Case:
+def _plural(case: Case) -> Case:
     """The case at batch 2 in fp32 on the CPU, where no fused kernel is hidden from the counter."""
     return replace(case, batch=2, precision="fp32", device="cpu", compile=False)
 

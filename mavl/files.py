@@ -83,7 +83,7 @@ def inside(folder: Path, name: str) -> Path:
     """
     if not name or name.startswith("/") or ".." in PurePosixPath(name).parts or _UNPRINTABLE.search(name):
         why = "it is empty, absolute, or holds .. or control characters"
-        raise OutsideError(f"{name!r} is no name of a file in {folder}: {why}")
+        raise OutsideError(f"{name!r} is not allowed as a file name in {folder}: {why}")
     path = folder / name
     home, real = (os.path.join(os.path.realpath(each), "") for each in (folder, path.parent))
     if not real.startswith(home):
@@ -167,7 +167,7 @@ def parse_json(text: bytes | str, source: str, to_object: Callable[[list[tuple[s
 def _finite(number: str) -> float:
     if (value := float(number)) - value == 0:
         return value
-    raise ValueError(f"{number} is no number that can be used")
+    raise ValueError(f"{number} is not a finite number")
 
 
 def _deeper(content: Any, levels: int) -> bool:

@@ -1,4 +1,4 @@
-"""Lines for a person: progress bars, notes, numbers with their nouns."""
+"""Console output: progress bars, notes, numbers with their nouns."""
 
 import os
 import sys

@@ -81,13 +81,3 @@ def unknown_name(kind: str, name: str, known: Iterable[str]) -> str:
         return f"unknown {kind} {name!r}; did you mean {' or '.join(map(repr, near))}?"
     listing = ", ".join(known[:12]) + (", …" if len(known) > 12 else "")
     return f"unknown {kind} {name!r}; known: {listing}"
-
-
-def counted(number: int, thing: str) -> str:
-    """A number of things with the right noun.
-
-    >>> counted(1, "image"), counted(1200, "study")
-    ('1 image', '1,200 studies')
-    """
-    plural = f"{thing[:-1]}ies" if thing.endswith("y") else f"{thing}es" if thing.endswith("ss") else f"{thing}s"
-    return f"{number:,} {thing if number == 1 else plural}"

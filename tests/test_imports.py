@@ -1,11 +1,11 @@
-"""The rooms of the package: imports only go down, rooms of one floor do not import each other, and no circles."""
+"""The folders of the package: imports only go down, folders of one layer do not import each other, and no circles."""
 
 import ast
 from collections.abc import Iterator
 from pathlib import Path
 
 PACKAGE = Path(__file__).resolve().parents[1] / "mavl"
-FLOORS = (
+LAYERS = (
     ("vocab", "files", "progress", "provenance", "cpu", "metrics"),
     ("config", "text", "backbones"),
     ("data", "model"),
@@ -39,15 +39,15 @@ def imports(module: str) -> Iterator[str]:
 
 
 EDGES = {module: sorted({other for other in imports(module) if other != module}) for module in MODULES}
-ROOMS = {room: floor for floor, rooms in enumerate(FLOORS) for room in rooms}
+LAYER_OF = {folder: layer for layer, folders in enumerate(LAYERS) for folder in folders}
 
 
-def room(module: str) -> str:
+def folder(module: str) -> str:
     return module.split(".")[1]
 
 
-def test_every_room_has_a_floor():
-    assert {room(module) for module in MODULES if module != "mavl"} == set(ROOMS)
+def test_every_folder_has_a_layer():
+    assert {folder(module) for module in MODULES if module != "mavl"} == set(LAYER_OF)
 
 
 def test_imports_only_go_down():
@@ -56,8 +56,8 @@ def test_imports_only_go_down():
         for module, others in EDGES.items()
         for other in others
         if "mavl" not in (module, other)
-        and room(module) != room(other)
-        and ROOMS[room(other)] >= ROOMS[room(module)]
+        and folder(module) != folder(other)
+        and LAYER_OF[folder(other)] >= LAYER_OF[folder(module)]
         and (module, other) != LAZY_EXCEPTION
     ]
     assert up == []

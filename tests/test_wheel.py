@@ -15,8 +15,7 @@ from pathlib import Path
 
 import mavl
 from mavl.config.loader import load
-from mavl.config.evaluation import EvaluationSettings
-from mavl.config.settings import PretrainSettings
+from mavl.config.settings import ASPECT_BOOKS, DESCRIPTION_BOOKS, PretrainSettings
 from mavl.data.benchmarks.benchmark import Benchmark
 from mavl.prepare.radgraph.rules import finding_column
 from mavl.report.page import render
@@ -27,13 +26,12 @@ from mavl.vocab import FINDINGS
 installed, model, film = map(Path, sys.argv[1:])
 assert Path(mavl.__file__).is_relative_to(installed), mavl.__file__
 assert (installed / "mavl" / "py.typed").exists()
-defaults = EvaluationSettings(benchmark="none")
-books = read_books(defaults.descriptions, defaults.aspects)
+books = read_books(DESCRIPTION_BOOKS, ASPECT_BOOKS)
 books.require(FINDINGS)
 assert resolve("enlarged heart", FINDINGS) == "cardiomegaly"
 assert finding_column("opacities") == FINDINGS.index("opacity")
 assert load(Benchmark, Path("configs/benchmarks/rsna.yaml")).name
-assert load(PretrainSettings, Path("configs/MAVL_resnet.yaml")).text.descriptions == defaults.descriptions
+assert load(PretrainSettings, Path("configs/MAVL_resnet.yaml")).text.descriptions == DESCRIPTION_BOOKS
 predictor = mavl.load(str(model))
 [prediction] = predictor.predict([film], ["effusion", "rib fracture"])
 assert prediction.findings == ("effusion", "rib fracture")

@@ -38,6 +38,9 @@ def load_pretrained(backbone: Backbone, name: str, source: str | Path) -> tuple[
 def _imagenet_state(name: str) -> Mapping[str, Tensor]:
     """The weights of the backbone's library, from its cache or the network."""
     library, _, inner = name.partition("@")[0].rpartition(":")
+    if library not in ("", "timm"):
+        fix = "set init.backbone to none, which keeps the weights that it is built with, or to a file of weights"
+        raise BackboneError(f"imagenet: no such weights are known for {name}: {fix}")
     try:
         if library == "timm":
             import timm
@@ -49,7 +52,7 @@ def _imagenet_state(name: str) -> Mapping[str, Tensor]:
         fix = "set init.backbone to a file of them, or to none for random weights"
         why = " ".join(str(error).split())[:200]
         raise BackboneError(
-            f"imagenet: the weights of {name} are neither on this machine nor to be had from the network ({why}): {fix}"
+            f"imagenet: the weights of {name} are not on this machine and cannot be downloaded ({why}): {fix}"
         ) from error
 
 

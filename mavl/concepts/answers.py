@@ -8,7 +8,7 @@ from typing import Any
 
 from pydantic import ConfigDict, ValidationError, create_model
 
-from mavl.config.evaluation import EvaluationSettings
+from mavl.config.settings import DESCRIPTION_BOOKS
 from mavl.progress import plural
 from mavl.text.books import read_books
 from mavl.text.synonyms import all_names, key, meaning
@@ -165,8 +165,7 @@ def diagnoses() -> frozenset[str]:
     Names that end in an ordinary word are left out: "The opacity is white" and "Multiple nodules: ..." may describe the
     requested finding. "Interstitial lung disease" stays, since it is more specific than "disease".
     """
-    settings = EvaluationSettings(benchmark="none")
-    names = {*FINDINGS, *read_books(settings.descriptions).sentences, *(name for name, _ in all_names())}
+    names = {*FINDINGS, *read_books(DESCRIPTION_BOOKS).sentences, *(name for name, _ in all_names())}
     words = {name: key(name).split() for name in names}
     specific = {name for name, of in words.items() if of[-1] == "disease" and len(of) > 1}
     return frozenset(specific | {name for name, of in words.items() if of[-1] not in _ORDINARY})

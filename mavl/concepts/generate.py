@@ -62,12 +62,12 @@ def generate(plan: Plan, client: Client) -> Outcome:
     outcome, encoder, added = Outcome(len(plan.findings)), None, {}
     for folder in (plan.cache.folder, plan.out.parent) if plan.samples else ():
         folder.mkdir(parents=True, exist_ok=True)
-        tempfile.TemporaryFile(dir=folder).close()  # OSError before any answer is paid for
+        tempfile.TemporaryFile(dir=folder).close()  # OSError before any request is sent
     if plan.provenance.text_encoder:
         from mavl.text.encoder import load_text_encoder
 
         encoder = load_text_encoder(plan.provenance.text_encoder)
-        encoder.encode(["chest"])  # before any answer is paid for
+        encoder.encode(["chest"])  # before any request is sent
     if plan.jobs:
         tqdm.write(f"requesting from {client}", file=sys.stderr)
         with suppress(asyncio.CancelledError):
@@ -159,7 +159,7 @@ class _Run:
         raise AnswerError([f"{plural(tries, 'answer')} could not be used; the last: {'; '.join(problems)}"])
 
     def _end(self, error: Exception) -> None:
-        """Send no more requests; those under way are paid for and come to their end."""
+        """Send no more requests; those already sent are awaited."""
         self.outcome.fatal = self.outcome.fatal or error
         self.client.stopped.set()
 

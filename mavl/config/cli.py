@@ -30,7 +30,7 @@ EVALUATION_FLAGS = {
 FINETUNING_FLAGS = {
     "root": ("data.root", str, "folder of the benchmark's files"),
     "checkpoint": ("init.checkpoint", str, "pre-trained MAVL or MedKLIP: a model folder or released .pth"),
-    "data_pct": ("data.data_pct", float, "share of the training images, such as 0.01"),
+    "data_pct": ("data.data_pct", float, "share of the training images: 0.01 is 1 %%"),
     "bs": ("data.batch_size", int, "images a step and process"),
     "num_workers": ("data.workers", int, "loader processes for each training process"),
     "output_dir": ("output_dir", str, "folder of the run folders"),
@@ -120,5 +120,5 @@ def _one_line(error: BaseException) -> str | None:
 def positive(text: str) -> int:
     """The type of a flag that takes a whole number of at least 1."""
     if not text.isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"{text!r} is no whole number of at least 1")
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number of at least 1")
     return int(text)

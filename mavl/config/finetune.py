@@ -30,9 +30,9 @@ Policy = Literal["ignore", "zeros", "ones"]
 class FinetuneData(LoaderSettings):
     """A benchmark YAML with a train split, and how much of it is used.
 
-    findings: those to train (all of the benchmark's when empty); data_pct: share of the training images, chosen at
-    random by patient and label; test_share, valid_share: of the training patients, taken at random for testing (the
-    same for every seed) and then for validation, each where there is no such split.
+    findings: those to train (all of the benchmark's when empty); data_pct: share of the training images, not a
+    percentage (0.01 is 1 %), chosen at random by patient and label; test_share, valid_share: of the training patients,
+    taken at random for testing (the same for every seed) and then for validation, each where there is no such split.
     """
 
     benchmark: str

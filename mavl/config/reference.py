@@ -6,6 +6,7 @@ python -m mavl.config.reference
 from collections.abc import Iterator
 from inspect import cleandoc
 from pathlib import Path
+from pkgutil import resolve_name
 
 from mavl.config.errors import show
 from mavl.config.evaluation import GroundingSettings, ZeroShotSettings
@@ -22,21 +23,23 @@ SCHEMAS: dict[str, type[Settings]] = {
     "zero_shot_ground.py": GroundingSettings,
     "finetune_cls.py": FinetuneClsSettings,
     "finetune_seg.py": FinetuneSegSettings,
+    "configs/benchmarks": resolve_name("mavl.data.benchmarks.benchmark:Benchmark"),
 }
+"""{script or folder of the configs: schema}. The last is found by its name, since config imports nothing of data."""
 
 INTRODUCTION = """# Every key of every config
 
 Made from the schemas by `python -m mavl.config.reference`. `--config FILE` names a YAML 1.2 file with any of these
 keys; the others have their defaults. `--override a.b=value` sets a key on the command line. Unknown keys and values
-that do not fit end the run before it starts, with all mistakes at once, each with its line. The keys of a benchmark are
-in [benchmarks.md](benchmarks.md).
+that do not fit end the run before it starts, with all mistakes at once, each with its line. The last part has the
+keys of a benchmark; [data.md](data.md) says how to write one.
 """
 
 _BOUNDS = {"minimum": "≥", "exclusiveMinimum": ">", "maximum": "≤", "exclusiveMaximum": "<"}
 
 
 def reference() -> str:
-    """The page: for each script its sections with what their keys mean, and a table of keys, types and defaults."""
+    """The page: for each schema its sections with what their keys mean, and a table of keys, types and defaults."""
     return "\n".join([INTRODUCTION, *(line for name, schema in SCHEMAS.items() for line in _script(name, schema))])
 
 

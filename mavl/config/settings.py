@@ -34,7 +34,7 @@ def _has_one_group(pattern: str) -> str:
     try:
         groups = re.compile(pattern).groups
     except re.error as error:
-        raise ValueError(f"{pattern!r} is no pattern ({error})") from error
+        raise ValueError(f"{pattern!r} is not a valid regular expression ({error})") from error
     if groups != 1:
         raise ValueError(f"the pattern {pattern!r} needs one (group), the part of the name that is the patient")
     return pattern

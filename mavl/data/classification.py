@@ -18,7 +18,8 @@ from mavl.data.benchmarks.tables import ColumnLabels
 from mavl.data.images.read import ImageFile
 from mavl.data.images.transforms import Transform
 from mavl.files import csv_cell, write_text
-from mavl.vocab import ABSENT, PRESENT, UNKNOWN, counted
+from mavl.progress import plural
+from mavl.vocab import ABSENT, PRESENT, UNKNOWN
 
 SEED_OF_TEST = 0
 """Chooses a missing test split, so that runs of all seeds are tested on the same images."""
@@ -38,7 +39,7 @@ def draw_splits(
 
     A patient (or, if none are named, an image, by its path under `root`) of two splits stays in test rather than valid,
     in valid rather than train. A missing test is chosen from train by `test_share`, the same one for every seed; then a
-    missing valid by `valid_share`. SPEC §12.
+    missing valid by `valid_share`.
     """
     splits = dict(splits)
     if "train" not in splits:
@@ -80,8 +81,8 @@ def without_shared(split: Split, others: Sequence[Split], root: Path | None) -> 
         names = unit_names(split, root)
         pairs = enumerate(zip(names, split.paths, strict=True))
         if shared := {i for i, (name, path) in pairs if name in patients or _relative(path, root) in images}:
-            of = f" of {counted(len({names[i] for i in shared}), 'patient')}" if split.groups is not None else ""
-            notes.append(f"{split.name}: {counted(len(shared), 'image')}{of} left out, which {other.name} has too")
+            of = f" of {plural(len({names[i] for i in shared}), 'patient')}" if split.groups is not None else ""
+            notes.append(f"{split.name}: {plural(len(shared), 'image')}{of} left out, which {other.name} has too")
             split = split.without(shared)
     return split, notes
 
@@ -92,13 +93,13 @@ def _divide(splits: dict[str, Split], name: str, share: float, seed: int, root: 
     names = unit_names(train, root)
     drawn = draw_share(train.labels, names, share, seed, name, spare=1)
     splits["train"], splits[name] = train.without(set(drawn)), replace(train.take(drawn), name=name)
-    return f"{len(drawn)} images of {len({names[i] for i in drawn})} of {len(set(names))}"
+    return f"{plural(len(drawn), 'image')} of {len({names[i] for i in drawn})} of {len(set(names))}"
 
 
 def draw_share(
     labels: np.ndarray, names: Sequence[str], share: float, seed: int, purpose: str, spare: int = 0
 ) -> list[int]:
-    """Positions of the images of a share of the patients, rising, stratified by label. SPEC §12.
+    """Positions of the images of a share of the patients, rising, stratified by label.
 
     A hash of seed, purpose and name orders the patients, so that neither the order of the rows matters nor the version
     of a random generator.

@@ -1,4 +1,4 @@
-"""Labels from reports: a matrix [anatomies, findings] of a study -> the targets of the losses. SPEC §7."""
+"""Labels from reports: a matrix [anatomies, findings] of a study -> the targets of the losses (MedKLIP, ICCV 2023)."""
 
 from functools import cached_property
 from pathlib import Path

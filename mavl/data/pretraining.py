@@ -19,6 +19,7 @@ from mavl.data.images.transforms import TrainTransform, Transform, eval_transfor
 from mavl.data.labels import draw_locations, finding_labels
 from mavl.data.samples import ListedSamples, PhantomSamples, finding_columns, read_reports, table_samples
 from mavl.files import write_json
+from mavl.progress import plural
 
 VALID_SEED_OFFSET = 1_000_003
 """Keeps the phantoms of validation apart from those of training."""
@@ -117,7 +118,7 @@ def open_data(settings: PretrainSettings, preprocessing: Preprocessing, progress
         datasets[name] = PretrainingDataset(samples, transform, settings.train.seed)
     train, valid = (set(getattr(dataset.samples, "paths", ())) for dataset in datasets.values())
     if shared := train & valid:
-        raise DataError(f"{len(shared)} images are in the train and the valid split, {min(shared)} among them")
+        raise DataError(f"train and valid have {plural(len(shared), 'image')} in common, such as {min(shared)}")
     return PretrainingData(**datasets, left_out=left_out)
 
 
@@ -150,24 +151,26 @@ def bad_images(
     lines = {
         position: f"{places[position]}: {Path(paths[position]).name}: {reason}" for position, reason in reasons.items()
     }
-    _refuse_too_many(lines, len(paths), f"images of the {split} split", "Mend them or --root", settings.max_bad_share)
+    _refuse_too_many(
+        lines, len(paths), f"images of the {split} split", "Repair the files or correct --root", settings.max_bad_share
+    )
     return lines
 
 
 def damaged_masks(split: Split, max_bad_share: float) -> dict[int, str]:
     """Position -> "row: mask: reason" of each image whose label needs a damaged mask; errors as of bad_images."""
     lines = {image: f"{split.rows[image]}: mask: {reason}" for image, reason in split.damaged_masks().items()}
-    _refuse_too_many(lines, len(split), f"masks of the {split.name} split", "Mend them", max_bad_share)
+    _refuse_too_many(lines, len(split), f"masks of the {split.name} split", "Repair the files", max_bad_share)
     return lines
 
 
-def _refuse_too_many(lines: dict[int, str], number: int, what: str, mend: str, max_bad_share: float) -> None:
+def _refuse_too_many(lines: dict[int, str], number: int, what: str, fix: str, max_bad_share: float) -> None:
     none_left = len(lines) == number
     if none_left or len(lines) > max_bad_share * number:
         first = "\n  ".join(list(lines.values())[:10])
         raise DataError(
             f"{len(lines)} of {number} {what} are missing or unreadable:\n  {first}\n"
-            f"{mend}{'' if none_left else ', or raise max_bad_share to leave them out'}."
+            f"{fix}{'' if none_left else ', or raise max_bad_share to leave them out'}."
         )
 
 

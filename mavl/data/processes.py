@@ -1,4 +1,4 @@
-"""What processes owe one another: a folder has one writer, a child leaves with its parent, a run stops when it must."""
+"""Locks of folders, exit of child processes, stop on signals."""
 
 import fcntl
 import multiprocessing

@@ -128,7 +128,7 @@ def image_path(name: str, root: Path | None, prefix: str) -> Path:
 
 
 def read_entries(manifest: Path) -> tuple[dict, list[Problem]]:
-    """{image: entry} of a manifest, and a problem for each key that stands twice in it, tolerated for equal entries.
+    """{image: entry} of a manifest, and a problem for each key that occurs twice in it, tolerated for equal entries.
 
     OSError if the file cannot be read; ValueError if it is empty or of another kind.
     """

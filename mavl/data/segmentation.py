@@ -1,4 +1,4 @@
-"""Segmentation data: images with the mask of one finding, cropped and flipped together. SPEC §12."""
+"""Segmentation data: images with the mask of one finding, cropped and flipped together."""
 
 from dataclasses import dataclass, replace
 from pathlib import Path

@@ -22,8 +22,7 @@ from mavl.evaluate.subject import Thresholds
 from mavl.metrics.grounding import METRICS, Localization, measure_and_sweep, released_thresholds, summarize, sweep
 from mavl.metrics.margins import ALL, MAPS, SPREADS, Measured
 from mavl.model.heatmaps import centre_map, enlarge, random_map
-from mavl.progress import progress_bar
-from mavl.vocab import counted
+from mavl.progress import plural, progress_bar
 
 RELEASED_PATCHES = 14 * 14
 """The grid that the released thresholds were made for."""
@@ -69,7 +68,7 @@ def choose_thresholds(
     other grids. clause: why there is no validation, or what of it was left out, as test has it too.
     """
     if settings.protocol == "released":
-        note = f"best mean Dice on the {counted(len(tested.cases), 'test case')} themselves (released protocol)"
+        note = f"best mean Dice on the {plural(len(tested.cases), 'test case')} themselves (released protocol)"
         return Thresholds(_best_thresholds(settings, tested, released_thresholds()), "test", note)
     if validation is None:
         return Thresholds({}, None, f"none: {clause}")
@@ -78,7 +77,7 @@ def choose_thresholds(
         return Thresholds({}, None, f"none: no image of the validation split has a mask{clause}", left_out)
     candidates = released_thresholds() * RELEASED_PATCHES / np.prod(validation.grids.shape[-2:])
     values = _best_thresholds(settings, validation, candidates)
-    number = counted(len(validation.cases), "case")
+    number = plural(len(validation.cases), "case")
     note = f"best mean Dice on the {number} of the validation split, for each finding{clause}"
     without = {finding for _, finding in tested.cases} - {finding for _, finding in values}
     if missing := [finding for finding in tested.split.findings if finding in without]:

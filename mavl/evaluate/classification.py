@@ -10,11 +10,10 @@ from mavl.config.evaluation import ZeroShotSettings
 from mavl.data.benchmarks.splits import Split
 from mavl.evaluate.subject import Subject, Thresholds, prepare, require_finite
 from mavl.metrics.classification import Evaluation, best_f1, evaluate
-from mavl.progress import progress_bar
+from mavl.progress import plural, progress_bar
 from mavl.report import classification as report
 from mavl.report.classification_page import most_confident, write_classification_page
 from mavl.report.figures import plot_curves
-from mavl.vocab import counted
 
 
 @dataclass(frozen=True)
@@ -33,7 +32,7 @@ class Result:
             if result.name not in self.evaluation.undefined:
                 kind = "never trained on" if result.name in self.about["new_findings"] else "of the pre-training"
                 areas[kind].append(result.metrics["auroc"].value)
-        means = [f"{np.mean(x):.3f} over {counted(len(x), 'finding')} {kind}" for kind, x in areas.items() if x]
+        means = [f"{np.mean(x):.3f} over {plural(len(x), 'finding')} {kind}" for kind, x in areas.items() if x]
         return f"mean AUROC {'; '.join(means)}" if means else "no finding has both labels"
 
 
@@ -107,5 +106,5 @@ def _thresholds(subject: Subject, tested: Split) -> Thresholds:
     split, scores, left_out = score_split(subject, valid)
     columns = zip(split.findings, split.labels.T, scores.T, strict=True)
     values = {finding: best_f1(labels, column).threshold for finding, labels, column in columns}
-    note = f"best F1 on the {counted(len(split), 'image')} of the validation split{clause}"
+    note = f"best F1 on the {plural(len(split), 'image')} of the validation split{clause}"
     return Thresholds(values, "validation", note, {"valid": left_out})

@@ -24,10 +24,10 @@ from mavl.data.images.transforms import eval_transform
 from mavl.data.loading import compute_all, to_device
 from mavl.data.pretraining import bad_images, damaged_masks, write_left_out
 from mavl.model.heatmaps import MapOptions
+from mavl.progress import plural
 from mavl.provenance import provenance, training_sentence
 from mavl.report.folder import EVALUATED, check_free, whole_folder
 from mavl.scorers import Scorer, ScorerOptions, open_scorer
-from mavl.vocab import counted
 
 RELEASED_MAX_LENGTH = 64
 
@@ -208,7 +208,7 @@ def require_finite(split: Split, computed: np.ndarray) -> None:
     """EvaluationError for scores or maps [n, …] of a split with NaN or infinities, which names the first image."""
     bad = np.flatnonzero([not np.isfinite(of_image).all() for of_image in computed]).tolist()
     if bad:
-        images = f"{counted(len(bad), 'image')} of the {split.name} split, the first {split.paths[bad[0]]}"
+        images = f"{plural(len(bad), 'image')} of the {split.name} split, the first {split.paths[bad[0]]}"
         raise EvaluationError(f"the model gives values that are not finite numbers for {images}: use another model")
 
 

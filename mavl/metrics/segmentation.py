@@ -1,6 +1,6 @@
 """Segmentation metrics: Dice and IoU of predicted and true masks, with the intervals of their means. NumPy only.
 
-Everything is computed from three pixel counts of an image: predicted, in the true mask, and in both. SPEC §12.
+Everything is computed from three pixel counts of an image: predicted, in the true mask, and in both.
 """
 
 from collections.abc import Iterable, Sequence

@@ -1,4 +1,4 @@
-"""Classifier: a whole backbone, average-pooled (a ViT: its class token), and a linear layer on it. SPEC §12."""
+"""Classifier: a whole backbone, average-pooled (a ViT: its class token), and a linear layer on it."""
 
 from typing import cast
 

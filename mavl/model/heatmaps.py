@@ -1,4 +1,4 @@
-"""Output -> heatmaps by finding name, and the baselines made without a model. SPEC §11.
+"""Output -> heatmaps by finding name, and the baselines made without a model (docs/protocols.md).
 
 A query's cross-attention is a distribution over the patches, so a map of the grid sums to 1.
 """

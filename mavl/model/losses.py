@@ -56,7 +56,7 @@ TERMS: dict[str, Callable[[MAVLOutput, Targets], Tensor]] = {
     "loss_cl": _location,
     "loss_global": _contrastive,
 }
-"""The terms of the pre-training objective under the names of the released log; SPEC §6."""
+"""The terms of the pre-training objective under the names of the released log (MAVL, CVPR 2024)."""
 
 
 def presence_loss(presence_logits: Tensor, labels: Tensor) -> Tensor:

@@ -254,7 +254,7 @@ def _initialise(module: nn.Module) -> None:
 
 
 def initialise_as_released(model: MAVL) -> None:
-    """Give all but the backbone the published start. SPEC §8.
+    """Give all but the backbone the start of the released code (MedKLIP, ICCV 2023).
 
     Linear layers and the attention's projections are normal(0, 0.02), the linear layers' biases as torch draws them.
     """

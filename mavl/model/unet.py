@@ -1,4 +1,4 @@
-"""U-Net on a ResNet: images [B, 3, H, W] -> logits of one mask [B, 1, H, W]. SPEC §12.
+"""U-Net on a ResNet: images [B, 3, H, W] -> logits of one mask [B, 1, H, W] (as MedKLIP's, ICCV 2023).
 
 The backbone, up to layer3, is the encoder. A bridge follows, then four up blocks, each of which doubles the side and
 takes the encoder's features of that side as second input:
@@ -23,7 +23,7 @@ from mavl.vocab import unknown_name
 
 BACKBONES = ("resnet18", "resnet50")
 THRESHOLD = 0.5
-"""A pixel with a greater probability belongs to the mask. SPEC §12."""
+"""A pixel with a greater probability belongs to the mask."""
 DROPOUT = 0.2
 STEM_CHANNELS, IMAGE_CHANNELS = 64, 3
 

@@ -9,7 +9,7 @@ from PIL import Image
 
 from mavl.data.images.grey import ImageError, to_8_bits
 from mavl.data.images.read import grey_picture
-from mavl.vocab import counted
+from mavl.progress import plural
 
 Array = np.ndarray | torch.Tensor
 ImageSource = str | os.PathLike | Image.Image | Array
@@ -59,7 +59,7 @@ def array_picture(array: Array, name: str, value_range: ValueRange = None) -> Im
 def _scaled(array: np.ndarray, name: str, black: float, white: float) -> np.ndarray:
     """uint8 of the array: black is 0, white is 255; black may be the larger one."""
     if bad := int(np.count_nonzero(~np.isfinite(array))):
-        raise ImageError(f"{name}: {counted(bad, 'value')} of the array NaN or infinite")
+        raise ImageError(f"{name}: {plural(bad, 'value')} of the array NaN or infinite")
     low, high = min(black, white), max(black, white)
     if not np.isfinite([low, high]).all() or low == high:
         raise ImageError(f"{name}: value_range is {black:g} to {white:g}; expected two numbers that differ")

@@ -17,12 +17,11 @@ from mavl.files import csv_writer, printable, whole_file, write_text
 from mavl.model.explain import Explanation
 from mavl.predict.arrays import ImageSource
 from mavl.predict.predictor import TOP, Prediction, Predictor, Request
-from mavl.progress import progress_bar
+from mavl.progress import plural, progress_bar
 from mavl.provenance import provenance, training_sentence
 from mavl.report import page
 from mavl.report.folder import PREDICTED, whole_folder
 from mavl.report.overlay import blend, overlay, reduced
-from mavl.vocab import counted
 
 CSV, JSON, PAGE = "predictions.csv", "predictions.json", "predictions.html"
 MANY = 8
@@ -89,7 +88,7 @@ def _write(
             if number <= IMAGES_ON_PAGE:
                 cases.append(_case(prediction, entry))
         if not number:
-            raise NoImageError(f"none of {counted(len(left_out), 'image')} could be read")
+            raise NoImageError(f"none of {plural(len(left_out), 'image')} could be read")
         document.write(f'],\n"failed": {_json([vars(failure) for failure in left_out], 1)}}}\n')
     compared = dict(zip(request.findings, request.asked, strict=True))
     html = page.render(

@@ -18,13 +18,12 @@ from mavl.model.unet import THRESHOLD
 from mavl.predict.files import Written, apart
 from mavl.predict.predictor import doubts
 from mavl.predict.segmenter import Segmenter
-from mavl.progress import progress_bar
+from mavl.progress import plural, progress_bar
 from mavl.provenance import provenance, training_sentence
 from mavl.report import page
 from mavl.report.folder import PREDICTED, whole_folder
 from mavl.report.tables import write_frame
 from mavl.text.synonyms import resolve
-from mavl.vocab import counted
 
 CSV, PAGE = "masks.csv", "masks.html"
 IMAGES_ON_PAGE = 100
@@ -80,7 +79,7 @@ def _write(
         if len(films) < IMAGES_ON_PAGE:
             films.append(page.film(picture, None, {"predicted": mask}) | {"name": image.name, "value": mask.mean()})
     if not rows:
-        raise NoImageError(f"none of {counted(len(left_out), 'image')} could be read")
+        raise NoImageError(f"none of {plural(len(left_out), 'image')} could be read")
     write_frame(pd.DataFrame(rows), folder / CSV, digits=6)
     html = page.render(
         "masks.html",

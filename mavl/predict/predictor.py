@@ -30,9 +30,9 @@ from mavl.model.explain import Explanation
 from mavl.model.heatmaps import HeatmapError, enlarge
 from mavl.model.scores import HeadError
 from mavl.predict.arrays import ImageSource, ValueRange, array_picture, as_sources
+from mavl.progress import plural
 from mavl.text.embeddings import TextEmbeddings
 from mavl.text.synonyms import resolve
-from mavl.vocab import counted
 
 TOP = 5
 """How many findings of an image are explained if none were named."""
@@ -139,7 +139,7 @@ class Predictor(ABC):
     books_complete = True
 
     def __repr__(self) -> str:
-        return f"{type(self).__name__}({self.source!r}: {counted(len(self.vocabulary), 'finding')}, on {self.device})"
+        return f"{type(self).__name__}({self.source!r}: {plural(len(self.vocabulary), 'finding')}, on {self.device})"
 
     def request(self, findings: Sequence[str] | str | None = None, explained: int | None = None) -> Request:
         """A request for findings: names or synonyms, also of new findings in the books; None for `scored`.

@@ -12,8 +12,8 @@ from mavl.data.benchmarks.splits import Split
 from mavl.metrics.classification import METRICS, ClassResult, Evaluation
 from mavl.metrics.intervals import FEWEST_FOR_ESTIMATES, Interval
 from mavl.metrics.metric import Metric, columns
+from mavl.progress import plural
 from mavl.report import tables
-from mavl.vocab import counted
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -63,15 +63,15 @@ def notes(evaluation: Evaluation, new: Collection[str] = ()) -> Iterator[str]:
     classes, undefined, without = len(evaluation.classes), evaluation.undefined, evaluation.without_threshold
     yield tables.legend(metrics)
     if classes > 1:
-        yield f"Mean over {classes - len(undefined)} of {counted(classes, 'class')}."
+        yield f"Mean over {classes - len(undefined)} of {plural(classes, 'class')}."
     if any(result.name in new for result in evaluation.classes):
         yield f"{tables.NEW} never trained on: the contrastive head is the one to read."
     if undefined:
         yield f"Undefined without both labels: {', '.join(undefined)}."
     if evaluation.resamples:
-        units, unit = counted(evaluation.images, "image"), "image"
+        units, unit = plural(evaluation.images, "image"), "image"
         if evaluation.groups is not None:
-            units, unit = f"{counted(evaluation.groups, 'group')} of images", "group"
+            units, unit = f"{plural(evaluation.groups, 'group')} of images", "group"
         methods: dict[str, list[str]] = {}
         for metric in metrics:
             if metric.estimate is not None:

@@ -1,4 +1,4 @@
-"""Folders of results that are there whole or not at all."""
+"""Folders of results that are written completely or not at all."""
 
 import fcntl
 import os

@@ -14,6 +14,7 @@ from mavl.metrics.grounding import METRICS, Localization
 from mavl.metrics.intervals import FEWEST
 from mavl.metrics.margins import ALL, COMPARED, MAPS, SPREADS, Margins, Measured, compare_to_baselines
 from mavl.metrics.metric import Metric, columns
+from mavl.progress import plural
 from mavl.report import page
 from mavl.report.gallery import RANKED_BY, Shown, ranking_metric
 from mavl.report.tables import (
@@ -27,7 +28,6 @@ from mavl.report.tables import (
     new_table,
     write_rows,
 )
-from mavl.vocab import counted
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -88,7 +88,7 @@ def notes(localizations: Localizations, new: Collection[str] = ()) -> Iterator[s
         needing = ", ".join(metric.heading for metric in metrics if metric.needs_threshold)
         yield f"{needing}: map > a threshold chosen on {SOURCES[found.threshold_source]}."
     if found.resamples:
-        units = f"{counted(found.groups or found.cases, 'patient')} (images if the benchmark has no patient ids)"
+        units = f"{plural(found.groups or found.cases, 'patient')} (images if the benchmark has no patient ids)"
         yield f"95 %: bias-corrected bootstrap, {found.resamples} resamples of {units}, from {FEWEST} on."
 
 

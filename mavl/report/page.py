@@ -15,8 +15,8 @@ from PIL import Image
 
 from mavl.files import printable, write_text
 from mavl.metrics.metric import percent
+from mavl.progress import plural
 from mavl.report.overlay import STRONGEST, blend, palette, reduced
-from mavl.vocab import counted
 
 if TYPE_CHECKING:
     from jinja2 import Environment
@@ -163,5 +163,5 @@ def _environment() -> "Environment":
         finalize=lambda value: printable(value) if type(value) is str else value,  # not of HTML, which is a subclass
     )
     environment.filters |= {"percent": percent, "signed": _signed}
-    environment.globals |= {"colours": _colours, "strongest": STRONGEST, "counted": counted}
+    environment.globals |= {"colours": _colours, "strongest": STRONGEST, "plural": plural}
     return environment

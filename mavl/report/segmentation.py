@@ -12,8 +12,8 @@ from mavl.data.benchmarks.splits import Split
 from mavl.metrics.intervals import FEWEST
 from mavl.metrics.metric import Metric, columns
 from mavl.metrics.segmentation import METRICS, PixelCounts, SegmentationResult
+from mavl.progress import plural
 from mavl.report import page, tables
-from mavl.vocab import counted
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -43,11 +43,11 @@ def notes(results: Results, titles: bool = False) -> list[str]:
     """How the numbers were computed, one sentence each; titles: the columns have titles, not short headings."""
     result = next(iter(results.values()))
     lines = [
-        f"{counted(result.images, 'image')}, {result.positives} with a mask.",
+        f"{plural(result.images, 'image')}, {result.positives} with a mask.",
         tables.legend(shown_metrics(results), titles),
     ]
     if result.resamples:
-        units = "images" if result.groups is None else counted(result.groups, "patient")
+        units = "images" if result.groups is None else plural(result.groups, "patient")
         lines.append(f"95 %: bias-corrected bootstrap, {result.resamples} resamples of {units}, from {FEWEST} on.")
     return lines
 

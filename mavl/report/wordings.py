@@ -12,11 +12,11 @@ from mavl.files import printable
 from mavl.metrics.classification import METRICS, ClassResult
 from mavl.metrics.metric import percent
 from mavl.metrics.wordings import Sensitivity, Spread
+from mavl.progress import plural
 from mavl.report.classification import evaluation_content
 from mavl.report.figures import save_figure
 from mavl.report.tables import add_row, dump_json, new_table, write_rows
 from mavl.text.wordings import ABLATION, OWN, REWORDING
-from mavl.vocab import counted
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -93,7 +93,7 @@ def wording_table(result: Sensitivity, title: str) -> Table:
 def notes(result: Sensitivity) -> list[str]:
     """How to read the tables, one sentence each."""
     ablations = sum(wording.ablation for wording in result.wordings)
-    findings = counted(len(result.about["varied"]), "finding")
+    findings = plural(len(result.about["varied"]), "finding")
     lines = [f"AUROC in %; the text of {findings} is varied. 95 %: Newcombe's score interval."]
     if training := result.about.get("training_images"):
         lines.insert(0, training)

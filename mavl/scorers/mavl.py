@@ -19,7 +19,7 @@ from mavl.scorers.protocol import ScorerOptions
 from mavl.text.books import Books, read_books
 from mavl.text.embeddings import SAME_ENCODER, TextEmbeddings, build_embeddings
 from mavl.text.encoder import load_text_encoder
-from mavl.text.protocol import TextEncoder
+from mavl.text.protocol import TextEncoder, TextEncoderError
 from mavl.vocab import DESCRIPTION, HEALTHY
 
 
@@ -152,4 +152,8 @@ def _text_encoder(pretrained: Pretrained, name: str | None, max_length: int | No
     """The encoder of the model's text, or another one of that name; with max_length it cuts sentences there."""
     text = dict(pretrained.text)
     own = text.pop("encoder")
-    return load_text_encoder(name or own, **text | ({"max_length": max_length} if max_length else {}))
+    encoder = load_text_encoder(name or own, **text | ({"max_length": max_length} if max_length else {}))
+    if max_length and "max_length" not in encoder.tokenisation:
+        fix = "remove max_length from the settings, and use protocol sound, since released sets it"
+        raise TextEncoderError(f"text encoder {name or own} takes no max_length: {fix}")
+    return encoder

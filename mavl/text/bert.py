@@ -59,8 +59,9 @@ class BertEncoder:
             return Path(snapshot_download(self.name, allow_patterns=ENCODER_FILES))
         except (OSError, ValueError) as error:
             raise TextEncoderError(
-                f"text encoder {self.name!r} is neither a folder nor to be had from the hub ({type(error).__name__});"
-                " download it once with network access, or set text.encoder to a folder with a BERT"
+                f"text encoder {self.name!r} is not a folder and cannot be downloaded from the hub "
+                f"({type(error).__name__}); download it once with network access, "
+                "or set text.encoder to a folder with a BERT"
             ) from error
 
     @cached_property

@@ -13,8 +13,9 @@ class TextEncoderError(ValueError):
 class TextEncoder(Protocol):
     """A frozen text encoder.
 
-    name: hub id or folder. tokenisation: all settings besides the files that shape its vectors, for JSON. fingerprint:
-    SHA-256 of its files. Together they identify the vectors, which are cached by them.
+    name: hub id or folder. tokenisation: all settings besides the files that shape its vectors, for JSON: the keyword
+    arguments of its class. fingerprint: SHA-256 of its files. Together they identify the vectors, which are cached by
+    them.
     """
 
     name: str

@@ -1,4 +1,4 @@
-"""Fine-tuning a classifier: the network, its data, and the test of the best model. SPEC §12."""
+"""Fine-tuning a classifier: the network, its data, and the test of the best model."""
 
 from functools import partial
 from pathlib import Path
@@ -24,7 +24,7 @@ from mavl.data.segmentation import MaskedData
 from mavl.metrics.classification import Evaluation, best_f1, evaluate
 from mavl.model.classifier import Classifier, normalize_positive
 from mavl.model.losses import masked_bce_loss
-from mavl.progress import progress_bar
+from mavl.progress import plural, progress_bar
 from mavl.report import classification as report
 from mavl.report.classification_page import PLOTS, most_confident, write_classification_page
 from mavl.report.figures import plot_curves
@@ -186,7 +186,7 @@ def open_data(settings: FinetuneClsSettings, progress: bool) -> MaskedData:
     kept["train"], policy = label_train(benchmark, data, root, kept["train"])
     sizes = []
     for name, split in kept.items():
-        patients = "" if split.groups is None else f" of {len(set(split.groups))} patients"
+        patients = "" if split.groups is None else f" of {plural(len(set(split.groups)), 'patient')}"
         sizes.append(f"{name} {len(split)}{patients}")
     notes = [f"{benchmark.title}: images: {', '.join(sizes)}", *policy, *decisions]
     notes += check_labels(kept, settings.train.monitor, data.data_pct)

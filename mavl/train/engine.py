@@ -180,7 +180,7 @@ class Fit:
         self.checkpoints.save(self.accelerator, self.progress.step, self.parts)
 
     def _refuse_nan(self) -> None:
-        """NonFiniteLossError where a weight is no number: a finite loss may have had gradients that are none."""
+        """NonFiniteLossError where a weight is NaN or infinite; gradients can be so although the loss is finite."""
         state = self.parts["model"].state_dict()
         if name := non_finite(state):
             raise NonFiniteLossError(f"step {self.progress.step}: {name} of the model is NaN or infinite; {RESCUE}")

@@ -1,4 +1,4 @@
-"""Fine-tuning with several seeds: for each one a run folder with its best model, tested. SPEC §12.
+"""Fine-tuning with several seeds: for each one a run folder with its best model, tested.
 
 mavl.train.classification and mavl.train.segmentation define the network, its data and its test.
 """

@@ -12,6 +12,7 @@ from accelerate import Accelerator
 from torch import Tensor
 
 from mavl.files import write_text
+from mavl.progress import plural
 from mavl.report.training import read_log
 from mavl.train.run_folder import Progress
 
@@ -38,7 +39,7 @@ class Log:
         if accelerator.is_main_process:
             lines, damaged = read_log(path) if path.exists() else ([], 0)
             if damaged:
-                print(f"note: {path}: left out what a kill has damaged, {damaged} line{'s' * (damaged > 1)}")
+                print(f"note: {path}: left out what a kill has damaged, {plural(damaged, 'line')}")
             kept = [line for line in lines if line["step"] <= (progress.step if "lr" in line else progress.validated)]
             write_text(path, "".join(map(_json_line, kept)))
 

@@ -1,4 +1,4 @@
-"""Optimizer and learning rate, from stock torch. SPEC §8."""
+"""Optimizer and learning rate, from stock torch; the released schedule is in docs/protocols.md."""
 
 import math
 

@@ -21,6 +21,7 @@ from mavl.metrics.classification import evaluate
 from mavl.model.losses import Targets, pretraining_losses
 from mavl.model.mavl import MAVL, initialise_as_released
 from mavl.model.scores import presence_probability
+from mavl.progress import plural
 from mavl.text.books import Books, read_books
 from mavl.text.embeddings import TextEmbeddings, build_embeddings
 from mavl.text.encoder import load_text_encoder
@@ -132,9 +133,10 @@ def _prepare(settings: PretrainSettings, accelerator: Accelerator, embeddings: T
     schedule = settings.schedule.model_dump() | {"released": settings.recipe == "released"}
     fit = Fit(task, data.train, batches, schedule, settings, accelerator, output_dir)
     accelerator.print(
-        f"{len(data.train)} training and {len(data.valid)} validation images, {len(embeddings.findings)} findings × "
-        f"{len(embeddings.aspects)} aspects; {processes} × {batch_size} images a step, {batches.steps_per_epoch} steps "
-        f"an epoch, {fit.epochs} epochs, run folder {output_dir}"
+        f"{len(data.train):,} training and {plural(len(data.valid), 'validation image')}, "
+        f"{plural(len(embeddings.findings), 'finding')} × {plural(len(embeddings.aspects), 'aspect')}; "
+        f"{processes} × {plural(batch_size, 'image')} a step, {plural(batches.steps_per_epoch, 'step')} an epoch, "
+        f"{plural(fit.epochs, 'epoch')}, run folder {output_dir}"
     )
     if settings.schedule.warmup_steps > (steps := fit.epochs * batches.steps_per_epoch):
         warmup = f"the warm-up of {settings.schedule.warmup_steps} steps is longer than the run of {steps}"
@@ -183,7 +185,6 @@ def text_embeddings(settings: PretrainSettings, books: Books, output_dir: Path) 
     An encoder of random weights is written into the run folder, unless it is there.
     """
     text = settings.text
-    arguments = {"sep": text.sep, "max_length": text.max_length, "lower_case": text.lower_case}
     name = text.encoder
     if name == RANDOM:
         folder = output_dir / checkpoint.TEXT_ENCODER
@@ -191,7 +192,7 @@ def text_embeddings(settings: PretrainSettings, books: Books, output_dir: Path) 
             sentences = [sentence for aspects in books.sentences.values() for sentence in aspects.values()]
             write_random_bert(folder, [*sentences, *map(anatomy_sentence, ANATOMIES)], text.seed)
         name = str(folder)
-    encoder = load_text_encoder(name, **arguments)
+    encoder = load_text_encoder(name, sep=text.sep, max_length=text.max_length, lower_case=text.lower_case)
     cache = Path(text.cache).expanduser() if text.cache else None
     embeddings = build_embeddings(books, settings.findings, encoder, settings.model.aspects, cache)
-    return embeddings, {"encoder": name, **arguments}
+    return embeddings, {"encoder": name, **encoder.tokenisation}

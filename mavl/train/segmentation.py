@@ -1,4 +1,4 @@
-"""Fine-tuning a U-Net: the network, its data, and the test of the best model beside two baselines. SPEC §12.
+"""Fine-tuning a U-Net: the network, its data, and the test of the best model beside two baselines.
 
 The mean mask is that of the training images, cut at the threshold that is best on validation; nothing is the prediction
 of no pixel.

@@ -217,7 +217,7 @@ def test_the_commands_that_go_on_after_an_interrupt_say_so(script, monkeypatch, 
 def test_a_positive_number_is_one():
     assert positive("3") == 3
     for text in ("0", "-3", "1.5", "many"):
-        with pytest.raises(argparse.ArgumentTypeError, match=f"'{text}' is no whole number of at least 1"):
+        with pytest.raises(argparse.ArgumentTypeError, match=f"'{text}' is not a whole number of at least 1"):
             positive(text)
 
 

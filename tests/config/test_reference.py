@@ -42,6 +42,7 @@ def test_every_key_is_in_the_part_of_its_script(script):
         "| `data.benchmark` | text | required |",
         "| `train.trackers` | list of `tensorboard`, `wandb` | `[]` |",
         "| `optimizer.lr` | number > 0 | `0.0001` |",
+        '| `masks.box_format` | `xywh`, `xyxy` | `"xywh"` |',
     ],
 )
 def test_types_bounds_and_defaults_are_those_of_the_schema(line):

@@ -430,7 +430,7 @@ class TestBadImages:
         spoil(Path(mimic["root"]), range(TRAIN) if split == "train" else range(TRAIN, TRAIN + VALID))
         with pytest.raises(DataError, match=rf"(12 of 12|4 of 4) images of the {split} split") as caught:
             opened(mimic | {"max_bad_share": 1.0})
-        assert str(caught.value).endswith("Mend them or --root.")
+        assert str(caught.value).endswith("Repair the files or correct --root.")
 
     def test_the_level_of_checking_is_the_configured_one(self, mimic):
         spoil(Path(mimic["root"]), [0, 1])  # one missing, one truncated
@@ -445,12 +445,12 @@ class TestOverlap:
         train, valid = (json.loads(Path(mimic[key]).read_text()) for key in ("train_file", "valid_file"))
         both = dict(list(train.items())[4:6])
         Path(mimic["valid_file"]).write_text(json.dumps(valid | both))
-        with pytest.raises(DataError, match=r"2 images are in the train and the valid split, .*/s4/x\.png"):
+        with pytest.raises(DataError, match=r"train and valid have 2 images in common, such as .*/s4/x\.png"):
             opened(mimic)
 
     def test_a_table_whose_splits_are_one_file_is_refused(self, table, tmp_path):
         (tmp_path / "valid.csv").write_text((tmp_path / "train.csv").read_text())
-        with pytest.raises(DataError, match="4 images are in the train and the valid split"):
+        with pytest.raises(DataError, match="train and valid have 4 images in common"):
             opened(table)
 
 

@@ -8,23 +8,29 @@ import pandas as pd
 import pytest
 import torch
 import yaml
+from accelerate import Accelerator
 from accelerate.state import AcceleratorState, GradientState
 from PIL import Image
 from torch import nn
 
 from mavl import backbones, checkpoint, scorers
-from mavl.backbones import Preprocessing
+from mavl.backbones import BackboneError, Preprocessing
+from mavl.backbones.weights import load_pretrained
 from mavl.config.evaluation import GroundingSettings, ZeroShotSettings
 from mavl.config.loader import load
+from mavl.config.settings import PretrainSettings
 from mavl.data.benchmarks.benchmark import Benchmark, read_split
 from mavl.data.images.transforms import eval_transform
 from mavl.evaluate import classification, grounding
 from mavl.metrics import classification as classification_metrics
 from mavl.metrics.metric import Metric
 from mavl.model import MAVL, losses
+from mavl.scorers.mavl import model_embeddings
 from mavl.text import encoder as encoders
 from mavl.text.books import Books
 from mavl.text.embeddings import TextEmbeddings, build_embeddings
+from mavl.text.protocol import TextEncoderError
+from mavl.train.pretrain import build_model, text_embeddings
 
 ASPECTS = ("description", "shape")
 SIZES = {"image_size": 32, "text_width": 4, "width": 8, "layers": 1, "heads": 2, "feedforward": 8, "aspects": ASPECTS}
@@ -79,6 +85,15 @@ def test_a_backbone_keeps_the_weights_that_it_loads_and_its_preprocessing(monkey
     assert loaded(white[None], text.vectors).grid.shape == (1, 8, 4, 4)
 
 
+def test_a_backbone_is_trained_from_its_own_weights_without_those_of_imagenet(monkeypatch):
+    monkeypatch.setitem(backbones.LIBRARIES, "toy", LoadedViT)
+    settings = PretrainSettings.model_validate({"init": {"backbone": "none"}, "data": {"source": "phantom"}})
+    model = build_model({"backbone": "toy:0.125", **SIZES}, settings, Accelerator(cpu=True))
+    assert all((parameter == 0.125).all() for parameter in model.backbone.parameters())
+    with pytest.raises(BackboneError, match=r"^imagenet: no such weights are known for toy:0.125: set init.backbone"):
+        load_pretrained(model.backbone, "toy:0.125", "imagenet")
+
+
 # A text encoder -------------------------------------------------------------------------------------------------------
 
 
@@ -101,13 +116,42 @@ class Lengths:
         return torch.tensor([[self.times * len(sentence.split())] * 4 for sentence in sentences])
 
 
+BOOKS = Books({"mass": {"description": "a round opacity", "shape": "shape: round"}}, {"b.json": "1"})
+
+
+def test_a_config_names_a_text_encoder(monkeypatch, tmp_path):
+    monkeypatch.setitem(encoders.KINDS, "lengths", Lengths)
+    config = {
+        "text": {"encoder": "lengths:x", "cache": None},
+        "findings": ["mass"],
+        "model": {"aspects": ASPECTS},
+        "data": {"source": "phantom"},
+    }
+    embeddings, stored = text_embeddings(PretrainSettings.model_validate(config), BOOKS, tmp_path)
+    assert embeddings.vectors[0, :, 0].tolist() == [3, 2]
+    assert stored == {"encoder": "lengths:x", "times": 1.0}
+
+
+def test_a_model_folder_of_a_text_encoder_is_given_new_findings_by_it(monkeypatch, tmp_path):
+    monkeypatch.setitem(encoders.KINDS, "lengths", Lengths)
+    arguments = {"backbone": "resnet18", **SIZES, "aspects": ["description"]}
+    trained = build_embeddings(BOOKS, ["mass"], Lengths("x", 2.0), ["description"])
+    text = {"encoder": "lengths:x", "times": 2.0}
+    checkpoint.save(tmp_path / "model", MAVL(**arguments), arguments, trained, text, {}, {})
+    (tmp_path / "book.json").write_text('{"nodule": "a small round opacity"}')
+    books = {"descriptions": [tmp_path / "book.json"], "aspects": []}
+    loaded = checkpoint.load(tmp_path / "model")
+    assert model_embeddings(loaded, ["nodule"], **books).vectors[:, 0, 0].tolist() == [6, 8]
+    with pytest.raises(TextEncoderError, match="text encoder lengths:x takes no max_length"):
+        model_embeddings(loaded, ["nodule"], **books, max_length=64)
+
+
 def test_a_text_encoder_makes_embeddings_that_are_cached_by_what_identifies_them(monkeypatch, tmp_path):
     monkeypatch.setitem(encoders.KINDS, "lengths", Lengths)
-    books = Books({"mass": {"description": "a round opacity", "shape": "shape: round"}}, {"b.json": "1"})
     once, twice = (encoders.load_text_encoder("lengths:x", times=times) for times in (1.0, 2.0))
-    embeddings = build_embeddings(books, ["mass"], once, ASPECTS, tmp_path)
+    embeddings = build_embeddings(BOOKS, ["mass"], once, ASPECTS, tmp_path)
     assert embeddings.vectors[0, :, 0].tolist() == [3, 2]
-    assert build_embeddings(books, ["mass"], twice, ASPECTS, tmp_path).vectors[0, :, 0].tolist() == [6, 4]
+    assert build_embeddings(BOOKS, ["mass"], twice, ASPECTS, tmp_path).vectors[0, :, 0].tolist() == [6, 4]
     assert embeddings.about["encoder"] == "x"
 
 

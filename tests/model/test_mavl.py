@@ -235,7 +235,7 @@ def test_a_gradient_reaches_every_parameter(kind, present):
 
 
 def test_the_released_start_is_normal_with_biases_as_torch_draws_them():
-    """SPEC §8. Convolutions and a loaded backbone are left alone; of torch's attention the biases begin at zero."""
+    """Convolutions and a loaded backbone are left alone; of torch's attention the biases begin at zero."""
     torch.manual_seed(0)
     model = MAVL(backbone="resnet18", image_size=64, width=64, layers=1, heads=2, feedforward=128, text_width=96)
     before = {name: value.clone() for name, value in model.state_dict().items()}

@@ -7,7 +7,7 @@ import torch
 from PIL import Image
 
 from mavl import checkpoint
-from mavl.config.evaluation import EvaluationSettings
+from mavl.config.settings import ASPECT_BOOKS, DESCRIPTION_BOOKS
 from mavl.model.mavl import MAVL
 from mavl.text.bert import BertEncoder
 from mavl.text.books import read_books
@@ -20,8 +20,7 @@ FINDINGS = ("normal", "clear", "stable", "pneumonia", "effusion", "thicken", "ca
 
 def write_model(folder: Path, seed: int = 0, findings: tuple[str, ...] = FINDINGS, **changed) -> Path:
     """Weights are drawn wider than they start, so that images and findings get scores of their own."""
-    defaults = EvaluationSettings(benchmark="none")
-    books = read_books([ROOT / path for path in defaults.descriptions], [ROOT / path for path in defaults.aspects])
+    books = read_books([ROOT / path for path in DESCRIPTION_BOOKS], [ROOT / path for path in ASPECT_BOOKS])
     sentences = [sentence for finding in findings for sentence in books.sentences[finding].values()]
     bert = write_random_bert(folder / "bert", sentences, seed, width=32, layers=1)
     text = {"encoder": str(bert), "sep": False, "max_length": 128, "lower_case": True}

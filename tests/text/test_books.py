@@ -81,7 +81,7 @@ def test_two_books_of_one_name_have_different_hashes(write):
         (2000 * "[", "more than 100 levels of lists and objects"),
         ('{"edema": "a", "mass": "b", "edema": "c"}', "'edema' is twice in one object"),
         ('{"findings": {"edema": "a", "edema": "c"}}', "'edema' is twice in one object"),
-        ('{"edema": NaN}', "NaN is no number"),
+        ('{"edema": NaN}', "NaN is not a finite number"),
         ({}, "holds no finding"),
         ({"findings": {}}, "holds no finding"),
         ({"": "a"}, "'' is no name of a finding; it needs 1 to 100 printable"),

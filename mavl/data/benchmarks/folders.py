@@ -14,6 +14,7 @@ from mavl.data.benchmarks.masks import MaskFile
 from mavl.data.benchmarks.splits import Split
 from mavl.data.benchmarks.tables import find_group, unknown_labels
 from mavl.data.images.inputs import IMAGE_SUFFIXES, images_below
+from mavl.progress import plural
 
 SPLIT_OF = {"train": "train", "valid": "valid", "val": "valid", "test": "test"}
 WHOLE = "all"
@@ -36,8 +37,8 @@ def list_folder(settings: MaskFolder, finding: str) -> dict[str, Split]:
         raise DataError(f"{settings.images}: all its image files are masks: give their suffix as data.folder.suffix")
     if missing := sorted(images.keys() - masks.keys()):
         raise DataError(
-            f"{settings.masks}: no mask of {len(missing)} of the {len(images)} images in {settings.images}, such as "
-            f"{', '.join(missing[:3])}; a mask's name is the image's, with the suffix {settings.suffix!r}"
+            f"{settings.masks}: no mask of {len(missing)} of {plural(len(images), 'image')} in {settings.images}, "
+            f"such as {', '.join(missing[:3])}; a mask's name is the image's, with the suffix {settings.suffix!r}"
         )
     parts: dict[str, list[str]] = defaultdict(list)
     for name in sorted(images):

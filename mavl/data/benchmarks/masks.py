@@ -228,7 +228,7 @@ class FileMasks(Settings):
 def resize_mask(mask: np.ndarray, height: int, width: int | None = None, centred: bool = True) -> np.ndarray:
     """mask [H, W] -> [height, width or height], each pixel the one that its centre falls on (nearest).
 
-    centred: False takes the pixel that its upper left corner falls on, as the release does (SPEC §11).
+    centred: False takes the pixel that its upper left corner falls on, as the release does.
     """
     shape, half = zip((height, width or height), mask.shape, strict=True), 0.5 * centred
     rows, columns = (((np.arange(size) + half) * length / size).astype(int) for size, length in shape)

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from mavl.data import DataError
+from mavl.progress import plural
 
 MAX_TEXT, MAX_LINE, MAX_ROWS = 1 << 28, 1 << 24, 5_000_000
 """Limits of a table: bytes after decompression, characters of a line, rows."""
@@ -56,9 +57,9 @@ class BenchmarkError(DataError):
 
     def __init__(self, problems: list[Problem]):
         self.problems = problems
-        count = "1 problem" if len(problems) == 1 else f"{len(problems)} problems"
+        head = f"{problems[0].file}: {plural(len(problems), 'problem')}"
         more = [f"… and {len(problems) - 5} more"] if len(problems) > 5 else []
-        super().__init__("\n  ".join([f"{problems[0].file}: {count}", *map(str, problems[:5]), *more]))
+        super().__init__("\n  ".join([head, *map(str, problems[:5]), *more]))
 
 
 def raise_problems(problems: Sequence[Problem]) -> None:
@@ -193,7 +194,7 @@ def _json_lines(file: Path, text: str, problems: list[Problem]) -> Iterator[tupl
                 names = list(values)
                 yield number, [name.strip() for name, _ in pairs]
             elif len(values) < len(pairs):
-                raise ValueError("a name stands twice in it")
+                raise ValueError("a name occurs twice in it")
             if odd := sorted(values.keys() ^ names):
                 raise ValueError(f"{', '.join(odd)}: only in this or in the first object")
         except (ValueError, RecursionError) as error:

@@ -1,4 +1,4 @@
-"""Random operations on grey pixels uint8 [B, 1, H, W], on any device. SPEC §8.
+"""Random operations on grey pixels uint8 [B, 1, H, W], on any device: RandAugment as released.
 
 One channel is enough: three equal channels would give the same three times. An operation is a code, chosen in a loader
 worker and applied there, or later to the whole batch on the GPU: the code without its sign is a position in

@@ -131,7 +131,7 @@ def _deep_colours(image: Image.Image) -> np.ndarray | None:
 
 
 def deep_to_8_bits(pixels: np.ndarray) -> np.ndarray:
-    """uint8 of deeper pixels [H, W]: 0 to their maximum is 0..255, cut to whole numbers (SPEC §10).
+    """uint8 of deeper pixels [H, W]: 0 to their maximum is 0..255, cut to whole numbers (as the release does).
 
     Negative pixels, or others without contrast, are scaled from their minimum to their maximum.
     """

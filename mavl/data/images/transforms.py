@@ -1,4 +1,4 @@
-"""Transforms: grey image -> pixels uint8 [1, S, S] -> normalized tensor [3, S, S]. SPEC §8 (training), §10 (testing).
+"""Transforms: grey image -> pixels uint8 [1, S, S] -> normalized tensor [3, S, S]. docs/protocols.md.
 
 S and the statistics are those of the model's `Preprocessing`. Everything before `normalize` works on one channel of
 bytes: the three channels are equal, and a batch is twelve times smaller on its way to the device.

@@ -54,7 +54,7 @@ class Phantom:
 
     - `image` uint8 [size, size]: grey, air dark, bone bright; the left of the patient is on the right of the image.
     - `findings`: what was drawn, names of `FINDINGS`.
-    - `labels` int8 [51, 75] by `vocab.ANATOMIES` and `vocab.FINDINGS`, as SPEC §7 derives them from the report: 1 at
+    - `labels` int8 [51, 75] by `vocab.ANATOMIES` and `vocab.FINDINGS`, as mavl.prepare.radgraph derives them: 1 at
       the anatomies of a finding that is present, 0 at "unspecified" for one that is denied ("clear": 0 at
       "lung_volumes"), -1 elsewhere.
     - `masks`: finding -> bool [size, size], its pixels.

@@ -60,7 +60,7 @@ def examine(plan: Plan, config: str, workers: int, limit: int | None, decode: bo
     good = sum(image.reason is None for image in images.values())
     diagnosis.examined = {
         "images named": len(places),
-        "looked at": len(images),
+        "inspected": len(images),
         "decoded": sum(image.lightness is not None for image in images.values()),
         "masks": sum(mask.path is not None for mask in masks.values()),
     }

@@ -12,6 +12,7 @@ from rich.table import Table
 from rich.text import Text
 
 from mavl.files import write_json
+from mavl.progress import plural
 
 SHOWN = 3
 
@@ -121,7 +122,7 @@ def print_summary(diagnosis: Diagnosis, console: Console, written: Path | None) 
             show(f"    … and {len(items) - SHOWN} more", "dim")
         show(f"    fix: {kind.fix}", "cyan")
     number, kinds = sum(map(len, diagnosis.found.values())), len(diagnosis.found)
-    verdict = f"{number:,} fault{'s' * (number > 1)} of {kinds} kind{'s' * (kinds > 1)}" if number else "no faults"
+    verdict = f"{plural(number, 'fault')} of {plural(kinds, 'kind')}" if number else "no faults"
     if not diagnosis.complete:
         verdict = "interrupted: these are the faults until then"
     examined = ", ".join(

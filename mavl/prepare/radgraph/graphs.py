@@ -1,4 +1,4 @@
-"""RadGraph's report graphs -> label matrices, sentence by sentence (SPEC §7).
+"""RadGraph's report graphs -> label matrices, sentence by sentence (MedKLIP, ICCV 2023).
 
 A graph is a value of RadGraph 1.0.0's MIMIC-CXR_graphs.json, or of what the `radgraph` package returns, {"text": tokens
 joined by spaces, "entities": {id: {"tokens", "label", "start_ix", "relations": [[kind, target id], …]}}}. Each fault of

@@ -1,4 +1,4 @@
-"""The released label files (SPEC §7) -> the same label file and manifests as from RadGraph's graphs.
+"""The released label files (MedKLIP, ICCV 2023) -> the same label file and manifests as from RadGraph's graphs.
 
 The released matrix takes some 7 GB as float64; int8 holds the same numbers.
 """

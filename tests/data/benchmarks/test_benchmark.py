@@ -64,7 +64,7 @@ def test_padchest_asks_the_published_classes(shared):
         ({"labels": {"kind": "path", "positive": "p", "negative": "n"}, "findings": ["edema", "mass"]}, "one finding"),
         ({"images": {"path": "images/"}}, "needs one {}"),
         ({"groups": {"pattern": "patient[0-9]+"}}, "needs one (group)"),
-        ({"groups": {"pattern": "(p"}}, "'(p' is no pattern"),
+        ({"groups": {"pattern": "(p"}}, "'(p' is not a valid regular expression"),
         ({"groups": {}}, "a column, a pattern or both"),
         ({"images": {"column": -1}}, "greater than or equal to 0"),
         ({"masks": {"kind": "boxes", "column": 2, "size": [0, 4]}}, "greater than 0"),

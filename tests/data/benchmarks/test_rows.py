@@ -127,7 +127,7 @@ def test_files_that_are_no_tables(tmp_path, content, message):
         ("{}", "not an object"),
         ('{"a": 1}', "b: only in this or in the first object"),
         ('{"a": 1, "b": 2, "c": 3}', "c: only in this or in the first object"),
-        ('{"a": 1, "b": 2, "a": 3}', "a name stands twice in it"),
+        ('{"a": 1, "b": 2, "a": 3}', "a name occurs twice in it"),
         ('{"a": 1, "b": [2]}', "a value that is neither text nor number"),
         ('{"a": ' + "[" * 100_000, "nested too deeply"),
     ],

@@ -29,7 +29,7 @@ def rows_of(phantom, finding: str) -> list[str]:
     return [vocab.ANATOMIES[row] for row in np.flatnonzero(column == vocab.PRESENT)]
 
 
-# ---- an independent labeller of RadGraph entries, from SPEC §7 and its table of rules
+# ---- an independent labeller of RadGraph entries by the table of rules
 
 
 def anatomy_of(joined: str, rules: dict) -> str:

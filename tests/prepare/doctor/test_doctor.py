@@ -249,7 +249,7 @@ def test_numbers_that_would_inspect_nothing_are_refused(flag, capsys):
         with pytest.raises(SystemExit) as caught:
             run("--config", "c.yaml", flag, number)
         assert caught.value.code == 2
-        assert f"argument {flag}: '{number}' is no whole number of at least 1" in capsys.readouterr().err
+        assert f"argument {flag}: '{number}' is not a whole number of at least 1" in capsys.readouterr().err
 
 
 def test_json_that_cannot_be_written_is_an_error_before_anything_is_examined(clean, tmp_path, monkeypatch):
@@ -413,7 +413,7 @@ def test_positions_are_spread_evenly():
 
 def test_with_a_limit_only_so_many_images_are_inspected(clean):
     diagnosis = diagnose(clean / "lists" / "lists.yaml", limit=5)
-    assert diagnosis.examined | {"masks": 0} == {"images named": 24, "looked at": 15, "decoded": 15, "masks": 0}
+    assert diagnosis.examined | {"masks": 0} == {"images named": 24, "inspected": 15, "decoded": 15, "masks": 0}
     assert diagnosis.splits["train"]["images"] == 10
 
 

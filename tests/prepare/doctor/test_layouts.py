@@ -1,4 +1,4 @@
-"""Doctor on a small copy of every data set of SPEC §13, laid out as its download is, with heads of the real lists."""
+"""Doctor on a small copy of every data set of docs/data.md, as it is downloaded, with heads of the real lists."""
 
 import json
 from collections.abc import Callable

@@ -197,7 +197,7 @@ class TestCommand:
     def test_numbers_below_one_are_refused(self, data, capsys, flag):
         with pytest.raises(SystemExit):
             call("data", "--out", "s", flag, "-1")
-        assert f"argument {flag}: '-1' is no whole number of at least 1" in capsys.readouterr().err
+        assert f"argument {flag}: '-1' is not a whole number of at least 1" in capsys.readouterr().err
 
 
 class TestOldKey:
@@ -290,7 +290,7 @@ def test_doctor_reads_a_store_as_its_root(roots, capsys):
     doctor.add_arguments(parser)
     words = ["--config", str(roots["benchmark"]), "--root", str(roots["store"]), "--decode"]
     assert doctor.run(parser.parse_args(words)) == 0
-    assert "48 looked at, 48 decoded" in capsys.readouterr().out
+    assert "48 inspected, 48 decoded" in capsys.readouterr().out
 
 
 def test_masks_of_the_store_are_those_of_the_root(roots):

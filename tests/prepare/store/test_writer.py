@@ -226,7 +226,7 @@ class TestWriting:
         film = films["p0/0.jpg"]
         written = make(tmp_path / "s", {"a.jpg": film, "a\x1b.jpg": film, "../b.jpg": film, "/tmp/c.jpg": film})
         assert written.images == 1
-        assert ["is no name of a file in" in each.reason for each in written.unreadable] == [True] * 3
+        assert ["is not allowed as a file name in" in each.reason for each in written.unreadable] == [True] * 3
         assert sorted(path.name for path in tmp_path.rglob("*.jpg")) == ["a.jpg"]
 
     def test_links_in_a_store_are_not_followed(self, films, tmp_path):
@@ -318,7 +318,7 @@ class TestVerify:
         with pytest.raises(StoreError, match=r"nowhere is no image store \(store.json: No such file"):
             verify(tmp_path / "nowhere", 1, False)
         (store / LIST).write_text("file,bytes,crc32\n../../x,1,1\n")
-        assert ["'../../x' is no name of a file" in line for line in verify(store, 1, False)] == [True]
+        assert ["'../../x' is not allowed as a file name" in line for line in verify(store, 1, False)] == [True]
         (store / LIST).write_text("file,bytes,crc32\na,b\n")
         with pytest.raises(StoreError, match=r"store.csv: damaged; delete it, and give the command"):
             verify(store, 1, False)
