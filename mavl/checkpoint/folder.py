@@ -9,8 +9,9 @@ training) and, for a text encoder of random weights, `text_encoder/`. The folder
 import json
 import os
 import shutil
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
+from itertools import zip_longest
 from pathlib import Path
 from typing import Any, cast
 
@@ -114,6 +115,8 @@ def load(source: str | Path) -> Pretrained:
         embeddings = TextEmbeddings.load(path / EMBEDDINGS)
         if names := non_finite({"vectors": embeddings.vectors, "anatomy_vectors": embeddings.anatomy_vectors}):
             raise CheckpointError(f"{path / EMBEDDINGS}: damaged: NaN or infinite values in {names}")
+        _check_same_names(path, about["findings"], embeddings.findings, "findings")
+        _check_same_names(path, cast(MAVL, model).aspects, embeddings.aspects, "aspects")
         if (path / text["encoder"]).is_dir():
             text["encoder"] = str(path / text["encoder"])
     return Pretrained(cast(MAVL, model), embeddings, tuple(about["findings"]), text, about, about.get("trained_on"))
@@ -136,6 +139,16 @@ def read_model(source: str | Path, kinds: Collection[str]) -> tuple[nn.Module, d
     except (TypeError, ValueError) as error:
         raise CheckpointError(f"{path}: preprocessing: {error}") from error
     return model.eval(), about, path
+
+
+def _check_same_names(folder: Path, stated: Sequence[str], held: Sequence[str], what: str) -> None:
+    """CheckpointError where the description of a model and its text embeddings do not name the same, in one order."""
+    if differing := [pair for pair in zip_longest(stated, held) if len(set(pair)) > 1]:
+        first, other = differing[0]
+        raise CheckpointError(
+            f"{folder}: the {what} of {ABOUT} and of {EMBEDDINGS} differ, first {first!r} and {other!r}: files of two "
+            "models? Copy the folder again"
+        )
 
 
 def find(source: str | Path) -> Path:

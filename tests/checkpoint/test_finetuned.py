@@ -72,7 +72,8 @@ def test_a_pretrained_folder_is_no_fine_tuned_one(tmp_path):
 def test_a_damaged_folder_is_named(tmp_path, classifier):
     write(tmp_path / "a", classifier)
     about = json.loads((tmp_path / "a/mavl.json").read_text())
-    (tmp_path / "a/mavl.json").write_text(json.dumps(about | {"model": {"backbone": "resnet18", "classes": 2}}))
+    two = about | {"findings": ["pneumonia", "effusion"]}
+    (tmp_path / "a/mavl.json").write_text(json.dumps(two | {"model": {"backbone": "resnet18", "classes": 2}}))
     with pytest.raises(CheckpointError, match=r"misshapen head\.weight \(3, 256\) for \(2, 512\)"):
         finetuned.load(tmp_path / "a")
     (tmp_path / "a/mavl.json").write_text(json.dumps(about | {"model": {"classes": 3, "depth": 9}}))
@@ -82,6 +83,23 @@ def test_a_damaged_folder_is_named(tmp_path, classifier):
     (tmp_path / "a/model.safetensors").unlink()
     with pytest.raises(CheckpointError, match=r"not a model folder, model\.safetensors is missing"):
         finetuned.load(tmp_path / "a")
+
+
+@pytest.mark.parametrize(
+    ("findings", "complaint"),
+    [
+        (["a", "b"], "findings names 2 outputs, the model has 3 outputs"),
+        (["a", "a", "b"], "findings named twice: a"),
+        (["a", "b", "c", "d"], "findings names 4 outputs, the model has 3 outputs"),
+    ],
+)
+def test_each_output_has_a_name_of_its_own(tmp_path, classifier, findings, complaint):
+    write(tmp_path / "a", classifier)
+    about = json.loads((tmp_path / "a/mavl.json").read_text())
+    (tmp_path / "a/mavl.json").write_text(json.dumps(about | {"findings": findings}))
+    with pytest.raises(CheckpointError, match=rf"a/mavl\.json: .*{complaint}") as caught:
+        finetuned.load(tmp_path / "a")
+    assert "\n" not in str(caught.value)
 
 
 def test_a_folder_says_what_its_model_was_trained_on(tmp_path, classifier):

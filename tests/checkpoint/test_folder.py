@@ -259,8 +259,11 @@ def test_only_a_source_that_names_the_hub_is_asked_for_there(monkeypatch, tmp_pa
         ("kind", "poodle", "a model of kind 'poodle'; known are mavl, classifier, segmenter"),
         ("kind", ["mavl"], "a model of kind"),
         ("trained_on", {"kind": "paintings", "list": "x", "images": 3}, "trained_on.kind = .paintings."),
-        ("preprocessing", {"image_size": -1}, "preprocessing: .*image_size"),
+        ("preprocessing", {"image_size": -1}, "preprocessing.*image_size"),
         ("preprocessing", {"std": [0, 0, 0]}, "preprocessing: .*std"),
+        ("findings", ["edema", "edema", "mass"], "findings named twice: edema"),
+        ("aspects", list(ASPECTS[::-1]), "aspects are .*, model.aspects "),
+        ("preprocessing", {"image_size": 65}, "preprocessing.image_size is 65, model.image_size 64"),
         ("preprocessing", "grey", "preprocessing = .grey.: expected a section"),
     ],
 )
@@ -321,3 +324,26 @@ def test_the_vocabulary_of_a_folder_is_that_of_its_bank(tmp_path):
     embeddings = replace(draw_bank(), findings=("covid19", "normal", "clear"))
     loaded = checkpoint.load(save(tmp_path, build(), embeddings))
     assert loaded.findings == loaded.embeddings.findings == ("covid19", "normal", "clear")
+
+
+@pytest.mark.parametrize("findings", [("normal", "edema", "mass"), ("edema", "normal"), ("edema", "normal", "scar")])
+def test_text_embeddings_of_other_findings_are_refused(folder, findings):
+    """Their vectors would be read under the names of the description."""
+    draw_bank(findings=findings).save(folder / "bank.safetensors")
+    with pytest.raises(CheckpointError, match=r"^\S+best: the findings of mavl\.json and of bank\.safetensors differ"):
+        checkpoint.load(folder)
+
+
+def test_text_embeddings_with_aspects_in_another_order_are_refused(folder):
+    replace(draw_bank(), aspects=ASPECTS[::-1]).save(folder / "bank.safetensors")
+    with pytest.raises(CheckpointError, match=rf"aspects .* differ, first '{ASPECTS[0]}' and '{ASPECTS[-1]}'"):
+        checkpoint.load(folder)
+
+
+@pytest.mark.parametrize("key", ["aspects", "preprocessing"])
+def test_an_older_folder_without_the_key_loads(folder, key):
+    about = json.loads((folder / "mavl.json").read_text())
+    del about[key]
+    (folder / "mavl.json").write_text(json.dumps(about))
+    assert equal(checkpoint.load(folder).model, build())
+    assert checkpoint.load(folder).model.preprocessing.image_size == 64
