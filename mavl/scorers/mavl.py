@@ -10,7 +10,7 @@ from torch import Tensor
 
 from mavl import checkpoint
 from mavl.checkpoint import Pretrained
-from mavl.model.heatmaps import heatmaps
+from mavl.model.heatmaps import check_parts, heatmaps
 from mavl.model.inference import InferenceModel, in_parts
 from mavl.model.mavl import ImageFeatures
 from mavl.model.scores import scores
@@ -104,8 +104,13 @@ class MAVLScorer:
 
 
 def open_mavl(name: str, options: ScorerOptions, device: torch.device) -> MAVLScorer:
-    """A model folder, a released .pth or a hub id. Errors: CheckpointError, BookError, EmbeddingsError."""
+    """A scorer of a model folder, a released .pth or a hub id.
+
+    Errors: CheckpointError, BookError, EmbeddingsError, HeatmapError.
+    """
     pretrained = checkpoint.load(name)
+    model, maps = pretrained.model, options.map_options
+    check_parts(maps.used_aspects(model.aspects), maps.layers, model.aspects, len(model.decoder.layers))
     embeddings = model_embeddings(
         pretrained,
         [*options.findings, *(HEALTHY if options.head == "contrastive" else ())],
