@@ -15,6 +15,7 @@ from mavl.checkpoint.folder import CheckpointError
 from mavl.data.images.grey import equalize_histogram
 from mavl.data.images.read import read_image
 from mavl.data.images.transforms import eval_transform
+from mavl.files import OutsideError
 from mavl.model.classifier import Classifier
 from mavl.predict.classifier import AGAINST, FOR
 from mavl.predict.files import write_predictions
@@ -100,6 +101,14 @@ def test_each_output_has_a_name_of_its_own(tmp_path, classifier, findings, compl
     with pytest.raises(CheckpointError, match=rf"a/mavl\.json: .*{complaint}") as caught:
         finetuned.load(tmp_path / "a")
     assert "\n" not in str(caught.value)
+
+
+def test_a_link_in_place_of_a_model_folder_is_not_followed(tmp_path, classifier):
+    (tmp_path / "other").mkdir()
+    (tmp_path / "best").symlink_to(tmp_path / "other")
+    with pytest.raises(OutsideError, match="best is a link to"):
+        write(tmp_path / "best", classifier)
+    assert list((tmp_path / "other").iterdir()) == []
 
 
 def test_a_folder_says_what_its_model_was_trained_on(tmp_path, classifier):
