@@ -11,7 +11,7 @@ from torch import Tensor
 from mavl import checkpoint
 from mavl.checkpoint import Pretrained
 from mavl.model.heatmaps import check_parts, heatmaps
-from mavl.model.inference import InferenceModel, in_parts
+from mavl.model.inference import InferenceModel, for_findings, in_parts
 from mavl.model.mavl import ImageFeatures
 from mavl.model.scores import scores
 from mavl.provenance import training_images
@@ -94,12 +94,7 @@ class MAVLScorer:
         return torch.cat(parts)
 
     def _model(self, findings: Sequence[str]) -> InferenceModel:
-        """The model for these findings, and for those that the contrastive head compares them with."""
-        wanted = tuple(dict.fromkeys([*findings, *(name for name in HEALTHY if name in self.vocabulary)]))
-        if self._inference is None:
-            self._inference = InferenceModel(self.pretrained.model, self.embeddings, wanted)
-        elif self._inference.embeddings.findings != wanted:
-            self._inference = self._inference.with_embeddings(self.embeddings, wanted)
+        self._inference = for_findings(self._inference, self.pretrained.model, self.embeddings, findings)
         return self._inference
 
 
