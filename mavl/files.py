@@ -91,6 +91,12 @@ def inside(folder: Path, name: str) -> Path:
     return path
 
 
+def refuse_link(folder: Path) -> None:
+    """OutsideError for a link in place of a folder to write, which would be written at another place."""
+    if folder.is_symlink():
+        raise OutsideError(f"{folder} is a link to {os.readlink(folder)}: remove it, or give another folder")
+
+
 def shipped(name: Path | str) -> Path:
     """The path itself; where there is no such file, this project's file of that name, if there is one.
 

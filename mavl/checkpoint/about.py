@@ -2,17 +2,18 @@
 
 import json
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, PositiveInt, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, PositiveInt, ValidationError, model_validator
 
 from mavl.checkpoint.released import MAVL_KIND, CheckpointError
 from mavl.config.errors import complaints
 from mavl.config.finetune import UNetModel
 from mavl.config.loader import Settings
-from mavl.config.settings import ImageSize, ModelSettings, Size
+from mavl.config.settings import ImageSize, ModelSettings, Size, refuse_repeated
+from mavl.vocab import counted
 
-Names = Annotated[list[str], Field(min_length=1)]
+Names = Annotated[list[str], Field(min_length=1), AfterValidator(lambda names: refuse_repeated(names, "findings"))]
 
 
 class MAVLArguments(ModelSettings):
@@ -57,24 +58,53 @@ class _About(BaseModel):
 
 
 class MAVLAbout(_About):
-    """Of a pre-trained model."""
+    """Of a pre-trained model. aspects: absent in folders of older versions."""
 
     model: MAVLArguments
     text: Text
+    aspects: list[str] | None = None
+
+    @model_validator(mode="after")
+    def _statements_agree(self) -> Self:
+        if self.aspects is not None and tuple(self.aspects) != self.model.aspects:
+            raise ValueError(f"aspects are {self.aspects}, model.aspects {list(self.model.aspects)}")
+        side = (self.preprocessing or {}).get("image_size", self.model.image_size)
+        if side != self.model.image_size:
+            raise ValueError(f"preprocessing.image_size is {side!r}, model.image_size {self.model.image_size}")
+        return self
 
 
-class ClassifierAbout(_About):
+class _FinetunedAbout(_About):
+    """Of a fine-tuned model, with a name for each of its outputs."""
+
+    input: dict[str, Any]
+
+    @property
+    def outputs(self) -> int:
+        return 1
+
+    @model_validator(mode="after")
+    def _each_output_has_a_name(self) -> Self:
+        if len(self.findings) != self.outputs:
+            names = f"findings names {counted(len(self.findings), 'output')}"
+            raise ValueError(f"{names}, the model has {counted(self.outputs, 'output')}")
+        return self
+
+
+class ClassifierAbout(_FinetunedAbout):
     """Of a fine-tuned classifier."""
 
     model: ClassifierArguments
-    input: dict[str, Any]
+
+    @property
+    def outputs(self) -> int:
+        return self.model.classes
 
 
-class SegmenterAbout(_About):
-    """Of a fine-tuned U-Net."""
+class SegmenterAbout(_FinetunedAbout):
+    """Of a fine-tuned U-Net, which has one output."""
 
     model: UNetModel
-    input: dict[str, Any]
 
 
 SCHEMAS: dict[str, type[_About]] = {

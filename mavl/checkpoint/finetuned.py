@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from mavl.checkpoint.folder import find, read_about, read_model, write_model
+from mavl.checkpoint.folder import find, make_folder, read_about, read_model, write_model
 from mavl.checkpoint.released import read_checkpoint, released_kind
 
 KINDS = ("classifier", "segmenter")
@@ -48,7 +48,7 @@ def save(
         config: the settings of the run.
         trained_on: as mavl.checkpoint.about.TrainedOn.
     """
-    folder.mkdir(parents=True, exist_ok=True)
+    make_folder(folder)
     shown = model.preprocessing.to_dict() | {"equalize": equalize}
     about = {"kind": kind, "model": arguments, "findings": findings, "input": shown, "config": config}
     about |= {"trained_on": trained_on}

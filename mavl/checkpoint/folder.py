@@ -9,8 +9,9 @@ training) and, for a text encoder of random weights, `text_encoder/`. The folder
 import json
 import os
 import shutil
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
+from itertools import zip_longest
 from pathlib import Path
 from typing import Any, cast
 
@@ -23,7 +24,7 @@ from mavl.backbones import Preprocessing
 from mavl.backbones.weights import not_a_model
 from mavl.checkpoint.about import check_about
 from mavl.checkpoint.released import MAVL_KIND, CheckpointError, build, convert, non_finite, read_checkpoint
-from mavl.files import whole_file, write_json
+from mavl.files import NotJSONError, OutsideError, inside, read_json, refuse_link, whole_file, write_json
 from mavl.model.mavl import MAVL
 from mavl.provenance import provenance
 from mavl.text.bert import BertEncoder
@@ -36,6 +37,8 @@ FORMER_NAMES = {"log_scale": "logit_scale"}
 """{name of a parameter in older model folders: its name today}"""
 HUB = "hf://"
 """Before the id of a model of the Hugging Face hub, so that a mistyped folder is never asked for there."""
+BERT = "bert:"
+"""What may be before the name of a text encoder (mavl.text.encoder)."""
 LAST, BEST = "last", "best"
 """The model folders in the folder of a run."""
 RELEASED_TEXT = {"encoder": "emilyalsentzer/Bio_ClinicalBERT", "sep": False, "max_length": 128, "lower_case": True}
@@ -78,8 +81,8 @@ def save(
         config: the settings of the run.
         trained_on: as mavl.checkpoint.about.TrainedOn.
     """
-    folder.mkdir(parents=True, exist_ok=True)
-    encoder = Path(text["encoder"])
+    make_folder(folder)
+    encoder = Path(text["encoder"].removeprefix(BERT))
     if encoder.is_dir():
         _copy_text_encoder(encoder, folder / TEXT_ENCODER)
         text = text | {"encoder": TEXT_ENCODER}
@@ -98,6 +101,12 @@ def save(
     write_model(folder, model, about, state)
 
 
+def make_folder(folder: Path) -> None:
+    """Make the folder of a model, if there is none; OutsideError for a link, whose target would be written."""
+    refuse_link(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+
+
 def write_model(folder: Path, model: nn.Module, about: dict, state: dict) -> None:
     """`about`, with the format and the versions, then the weights, with `state` in their metadata."""
     write_json(folder / ABOUT, {"format": FORMAT, **about, "provenance": provenance()})
@@ -114,8 +123,9 @@ def load(source: str | Path) -> Pretrained:
         embeddings = TextEmbeddings.load(path / EMBEDDINGS)
         if names := non_finite({"vectors": embeddings.vectors, "anatomy_vectors": embeddings.anatomy_vectors}):
             raise CheckpointError(f"{path / EMBEDDINGS}: damaged: NaN or infinite values in {names}")
-        if (path / text["encoder"]).is_dir():
-            text["encoder"] = str(path / text["encoder"])
+        _check_same_names(path, about["findings"], embeddings.findings, "findings")
+        _check_same_names(path, cast(MAVL, model).aspects, embeddings.aspects, "aspects")
+        text["encoder"] = _stored_encoder(path, text["encoder"])
     return Pretrained(cast(MAVL, model), embeddings, tuple(about["findings"]), text, about, about.get("trained_on"))
 
 
@@ -136,6 +146,30 @@ def read_model(source: str | Path, kinds: Collection[str]) -> tuple[nn.Module, d
     except (TypeError, ValueError) as error:
         raise CheckpointError(f"{path}: preprocessing: {error}") from error
     return model.eval(), about, path
+
+
+def _stored_encoder(folder: Path, name: str) -> str:
+    """The name of a model's text encoder, or its path where it is in the folder.
+
+    CheckpointError for a relative name that leads out of the folder.
+    """
+    if Path(name.removeprefix(BERT)).is_absolute():
+        return name
+    try:
+        own = inside(folder, name.removeprefix(BERT))
+    except OutsideError as error:
+        raise CheckpointError(f"{folder / ABOUT}: text.encoder: {error}") from error
+    return str(own) if own.is_dir() else name
+
+
+def _check_same_names(folder: Path, stated: Sequence[str], held: Sequence[str], what: str) -> None:
+    """CheckpointError where the description of a model and its text embeddings do not name the same, in one order."""
+    if differing := [pair for pair in zip_longest(stated, held) if len(set(pair)) > 1]:
+        first, other = differing[0]
+        raise CheckpointError(
+            f"{folder}: the {what} of {ABOUT} and of {EMBEDDINGS} differ, first {first!r} and {other!r}: files of two "
+            "models? Copy the folder again"
+        )
 
 
 def find(source: str | Path) -> Path:
@@ -166,10 +200,10 @@ def read_about(folder: Path) -> dict:
     if not (folder / ABOUT).exists():
         raise CheckpointError(f"{folder}: not a model folder, {ABOUT} is missing")
     try:
-        about = json.loads((folder / ABOUT).read_bytes())
-    except (ValueError, RecursionError) as error:
-        reason = not_a_model(folder / ABOUT) or f"not JSON ({error}); copy it again"
-        raise CheckpointError(f"{folder / ABOUT}: {reason}") from error
+        about = read_json(folder / ABOUT)
+    except NotJSONError as error:
+        reason = not_a_model(folder / ABOUT)
+        raise CheckpointError(f"{folder / ABOUT}: {reason}" if reason else f"{error}; copy it again") from error
     found = about.get("format") if isinstance(about, dict) else type(about).__name__
     if found != FORMAT or isinstance(found, bool):
         raise CheckpointError(f"{folder / ABOUT}: format {found!r}; this version reads {FORMAT}")

@@ -5,11 +5,7 @@
 
 from typing import Annotated, Literal
 
-from pydantic import (
-    Field,
-    NonNegativeInt,
-    PositiveInt,
-)
+from pydantic import Field, NonNegativeInt, PositiveInt, ValidationInfo, field_validator
 
 from mavl.config.loader import Settings
 from mavl.config.settings import (
@@ -22,6 +18,7 @@ from mavl.config.settings import (
     Share,
     Size,
     Workers,
+    refuse_repeated,
 )
 from mavl.vocab import WORDINGS, Aspect, BuiltInWording
 
@@ -58,6 +55,11 @@ class EvaluationSettings(Settings):
     resamples: NonNegativeInt = 1000
     seed: Seed = 0
     overwrite: bool = False
+
+    @field_validator("findings", "map_aspects", "layers")
+    @classmethod
+    def _entries_differ(cls, entries: tuple | None, field: ValidationInfo) -> tuple | None:
+        return entries and refuse_repeated(entries, str(field.field_name))
 
 
 class BookFiles(Settings):

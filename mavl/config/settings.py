@@ -4,7 +4,8 @@
 # a section may narrow the type of a key, since its fields are frozen, which pyright ignores
 
 import re
-from typing import Annotated, Literal, Self
+from collections.abc import Sequence
+from typing import Annotated, Literal, Self, TypeVar
 
 from pydantic import (
     AfterValidator,
@@ -40,11 +41,14 @@ def _has_one_group(pattern: str) -> str:
     return pattern
 
 
-def refuse_repeated(names: tuple[str, ...], what: str) -> tuple[str, ...]:
-    """The names; ValueError for those that stand twice."""
-    if twice := sorted({name for name in names if names.count(name) > 1}):
-        raise ValueError(f"{what} named twice: {', '.join(twice)}")
-    return names
+Values = TypeVar("Values", bound=Sequence)
+
+
+def refuse_repeated(values: Values, what: str) -> Values:
+    """The names or numbers; ValueError for those that are given more than once."""
+    if twice := sorted({value for value in values if values.count(value) > 1}):
+        raise ValueError(f"{what} named twice: {', '.join(map(str, twice))}")
+    return values
 
 
 def _known_finding(name: str) -> str:

@@ -56,6 +56,14 @@ class MapOptions:
 DEFAULT_MAP = MapOptions()
 
 
+def check_parts(aspects: Sequence[str], layers: Sequence[int], known: Sequence[str], depth: int) -> None:
+    """HeatmapError for an aspect that is not among the known ones of a model, and for a layer beyond its depth."""
+    if missing := [layer for layer in layers if layer not in range(depth)]:
+        raise HeatmapError(f"the model has no decoder layer {missing[0]}, only 0 to {depth - 1}")
+    if unknown := [aspect for aspect in aspects if aspect not in known]:
+        raise HeatmapError(unknown_name("aspect", unknown[0], known))
+
+
 def aspect_maps(
     output: MAVLOutput,
     embeddings: TextEmbeddings,
@@ -71,11 +79,7 @@ def aspect_maps(
     if output.attention is None:
         raise HeatmapError("the output holds no attention: call the model with return_attention=True")
     depth = len(output.attention)
-    if missing := [layer for layer in layers if layer not in range(depth)]:
-        raise HeatmapError(f"the model has no decoder layer {missing[0]}, only 0 to {depth - 1}")
-    for aspect in aspects:
-        if aspect not in embeddings.aspects:
-            raise HeatmapError(unknown_name("aspect", aspect, embeddings.aspects))
+    check_parts(aspects, layers, embeddings.aspects, depth)
     columns = [embeddings.aspects.index(aspect) for aspect in aspects]
     rows = embeddings.index(findings)
     queries = torch.tensor([[row * len(embeddings.aspects) + column for column in columns] for row in rows])

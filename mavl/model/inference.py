@@ -16,6 +16,7 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from mavl.model.mavl import MAVL, ImageFeatures, MAVLOutput, TextQueries
 from mavl.text.embeddings import TextEmbeddings
+from mavl.vocab import HEALTHY
 
 Model = TypeVar("Model", bound=nn.Module)
 
@@ -76,6 +77,19 @@ class InferenceModel:
         if dtype not in self._queries:
             self._queries[dtype] = self.model.encode_text(self._vectors)
         return self._queries[dtype]
+
+
+def for_findings(
+    current: InferenceModel | None, model: MAVL, embeddings: TextEmbeddings, findings: Sequence[str]
+) -> InferenceModel:
+    """The model for these findings and for those that the contrastive head compares them with.
+
+    It is `current` where that has these findings, else one with the weights of `current`, or of `model` without it.
+    """
+    wanted = tuple(dict.fromkeys([*findings, *(name for name in HEALTHY if name in embeddings.findings)]))
+    if current is None:
+        return InferenceModel(model, embeddings, wanted)
+    return current if current.embeddings.findings == wanted else current.with_embeddings(embeddings, wanted)
 
 
 def in_parts(images: Tensor) -> tuple[Tensor, ...]:

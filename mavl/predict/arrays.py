@@ -8,12 +8,12 @@ import torch
 from PIL import Image
 
 from mavl.data.images.grey import ImageError, to_8_bits
-from mavl.data.images.read import grey_picture
+from mavl.data.images.read import grey_picture, read_image
 from mavl.progress import plural
 
 Array = np.ndarray | torch.Tensor
 ImageSource = str | os.PathLike | Image.Image | Array
-"""A file, or an image in memory: arrays as `array_picture` takes them."""
+"""A file, or an image in memory, as `read_picture` takes it."""
 
 ValueRange = tuple[float, float] | None
 """The values of black and of white in an array; None for arrays whose type says it: uint8 and uint16."""
@@ -26,6 +26,18 @@ def as_sources(images: ImageSource | Iterable[ImageSource]) -> Iterable[ImageSou
     if isinstance(images, str | os.PathLike | Image.Image | np.ndarray | torch.Tensor):
         return [images]
     return images
+
+
+def read_picture(source: ImageSource, name: str, value_range: ValueRange = None) -> Image.Image:
+    """The grey image, mode "L", upright, of a file, a PIL image, or an array or tensor as `array_picture` takes it.
+
+    name: of the image, for errors; a file has its own. ImageError for an image that cannot be read.
+    """
+    if isinstance(source, str | os.PathLike):
+        return read_image(source)
+    if isinstance(source, Image.Image):
+        return grey_picture(source, name)
+    return array_picture(source, name, value_range)
 
 
 def array_picture(array: Array, name: str, value_range: ValueRange = None) -> Image.Image:

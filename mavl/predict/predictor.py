@@ -24,12 +24,12 @@ from torch import Tensor
 from mavl.backbones import Preprocessing
 from mavl.data.images.grey import equalize_histogram
 from mavl.data.images.inputs import Failure, find_images
-from mavl.data.images.read import ImageError, grey_picture, read_image
+from mavl.data.images.read import ImageError
 from mavl.data.images.transforms import eval_transform
 from mavl.model.explain import Explanation
 from mavl.model.heatmaps import HeatmapError, enlarge
 from mavl.model.scores import HeadError
-from mavl.predict.arrays import ImageSource, ValueRange, array_picture, as_sources
+from mavl.predict.arrays import ImageSource, ValueRange, as_sources, read_picture
 from mavl.progress import plural
 from mavl.text.embeddings import TextEmbeddings
 from mavl.text.synonyms import resolve
@@ -232,15 +232,10 @@ class Predictor(ABC):
     ) -> tuple[str, Image.Image, Tensor] | Failure:
         """(name, grey image, pixels)."""
         number, image = numbered
-        is_file = isinstance(image, str | os.PathLike)
-        name = os.fspath(image) if is_file else getattr(image, "filename", "") or f"image {number}"
+        named = isinstance(image, str | os.PathLike)
+        name = os.fspath(image) if named else getattr(image, "filename", "") or f"image {number}"
         try:
-            if is_file:
-                picture = read_image(image)
-            elif isinstance(image, Image.Image):
-                picture = grey_picture(image, name)
-            else:
-                picture = array_picture(image, name, value_range)
+            picture = read_picture(image, name, value_range)
         except ImageError as error:
             return Failure(name, str(error).removeprefix(f"{name}: "))
         return name, picture, to_pixels(picture, self.preprocessing, self.equalize)

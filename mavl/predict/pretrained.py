@@ -18,7 +18,7 @@ from mavl.data.images.inputs import Failure
 from mavl.files import shipped
 from mavl.model.explain import explain
 from mavl.model.heatmaps import DEFAULT_MAP, MapOptions
-from mavl.model.inference import InferenceModel
+from mavl.model.inference import InferenceModel, for_findings
 from mavl.model.scores import HeadError, scores
 from mavl.predict.arrays import ImageSource, ValueRange, as_sources
 from mavl.predict.predictor import Answer, Predictor, Request, meant
@@ -87,16 +87,6 @@ class PretrainedPredictor(Predictor):
             cache=Path(TEXT_CACHE).expanduser(),
         ).to(self.device)
 
-    def _inference_model(self, request: Request) -> InferenceModel:
-        """The model for these findings; models of other findings share its weights."""
-        embeddings = self._embeddings(request.findings)
-        wanted = tuple(dict.fromkeys([*request.findings, *(name for name in HEALTHY if name in embeddings.findings)]))
-        if self._inference is None:
-            self._inference = InferenceModel(self.model, embeddings, wanted)
-        elif self._inference.embeddings.findings != wanted:
-            self._inference = self._inference.with_embeddings(embeddings, wanted)
-        return self._inference
-
     @torch.no_grad()
     def encode_image(self, images: ImageSource | Iterable[ImageSource], *, value_range: ValueRange = None) -> Tensor:
         vectors = []
@@ -121,7 +111,8 @@ class PretrainedPredictor(Predictor):
 
     @torch.no_grad()
     def _answer(self, pixels: Tensor, request: Request) -> list[Answer]:
-        model = self._inference_model(request)
+        text = self._embeddings(request.findings)
+        self._inference = model = for_findings(self._inference, self.model, text, request.findings)
         embeddings, output = model.embeddings, model(pixels, return_attention=request.explained > 0)
         supervised = scores(output, embeddings, request.findings).cpu().numpy()
         contrastive = [None] * len(pixels)

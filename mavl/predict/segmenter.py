@@ -9,13 +9,10 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from PIL import Image
 
 from mavl.checkpoint import CheckpointError, finetuned
-from mavl.data.images.grey import to_grey
-from mavl.data.images.read import read_image
 from mavl.model.unet import THRESHOLD, UNet, mask_probability
-from mavl.predict.arrays import ImageSource, ValueRange, array_picture
+from mavl.predict.arrays import ImageSource, ValueRange, read_picture
 from mavl.predict.predictor import to_pixels
 from mavl.provenance import training_images
 
@@ -40,15 +37,9 @@ class Segmenter:
     def probability(self, image: ImageSource, *, value_range: ValueRange = None) -> np.ndarray:
         """Probability float32 [H, W], in the image's own size, that a pixel belongs to the finding.
 
-        image: a file, a PIL image, or an array or tensor as `mavl.predict.arrays` takes them. ImageError for one that
-        cannot be read.
+        image: as `mavl.predict.arrays.read_picture` takes it. ImageError for one that cannot be read.
         """
-        if isinstance(image, str | os.PathLike):
-            picture = read_image(image)
-        elif isinstance(image, Image.Image):
-            picture = to_grey(image)
-        else:
-            picture = array_picture(image, "image", value_range)
+        picture = read_picture(image, "image", value_range)
         pixels = to_pixels(picture, self.unet.preprocessing, self.equalize)
         return mask_probability(self.unet, pixels, (picture.height, picture.width))
 

@@ -6,12 +6,12 @@ import json
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from math import isnan
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from pydantic_core import to_json
 
-from mavl.files import csv_cell, csv_writer, printable, whole_file, write_json
+from mavl.files import csv_cell, csv_writer, distinct, parse_json, printable, whole_file, write_json
 from mavl.metrics.intervals import Interval
 from mavl.metrics.metric import Metric
 
@@ -106,11 +106,12 @@ def dump_json(content: dict, path: Path | str) -> None:
 def read_json(path: Path) -> dict:
     """The content of a file by `dump_json`, with its intervals as such."""
 
-    def decode(entry: dict) -> dict | Interval:
+    def decode(pairs: list[tuple[str, Any]]) -> dict | Interval:
+        entry = distinct(pairs)
         bounds = (np.nan if value is None else value for value in entry.values())
         return Interval(*bounds) if list(entry) == ["value", "low", "high"] else entry
 
-    return json.loads(path.read_text(encoding="utf-8"), object_hook=decode)
+    return parse_json(path.read_bytes(), str(path), decode)
 
 
 def mean_and_std(seeds: Sequence[Interval | float | None]) -> dict[str, float | list[float]]:

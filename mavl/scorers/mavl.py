@@ -10,8 +10,8 @@ from torch import Tensor
 
 from mavl import checkpoint
 from mavl.checkpoint import Pretrained
-from mavl.model.heatmaps import heatmaps
-from mavl.model.inference import InferenceModel, in_parts
+from mavl.model.heatmaps import check_parts, heatmaps
+from mavl.model.inference import InferenceModel, for_findings, in_parts
 from mavl.model.mavl import ImageFeatures
 from mavl.model.scores import scores
 from mavl.provenance import training_images
@@ -94,18 +94,18 @@ class MAVLScorer:
         return torch.cat(parts)
 
     def _model(self, findings: Sequence[str]) -> InferenceModel:
-        """The model for these findings, and for those that the contrastive head compares them with."""
-        wanted = tuple(dict.fromkeys([*findings, *(name for name in HEALTHY if name in self.vocabulary)]))
-        if self._inference is None:
-            self._inference = InferenceModel(self.pretrained.model, self.embeddings, wanted)
-        elif self._inference.embeddings.findings != wanted:
-            self._inference = self._inference.with_embeddings(self.embeddings, wanted)
+        self._inference = for_findings(self._inference, self.pretrained.model, self.embeddings, findings)
         return self._inference
 
 
 def open_mavl(name: str, options: ScorerOptions, device: torch.device) -> MAVLScorer:
-    """A model folder, a released .pth or a hub id. Errors: CheckpointError, BookError, EmbeddingsError."""
+    """A scorer of a model folder, a released .pth or a hub id.
+
+    Errors: CheckpointError, BookError, EmbeddingsError, HeatmapError.
+    """
     pretrained = checkpoint.load(name)
+    model, maps = pretrained.model, options.map_options
+    check_parts(maps.used_aspects(model.aspects), maps.layers, model.aspects, len(model.decoder.layers))
     embeddings = model_embeddings(
         pretrained,
         [*options.findings, *(HEALTHY if options.head == "contrastive" else ())],

@@ -73,11 +73,14 @@ class TextEmbeddings:
     def extended(self, more: "TextEmbeddings") -> "TextEmbeddings":
         """These embeddings followed by those of other findings.
 
-        EmbeddingsError when a finding is in both, or when the vectors of the anatomies differ, which come from the same
-        text: another encoder or tokenisation.
+        EmbeddingsError when a finding is in both, when the aspects or their order differ, or when the vectors of the
+        anatomies differ, which come from the same text: another encoder or tokenisation.
         """
         if twice := [name for name in more.findings if name in self.findings]:
             raise EmbeddingsError(f"in both text embeddings: {', '.join(twice)}")
+        if more.aspects != self.aspects:
+            orders = f"{', '.join(self.aspects)} in the model and {', '.join(more.aspects)} in the new text"
+            raise EmbeddingsError(f"the aspects of text vectors are {orders}: give the new text those of the model")
         if more.vectors.shape[1:] != self.vectors.shape[1:]:
             shapes = f"{tuple(self.vectors.shape[1:])} in the model and {tuple(more.vectors.shape[1:])} in the new text"
             raise EmbeddingsError(f"text vectors [aspects, width] are {shapes}: another text encoder?")

@@ -25,7 +25,7 @@ from mavl.data.images.transforms import with_interpolation
 from mavl.data.loading import compute_all
 from mavl.data.pretraining import EpochBatches, Key, write_left_out
 from mavl.data.segmentation import MaskedData
-from mavl.files import write_json
+from mavl.files import refuse_link, write_json
 from mavl.provenance import provenance
 from mavl.report.tables import RESULTS
 from mavl.report.training import TRAINING, plot_training
@@ -147,6 +147,8 @@ def run_seeds(task: type[Finetuning], settings: Settings, resume: bool = False) 
     holds another run is an error at once.
     """
     folders = {seed: Path(settings.output_dir) / f"seed_{seed}" for seed in settings.seeds}
+    for folder in folders.values():
+        refuse_link(folder)
     todo = [seed for seed, folder in folders.items() if not (resume and (folder / RESULTS).exists())]
     accelerator = build_accelerator(settings.train, Path(settings.output_dir), settings.seeds[0])
     with accelerator.main_process_first():

@@ -12,10 +12,11 @@ from typing import Any
 import yaml
 from accelerate import Accelerator
 
-from mavl.checkpoint import TEXT_ENCODER
+from mavl.checkpoint import BEST, LAST, TEXT_ENCODER
+from mavl.config.document import Document
 from mavl.config.loader import Settings, dump
 from mavl.data.processes import TRY_AGAIN, Stopping, StopRequested, sole_writer
-from mavl.files import FULL, read_json, write_json
+from mavl.files import FULL, read_json, refuse_link, write_json
 from mavl.provenance import provenance
 from mavl.train.checkpoints import Checkpoints, ResumeError
 
@@ -63,12 +64,15 @@ def open_run_folder(
     """Write the resolved config and the versions into the folder of a new run, or of the same run to be resumed.
 
     ResumeError when the folder holds a run and `resume` is False, or when it holds another run. A start that failed
-    before its first logged step is no run; the next start takes its folder.
+    before its first logged step is no run; the next start takes its folder. OutsideError for a link in place of a
+    folder that the run writes.
 
     Args:
         books: {name: hash}.
         precision: accelerate's, which the launcher may have given.
     """
+    for name in (CHECKPOINTS, LAST, BEST, TEXT_ENCODER):
+        refuse_link(folder / name)
     about: dict[str, Any] = {}
     inputs = {"books": books, "mixed_precision": precision}
     if (folder / CONFIG).exists() and _holds_run(folder):
@@ -114,10 +118,10 @@ def _refuse_changed(folder: Path, changed: list[str]) -> None:
 def _changed_settings(folder: Path, settings: Settings) -> list[str]:
     """A line for each; a key that an older version did not have is one if its value is not the default."""
     try:
-        content = yaml.safe_load((folder / CONFIG).read_text(encoding="utf-8"))
+        document = Document((folder / CONFIG).read_bytes())
     except (yaml.YAMLError, UnicodeDecodeError):
-        content = None
-    if not isinstance(content, dict):
+        document = None
+    if document is None or document.problems or not isinstance(content := document.data, dict):
         raise ResumeError(f"{folder / CONFIG}: empty or damaged; {_INSTEAD}")
     before, now = flat(content), flat(settings.model_dump(mode="json"))
     chosen = flat(settings.model_dump(mode="json", exclude_defaults=True))

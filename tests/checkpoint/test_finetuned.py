@@ -15,6 +15,7 @@ from mavl.checkpoint.folder import CheckpointError
 from mavl.data.images.grey import equalize_histogram
 from mavl.data.images.read import read_image
 from mavl.data.images.transforms import eval_transform
+from mavl.files import OutsideError
 from mavl.model.classifier import Classifier
 from mavl.predict.classifier import AGAINST, FOR
 from mavl.predict.files import write_predictions
@@ -72,7 +73,8 @@ def test_a_pretrained_folder_is_no_fine_tuned_one(tmp_path):
 def test_a_damaged_folder_is_named(tmp_path, classifier):
     write(tmp_path / "a", classifier)
     about = json.loads((tmp_path / "a/mavl.json").read_text())
-    (tmp_path / "a/mavl.json").write_text(json.dumps(about | {"model": {"backbone": "resnet18", "classes": 2}}))
+    two = about | {"findings": ["pneumonia", "effusion"]}
+    (tmp_path / "a/mavl.json").write_text(json.dumps(two | {"model": {"backbone": "resnet18", "classes": 2}}))
     with pytest.raises(CheckpointError, match=r"misshapen head\.weight \(3, 256\) for \(2, 512\)"):
         finetuned.load(tmp_path / "a")
     (tmp_path / "a/mavl.json").write_text(json.dumps(about | {"model": {"classes": 3, "depth": 9}}))
@@ -82,6 +84,31 @@ def test_a_damaged_folder_is_named(tmp_path, classifier):
     (tmp_path / "a/model.safetensors").unlink()
     with pytest.raises(CheckpointError, match=r"not a model folder, model\.safetensors is missing"):
         finetuned.load(tmp_path / "a")
+
+
+@pytest.mark.parametrize(
+    ("findings", "complaint"),
+    [
+        (["a", "b"], "findings names 2 outputs, the model has 3 outputs"),
+        (["a", "a", "b"], "findings named twice: a"),
+        (["a", "b", "c", "d"], "findings names 4 outputs, the model has 3 outputs"),
+    ],
+)
+def test_each_output_has_a_name_of_its_own(tmp_path, classifier, findings, complaint):
+    write(tmp_path / "a", classifier)
+    about = json.loads((tmp_path / "a/mavl.json").read_text())
+    (tmp_path / "a/mavl.json").write_text(json.dumps(about | {"findings": findings}))
+    with pytest.raises(CheckpointError, match=rf"a/mavl\.json: .*{complaint}") as caught:
+        finetuned.load(tmp_path / "a")
+    assert "\n" not in str(caught.value)
+
+
+def test_a_link_in_place_of_a_model_folder_is_not_followed(tmp_path, classifier):
+    (tmp_path / "other").mkdir()
+    (tmp_path / "best").symlink_to(tmp_path / "other")
+    with pytest.raises(OutsideError, match="best is a link to"):
+        write(tmp_path / "best", classifier)
+    assert list((tmp_path / "other").iterdir()) == []
 
 
 def test_a_folder_says_what_its_model_was_trained_on(tmp_path, classifier):

@@ -12,6 +12,7 @@ import torch
 from mavl import checkpoint
 from mavl.backbones import BackboneError
 from mavl.checkpoint.folder import CheckpointError
+from mavl.files import OutsideError
 from mavl.model.mavl import MAVL
 from mavl.text.bert import BertEncoder
 from mavl.text.embeddings import EmbeddingsError, TextEmbeddings
@@ -259,8 +260,11 @@ def test_only_a_source_that_names_the_hub_is_asked_for_there(monkeypatch, tmp_pa
         ("kind", "poodle", "a model of kind 'poodle'; known are mavl, classifier, segmenter"),
         ("kind", ["mavl"], "a model of kind"),
         ("trained_on", {"kind": "paintings", "list": "x", "images": 3}, "trained_on.kind = .paintings."),
-        ("preprocessing", {"image_size": -1}, "preprocessing: .*image_size"),
+        ("preprocessing", {"image_size": -1}, "preprocessing.*image_size"),
         ("preprocessing", {"std": [0, 0, 0]}, "preprocessing: .*std"),
+        ("findings", ["edema", "edema", "mass"], "findings named twice: edema"),
+        ("aspects", list(ASPECTS[::-1]), "aspects are .*, model.aspects "),
+        ("preprocessing", {"image_size": 65}, "preprocessing.image_size is 65, model.image_size 64"),
         ("preprocessing", "grey", "preprocessing = .grey.: expected a section"),
     ],
 )
@@ -281,7 +285,22 @@ def test_a_damaged_description_is_an_error_of_one_line(folder, keys, value, comp
 
 def test_nesting_without_end_is_refused(folder):
     (folder / "mavl.json").write_text("[" * 100_000)
-    with pytest.raises(CheckpointError, match=r"mavl\.json: not JSON"):
+    with pytest.raises(CheckpointError, match=r"mavl\.json: more than 100 levels .*; copy it again$"):
+        checkpoint.load(folder)
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "complaint"),
+    [
+        ('"findings": [', '"findings": ["scar"], "findings": [', "'findings' is twice in one object"),
+        ('"heads": 2', '"dropout": NaN', "NaN is no number"),
+    ],
+)
+def test_a_description_with_a_repeated_key_or_a_nan_is_refused(folder, before, after, complaint):
+    content = (folder / "mavl.json").read_text()
+    assert before in content
+    (folder / "mavl.json").write_text(content.replace(before, after))
+    with pytest.raises(CheckpointError, match=rf"^\S+best/mavl\.json: {complaint}.*; copy it again$"):
         checkpoint.load(folder)
 
 
@@ -321,3 +340,55 @@ def test_the_vocabulary_of_a_folder_is_that_of_its_bank(tmp_path):
     embeddings = replace(draw_bank(), findings=("covid19", "normal", "clear"))
     loaded = checkpoint.load(save(tmp_path, build(), embeddings))
     assert loaded.findings == loaded.embeddings.findings == ("covid19", "normal", "clear")
+
+
+@pytest.mark.parametrize("findings", [("normal", "edema", "mass"), ("edema", "normal"), ("edema", "normal", "scar")])
+def test_text_embeddings_of_other_findings_are_refused(folder, findings):
+    """Their vectors would be read under the names of the description."""
+    draw_bank(findings=findings).save(folder / "bank.safetensors")
+    with pytest.raises(CheckpointError, match=r"^\S+best: the findings of mavl\.json and of bank\.safetensors differ"):
+        checkpoint.load(folder)
+
+
+def test_text_embeddings_with_aspects_in_another_order_are_refused(folder):
+    replace(draw_bank(), aspects=ASPECTS[::-1]).save(folder / "bank.safetensors")
+    with pytest.raises(CheckpointError, match=rf"aspects .* differ, first '{ASPECTS[0]}' and '{ASPECTS[-1]}'"):
+        checkpoint.load(folder)
+
+
+@pytest.mark.parametrize("key", ["aspects", "preprocessing"])
+def test_an_older_folder_without_the_key_loads(folder, key):
+    about = json.loads((folder / "mavl.json").read_text())
+    del about[key]
+    (folder / "mavl.json").write_text(json.dumps(about))
+    assert equal(checkpoint.load(folder).model, build())
+    assert checkpoint.load(folder).model.preprocessing.image_size == 64
+
+
+def test_a_link_in_place_of_a_model_folder_is_not_followed(tmp_path):
+    (tmp_path / "other").mkdir()
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "best").symlink_to(tmp_path / "other")
+    with pytest.raises(OutsideError, match=r"run/best is a link to \S+other: remove it"):
+        save(tmp_path / "run" / "best", build())
+    assert list((tmp_path / "other").iterdir()) == []
+
+
+@pytest.mark.parametrize("name", ["../..", "../encoder", "text_encoder/../../encoder", "bert:../encoder"])
+def test_a_text_encoder_outside_of_the_folder_is_refused(folder, name):
+    about = json.loads((folder / "mavl.json").read_text())
+    (folder / "mavl.json").write_text(json.dumps(about | {"text": TEXT | {"encoder": name}}))
+    with pytest.raises(CheckpointError, match=rf"best/mavl\.json: text\.encoder: '{name.removeprefix('bert:')}' is no"):
+        checkpoint.load(folder)
+
+
+@pytest.mark.parametrize("name", ["some/bert", "bert:some/bert", "/models/bert", "bert:/models/bert"])
+def test_the_name_of_a_text_encoder_elsewhere_stays(folder, name):
+    save(folder, build(), text=TEXT | {"encoder": name})
+    assert checkpoint.load(folder).text["encoder"] == name
+
+
+def test_a_text_encoder_in_a_folder_is_copied_with_a_prefix_too(tmp_path):
+    encoder = write_random_bert(tmp_path / "drawn", ["edema"], seed=0, width=32, layers=1)
+    save(tmp_path / "best", build(), text=TEXT | {"encoder": f"bert:{encoder}"})
+    assert checkpoint.load(tmp_path / "best").text["encoder"] == str(tmp_path / "best" / "text_encoder")

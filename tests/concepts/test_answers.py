@@ -190,4 +190,5 @@ def test_this_projects_books_keep_the_rules():
     for finding, description in descriptions.items():
         checker = Checker(without_ordinary(set(descriptions) - {finding}), (), diagnoses())
         lines = dict(line.split(": ", 1) for line in aspects[finding])
-        checker.read(json.dumps({"finding": finding, "description": description} | lines), finding)
+        answer = {"description": description} | lines
+        assert checker.read(json.dumps({"finding": finding} | answer), finding) == answer

@@ -39,6 +39,9 @@ NEEDED = {
         (FinetuneSegSettings, "output_dir=''", r"output_dir = "),
         (ZeroShotSettings, "output_dir=''", r"output_dir = "),
         (GroundingSettings, "seed=-1", r"seed = -1"),
+        (ZeroShotSettings, "findings=[a, a]", r"findings named twice: a"),
+        (GroundingSettings, "layers=[0, 0, 1]", r"layers named twice: 0"),
+        (GroundingSettings, "map_aspects=[shape, shape]", r"map_aspects named twice: shape"),
     ],
 )
 def test_a_value_that_would_end_a_run_later_is_refused_at_once(schema, override, complaint):

@@ -82,6 +82,18 @@ def test_a_network_that_only_says_yes_outlines_the_whole_image(segmenter):
     assert segmenter.predict_mask(Image.new("L", (50, 45))).all()
 
 
+def test_a_turned_film_gets_the_mask_of_its_file(tmp_path, segmenter):
+    """EXIF orientation 6: to be shown turned a quarter clockwise."""
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    grey = np.random.default_rng(0).integers(0, 256, (60, 40), dtype=np.uint8)
+    Image.fromarray(grey).save(tmp_path / "turned.png", exif=exif)
+    expected = segmenter.probability(np.rot90(grey, -1))
+    assert expected.shape == (40, 60)
+    np.testing.assert_array_equal(segmenter.probability(Image.open(tmp_path / "turned.png")), expected)
+    np.testing.assert_array_equal(segmenter.probability(tmp_path / "turned.png"), expected)
+
+
 def test_another_kind_of_model_is_refused(tmp_path, segmenter):
     about = json.loads((tmp_path / "model" / "mavl.json").read_text())
     (tmp_path / "model" / "mavl.json").write_text(json.dumps(about | {"kind": "classifier"}))

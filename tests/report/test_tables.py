@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 from rich.console import Console
 
+from mavl.files import NotJSONError
 from mavl.metrics.grounding import METRICS
 from mavl.metrics.intervals import Interval
 from mavl.report.tables import (
@@ -92,6 +93,12 @@ def test_the_summary_has_mean_and_deviation_in_its_table_and_the_values_in_json(
     assert second == {"name": "hernia", "dice_mean": "", "dice_std": ""}
     summary = json.loads((tmp_path / "summary.json").read_text())
     assert summary["rows"]["edema"]["dice"]["values"] == [0.5, 0.75]
+
+
+def test_a_result_with_a_repeated_name_is_refused(tmp_path):
+    (tmp_path / "results.json").write_text('{"AUROC": 1, "AUROC": 2}')
+    with pytest.raises(NotJSONError, match=r"results\.json: 'AUROC' is twice in one object"):
+        read_json(tmp_path / "results.json")
 
 
 def test_names_are_text_in_every_table_and_file(tmp_path):

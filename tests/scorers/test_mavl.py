@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from mavl import checkpoint
-from mavl.model.heatmaps import MapOptions
+from mavl.model.heatmaps import HeatmapError, MapOptions
 from mavl.scorers import ScorerOptions, open_scorer
 from mavl.text.books import read_books
 from mavl.vocab import UnknownFindingError
@@ -60,6 +60,14 @@ def test_heatmaps_are_the_attention_of_the_chosen_aspect_and_layer(model):
     maps = scorer.heatmaps(IMAGES, ASKED)
     torch.testing.assert_close(maps.flatten(2), output.attention[1][:, queries], rtol=0, atol=1e-5)
     assert scorer.describe()["map"] == "the attention, avg over the aspect shape, mean over layer 1"
+
+
+def test_a_map_of_a_layer_or_an_aspect_that_the_model_lacks_is_refused_at_once(model, tmp_path):
+    with pytest.raises(HeatmapError, match="no decoder layer 99, only 0 to 1"):
+        open_model(model, map_options=MapOptions(layers=(0, 99)))
+    plain = tiny.write_model(tmp_path, aspects=("description", "shape"))
+    with pytest.raises(HeatmapError, match="unknown aspect 'border'"):
+        open_model(plain, map_options=MapOptions(aspects=("border",)))
 
 
 def test_features_of_an_image_serve_every_text(model, tmp_path):

@@ -100,6 +100,14 @@ def test_a_finding_is_there_once():
         small().extended(small(["d", "b"]))
 
 
+def test_embeddings_with_aspects_in_another_order_do_not_mix():
+    """Their vectors have one shape, and a row would stand for another aspect."""
+    one, other = small().aspects
+    turned = replace(small(["d"]), aspects=(other, one))
+    with pytest.raises(EmbeddingsError, match=f"{one}, {other} in the model and {other}, {one} in the new text"):
+        small().extended(turned)
+
+
 def test_embeddings_of_different_encoders_do_not_mix(folder, tmp_path):
     embeddings = build_embeddings(BOOKS, FINDINGS, BertEncoder(folder))
     for other in (BertEncoder(folder, sep=True), BertEncoder(str(_with_other_weights(folder, tmp_path)))):
@@ -107,8 +115,9 @@ def test_embeddings_of_different_encoders_do_not_mix(folder, tmp_path):
             embeddings.extended(build_embeddings(BOOKS, ["covid19"], other))
     cut = BertEncoder(folder, max_length=64, batch_size=1)
     assert embeddings.extended(build_embeddings(BOOKS, ["covid19"], cut)).findings[-1] == "covid19"
-    narrow = replace(small(["d"]), anatomy_vectors=torch.zeros(51, 4))
-    with pytest.raises(EmbeddingsError, match=r"\(9, 32\) in the model and \(2, 4\) in the new text"):
+    new = {"findings": ("d",), "vectors": torch.zeros(1, 9, 4), "anatomy_vectors": torch.zeros(51, 4)}
+    narrow = replace(embeddings, **new)
+    with pytest.raises(EmbeddingsError, match=r"\(9, 32\) in the model and \(9, 4\) in the new text"):
         embeddings.extended(narrow)
 
 

@@ -6,79 +6,26 @@ import shutil
 import pytest
 import torch
 from accelerate import Accelerator
-from accelerate.state import AcceleratorState, GradientState
-from torch import nn
-from torch.utils.data import Dataset
 
 from mavl.backbones import Preprocessing
-from mavl.config.settings import PretrainSettings, TrainSettings
+from mavl.config.settings import TrainSettings
 from mavl.data.loading import compute_all
 from mavl.data.pretraining import EpochBatches
-from mavl.train.engine import Fit, MonitorError, build_accelerator
+from mavl.train.engine import MonitorError, build_accelerator
 from mavl.train.log import NonFiniteLossError
-
-IMAGES = 16
+from tests.support.small_runs import IMAGES, Line, Numbers, fit, forget_accelerator
 
 
 @pytest.fixture(autouse=True)
 def _fresh_accelerator():
     yield
-    AcceleratorState._reset_state(reset_partial_state=True)
-    GradientState._reset_state()
-
-
-class Numbers(Dataset):
-    """dataset[epoch, index] -> x = index / 16, index."""
-
-    def __len__(self):
-        return IMAGES
-
-    def __getitem__(self, key):
-        return {"x": torch.tensor([key[1] / IMAGES]), "index": key[1]}
-
-
-class Line:
-    """Fit y = 3x; the loss turns NaN from a given step on."""
-
-    preprocessing = Preprocessing()
-
-    def __init__(self, nan_from: int | None = None):
-        torch.manual_seed(0)
-        self.model, self.nan_from, self.calls, self.saved = nn.Linear(1, 1), nan_from, 0, []
-
-    def losses(self, model, batch):
-        self.calls += 1
-        error = ((model(batch["x"]) - 3 * batch["x"]) ** 2).mean()
-        if self.nan_from is not None and self.calls >= self.nan_from:
-            error = error * float("nan")
-        return {"loss": error}
-
-    def validate(self, model, accelerator):
-        return {"valid_loss": (model.weight - 3).abs().item()}
-
-    def save(self, folder, model, state):
-        self.saved.append((folder.name, state["step"]))
-
-
-def fit(
-    task: Line, folder, batch_size: int = 4, accumulation: int = 1, epochs: int = 2, every: int = 1, **train
-) -> Fit:
-    """At a learning rate that stays the same."""
-    train |= {"gradient_accumulation": accumulation}
-    data = {"source": "phantom", "workers": 0}
-    settings = PretrainSettings(train=train, data=data, optimizer={"lr": 0.05, "weight_decay": 0.0})
-    accelerator = build_accelerator(settings.train, folder, settings.train.seed)
-    batches = EpochBatches(IMAGES, batch_size, 0, 0, 1, accumulation)
-    schedule = {"min_lr": 0.05, "warmup_lr": 0.05, "warmup_steps": 0, "warmup_stair": 1, "epochs": epochs}
-    folder.mkdir(exist_ok=True)
-    return Fit(task, Numbers(), batches, schedule, settings, accelerator, folder, every)
+    forget_accelerator()
 
 
 def test_two_accumulated_batches_are_one_of_twice_the_size(tmp_path):
     whole, halves = Line(), Line()
     assert fit(whole, tmp_path / "whole", batch_size=8).run(resume=False).step == 4
-    AcceleratorState._reset_state(reset_partial_state=True)
-    GradientState._reset_state()
+    forget_accelerator()
     assert fit(halves, tmp_path / "halves", batch_size=4, accumulation=2).run(resume=False).step == 4
     torch.testing.assert_close(whole.model.weight, halves.model.weight, rtol=1e-6, atol=1e-7)
 
@@ -148,8 +95,7 @@ def test_a_resumed_log_keeps_no_line_past_its_checkpoint(tmp_path):
             shutil.rmtree(path)
     with (tmp_path / "whole" / name).open("ab") as log:
         log.write(b'\0\0\n{"epoch": 3, "st')
-    AcceleratorState._reset_state(reset_partial_state=True)
-    GradientState._reset_state()
+    forget_accelerator()
     fit(Line(), tmp_path / "whole", log_every=1, checkpoint_every=3, epochs=3).run(resume=True)
     lines = [json.loads(line) for line in (tmp_path / "whole" / name).read_text().splitlines()]
     steps = [line["step"] for line in lines if "loss" in line]
@@ -198,8 +144,7 @@ def test_patience_ends_a_run_after_so_many_validations_without_a_better_one(tmp_
     run = fit(task, tmp_path, epochs=9, patience=2)
     progress = run.run(resume=False)
     assert (progress.step, progress.best, progress.best_step) == (4 * 4, 0.4, 2 * 4)
-    AcceleratorState._reset_state(reset_partial_state=True)
-    GradientState._reset_state()
+    forget_accelerator()
     resumed = Scripted([0.1])
     assert fit(resumed, tmp_path, epochs=9, patience=2).run(resume=True).step == 16
     assert resumed.calls == 0
@@ -217,8 +162,7 @@ def test_resuming_a_finished_run_does_nothing_and_keeps_its_log(tmp_path):
     first = Line()
     fit(first, tmp_path).run(resume=False)
     log = (tmp_path / "log.jsonl").read_text()
-    AcceleratorState._reset_state(reset_partial_state=True)
-    GradientState._reset_state()
+    forget_accelerator()
     second = Line()
     fit(second, tmp_path).run(resume=True)
     assert second.calls == 0

@@ -25,6 +25,7 @@ from mavl.config.finetune import FinetuneClsSettings, FinetuneSegSettings
 from mavl.config.loader import ConfigError, load
 from mavl.data.benchmarks.benchmark import Benchmark
 from mavl.data.benchmarks.splits import Split
+from mavl.files import OutsideError
 from mavl.model.classifier import Classifier
 from mavl.report.classification import read_results
 from mavl.train import classification
@@ -110,6 +111,16 @@ def test_a_checkpoint_that_is_not_there_is_told_before_all_else(tmp_path, one_pr
     ):
         classification.run(settings)
     assert not output_dir.exists()
+
+
+def test_a_link_in_place_of_the_folder_of_a_seed_is_refused(tmp_path):
+    (tmp_path / "other").mkdir()
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "seed_1").symlink_to(tmp_path / "other")
+    settings = FinetuneClsSettings(data={"benchmark": "x"}, seeds=[0, 1], output_dir=str(tmp_path / "run"))
+    with pytest.raises(OutsideError, match=r"run/seed_1 is a link to \S+other: remove it"):
+        classification.run(settings)
+    assert list((tmp_path / "run").iterdir()) == [tmp_path / "run" / "seed_1"]
 
 
 def test_the_baseline_by_hand():

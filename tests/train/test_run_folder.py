@@ -17,6 +17,7 @@ from mavl.checkpoint import CheckpointError
 from mavl.config.finetune import FinetuneClsSettings, FinetuneSegSettings
 from mavl.config.loader import load
 from mavl.config.settings import PretrainSettings
+from mavl.files import OutsideError
 from mavl.train import pretrain
 from mavl.train.checkpoints import ResumeError
 from mavl.train.run_folder import MAY_CHANGE, Progress, check_data, flat, open_run_folder
@@ -128,6 +129,19 @@ class TestRunFolder:
         open_again(tmp_path / "new")
         assert load(PretrainSettings, tmp_path / "new" / "config.yaml") == settings()
 
+    @pytest.mark.parametrize("name", ["checkpoints", "last", "best", "text_encoder"])
+    def test_a_link_in_place_of_what_a_run_writes_is_refused(self, folder, tmp_path, name):
+        (tmp_path / "other").mkdir()
+        (folder / name).symlink_to(tmp_path / "other")
+        with pytest.raises(OutsideError, match=rf"run/{name} is a link to \S+other: remove it"):
+            open_again(folder)
+
+    def test_a_config_with_a_repeated_key_is_damaged(self, folder):
+        with (folder / "config.yaml").open("a") as file:
+            file.write("output_dir: elsewhere\n")
+        with pytest.raises(ResumeError, match=r"config\.yaml: empty or damaged"):
+            open_again(folder)
+
     def test_every_key_that_may_change_may(self, folder):
         assert OTHER.keys() | OF_FINE_TUNING.keys() == MAY_CHANGE
         for key, value in OTHER.items():
@@ -142,6 +156,9 @@ class TestRunFolder:
             (folder / "log.jsonl").write_text('{"step": 1}\n')
             changed = {key: value for key, value in OF_FINE_TUNING.items() if key in schema.model_fields}
             open_run_folder(folder, schema(data={"benchmark": "x"}, **changed), {}, resume=True)
+            kept = load(schema, folder / "config.yaml").model_dump()
+            assert changed.items() <= kept.items()
+            assert changed
 
     def test_no_other_key_may(self, folder):
         """Each in turn is made another one in the folder's config."""

@@ -9,24 +9,20 @@ from pathlib import Path
 
 import pytest
 import torch
-from accelerate.state import AcceleratorState, GradientState
 
 from mavl.backbones import Preprocessing
 from mavl.data.loading import compute_all
 from mavl.data.processes import InUseError, Stopping, StopRequested
 from mavl.train.run_folder import run_of
 from tests.support.processes import ROOT, command, descendants, environment, none_left
+from tests.support.small_runs import Line, Numbers, fit, forget_accelerator
 from tests.support.trainings import SCRIPTS, write_training
-from tests.train.test_engine import Line, Numbers, fit
-
-FRESH = (lambda: AcceleratorState._reset_state(reset_partial_state=True), GradientState._reset_state)
 
 
 @pytest.fixture(autouse=True)
 def _fresh_accelerator():
     yield
-    for reset in FRESH:
-        reset()
+    forget_accelerator()
 
 
 class Signalled(Line):
@@ -58,8 +54,7 @@ class Signalled(Line):
 
 
 def trained(task: Line, folder: Path, resume: bool) -> Line:
-    for reset in FRESH:
-        reset()
+    forget_accelerator()
     run = fit(task, folder, epochs=3, checkpoint_every=100, log_every=3)
     with Stopping.expected():
         run.run(resume)
