@@ -11,7 +11,7 @@ from mavl.config.errors import complaints
 from mavl.config.finetune import UNetModel
 from mavl.config.loader import Settings
 from mavl.config.settings import ImageSize, ModelSettings, Size, refuse_repeated
-from mavl.vocab import counted
+from mavl.progress import plural
 
 Names = Annotated[list[str], Field(min_length=1), AfterValidator(lambda names: refuse_repeated(names, "findings"))]
 
@@ -86,8 +86,8 @@ class _FinetunedAbout(_About):
     @model_validator(mode="after")
     def _each_output_has_a_name(self) -> Self:
         if len(self.findings) != self.outputs:
-            names = f"findings names {counted(len(self.findings), 'output')}"
-            raise ValueError(f"{names}, the model has {counted(self.outputs, 'output')}")
+            names = f"findings names {plural(len(self.findings), 'output')}"
+            raise ValueError(f"{names}, the model has {plural(self.outputs, 'output')}")
         return self
 
 
