@@ -75,7 +75,7 @@ def open_run_folder(
         refuse_link(folder / name)
     about: dict[str, Any] = {}
     inputs = {"books": books, "mixed_precision": precision}
-    if (folder / CONFIG).exists() and _holds_run(folder):
+    if _holds_run(folder):
         if not resume:
             raise ResumeError(f"{folder} holds a run already; --resume goes on with it, or choose another --output_dir")
         about = _read_about(folder)

@@ -3,6 +3,7 @@
 import csv
 import io
 import posixpath
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
@@ -16,6 +17,7 @@ COLUMNS = {"split": ("dicom_id", "subject_id", "study_id", "split"), "metadata":
 """The columns that are read of the two files."""
 
 UNREADABLE = "unreadable row"
+_NAME = re.compile(r"[\w-]{1,200}")
 
 
 class MimicError(ValueError):
@@ -46,8 +48,9 @@ def read_images(root: Path, folder: str, problems: list[Problem]) -> list[MimicI
     views, found = read_views(root, problems), {}
     for place, (dicom, subject, study, split) in _rows(root, "split", problems):
         path = posixpath.join(folder, f"p{subject[:2]}/p{subject}/s{study}/{dicom}.jpg")
-        if not (dicom and subject.isdecimal() and study.isdecimal()):
-            problems.append(Problem(UNREADABLE, place, f"subject_id {subject!r}, study_id {study!r}"))
+        if not (_NAME.fullmatch(dicom) and subject.isdecimal() and study.isdecimal()):
+            cells = f"dicom_id {dicom[:80]!r}, subject_id {subject[:20]!r}, study_id {study[:20]!r}"
+            problems.append(Problem(UNREADABLE, place, cells))
         elif split not in SPLITS:
             problems.append(Problem("unknown split", place, f"{split!r}; expected one of {', '.join(SPLITS)}"))
         elif path in found:
