@@ -174,6 +174,13 @@ def is_flat(grey: np.ndarray) -> bool:
     return int(grey.max()) - int(grey.min()) <= FLAT
 
 
+def spread(picture: Image.Image) -> int:
+    """Grey levels from the 1st to the 99th percentile of an image in mode "L", without its few extreme pixels."""
+    cumulative = np.cumsum(picture.histogram())
+    low, high = np.searchsorted(cumulative, np.array([0.01, 0.99]) * cumulative[-1])
+    return int(high - low)
+
+
 def to_8_bits(pixels: np.ndarray, low: float, high: float, cut: bool = False) -> np.ndarray:
     """Pixels [H, W] of any number type, low..high scaled to 0..255, rounded or cut; black if both are the same."""
     if not np.isfinite(low) or not np.isfinite(high):
