@@ -123,7 +123,7 @@ def _look_up(pixels: np.ndarray, dataset: pydicom.Dataset, keyword: str) -> np.n
 
 def _levels(pixels: np.ndarray) -> int:
     """Number of grey levels, of 256 from the minimum to the maximum, that pixels [n] have."""
-    return np.count_nonzero(np.bincount(to_8_bits(pixels, pixels.min(), pixels.max()).ravel()))
+    return int(np.count_nonzero(np.bincount(to_8_bits(pixels, pixels.min(), pixels.max()).ravel())))
 
 
 def _is_lost(grey: np.ndarray, pixels: np.ndarray) -> bool:
