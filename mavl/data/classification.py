@@ -14,7 +14,7 @@ from mavl.config.finetune import ClassificationData, FinetuneData, Policy
 from mavl.data import DataError
 from mavl.data.benchmarks.benchmark import Benchmark, read_split
 from mavl.data.benchmarks.splits import Split
-from mavl.data.benchmarks.tables import ColumnLabels
+from mavl.data.benchmarks.tables import ColumnLabels, normal_path, under_root
 from mavl.data.images.read import ImageFile
 from mavl.data.images.transforms import Transform
 from mavl.files import csv_cell, write_text
@@ -202,7 +202,7 @@ def label_train(
 
 def _is_uncertain(benchmark: Benchmark, labels: ColumnLabels, root: Path | None, train: Split) -> np.ndarray:
     """Which labels of these images are written as -1, bool [n, C]. Reads the file again."""
-    values = labels.values | dict.fromkeys(("-1", "-1.0"), PRESENT)
+    values = labels.values | {"-1": PRESENT}
     marked = benchmark.model_copy(update={"labels": labels.model_copy(update={"values": values})})
     again = read_split(marked, "train", root).select(train.findings)
     position = {row: i for i, row in enumerate(again.rows)}
@@ -226,4 +226,5 @@ def check_labels(splits: Mapping[str, Split], monitor: str, data_pct: float) -> 
 
 
 def _relative(path: Path, root: Path | None) -> str:
-    return (path.relative_to(root) if root is not None and path.is_relative_to(root) else path).as_posix()
+    name = path.relative_to(root) if root is not None and path.is_relative_to(root) else path
+    return under_root(normal_path(name.as_posix()), root)

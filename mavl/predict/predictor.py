@@ -22,7 +22,7 @@ from PIL import Image
 from torch import Tensor
 
 from mavl.backbones import Preprocessing
-from mavl.data.images.grey import equalize_histogram
+from mavl.data.images.grey import FLAT, equalize_histogram, spread
 from mavl.data.images.inputs import Failure, find_images
 from mavl.data.images.read import ImageError
 from mavl.data.images.transforms import eval_transform
@@ -266,7 +266,11 @@ def ranked(scores: np.ndarray, findings: Sequence[str], new: Collection[str]) ->
 def doubts(picture: Image.Image) -> tuple[str, ...]:
     """What makes scores of an image doubtful, a line each."""
     low, high = picture.getextrema()
-    return (f"blank: every pixel has the same grey, {low} of 255; its result means nothing",) if low == high else ()
+    if low == high:
+        return (f"blank: every pixel has the same grey, {low} of 255; its result means nothing",)
+    if (levels := spread(picture)) <= FLAT:
+        return (f"nearly blank: 98 % of its pixels lie within {levels} of 255 grey levels; cut extreme pixels off",)
+    return ()
 
 
 def _raise_failure(answer: Prediction | Failure) -> Prediction:

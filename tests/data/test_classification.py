@@ -14,7 +14,15 @@ from mavl.config.finetune import ClassificationData, FinetuneClsSettings
 from mavl.data import DataError
 from mavl.data.benchmarks.benchmark import Benchmark, read_split
 from mavl.data.benchmarks.splits import Split
-from mavl.data.classification import check_labels, counts, draw_splits, label_train, read_labelled, write_images
+from mavl.data.classification import (
+    check_labels,
+    counts,
+    draw_splits,
+    label_train,
+    read_labelled,
+    without_shared,
+    write_images,
+)
 from mavl.train.classification import open_data
 from tests.support.small_benchmarks import benchmark
 
@@ -87,6 +95,8 @@ def test_without_patients_images_are_told_by_their_path_wherever_the_root_lies()
         "the benchmark names no patients: images are drawn one by one",
         "train: 1 image left out, which test has too",
     ]
+    spelt = replace(splits["test"], paths=[ROOT / f"../{ROOT.name}/3.png", ROOT / "../3.png"])
+    assert without_shared(spelt, [splits["train"]], ROOT)[0].paths == [ROOT / "../3.png"]
     moved = {
         name: replace(each, paths=[Path("/elsewhere/below") / path.name for path in each.paths])
         for name, each in splits.items()

@@ -331,6 +331,11 @@ def test_a_blank_film_is_scored_with_a_warning(predictor, grey):
     assert blank.warnings == ("blank: every pixel has the same grey, 7 of 255; its result means nothing",)
     assert len(dark.warnings) == 1
     assert fine.warnings == ()
+    hot = np.full((40, 30), 100, np.uint16)
+    hot[10:20], hot[0, 0] = 2000, 65535
+    assert predictor.predict([hot])[0].warnings == (
+        "nearly blank: 98 % of its pixels lie within 7 of 255 grey levels; cut extreme pixels off",
+    )
 
 
 # What a prediction offers ---------------------------------------------------------------------------------------------

@@ -32,6 +32,7 @@ from mavl.data.benchmarks.tables import (
     find_group,
     normal_path,
     read_table,
+    under_root,
 )
 from mavl.vocab import unknown_name
 
@@ -61,6 +62,7 @@ class ImageNames(Settings):
         for row, text in enumerate(table.column(self.column)):
             image = normal_path(text.replace("\\", "/").removeprefix(self.strip))
             name = normal_path(self.path.replace("{}", glob.escape(image) if "*" in self.path else image))
+            name = under_root(name, root)
             if not image:
                 table.report(row, "bad_row", f"column {self.column!r} names no image")
             elif len(name) > LONGEST_PATH:
@@ -88,14 +90,20 @@ class Groups(Settings):
         return self
 
     def read(self, table: Table, names: list[str]) -> list[str] | None:
-        """The group of each row, "" and a problem where there is none; None where the column does not exist."""
+        """The group of each row, "" and a problem where there is none; None where the column does not exist.
+
+        Where all groups are whole numbers, 1.0 is 1.
+        """
         texts = names if self.column is None else table.column(self.column)
         groups = []
         for row, text in enumerate(texts):
-            groups.append(find_group(self.pattern, text) if self.pattern else text)
+            group = find_group(self.pattern, text) if self.pattern else text
+            groups.append("" if group.lower() == "nan" else group)
             if not groups[-1]:
                 fix = f"check groups.column and groups.pattern ({self.pattern})"
                 table.report(row, "bad_row", f"{text!r} holds no group: {fix}")
+        if all(re.fullmatch(r"(\d+(\.0)?)?", group) for group in groups):
+            groups = [group.removesuffix(".0") for group in groups]
         return groups or None
 
 

@@ -13,7 +13,7 @@ import numpy as np
 from pydantic import Field
 
 from mavl.config.loader import Settings
-from mavl.data.benchmarks.tables import Column, PathTemplate, Table, name_meanings
+from mavl.data.benchmarks.tables import Column, Names, PathTemplate, Table, name_meanings
 from mavl.data.images.grey import MAX_SIDE, ImageError, check_size
 from mavl.data.images.read import read_mask
 from mavl.vocab import PRESENT, unknown_name
@@ -174,7 +174,7 @@ class BoxRows(Settings):
 
     kind: Literal["box_rows"]
     finding: Column
-    names: dict[str, str | None] = Field(default_factory=dict)
+    names: Names = Field(default_factory=dict)
     columns: tuple[Column, Column, Column, Column]
     size: FrameSize
     box_format: BoxFormat = "xywh"

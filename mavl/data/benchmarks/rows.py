@@ -193,6 +193,8 @@ def _json_lines(file: Path, text: str, problems: list[Problem]) -> Iterator[tupl
             if not names:
                 names = list(values)
                 yield number, [name.strip() for name, _ in pairs]
+                if len(names) < len(pairs):
+                    return  # `read_rows` refuses these columns, which no row can have
             elif len(values) < len(pairs):
                 raise ValueError("a name occurs twice in it")
             if odd := sorted(values.keys() ^ names):

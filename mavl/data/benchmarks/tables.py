@@ -1,9 +1,12 @@
 """A split file as text: its columns by name or number, and the labels in them."""
 
+import os
 import posixpath
 import re
+from collections import Counter
 from collections.abc import Mapping, Sequence, Sized
 from dataclasses import dataclass, field, replace
+from functools import lru_cache
 from pathlib import Path
 from typing import Annotated, Literal, Self
 
@@ -13,9 +16,9 @@ import regex
 from pydantic import AfterValidator, Field
 
 from mavl.config.loader import Settings
-from mavl.data import DataError
+from mavl.data import DataError, notice
 from mavl.data.benchmarks.rows import Problem, read_rows
-from mavl.vocab import ABSENT, PRESENT, UNKNOWN, unknown_name
+from mavl.vocab import ABSENT, PRESENT, UNKNOWN, counted, unknown_name
 
 Column = Annotated[int, Field(ge=0)] | str | tuple[str, ...]
 """A column by number (from 0), by name, or by its names in different split files."""
@@ -36,11 +39,30 @@ NO_FINDING = "no finding"
 """The text, in any case, of an image without a finding."""
 
 LABEL_TEXTS = {
-    **dict.fromkeys(("1", "1.0"), PRESENT),
-    **dict.fromkeys(("0", "0.0"), ABSENT),
-    **dict.fromkeys(("", "nan", "-1", "-1.0"), UNKNOWN),
+    "1": PRESENT,
+    "0": ABSENT,
+    **dict.fromkeys(("", "nan", "-1"), UNKNOWN),
 }
-"""Texts of a label in lower case, and what they mean. CheXpert's labeller writes -1 for an uncertain mention."""
+"""Texts of a label by `fold`, and what they mean. CheXpert's labeller writes -1 for an uncertain mention."""
+
+
+@lru_cache(4096)
+def fold(text: str) -> str:
+    """The one spelling of a label's text: in lower case, a number without superfluous zeros."""
+    text = text.strip().lower()
+    return f"{float(text):g}" if re.fullmatch(r"[+-]?\d{1,6}(\.0*)?", text) else text
+
+
+def _without_clash(meanings: dict) -> dict:
+    seen: dict[str, str] = {}
+    for text, meaning in meanings.items():
+        if meanings[other := seen.setdefault(fold(text), text)] != meaning:
+            raise ValueError(f"{other!r} and {text!r} are one text with two meanings: keep one of them")
+    return meanings
+
+
+Names = Annotated[dict[str, str | None], AfterValidator(_without_clash)]
+"""The finding that a text stands for, None for one that is not among the benchmark's."""
 
 
 def _is_one_character(separator: str | None) -> str | None:
@@ -107,6 +129,14 @@ def normal_path(text: str) -> str:
     return posixpath.normpath(text.replace("\\", "/")) if text else ""
 
 
+def under_root(name: str, root: Path | None) -> str:
+    """A normal path relative to the root where it lies below it, by its text alone; others as they are."""
+    if root is None or not name.startswith(("/", "../")):
+        return name
+    path, base = Path(os.path.abspath(root / name)), Path(os.path.abspath(root))
+    return path.relative_to(base).as_posix() if path.is_relative_to(base) else name
+
+
 def find_group(pattern: str, text: str) -> str:
     """What the group of a pattern finds in a text, "" for nothing; DataError if the search does not end."""
     try:
@@ -131,16 +161,16 @@ class ColumnLabels(Settings):
 
     kind: Literal["columns"]
     columns: dict[str, Column] = Field(default_factory=dict)
-    values: dict[str, Literal[1, 0, -1]] = Field(default_factory=dict)
+    values: Annotated[dict[str, Literal[1, 0, -1]], AfterValidator(_without_clash)] = Field(default_factory=dict)
 
     def read(self, table: Table, names: Sequence[str], findings: Sequence[str]) -> np.ndarray:
         """Labels int8 [n, C] in {1, 0, -1}; unknown, with a problem, for other texts and columns that do not exist."""
-        meaning = LABEL_TEXTS | {text.lower(): label for text, label in self.values.items()}
+        meaning = LABEL_TEXTS | {fold(text): label for text, label in self.values.items()}
         labels = unknown_labels(table, findings)
         for index, finding in enumerate(findings):
             column = self.columns.get(finding, finding)
             for row, text in enumerate(table.column(column)):
-                if (label := meaning.get(text.lower())) is not None:
+                if (label := meaning.get(fold(text))) is not None:
                     labels[row, index] = label
                     continue
                 fix = "a label is 1, 0, or blank or -1 for unknown; say what other texts mean under labels.values"
@@ -154,29 +184,43 @@ class ListLabels(Settings):
     """One column lists the findings of the image, as in ChestX-ray14's "Cardiomegaly|Emphysema"; others are absent.
 
     A blank cell is unknown. names: the finding that a text stands for, where it is not the finding's name, or null for
-    one that is not among the benchmark's; NO_FINDING needs none. others: null for every other text, too.
+    one that is not among the benchmark's; NO_FINDING needs none. others: null for every other text, too,
+    unless another separator would find a finding in it.
     """
 
     kind: Literal["list"]
     column: Column
     separator: str = Field(default="|", min_length=1)
-    names: dict[str, str | None] = Field(default_factory=dict)
+    names: Names = Field(default_factory=dict)
     others: Literal["refuse", "ignore"] = "refuse"
 
     def read(self, table: Table, names: Sequence[str], findings: Sequence[str]) -> np.ndarray:
         """Labels int8 [n, C] in {1, 0, -1}; unknown, with a problem, for rows with other texts."""
         meaning = name_meanings(findings, self.names)
-        labels = unknown_labels(table, findings)
+        labels, ignored = unknown_labels(table, findings), Counter()
         for row, cell in enumerate(table.column(self.column)):
             texts = [text.strip() for text in cell.split(self.separator) if text.strip()]
             unknown = [text for text in texts if text.lower() not in meaning]
             if unknown and self.others == "refuse":
                 fix = "say under labels.names which finding it is, or null; or set labels.others to ignore"
                 table.report(row, "label_value", f"{unknown_name('finding', unknown[0], findings)} {fix}")
+            elif held := next((part for text in unknown for part in _parts(text) if part.lower() in meaning), None):
+                text = f"{cell!r} holds the finding {held!r}: labels.separator is {self.separator!r}"
+                table.report(row, "label_value", text)
             elif texts:
+                ignored.update(unknown)
                 found = {meaning.get(text.lower()) for text in texts}
                 labels[row] = [PRESENT if finding in found else ABSENT for finding in findings]
+        if ignored:
+            examples = ", ".join(f"{text!r} ({number})" for text, number in ignored.most_common(3))
+            texts = counted(len(ignored), "other text")
+            notice(f"{table.file.name}: labels.others ignores {texts}: {examples}{', …' * (len(ignored) > 3)}")
         return labels
+
+
+def _parts(text: str) -> list[str]:
+    """What other separators would find in a text."""
+    return [part.strip() for part in re.split(r"[|;,/\t]", text)]
 
 
 def name_meanings(findings: Sequence[str], names: Mapping[str, str | None]) -> dict[str, str | None]:

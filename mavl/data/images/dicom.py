@@ -20,6 +20,9 @@ from mavl.data.images.stored import stored_pixels
 VISIBLE = 0.05
 """Where less than this share of the pixels is neither black nor white, a window lies beside their values."""
 
+KEPT = 0.25
+"""Where a modality's table or slope leaves less than this share of the grey levels, the stored pixels count."""
+
 _UNDEFINED_LENGTH = 0xFFFFFFFF
 _PIXEL_DATA, _ITEM, _END_OF_ITEMS = (0x7FE0, 0x0010), (0xFFFE, 0xE000), (0xFFFE, 0xE0DD)
 
@@ -29,7 +32,8 @@ def decode_dicom(file: BinaryIO) -> Image.Image:
 
     A window gives black and white, or else a table of values; 8-bit pixels that nothing rescales stay as they are; any
     others are scaled from their minimum to their maximum, as are those that a window or a table leaves no contrast.
-    Padding counts for none of them and becomes black.
+    Where the modality's own table or slope leaves none, the stored pixels count. Padding counts for none of them and
+    becomes black.
     """
     return _grey(_read(file))
 
@@ -48,6 +52,8 @@ def _grey(dataset: pydicom.Dataset) -> Image.Image:
     pixels = _rescaled(dataset, stored)
     padding = _padding(dataset, stored)
     inside = ... if padding is None or padding.all() else ~padding
+    if pixels is not stored and _levels(pixels[inside]) < _levels(stored[inside]) * KEPT:
+        pixels = stored
     grey = next((grey for grey in _shown(dataset, pixels) if not _is_lost(grey[inside], pixels[inside])), None)
     if grey is None:
         low, high = pixels[inside].min(), pixels[inside].max()
@@ -97,9 +103,14 @@ def _shown(dataset: pydicom.Dataset, pixels: np.ndarray) -> Iterator[np.ndarray]
 
 
 def _look_up(pixels: np.ndarray, dataset: pydicom.Dataset, keyword: str) -> np.ndarray:
-    """Pixels [H, W] replaced by the entries of a table; those outside of it take its first or last one."""
+    """Pixels [H, W] replaced by the entries of a table; those outside of it take its first or last one.
+
+    The pixel of the first entry has the sign of the pixels (PS3.3 C.11.1.1), which some files store as unsigned.
+    """
     item = dataset[keyword].value[0]
     entries, first = int(item.LUTDescriptor[0]) or 1 << 16, int(item.LUTDescriptor[1])
+    if first >= 1 << 15 and (pixels.dtype.kind == "i" or pixels.min() < 0):
+        first -= 1 << 16
     data = item.LUTData
     if isinstance(data, bytes):
         deep = len(data) >= 2 * entries
@@ -110,6 +121,11 @@ def _look_up(pixels: np.ndarray, dataset: pydicom.Dataset, keyword: str) -> np.n
     return table[np.clip(np.rint(pixels).astype(np.int64) - first, 0, entries - 1)]
 
 
+def _levels(pixels: np.ndarray) -> int:
+    """Number of grey levels, of 256 from the minimum to the maximum, that pixels [n] have."""
+    return int(np.count_nonzero(np.bincount(to_8_bits(pixels, pixels.min(), pixels.max()).ravel())))
+
+
 def _is_lost(grey: np.ndarray, pixels: np.ndarray) -> bool:
     """Whether pixels [n] of several values, shown as grey [n], are nearly all black or white, or of nearly one grey."""
     if pixels.min() == pixels.max():
@@ -118,7 +134,10 @@ def _is_lost(grey: np.ndarray, pixels: np.ndarray) -> bool:
 
 
 def _padding(dataset: pydicom.Dataset, stored: np.ndarray) -> np.ndarray | None:
-    """Where the stored pixels [H, W] are padding around the radiograph; None if the file names no value for it."""
+    """Where the stored pixels [H, W] are padding around the radiograph; None if the file names no value for it.
+
+    A range of values that leaves less than VISIBLE of the pixels is wrong, and none.
+    """
     value, bits = dataset.get("PixelPaddingValue"), dataset.BitsAllocated
     limit = dataset.get("PixelPaddingRangeLimit")
     if not isinstance(value, int):
@@ -128,7 +147,9 @@ def _padding(dataset: pydicom.Dataset, stored: np.ndarray) -> np.ndarray | None:
         return None  # no pixel can have it
     # Some files give 63536 for the -2000 of their signed pixels: the type of the pixels is the one that counts.
     low, high = np.sort(np.array(ends).astype(stored.dtype))
-    return (stored >= low) & (stored <= high)
+    padding = (stored >= low) & (stored <= high)
+    wrong = 1 - padding.mean() < VISIBLE and stored[padding].min() < stored[padding].max()
+    return None if wrong else padding
 
 
 def _read(file: BinaryIO) -> pydicom.Dataset:

@@ -15,8 +15,11 @@ MAX_BYTES = 1 << 29
 FLAT = 32
 """Pixels that fill no more than this of 255 grey levels have lost their contrast."""
 
-LABELS = 16
-"""Mask values below this are the numbers of regions."""
+LABELS, DEEP_LABELS = 64, 1024
+"""Whole mask values below these number regions: in any mask, and without gaps in one of more than 8 bits."""
+
+IGNORED = 255
+"""The value beside numbers of regions that marks pixels of no region, as around those of PASCAL VOC."""
 
 LOSSY = ("JPEG", "MPO", "WEBP")
 """Formats whose compression may change the values of a mask."""
@@ -61,27 +64,51 @@ def to_grey(image: Image.Image) -> Image.Image:
 def to_mask(image: Image.Image) -> np.ndarray:
     """bool [H, W]: the pixels whose brightest colour, times their opacity, is above half of the image's largest.
 
-    Whole numbers below LABELS, as of a map of regions, count from 1. In an image with one visible colour its opacity
-    alone counts. ImageError where two levels exist but all pixels count, and where compression left no clear region.
+    Numbers of regions, by `_numbers`, count from 1, and of a coloured palette every colour but black. In an image with
+    one visible colour its opacity alone counts. ImageError where two levels exist but all pixels count, where
+    compression left no clear region, and for negative pixels.
     """
     check_size(*image.size)
     values, opacity = _deep_pixels(image), None
+    deep = values is not None
     if values is None:
         bands = np.asarray(image.convert("RGBA" if image.has_transparency_data else "RGB")).astype(np.float64)
         values = bands[..., :3].max(axis=-1)
         opacity = bands[..., 3] / 255 if bands.shape[-1] == 4 else None
+        if image.mode == "P" and (bands[..., :3] != values[..., None]).any():
+            indices = np.where(values > 0, np.asarray(image).clip(min=1), 0)
+            values = 255.0 * (_without_ignored(indices) > 0)
     if not np.isfinite(values).all():
         raise ImageError("has pixels that are not finite numbers")
     if opacity is not None and (opacity <= 0.5).any():
         shown = values[opacity > 0.5]
         values = values * opacity if len(np.unique(shown)) > 1 else 255 * opacity
-    top = values.max(initial=0)
+    low, top = values.min(initial=0), values.max(initial=0)
+    if low < (-top / 10 if image.mode == "F" else 0):  # resizing leaves floats a little below 0
+        raise ImageError(f"a mask with negative pixels, the least being {low:g}: save it with 0 outside of the region")
     if image.format in LOSSY and 0 < top <= 127:
         raise ImageError(f"{image.format} mask whose brightest value is {top:g} of 255: save it as PNG")
-    mask = values > (0 if top < LABELS and image.mode != "F" else top / 2)
+    numbers = _numbers(values, deep)
+    mask = values > top / 2 if numbers is None or image.format in LOSSY else numbers > 0
     if mask.all() and (len(np.unique(values)) > 1 or _indices(image) > 1):
         raise ImageError("a mask of which no pixel is dark: save it with 0 outside of the region")
     return mask
+
+
+def _numbers(values: np.ndarray, deep: bool) -> np.ndarray | None:
+    """The number of each pixel's region [H, W], 0 outside; None for values that are shades, such as soft borders."""
+    if values.min() < 0 or values.max() >= DEEP_LABELS or (values != np.rint(values)).any():
+        return None
+    values = _without_ignored(values)
+    levels = np.flatnonzero(np.bincount(values.ravel().astype(np.intp)))
+    without_gaps = len(levels) >= levels[-1] != IGNORED
+    return values if levels[-1] < LABELS or (deep and without_gaps) else None
+
+
+def _without_ignored(numbers: np.ndarray) -> np.ndarray:
+    """Numbers [H, W] with 0 for IGNORED, where all others are below LABELS and some above 0."""
+    ignored = numbers == IGNORED
+    return np.where(ignored, 0, numbers) if 0 < numbers[~ignored].max(initial=0) < LABELS else numbers
 
 
 def _indices(image: Image.Image) -> int:
@@ -90,15 +117,17 @@ def _indices(image: Image.Image) -> int:
 
 
 def _deep_pixels(image: Image.Image) -> np.ndarray | None:
-    """Pixels [H, W] of more than 8 bits, colours as luma, transparent ones 0; None for an image of 8 bits."""
+    """Pixels [H, W] of more than 8 bits or of a sign, colours as luma, transparent ones 0; None for others."""
     if (coloured := _deep_colours(image)) is not None:
         return coloured
+    tags = getattr(image, "tag_v2", {}) if image.format == "TIFF" else {}
+    if image.mode == "L" and tags.get(339) == (2,):  # SampleFormat: signed, which Pillow reads as unsigned
+        return np.asarray(image).view(np.int8)
     if image.mode not in ("I", "F") and not image.mode.startswith("I;16"):
         return None
     pixels = np.asarray(image)
-    if image.format == "TIFF":
-        tags = getattr(image, "tag_v2", {})
-        if pixels.dtype == np.int32 and tags.get(339, (1,)) == (1,):  # SampleFormat: Pillow has no unsigned 32 bits
+    if tags:
+        if pixels.dtype == np.int32 and tags.get(339, (1,)) == (1,):  # Pillow has no unsigned 32 bits
             pixels = pixels.view(np.uint32)
         if tags.get(262) == 0:  # PhotometricInterpretation: 0 is white, which Pillow inverts in 8 bits only
             pixels = pixels.max() - pixels
@@ -143,6 +172,13 @@ def deep_to_8_bits(pixels: np.ndarray) -> np.ndarray:
 def is_flat(grey: np.ndarray) -> bool:
     """Whether grey values [n] uint8 have lost their contrast."""
     return int(grey.max()) - int(grey.min()) <= FLAT
+
+
+def spread(picture: Image.Image) -> int:
+    """Grey levels from the 1st to the 99th percentile of an image in mode "L", without its few extreme pixels."""
+    cumulative = np.cumsum(picture.histogram())
+    low, high = np.searchsorted(cumulative, np.array([0.01, 0.99]) * cumulative[-1])
+    return int(high - low)
 
 
 def to_8_bits(pixels: np.ndarray, low: float, high: float, cut: bool = False) -> np.ndarray:

@@ -11,7 +11,7 @@ import pydicom
 from PIL import Image, UnidentifiedImageError
 
 from mavl.data.benchmarks.masks import Mask, MaskFile
-from mavl.data.images.grey import ImageError
+from mavl.data.images.grey import FLAT, ImageError, spread
 from mavl.data.images.read import FORMATS, ImageFile, check_image, format_of, read_image
 from mavl.progress import in_threads
 
@@ -24,7 +24,7 @@ SUFFIXES |= {".jpg": "JPEG", ".tif": "TIFF", ".dcm": "DICOM"}
 SIDE = 32
 """Brightness is measured on a reduced image of SIDE x SIDE pixels."""
 
-FLAT = 1.0
+BLANK = 1.0
 """The standard deviation, in grey levels of 255, below which an image is blank."""
 
 INVERTED = 0.15
@@ -43,7 +43,7 @@ class ImageFacts:
     """An image file: why it cannot be read, or its size (width, height), bits of a pixel and length in bytes.
 
     view, orientation: by its DICOM header. other_format: of the content, where the suffix is another's. lightness:
-    `lightness_outside`, None where the image was not decoded.
+    `lightness_outside`, NaN for an image without contrast, None where it was not decoded.
     """
 
     path: Path
@@ -74,7 +74,7 @@ def inspect_image(path: Path, whole: bool, brightness: bool) -> ImageFacts:
         return ImageFacts(path, reason)
     try:
         size, bits, view, orientation = _header(path)
-        lightness = lightness_outside(_small(path, whole)) if whole or brightness else None
+        lightness = _lightness(path, whole) if whole or brightness else None
     except ImageError as error:
         return ImageFacts(path, str(error).removeprefix(f"{path}: "))
     length = path.stat().st_size
@@ -101,7 +101,7 @@ def lightness_outside(small: np.ndarray) -> float:
     lungs beside it and the upper corners are dark, so this is well below 0.
     """
     deviation = small.std()
-    if deviation < FLAT:
+    if deviation < BLANK:
         return np.nan
     quarter, middle = SIDE // 4, SIDE // 2
     spine = small[4:-4, middle - 2 : middle + 2].mean()
@@ -153,11 +153,13 @@ def _header(path: Path) -> tuple[tuple[int, int], int, str, tuple[str, ...]]:
         return (dataset.Columns, dataset.Rows), dataset.BitsStored, view, named
 
 
-def _small(path: Path, whole: bool) -> np.ndarray:
-    """Grey [SIDE, SIDE] of a file; ImageError where it cannot be decoded."""
+def _lightness(path: Path, whole: bool) -> float:
+    """`lightness_outside` of a file, NaN where few pixels have all of its contrast; ImageError if it is not decoded."""
     if whole:
         grey = read_image(path)
     else:
         file = ImageFile(path)
         grey = Image.fromarray(file.pixels(min(file.size) / (2 * SIDE)))
-    return np.asarray(grey.resize((SIDE, SIDE), Image.Resampling.BOX), dtype=float)
+    if spread(grey) <= FLAT:
+        return np.nan
+    return lightness_outside(np.asarray(grey.resize((SIDE, SIDE), Image.Resampling.BOX), dtype=float))

@@ -40,7 +40,7 @@ KINDS = {
     "duplicate_image": Kind("files of one split with the same bytes", "keep one of them"),
     "missing_image": Kind("images that do not exist", "correct --root or images.path, or download them again"),
     "unreadable_image": Kind("images that cannot be read", "download them again, or allow for them by max_bad_share"),
-    "blank_image": Kind("images of one brightness", "remove them from the lists: they show nothing"),
+    "blank_image": Kind("images of nearly one brightness", "remove them, or cut a few extreme pixels off"),
     "odd_depth": Kind("images whose depth is not that of most", "check their source and conversion", guess=True),
     "other_format": Kind(
         "images whose suffix is that of another format", "check their source: the content counts", True

@@ -1,6 +1,7 @@
 """Benchmarks as YAML, and their split files: paths, labels, groups, and what is wrong with them."""
 
 import re
+from pathlib import Path
 
 import pydantic
 import pytest
@@ -190,6 +191,15 @@ def test_an_image_without_a_group(tmp_path):
     assert found[0].startswith("test.csv:3: 'b.png' holds no group")
 
 
+def test_a_patient_is_no_nan_and_a_number_has_one_spelling(tmp_path):
+    rows = "image,edema,patient\na.png,1,{}\nb.png,0,{}\nc.png,0,{}\n"
+    groups = {"column": "patient"}
+    assert split_of(tmp_path, rows.format("1.0", "1", "20"), groups=groups).groups == ["1", "1", "20"]
+    assert split_of(tmp_path, rows.format("1.0", "p1", "20"), groups=groups).groups == ["1.0", "p1", "20"]
+    found = problems_of(tmp_path, rows.format("nan", "1", "NaN"), groups=groups)
+    assert [line.partition(" holds")[0] for line in found] == ["test.csv:2: 'nan'", "test.csv:4: 'NaN'"]
+
+
 # Problems
 
 
@@ -223,3 +233,33 @@ def test_the_view_of_an_image_is_that_of_its_first_row(tmp_path):
     assert split.views == ["PA", "LL"]
     assert split.without({0}).views == ["LL"]
     assert split_of(tmp_path, "image,edema\na.png,1\n").views is None
+
+
+def test_an_absolute_path_and_a_relative_one_are_one_image(tmp_path):
+    rows = f"image,edema\na.png,1\n{tmp_path}/./a.png,1\n../{tmp_path.name}/a.png,1\n../a.png,0\n/else/a.png,0\n"
+    split = split_of(tmp_path, rows)
+    assert split.paths == [tmp_path / "a.png", tmp_path / "../a.png", Path("/else/a.png")]
+    _, problems = examine_split(benchmark(), "test", tmp_path)
+    assert [problem.kind for problem in problems] == ["repeated_row"] * 2
+    [conflict] = problems_of(tmp_path, f"image,edema\na.png,1\n{tmp_path}/a.png,0\n")
+    assert conflict.startswith("test.csv:3: a.png has other labels")
+
+
+def test_texts_of_labels_that_differ_by_case_or_spelling_alone_have_one_meaning(tmp_path):
+    values = {"kind": "columns", "values": {"-1.0": 1, "Yes": 1, "yes": 1}}
+    assert split_of(tmp_path, "image,edema\na,-1\nb,-1.00\nc,YES\n", labels=values).labels.tolist() == [[1]] * 3
+    for values in ({"Yes": 1, "yes": 0}, {"-1": 1, "-1.0": 0}):
+        with pytest.raises(pydantic.ValidationError, match="are one text with two meanings"):
+            benchmark(labels={"kind": "columns", "values": values})
+    names = {"Oedema": "edema", "oedema": None}
+    with pytest.raises(pydantic.ValidationError, match="'Oedema' and 'oedema' are one text with two meanings"):
+        benchmark(labels={"kind": "list", "column": "image", "names": names})
+
+
+def test_other_texts_of_a_list_are_counted_and_hold_no_known_finding(tmp_path, capfd):
+    settings = {"findings": ["edema", "mass"], "labels": {"kind": "list", "column": "found", "others": "ignore"}}
+    split = split_of(tmp_path, "image,found\na,edema|hernia\nb,large mass\nc,hernia\nd,\n", **settings)
+    assert split.labels.tolist() == [[1, 0], [0, 0], [0, 0], [-1, -1]]
+    assert "test.csv: labels.others ignores 2 other texts: 'hernia' (2), 'large mass' (1)\n" in capfd.readouterr().err
+    [found] = problems_of(tmp_path, "image,found\na,hernia;Edema\n", **settings)
+    assert found == "test.csv:2: 'hernia;Edema' holds the finding 'Edema': labels.separator is '|'"

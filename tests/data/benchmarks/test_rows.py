@@ -137,6 +137,8 @@ def test_lines_of_json_that_are_refused(tmp_path, line, message):
     [found] = problems_of(write(tmp_path / "t.jsonl", text))
     assert found.startswith("t.jsonl:2: no usable JSON object (")
     assert message in found
+    [twice] = problems_of(write(tmp_path / "t.jsonl", '{"a": 1, "a": 2}\n{"a": 1}\n'))
+    assert twice == "t.jsonl:1: columns of one name: 'a' (2 times); rename all but one"
     path = write(tmp_path / "t.jsonl", '{"a": 1, "b": null}\n\n{"b": 1, "a": NaN}\n')
     assert read_rows(path).cells == [["1", ""], ["", "1"]]
 

@@ -297,3 +297,30 @@ def test_tiff_of_signed_16_bits(tmp_path):
 def test_a_transparent_value_of_16_bits_is_black(tmp_path):
     Image.fromarray(np.array([[500, 1000, 4000]], np.uint16)).save(tmp_path / "x.png", transparency=1000)
     same(tmp_path / "x.png", [[31, 0, 255]])
+
+
+def test_signed_tiff_of_8_bits_keeps_its_order(tmp_path):
+    pixels = np.array([[-128, -1, 0, 127]], np.int8)
+    Image.fromarray(pixels.view(np.uint8)).save(tmp_path / "x.tif", tiffinfo={339: 2})
+    assert pixels_of(tmp_path / "x.tif").tolist() == [[0, 127, 128, 255]]
+
+
+def test_a_table_of_signed_pixels_may_store_its_first_value_unsigned(tmp_path):
+    signed = (FILM.astype(np.int32) - 2048).astype(np.int16)
+    for keyword in ("ModalityLUTSequence", "VOILUTSequence"):
+        table = lut(keyword, np.arange(4096)[::-1], descriptor=[4096, 63488, 16])  # 63488 = -2048 + 65536
+        found = pixels_of(film(tmp_path, signed, bits=16, **table)).astype(int)
+        assert np.abs(found - (255 - GREY.astype(int))).max() <= 1
+
+
+@pytest.mark.parametrize(
+    "elements",
+    [
+        lut("ModalityLUTSequence", np.arange(4096), first=40_000),
+        {"RescaleSlope": "1e-10", "RescaleIntercept": "1e10"},
+        {"PixelPaddingValue": 0, "PixelPaddingRangeLimit": 3999},
+        {"PixelPaddingValue": 0, "PixelPaddingRangeLimit": 4000},
+    ],
+)
+def test_elements_that_leave_no_film_give_way_to_the_stored_pixels(tmp_path, elements):
+    same(film(tmp_path, **elements))

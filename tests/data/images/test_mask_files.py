@@ -46,7 +46,7 @@ def test_shared_masks_in_the_alpha_channel(shared):
         Image.fromarray(REGION * np.uint8(100)),
         Image.fromarray(REGION.astype(np.uint16)),
         Image.fromarray(REGION * np.uint16(40_000)),
-        Image.fromarray(REGION * np.int32(-5) + 5 * REGION.astype(np.int32) * 2 - 1),
+        Image.fromarray(REGION * np.int32(40_000)),
     ],
 )
 def test_one_region_in_many_kinds_of_images(tmp_path, image):
@@ -71,8 +71,44 @@ def test_soft_borders_count_from_half_of_the_range(tmp_path):
 def test_regions_by_number_are_united(tmp_path):
     numbers = Image.fromarray(np.array([[0, 1, 2, 15]], np.uint8))
     assert mask_of(tmp_path / "x.png", numbers).tolist() == [[False, True, True, True]]
-    soft = Image.fromarray(np.array([[0, 1, 2, 16]], np.uint8))
+    soft = Image.fromarray(np.array([[0, 1, 2, 64]], np.uint8))
     assert mask_of(tmp_path / "x.png", soft).tolist() == [[False, False, False, True]]
+
+
+@pytest.mark.parametrize(("dtype", "number"), [(np.uint8, 20), (np.uint8, 63), (np.uint16, 150), (np.uint16, 1000)])
+def test_many_regions_by_number_count_all(tmp_path, dtype, number):
+    numbers = np.arange(number + 1, dtype=dtype).repeat(40).reshape(40, -1)
+    np.testing.assert_array_equal(mask_of(tmp_path / "x.png", Image.fromarray(numbers)), numbers > 0)
+
+
+def test_a_soft_mask_of_16_bits_keeps_half_of_its_range(tmp_path):
+    for soft in (np.arange(256, dtype=np.uint16), np.arange(0, 65536, 257).astype(np.uint16)):
+        assert mask_of(tmp_path / "x.png", Image.fromarray(soft.reshape(16, 16))).sum() == 128
+
+
+def test_pixels_to_ignore_beside_regions_lie_outside(tmp_path):
+    values = np.array([[0, 1, 1, 20, 255, 0]], np.uint8)
+    expected = [[False, True, True, True, False, False]]
+    assert mask_of(tmp_path / "x.png", Image.fromarray(values)).tolist() == expected
+    labels = Image.fromarray(values)
+    labels.putpalette([0, 0, 0, 128, 0, 0] + 18 * [64, 0, 0] + [0, 64, 0] + 234 * [0, 0, 0] + [224, 224, 192])
+    assert labels.mode == "P"
+    assert mask_of(tmp_path / "x.png", labels).tolist() == expected
+
+
+@pytest.mark.parametrize(
+    "pixels",
+    [
+        -REGION.astype(np.int32),
+        REGION.astype(np.int32) * 5 - 1,
+        REGION.astype(np.float32) * 4 - 5,
+        -REGION.astype(np.int8),
+    ],
+)
+def test_negative_masks_are_refused(tmp_path, pixels):
+    image = Image.fromarray(pixels if pixels.dtype != np.int8 else pixels.view(np.uint8))
+    with pytest.raises(ImageError, match="a mask with negative pixels, the least being -"):
+        mask_of(tmp_path / "x.tif", image, tiffinfo={339: 2} if pixels.dtype == np.int8 else {})
 
 
 @pytest.mark.parametrize("quality", [30, 75, 95])

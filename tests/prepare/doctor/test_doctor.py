@@ -450,6 +450,14 @@ def test_the_heuristic_separates_phantoms_from_inverted_ones(tmp_path):
             assert (inspect_image(tmp_path / f"{name}.png", False, True).lightness > 0.15) == (name == "inverted")
 
 
+def test_a_single_pixel_with_all_contrast_makes_an_image_blank(tmp_path):
+    deep = phantom.draw(8, 0, 64).image.astype(np.uint16) * 16
+    for hot in (deep.max(), 65535):
+        deep[0, 0] = hot
+        Image.fromarray(deep).save(tmp_path / "x.png")
+        assert np.isnan(inspect_image(tmp_path / "x.png", False, True).lightness) == (hot == 65535)
+
+
 @pytest.mark.parametrize(
     ("config", "folder", "expected"),
     [
