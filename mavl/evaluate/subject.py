@@ -160,7 +160,7 @@ def prepare(settings: ZeroShotSettings | GroundingSettings, kind: str) -> Subjec
     prepare_device(accelerator.device.type, accelerator.mixed_precision)
     benchmark = load(Benchmark, Path(settings.benchmark))
     name = "_".join([kind, settings.protocol, *([] if settings.split == "test" else [settings.split])])
-    folder = Path(settings.output_dir) / slug(benchmark.name) / model_name(settings.model_path) / name
+    folder = Path(settings.output_dir) / benchmark_folder(benchmark.name) / model_name(settings.model_path) / name
     check_free(folder, made=EVALUATED, overwrite=settings.overwrite)
     with accelerator.main_process_first():
         scorer = open_scorer(settings.model_path, scorer_options(settings, benchmark), accelerator.device)
@@ -181,6 +181,16 @@ def model_name(source: str) -> str:
     else:
         parts, digest = (source,), hashlib.sha256(source.encode(errors="surrogateescape"))
     return f"{slug('-'.join(parts[-2:]))[-60:]}-{digest.hexdigest()[:8]}"
+
+
+def benchmark_folder(name: str) -> str:
+    """A folder's name for the results of a benchmark: its name, or where no folder has such a name, one with its hash.
+
+    >>> benchmark_folder("a-b"), benchmark_folder("a/b")
+    ('a-b', 'a-b-c14cddc0')
+    """
+    part = slug(name)
+    return part if part == name else f"{part}-{hashlib.sha256(name.encode(errors='surrogateescape')).hexdigest()[:8]}"
 
 
 def slug(name: str) -> str:

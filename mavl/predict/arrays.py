@@ -22,9 +22,11 @@ SHAPES = "[H, W], [H, W, 1 or 3] or [1 or 3, H, W]"
 
 
 def as_sources(images: ImageSource | Iterable[ImageSource]) -> Iterable[ImageSource]:
-    """One image, or name of images, as an iterable; several as they are."""
+    """One image, or name of images, as an iterable; several as they are. ImageError for what is neither."""
     if isinstance(images, str | os.PathLike | Image.Image | np.ndarray | torch.Tensor):
         return [images]
+    if not isinstance(images, Iterable):
+        raise ImageError(f"a {type(images).__name__}; expected a file, a PIL image, an array, a tensor, or several")
     return images
 
 

@@ -8,6 +8,7 @@
 `mavl.predict.files` writes predictions to disk.
 """
 
+import operator
 import os
 from abc import ABC, abstractmethod
 from collections.abc import Collection, Iterable, Iterator, Sequence
@@ -22,7 +23,7 @@ from PIL import Image
 from torch import Tensor
 
 from mavl.backbones import Preprocessing
-from mavl.data.images.grey import FLAT, equalize_histogram, spread
+from mavl.data.images.grey import FLAT, MAX_PIXELS, equalize_histogram, spread
 from mavl.data.images.inputs import Failure, find_images
 from mavl.data.images.read import ImageError
 from mavl.data.images.transforms import eval_transform
@@ -83,15 +84,21 @@ class Prediction:
     def heatmap(self, finding: str, size: tuple[int, int] | None = None) -> np.ndarray:
         """The heatmap of an explained finding, by one of its names, float32 [H, W] of a size, by default the film's.
 
-        It is `Explanation.heatmap` between the centres of the patches. HeatmapError for a finding without one.
+        It is `Explanation.heatmap` between the centres of the patches. HeatmapError for a finding without one, and for
+        a size that is not two positive integers or of more than MAX_PIXELS.
         """
         name = dict(zip(self.asked, self.findings, strict=True)).get(finding, finding)
         explanation = self.explanations.get(name)
         if explanation is None or explanation.heatmap is None:
             have = ", ".join(self.explanations) or "none"
             raise HeatmapError(f"{self.name}: no heatmap of {finding!r}; explained are: {have}. Name it in predict")
-        size = size or (self.picture.height, self.picture.width)
-        return enlarge(explanation.heatmap[None, None], size, explanation.patch_grid)[0, 0].numpy()
+        try:
+            height, width = map(operator.index, (self.picture.height, self.picture.width) if size is None else size)
+        except (TypeError, ValueError):
+            height = width = 0
+        if min(height, width) < 1 or height * width > MAX_PIXELS:
+            raise HeatmapError(f"size {size!r}: expected (height, width), of at most {MAX_PIXELS:,} pixels")
+        return enlarge(explanation.heatmap[None, None], (height, width), explanation.patch_grid)[0, 0].numpy()
 
 
 @dataclass(frozen=True, repr=False)
@@ -145,11 +152,13 @@ class Predictor(ABC):
         """A request for findings: names or synonyms, also of new findings in the books; None for `scored`.
 
         explained: how many of an image's most probable findings are explained, by default all of the named ones, or
-        TOP. UnknownFindingError for a name that is not known.
+        TOP. UnknownFindingError for a name that is not known, TypeError for what is no name.
         """
-        named = [findings] if isinstance(findings, str) else findings
+        named = [findings] if isinstance(findings, str) or not isinstance(findings, Iterable | None) else findings
         meant: dict[str, str] = {}
         for name in named or self.scored:
+            if not isinstance(name, str):
+                raise TypeError(f"finding {name!r} is of type {type(name).__name__}; expected a name")
             meant.setdefault(resolve(name, *self.known), name)
         explained = (len(meant) if named else TOP) if explained is None else max(0, explained)
         new = frozenset(meant) - set(self.vocabulary)
@@ -204,8 +213,12 @@ class Predictor(ABC):
         return list(map(_raise_failure, self.stream(named, self.request(findings), value_range=value_range)))
 
     def explain(self, image: ImageSource, finding: str, *, value_range: ValueRange = None) -> Explanation:
-        """Why this finding got its score in this image."""
-        [prediction] = self.predict(image, finding, value_range=value_range)
+        """Why this finding got its score in this image; TypeError for several images or findings."""
+        sources = list(chain.from_iterable(map(meant, as_sources(image))))
+        if len(sources) != 1 or not isinstance(finding, str):
+            asked = f"{counted(len(sources), 'image')} and {finding!r}"
+            raise TypeError(f"explain takes one image and the name of one finding, not {asked}; predict takes several")
+        [prediction] = self.predict(sources, finding, value_range=value_range)
         return next(iter(prediction.explanations.values()))
 
     def encode_image(self, images: ImageSource | Iterable[ImageSource], *, value_range: ValueRange = None) -> Tensor:

@@ -106,11 +106,11 @@ class TextEmbeddings:
 
     @classmethod
     def load(cls, path: Path) -> "TextEmbeddings":
-        """Read what `save` wrote; EmbeddingsError for a file that is damaged or something else."""
+        """Read what `save` wrote, as float32; EmbeddingsError for a file that is damaged or something else."""
         try:
             with safe_open(path, framework="pt") as file:
                 names = {key: parse_json(value, key) for key, value in dict(file.metadata()).items()}
-                vectors, anatomy_vectors = file.get_tensor("vectors"), file.get_tensor("anatomy_vectors")
+                vectors, anatomy_vectors = (file.get_tensor(key).float() for key in ("vectors", "anatomy_vectors"))
             return cls(tuple(names["findings"]), tuple(names["aspects"]), vectors, anatomy_vectors, names["about"])
         except (SafetensorError, OSError, TypeError, KeyError, ValueError) as error:
             raise EmbeddingsError(f"{path}: damaged, or no text embeddings ({error})") from error

@@ -55,9 +55,10 @@ class Classification(Finetuning):
         findings = self.settings.data.findings or self.benchmark.findings
         return build_model(self.settings, len(findings), self.accelerator)
 
-    def open_data(self) -> MaskedData:
-        data = open_data(self.settings, self.accelerator.is_main_process)
-        self.accelerator.print("\n".join(data.notes))
+    @staticmethod
+    def open_data(settings: FinetuneClsSettings, accelerator: Accelerator) -> MaskedData:
+        data = open_data(settings, accelerator.is_main_process)
+        accelerator.print("\n".join(data.notes))
         return data
 
     def images(self, split: str, augment: bool = False) -> LabelledImages:

@@ -51,7 +51,7 @@ class Finetuning(ABC):
     def __init__(self, settings: Any, accelerator: Accelerator):
         self.settings, self.accelerator = settings, accelerator
         self.model, self.arguments, self.transfers = self.build_model()  # first: it may not fit, and data take minutes
-        self.data = self.open_data()
+        self.data = self.open_data(settings, accelerator)
         self.model.backbone.preprocessing = with_interpolation(self.preprocessing, self.data.interpolation)
         if settings.train.channels_last:
             self.model = self.model.to(memory_format=torch.channels_last)
@@ -60,8 +60,10 @@ class Finetuning(ABC):
     def build_model(self) -> tuple[Any, dict, list[Transfer]]:
         """The network with its initial weights, its arguments, and the sources of the weights."""
 
+    @staticmethod
     @abstractmethod
-    def open_data(self) -> MaskedData: ...
+    def open_data(settings: Any, accelerator: Accelerator) -> MaskedData:
+        """The data of a run with these settings; prints their size and the decisions on them."""
 
     @abstractmethod
     def images(self, split: str, augment: bool = False) -> Dataset: ...
@@ -144,7 +146,7 @@ def run_seeds(task: type[Finetuning], settings: Settings, resume: bool = False) 
     """Train and test with every seed; the main process returns {seed: its run folder}, the others None.
 
     A seed with RESULTS in its folder is not run again. All folders are opened before the first seed is run: one that
-    holds another run is an error at once.
+    holds another run is an error at once, as are other data than those of a finished seed.
     """
     folders = {seed: Path(settings.output_dir) / f"seed_{seed}" for seed in settings.seeds}
     for folder in folders.values():
@@ -158,6 +160,9 @@ def run_seeds(task: type[Finetuning], settings: Settings, resume: bool = False) 
         with accelerator.main_process_first():
             for each, folder in folders.items() if accelerator.is_main_process else ():
                 open_run_folder(folder, settings.of_seed(each), {}, resume, accelerator.mixed_precision)
+                if each not in todo:
+                    of_seed = settings.of_seed(each)
+                    _check_data(folder, of_seed, task.open_data(of_seed, accelerator))
         for seed, folder in folders.items():
             if seed in todo:
                 _run_seed(task, settings.of_seed(seed), folder, resume)
@@ -168,12 +173,17 @@ def run_seeds(task: type[Finetuning], settings: Settings, resume: bool = False) 
     return folders if state.is_main_process else None
 
 
+def _check_data(folder: Path, settings: Settings, data: MaskedData) -> None:
+    """ResumeError where the folder's run read other data."""
+    images = {name: (split.paths, split.labels) for name, split in data.splits.items()}
+    check_data(folder, data_hashes(settings.data, images))
+
+
 def _run_seed(kind: type[Finetuning], settings: Settings, folder: Path, resume: bool) -> None:
     accelerator = build_accelerator(settings.train, folder, settings.seed)
     task = kind(settings, accelerator)
     if accelerator.is_main_process:
-        images = {name: (split.paths, split.labels) for name, split in task.data.splits.items()}
-        check_data(folder, data_hashes(settings.data, images))
+        _check_data(folder, settings, task.data)
         write_json(folder / STARTED_FROM, [vars(transfer) for transfer in task.transfers])
         write_images(folder / IMAGES, task.data.splits, task.data.root)
         write_left_out(folder / LEFT_OUT, task.data.left_out)

@@ -1,6 +1,8 @@
 """What a run reads: hashes by name, since a resumed run must read the same, and a line for the model's folder."""
 
 import hashlib
+import math
+import os
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -10,13 +12,17 @@ import numpy as np
 from mavl.config.loader import load
 from mavl.data.benchmarks.benchmark import Benchmark, split_file
 
+MOST_SIZES = 20_000
+"""Image files of a split whose sizes are compared; of a larger split, evenly spread ones."""
+
 MIMIC_FILES = ("train_file", "valid_file", "label_file")
 
 
 def data_hashes(data: Any, images: Mapping[str, tuple[Iterable[Path], np.ndarray]]) -> dict[str, str]:
     """{what: SHA-256} of the benchmark, its lists or the label files, and the images of each split.
 
-    A moved root, or a comment in a YAML file, changes none of them. Pixels do not count.
+    A moved root, or a comment in a YAML file, changes none of them. Of the image files the sizes in bytes count: other
+    pixels in files of the same sizes change no hash.
 
     Args:
         data: the settings' section on data.
@@ -33,10 +39,13 @@ def data_hashes(data: Any, images: Mapping[str, tuple[Iterable[Path], np.ndarray
     for name, path in lists.items():
         with open(path, "rb") as file:
             hashes[f"list {name}"] = hashlib.file_digest(file, "sha256").hexdigest()
-    for split, (paths, labels) in images.items():
+    for split, (every, labels) in images.items():
+        paths = list(every)
         names = [(path.relative_to(root) if root and path.is_relative_to(root) else path).as_posix() for path in paths]
         content = "\n".join(names).encode("utf-8", "surrogateescape") + labels.astype(np.int64).tobytes()
         hashes[f"order or labels of {split}'s images"] = _sha256(content)
+        sizes = [_size(path) for path in sorted(paths)[:: math.ceil(len(paths) / MOST_SIZES) or 1]]
+        hashes[f"size of {split}'s image files"] = _sha256(str(sizes).encode())
     return hashes
 
 
@@ -51,6 +60,14 @@ def describe_images(data: Any, images: int) -> dict:
     else:
         name = "phantoms" if drawn else data.train_file
     return {"kind": "phantom drawings" if drawn else "films", "list": name, "images": images}
+
+
+def _size(path: Path) -> int | None:
+    """Bytes of a file; None where it cannot be read."""
+    try:
+        return os.stat(path).st_size
+    except OSError:
+        return None
 
 
 def _sha256(content: bytes) -> str:

@@ -90,13 +90,15 @@ def open_run_folder(
 def check_data(folder: Path, hashes: dict[str, str]) -> None:
     """Add the hashes of a run's data to its record, to be called after `open_run_folder`; ResumeError for other ones.
 
-    A record of an older version, without them, gives a note.
+    A record of an older version, without some of them, gives a note.
     """
     about = _read_about(folder)
     if _holds_run(folder):
-        if "data" not in about:
-            print(f"note: {folder / ABOUT} holds no hashes of the data: whether they are the same is not checked")
-        _refuse_changed(folder, _changed_inputs(about, {"data": hashes}))
+        before = about.get("data", {})
+        if missing := [name for name in hashes if name not in before]:
+            of = f" of {', '.join(missing)}" if before else "es of the data"
+            print(f"note: {folder / ABOUT} holds no hash{of}: whether they are the same is not checked")
+        _refuse_changed(folder, _changed_inputs({"data": before}, {"data": {**hashes, **dict.fromkeys(missing)}}))
     write_json(folder / ABOUT, about | {"data": hashes})
 
 

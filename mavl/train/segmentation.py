@@ -50,9 +50,10 @@ class Segmentation(Finetuning):
         transfers = initialise(unet.backbone, model.backbone, self.settings.init, self.accelerator)
         return unet, {"backbone": model.backbone, "image_size": model.image_size}, transfers
 
-    def open_data(self) -> MaskedData:
-        data = open_data(self.settings.data, self.settings.seed, self.accelerator.is_main_process)
-        self.accelerator.print("\n".join([f"{data.title}, {data.finding}, {_sizes(data)}", *data.notes]))
+    @staticmethod
+    def open_data(settings: FinetuneSegSettings, accelerator: Accelerator) -> MaskedData:
+        data = open_data(settings.data, settings.seed, accelerator.is_main_process)
+        accelerator.print("\n".join([f"{data.title}, {data.finding}, {_sizes(data)}", *data.notes]))
         return data
 
     def images(self, split: str, augment: bool = False) -> SegmentationDataset:

@@ -326,6 +326,28 @@ def test_what_is_no_image_at_all_is_one_clear_error(predictor, thing):
         predictor.encode_image([thing])
 
 
+def test_what_is_neither_an_image_nor_several_is_one_clear_error(predictor):
+    with pytest.raises(ImageError, match=r"^a NoneType; expected a file, a PIL image, an array, a tensor, or several$"):
+        predictor.predict(None)
+
+
+@pytest.mark.parametrize("findings", [[5], 5, ["pneumonia", None]])
+def test_a_finding_that_is_no_name_is_one_clear_error(predictor, findings):
+    with pytest.raises(TypeError, match=r"finding (5|None) is of type (int|NoneType); expected a name"):
+        predictor.request(findings)
+
+
+def test_one_finding_of_one_image_is_explained(predictor, films):
+    film = films / "grey.png"
+    assert predictor.explain(film, "enlarged heart").finding == "cardiomegaly"
+    with pytest.raises(
+        TypeError, match=r"one finding, not 1 image and \['pneumonia', 'effusion'\]; predict takes several"
+    ):
+        predictor.explain(film, ["pneumonia", "effusion"])
+    with pytest.raises(TypeError, match="one finding, not 2 images and 'pneumonia'"):
+        predictor.explain([film, film], "pneumonia")
+
+
 def test_a_blank_film_is_scored_with_a_warning(predictor, grey):
     blank, dark, fine = predictor.predict([np.full((40, 30), 7, np.uint8), np.zeros((9, 9), np.uint8), grey])
     assert blank.warnings == ("blank: every pixel has the same grey, 7 of 255; its result means nothing",)
@@ -351,6 +373,9 @@ def test_a_heatmap_has_the_size_of_the_film_or_any_other(predictor, films):
     np.testing.assert_array_equal(prediction.heatmap("cardiomegaly", (33, 44)), expected)
     with pytest.raises(HeatmapError, match="no heatmap of 'effusion'; explained are: cardiomegaly"):
         prediction.heatmap("effusion")
+    for size in (0, 10, -1, "x", (0, 5), (1.5, 2), (1, 2, 3), (10**6, 10**6)):
+        with pytest.raises(HeatmapError, match=r"^size .*: expected \(height, width\), of at most"):
+            prediction.heatmap("cardiomegaly", size)
 
 
 def test_vectors_of_images_and_texts_give_the_cosines_of_the_contrastive_head(predictor, films, grey):

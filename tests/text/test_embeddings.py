@@ -256,6 +256,16 @@ def test_a_saved_file_loads_equal_and_others_may_read_it(encoder, tmp_path):
     assert modes[0] == modes[1]
 
 
+@pytest.mark.parametrize("precision", [torch.float16, torch.bfloat16, torch.float64])
+def test_a_file_of_another_precision_is_read_as_float32(tmp_path, precision):
+    whole = small()
+    vectors, anatomy_vectors = whole.vectors.to(precision), whole.anatomy_vectors.to(precision)
+    replace(whole, vectors=vectors, anatomy_vectors=anatomy_vectors).save(tmp_path / "text.safetensors")
+    loaded = TextEmbeddings.load(tmp_path / "text.safetensors")
+    assert loaded.vectors.dtype == loaded.anatomy_vectors.dtype == torch.float32
+    assert torch.equal(loaded.vectors, whole.vectors)  # small integers are exact in all of them
+
+
 def test_a_failed_save_leaves_the_former_file_and_no_other(monkeypatch, tmp_path):
     small().save(tmp_path / "text.safetensors")
     monkeypatch.setattr("mavl.files.os.fsync", lambda file: (_ for _ in ()).throw(OSError("disk full")))

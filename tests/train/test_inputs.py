@@ -9,9 +9,10 @@ import pytest
 import yaml
 from accelerate.state import AcceleratorState, GradientState
 
+from mavl.config.finetune import FinetuneClsSettings
 from mavl.config.loader import load
 from mavl.config.settings import MimicData, PhantomData, PretrainSettings
-from mavl.train import pretrain
+from mavl.train import classification, pretrain
 from mavl.train.checkpoints import ResumeError
 from mavl.train.engine import MonitorError
 from mavl.train.inputs import describe_images
@@ -24,6 +25,24 @@ def invert(table: pd.DataFrame) -> pd.DataFrame:
 
 def reorder(table: pd.DataFrame) -> pd.DataFrame:
     return table.iloc[random.Random(0).sample(range(len(table)), len(table))]
+
+
+def drop_masks(benchmark: Path) -> None:
+    content = yaml.safe_load(benchmark.read_text())
+    del content["masks"]
+    benchmark.write_text(yaml.safe_dump(content))
+
+
+def image_of(table: pd.DataFrame, row: int = 0) -> str:
+    return f"images/{table['image'][row]}.png"
+
+
+def finetune(settings: FinetuneClsSettings, resume: bool) -> None:
+    try:
+        classification.run(settings, resume)
+    finally:
+        AcceleratorState._reset_state(reset_partial_state=True)
+        GradientState._reset_state()
 
 
 def run(config: Path, folder: Path, resume: bool, *overrides: str) -> None:
@@ -41,9 +60,7 @@ def config(tmp_path) -> Path:
     content = yaml.safe_load(path.read_text())
     sizes = {key: content["data"][key] for key in ("batch_size", "eval_batch_size", "workers")}
     benchmark = write_benchmark(tmp_path)
-    without_masks = yaml.safe_load(benchmark.read_text())
-    del without_masks["masks"]
-    benchmark.write_text(yaml.safe_dump(without_masks))
+    drop_masks(benchmark)
     content["data"] = {"source": "table", "benchmark": str(benchmark), "root": str(tmp_path), **sizes}
     path.write_text(yaml.safe_dump(content))
     return path
@@ -71,6 +88,29 @@ def test_a_run_goes_on_with_its_own_data_only(config, tmp_path, capsys):
     (tmp_path / "benchmark.yaml").write_text(yaml.safe_dump(benchmark | {"equalize": True}))
     with pytest.raises(ResumeError, match="data: benchmark has changed"):
         run(config, folder, True, root)
+    (tmp_path / "benchmark.yaml").write_text(yaml.safe_dump(benchmark))
+    (tmp_path / "moved" / image_of(original)).write_bytes((tmp_path / "moved" / image_of(original, 1)).read_bytes())
+    with pytest.raises(ResumeError, match=r"another run:\n  data: size of train's image files has changed\n"):
+        run(config, folder, True, root)
+
+
+@pytest.mark.slow
+def test_a_finished_seed_is_not_passed_off_as_one_of_other_data(tmp_path, capsys):
+    config = write_training("classification", tmp_path, epochs=1)
+    drop_masks(tmp_path / "benchmark.yaml")
+    settings = load(FinetuneClsSettings, config, [f"output_dir={tmp_path}/run"])
+    finetune(settings, resume=False)
+    finetune(settings, resume=True)
+    assert "seed 0: finished before" in capsys.readouterr().out
+    table, benchmark = (tmp_path / "test.csv").read_bytes(), (tmp_path / "benchmark.yaml").read_text()
+    for change in (invert, reorder):
+        change(pd.read_csv(tmp_path / "test.csv")).to_csv(tmp_path / "test.csv", index=False)
+        with pytest.raises(ResumeError, match=r"(?s)seed_0 holds another run:\n.*labels of test's images has changed"):
+            finetune(settings, resume=True)
+        (tmp_path / "test.csv").write_bytes(table)
+    (tmp_path / "benchmark.yaml").write_text(benchmark + "equalize: true\n")
+    with pytest.raises(ResumeError, match="data: benchmark has changed"):
+        finetune(settings, resume=True)
 
 
 def test_a_monitor_that_the_labels_leave_undefined_is_an_error_before_training(config, tmp_path):

@@ -88,8 +88,13 @@ class TestRunFolder:
         assert capsys.readouterr().out == ""
         with pytest.raises(ResumeError, match=r"(?s)^[^\n]*another run:\n  data: list train has changed\nA resumed"):
             check_data(folder, {"list train": "3", "images of train": "2"})
+        with pytest.raises(ResumeError, match="data: images of train has changed"):
+            check_data(folder, {"list train": "1"})
+        assert capsys.readouterr().out == ""
+        check_data(folder, {"list train": "1", "images of train": "2", "size of train's image files": "3"})
+        assert "no hash of size of train's image files:" in capsys.readouterr().out
         open_again(folder)
-        assert json.loads((folder / "run.json").read_text())["data"] == {"list train": "1", "images of train": "2"}
+        assert json.loads((folder / "run.json").read_text())["data"]["size of train's image files"] == "3"
 
     @pytest.mark.parametrize("name", ["config.yaml", "run.json"])
     @pytest.mark.parametrize("content", ["", "{", "\0\0\0", "- 1\n", "7"])

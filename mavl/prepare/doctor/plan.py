@@ -17,6 +17,7 @@ from mavl.config.loader import ConfigError, Settings, load
 from mavl.config.released import translate_config
 from mavl.config.settings import RANDOM, MimicData, PhantomData, PretrainSettings
 from mavl.data.benchmarks.benchmark import Benchmark
+from mavl.files import shipped
 from mavl.prepare.doctor.report import Diagnosis
 
 EVALUATIONS = {"zero_shot": ZeroShotSettings, "grounding": GroundingSettings}
@@ -69,8 +70,8 @@ class Plan:
 
 def read_plan(config: Path, root: Path | None, overrides: Sequence[str] = ()) -> Plan:
     """The plan of a config; `root` takes the place of its own. ConfigError where it cannot be read."""
-    settings = read_settings(config, overrides)
-    task = TASKS[type(settings)]
+    fitting = read_settings(config, overrides)
+    settings, task = fitting[0], " or ".join(TASKS[type(each)] for each in fitting)
     if isinstance(settings, Benchmark):
         return Plan(task, root or settings.root, settings, splits=tuple(settings.splits))
     data: Any = getattr(settings, "data", settings)
@@ -97,16 +98,23 @@ def read_plan(config: Path, root: Path | None, overrides: Sequence[str] = ()) ->
     )
 
 
-def read_settings(config: Path, overrides: Sequence[str] = ()) -> Settings:
-    """The settings in a config, whichever of the project's schemas it is written in, with `key=value` overrides."""
-    errors = []
+def read_settings(config: Path, overrides: Sequence[str] = ()) -> list[Settings]:
+    """The settings in a config by each of the project's schemas that it fits, with `key=value` overrides.
+
+    Only one where the folder of the config decides.
+    """
+    fitting, errors = [], []
     for schema in _candidates(config):
         try:
             translate = translate_config if schema is PretrainSettings else None
-            return load(schema, config, overrides, translate=translate)
+            fitting.append(load(schema, config, overrides, translate=translate))
         except ConfigError as error:
             errors.append(error)
-    raise errors[0]
+        if fitting and config.absolute().parent.name in EVALUATIONS | FINETUNINGS:
+            break
+    if not fitting:
+        raise errors[0]
+    return fitting
 
 
 def check_paths(plan: Plan, diagnosis: Diagnosis) -> None:
@@ -115,7 +123,8 @@ def check_paths(plan: Plan, diagnosis: Diagnosis) -> None:
     for key, value in plan.keys.items():
         if FILES.fullmatch(key) and not (key == "text.aspects" and one_aspect):
             for path in [value] if isinstance(value, str) else value:
-                if not Path(path).expanduser().exists():
+                file = Path(path).expanduser()
+                if not (file if key.startswith("data.") else shipped(file)).exists():
                     diagnosis.add("missing_path", f"{key}: {path}", Path(path))
         if key not in MODELS or value in NO_FILES or Path(value).expanduser().exists():
             continue
@@ -134,7 +143,7 @@ def check_paths(plan: Plan, diagnosis: Diagnosis) -> None:
 def _candidates(config: Path) -> Sequence[type[Settings]]:
     """The schemas that the file may be written in, the likeliest first."""
     try:
-        raw = Document(config.read_bytes()).data
+        raw = Document(shipped(config).read_bytes()).data
     except (OSError, yaml.YAMLError):
         raw = None  # the error of PretrainSettings names what is wrong with the file
     raw = raw if isinstance(raw, dict) else {}

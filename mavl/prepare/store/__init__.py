@@ -11,9 +11,10 @@ pixels; smaller images keep their size. Names keep their suffix (x.dcm, x.png), 
 training, evaluation and doctor read the store with `--root stores/mimic`, and nothing else changes.
 
 An image takes about 40 KB, and 50 ms of a core. The same command goes on after a kill, tries again what could not be
-read (unreadable.csv), and adds images that are new. --verify compares every file with the length and the checksum that
-were written, and names those that are missing or damaged; delete the damaged ones, and the first command makes them
-again. Exit code 1 when an image could not be read or --verify found something, 2 when nothing could be done.
+read (unreadable.csv), adds images that are new, and writes again those whose file has changed. --verify compares every
+file with the length and the checksum that were written, and names those that are missing or damaged; delete the damaged
+ones, and the first command makes them again. Exit code 1 when an image could not be read or --verify found something, 2
+when nothing could be done.
 """
 
 import argparse

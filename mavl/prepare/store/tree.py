@@ -1,7 +1,7 @@
 """A store: a folder with small grey JPEGs under the paths, suffixes included, that the images have in their root.
 
     FOLDER/store.json        the settings it was made with
-    FOLDER/store.csv         a row for each file: file, bytes, crc32
+    FOLDER/store.csv         a row for each file: file, bytes, crc32, source_bytes, source_mtime_ns
     FOLDER/unreadable.csv    images that could not be read, where there are any
     FOLDER/p10/1.png …       images, whose content is JPEG whatever their suffix; lists and masks as they were
 
@@ -26,13 +26,16 @@ from mavl.data.processes import sole_writer
 from mavl.files import OutsideError, csv_text, csv_writer, inside, read_json, whole_file, write_json
 from mavl.prepare.processes import work_through
 from mavl.prepare.store.sources import Sources
-from mavl.progress import in_threads, progress_bar
+from mavl.progress import in_threads, note, plural, progress_bar
 
 FORMAT = "mavl image store 2"
 ABOUT, LIST, UNREADABLE = "store.json", "store.csv", "unreadable.csv"
 
 Content = tuple[int, int]
 """What a file of the store holds: its length in bytes and their CRC-32."""
+
+Stamp = tuple[int, int] | None
+"""The length of a source file in bytes, and its time of modification in ns; None where no stamp is listed."""
 
 
 class StoreError(ValueError):
@@ -76,17 +79,31 @@ def read_settings(folder: Path) -> StoreSettings:
     raise StoreError(f"{folder / ABOUT}: not of the format {FORMAT!r}, or damaged; give another folder")
 
 
-def read_list(folder: Path) -> dict[str, Content]:
-    """{file: content}, empty where no run has finished yet. StoreError for a damaged list."""
+class Entry(NamedTuple):
+    """A row of the list: what a file of the store holds, and the source that it was made of."""
+
+    content: Content
+    stamp: Stamp
+
+
+def read_list(folder: Path) -> dict[str, Entry]:
+    """{file: entry}, empty where no run has finished yet. StoreError for a damaged list.
+
+    A list of an older version has no stamps.
+    """
     path = folder / LIST
     if not path.exists():
         return {}
     try:
         with open(path, encoding="utf-8", errors="surrogateescape", newline="") as file:
             rows = [*csv.reader(file)][1:]
-            return {csv_text(name): (int(length), int(checksum)) for name, length, checksum in rows}
-    except (ValueError, csv.Error) as error:
+            return {csv_text(name): _entry(*numbers) for name, *numbers in rows}
+    except (ValueError, TypeError, csv.Error) as error:
         raise StoreError(f"{path}: damaged; delete it, and give the command that made the store again") from error
+
+
+def _entry(length: str, checksum: str, source_length: str = "", changed: str = "") -> Entry:
+    return Entry((int(length), int(checksum)), (int(source_length), int(changed)) if source_length else None)
 
 
 def write_table(path: Path, rows: Iterable[Iterable]) -> None:
@@ -98,11 +115,15 @@ def write_table(path: Path, rows: Iterable[Iterable]) -> None:
 
 
 class Task(NamedTuple):
-    """A file of the store, the file it is made of, and whether that is an image or is copied."""
+    """A file of the store, the file it is made of, and whether that is an image or is copied.
+
+    keep: a file that is in the store stays as it is.
+    """
 
     name: str
     source: Path
     is_image: bool
+    keep: bool
 
 
 class Written(NamedTuple):
@@ -117,32 +138,62 @@ class Written(NamedTuple):
 def write_store(folder: Path, settings: StoreSettings, sources: Sources, *, workers: int, show: bool = True) -> Written:
     """Put images, lists and masks that are not there yet into a store; those that cannot be read are listed in it.
 
-    An image that is there stays; a list or a mask is written again when it has changed. StoreError where the folder
-    holds something else or a store of other settings, or nothing can be read; InUseError where another process writes.
+    What is there stays, unless its source has changed: an image's length or time of modification, the content of a list
+    or a mask. A source that no longer exists has not changed. StoreError where the folder holds something else or a
+    store of other settings, or nothing can be read; InUseError where another process writes.
     """
     with _prepared(folder, settings):
-        contents = {name: content for name, content in read_list(folder).items() if _is_there(folder, name)}
+        entries = {name: entry for name, entry in read_list(folder).items() if _is_there(folder, name)}
+        stamps = _stamps(folder, sources, entries, workers, show)
         fresh, unreadable = 0, []
-        tasks = [Task(name, source, True) for name, source in sources.images.items() if name not in contents]
-        tasks += [Task(name, source, False) for name, source in sources.copies.items()]
+        tasks = [
+            Task(name, source, True, name not in entries)
+            for name, source in sources.images.items()
+            if name not in entries or entries[name].stamp != stamps[name]
+        ]
+        tasks += [Task(name, source, False, False) for name, source in sources.copies.items()]
         results = work_through(partial(_make, folder, settings), tasks, min(workers, len(tasks)))
         bar = progress_bar(results, total=len(tasks), description=str(folder), unit="file", show=show)
         for task, (result, is_fresh) in zip(tasks, bar, strict=True):
             if isinstance(result, str):
                 unreadable.append(Failure(str(task.source), result))
             else:
-                contents[task.name] = result
+                entries[task.name] = Entry(result, stamps.get(task.name))
                 fresh += is_fresh and task.is_image
         (folder / UNREADABLE).unlink(missing_ok=True)
         if unreadable:
             write_table(folder / UNREADABLE, [("image", "reason"), *((each.name, each.reason) for each in unreadable)])
-        if not contents:
+        if not entries:
             raise StoreError(f"{folder}: nothing could be read; {UNREADABLE} there says why")
-        write_table(
-            folder / LIST, [("file", "bytes", "crc32"), *((name, *contents[name]) for name in sorted(contents))]
-        )
-    images, copies = (sum(name in contents for name in places) for places in (sources.images, sources.copies))
+        rows = ((name, *content, *(stamp or ("", ""))) for name, (content, stamp) in sorted(entries.items()))
+        write_table(folder / LIST, [("file", "bytes", "crc32", "source_bytes", "source_mtime_ns"), *rows])
+    images, copies = (sum(name in entries for name in places) for places in (sources.images, sources.copies))
     return Written(images, fresh, copies, unreadable)
+
+
+def _stamps(folder: Path, sources: Sources, entries: dict[str, Entry], workers: int, show: bool) -> dict[str, Stamp]:
+    """{image: stamp of its source}, that of its entry where the source does not exist.
+
+    Entries without a stamp, of an older version, get that of now, which is noted.
+    """
+    found = in_threads(_stamp, list(sources.images.values()), workers, f"{folder}: sources", show)
+    stamps = dict(zip(sources.images, found, strict=True))
+    for name in (listed := stamps.keys() & entries.keys()):
+        stamps[name] = stamps[name] or entries[name].stamp
+    old = [name for name in listed if not entries[name].stamp]
+    if old:
+        fix = "delete those files here whose sources have changed"
+        note(f"{folder / LIST} has no source stamps of {plural(len(old), 'image')}: changes are not detected; {fix}")
+    entries |= {name: Entry(entries[name].content, stamps[name]) for name in old}
+    return stamps
+
+
+def _stamp(source: Path) -> Stamp:
+    try:
+        facts = source.stat()
+    except OSError:
+        return None
+    return facts.st_size, facts.st_mtime_ns
 
 
 @contextmanager
@@ -170,7 +221,7 @@ def _make(folder: Path, settings: StoreSettings, task: Task) -> tuple[Content | 
     try:
         target = inside(folder, task.name)
         there = target.read_bytes() if _is_there(folder, task.name) else None
-        if there is not None and task.is_image:
+        if there is not None and task.keep:
             return content_of(there), False
         content = encode(read_image(task.source), settings) if task.is_image else task.source.read_bytes()
     except (OSError, ValueError) as error:  # of the encoder too: it takes no side above 65,500 pixels
@@ -196,7 +247,7 @@ def _is_there(folder: Path, name: str) -> bool:
 def verify(folder: Path, workers: int, show: bool) -> list[str]:
     """Read every file of the store: a line for each that is missing or not as it was written."""
     read_settings(folder)
-    written = list(read_list(folder).items())
+    written = [(name, entry.content) for name, entry in read_list(folder).items()]
     if not written:
         raise StoreError(f"{folder}: the store is not finished; the command that makes it goes on with it")
     return [line for line in in_threads(partial(_damage, folder), written, workers, "verifying", show) if line]

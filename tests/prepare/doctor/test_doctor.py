@@ -390,6 +390,32 @@ def test_the_schema_of_a_config_in_a_run_folder_is_found_by_its_keys(tmp_path, m
     assert (other.root, other.benchmark.name) == (Path("elsewhere"), "nih_sample")
 
 
+def test_a_config_of_two_tasks_names_both_and_its_folder_or_keys_decide(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    keys = {"benchmark": "configs/benchmarks/rsna.yaml", "root": str(tmp_path)}
+    tasks = [
+        read_plan(planted.write_yaml(tmp_path / name, **keys, **more), None).task
+        for name, more in (("x.yaml", {}), ("x.yaml", {"map_size": 9}), ("grounding/x.yaml", {}))
+    ]
+    assert tasks == ["zero-shot classification or grounding", "grounding", "grounding"]
+
+
+def test_books_of_the_project_are_found_in_any_folder(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    keys = {"benchmark": "configs/benchmarks/rsna.yaml", "root": str(tmp_path), "split": "test"}
+    built_in = planted.write_yaml(tmp_path / "zero_shot/x.yaml", **keys)
+    own = planted.write_yaml(tmp_path / "zero_shot/y.yaml", **keys, descriptions=["mine.json"])
+    faults = [
+        [text for text, _ in examine(read_plan(each, None), "x", 1, None, False).found["missing_path"]]
+        for each in (built_in, own)
+    ]
+    assert [[text for text in texts if "descriptions" in text or "aspects" in text] for texts in faults] == [
+        [],
+        ["descriptions: mine.json"],
+    ]
+    assert read_plan(Path("configs/grounding/rsna_mavl.yaml"), None).task == "grounding"
+
+
 def test_models_are_files_or_hub_ids(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path))

@@ -155,6 +155,32 @@ class TestWriting:
         assert make(store, films).fresh == 1
         assert content(store) == whole
 
+    def test_a_replaced_source_is_stored_anew(self, films, tmp_path, capsys):
+        source, store = tmp_path / "a.jpg", tmp_path / "s"
+        images = {"a.jpg": source, "b.jpg": films["p1/5.jpg"]}
+        shutil.copy(films["p0/0.jpg"], source)
+        make(store, images)
+        before, stored = source.stat(), (store / "a.jpg").read_bytes()
+        shutil.copy(films["p0/10.jpg"], source)
+        assert make(store, images).fresh == 1
+        make(tmp_path / "anew", images)
+        assert (store / "a.jpg").read_bytes() == (tmp_path / "anew/a.jpg").read_bytes() != stored
+        assert content(store) == content(tmp_path / "anew")
+        rows = [line.split(",") for line in (store / LIST).read_text().splitlines()]
+        assert rows[1][3:] == [str(source.stat().st_size), str(source.stat().st_mtime_ns)]
+        assert before.st_size != source.stat().st_size
+        assert capsys.readouterr().err == ""
+        (store / LIST).write_text("".join(f"{','.join(row[:3])}\n" for row in rows))  # of an older version
+        os.utime(source, ns=(0, 0))
+        assert make(store, images).fresh == 0
+        assert "no source stamps of 2 images: changes are not detected" in capsys.readouterr().err
+        shutil.copy(films["p0/0.jpg"], source)
+        assert make(store, images).fresh == 1
+        assert (store / "a.jpg").read_bytes() == stored
+        source.unlink()
+        assert make(store, images) == Written(images=2, fresh=0, copies=0, unreadable=[])
+        assert capsys.readouterr().err == ""
+
     def test_lists_and_masks_are_copied_and_follow_their_source(self, films, tmp_path):
         mask, table = tmp_path / "mask.png", tmp_path / "test.csv"
         Image.fromarray(np.eye(9, dtype=np.uint8)).save(mask)
