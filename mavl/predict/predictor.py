@@ -216,7 +216,7 @@ class Predictor(ABC):
         """Why this finding got its score in this image; TypeError for several images or findings."""
         sources = list(chain.from_iterable(map(meant, as_sources(image))))
         if len(sources) != 1 or not isinstance(finding, str):
-            asked = f"{counted(len(sources), 'image')} and {finding!r}"
+            asked = f"{plural(len(sources), 'image')} and {finding!r}"
             raise TypeError(f"explain takes one image and the name of one finding, not {asked}; predict takes several")
         [prediction] = self.predict(sources, finding, value_range=value_range)
         return next(iter(prediction.explanations.values()))

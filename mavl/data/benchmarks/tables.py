@@ -18,7 +18,8 @@ from pydantic import AfterValidator, Field
 from mavl.config.loader import Settings
 from mavl.data import DataError, notice
 from mavl.data.benchmarks.rows import Problem, read_rows
-from mavl.vocab import ABSENT, PRESENT, UNKNOWN, counted, unknown_name
+from mavl.progress import plural
+from mavl.vocab import ABSENT, PRESENT, UNKNOWN, unknown_name
 
 Column = Annotated[int, Field(ge=0)] | str | tuple[str, ...]
 """A column by number (from 0), by name, or by its names in different split files."""
@@ -213,7 +214,7 @@ class ListLabels(Settings):
                 labels[row] = [PRESENT if finding in found else ABSENT for finding in findings]
         if ignored:
             examples = ", ".join(f"{text!r} ({number})" for text, number in ignored.most_common(3))
-            texts = counted(len(ignored), "other text")
+            texts = plural(len(ignored), "other text")
             notice(f"{table.file.name}: labels.others ignores {texts}: {examples}{', …' * (len(ignored) > 3)}")
         return labels
 
