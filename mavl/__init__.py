@@ -4,7 +4,7 @@
 
     predictor = mavl.load("runs/demo/best")         # a model folder, a released .pth or a hub id
     [prediction] = predictor.predict("film.png", ["pneumonia", "enlarged heart"])
-    prediction.scores()                             # {finding: probability}, the most probable first
+    prediction.scores()                             # {finding: probability}, trained findings first
     prediction.heatmap("pneumonia")                 # [H, W] of the film, the attention to each patch
     prediction.explanations["pneumonia"].shares     # the part of each aspect in the decision
 

@@ -32,6 +32,7 @@ from mavl.model.heatmaps import HeatmapError, enlarge
 from mavl.model.scores import HeadError
 from mavl.predict.arrays import ImageSource, ValueRange, as_sources, read_picture
 from mavl.progress import plural
+from mavl.provenance import training_sentence
 from mavl.text.embeddings import TextEmbeddings
 from mavl.text.synonyms import resolve
 
@@ -64,7 +65,8 @@ class Prediction:
     warnings: tuple[str, ...] = ()
 
     def __repr__(self) -> str:
-        shown = [f"{self.findings[i]} {100 * self.leading[i]:.1f} %" for i in self.ranked()[:TOP]]
+        names = {i: f"{name} (never trained on)" if name in self.new else name for i, name in enumerate(self.findings)}
+        shown = [f"{names[i]} {100 * self.leading[i]:.1f} %" for i in self.ranked()[:TOP]]
         more = [f"{len(self.findings) - TOP} more"] if len(self.findings) > TOP else []
         return f"Prediction({self.name!r}: {', '.join(shown + more)})"
 
@@ -146,7 +148,8 @@ class Predictor(ABC):
     books_complete = True
 
     def __repr__(self) -> str:
-        return f"{type(self).__name__}({self.source!r}: {plural(len(self.vocabulary), 'finding')}, on {self.device})"
+        parts = [f"{plural(len(self.vocabulary), 'finding')}, on {self.device}", training_sentence(self.trained_on)]
+        return f"{type(self).__name__}({self.source!r}: {'. '.join(filter(None, parts))})"
 
     def request(self, findings: Sequence[str] | str | None = None, explained: int | None = None) -> Request:
         """A request for findings: names or synonyms, also of new findings in the books; None for `scored`.

@@ -5,6 +5,7 @@ import pydoc
 import shutil
 import subprocess
 import sys
+from dataclasses import replace
 from importlib.metadata import version
 from itertools import count
 from pathlib import Path
@@ -406,6 +407,15 @@ def test_what_is_printed_is_short(predictor, films):
     for thing in (prediction, predictor, predictor.request(), *prediction.explanations.values()):
         assert len(repr(thing)) < 300
     assert "7 findings, on cpu" in repr(predictor)
+
+
+def test_print_says_that_a_model_saw_drawings_alone_and_which_findings_it_never_saw(predictor, films, monkeypatch):
+    monkeypatch.setattr(predictor, "trained_on", {"kind": "phantom drawings", "source": "phantom", "images": 7})
+    assert "Trained on 7 phantom drawings, not on radiographs" in repr(predictor)
+    [prediction] = predictor.predict(films / "grey.png", ["effusion"])
+    unseen = replace(prediction, new=frozenset(["effusion"]))
+    assert "effusion (never trained on) " in repr(unseen)
+    assert "never trained on" not in repr(prediction)
 
 
 # Findings never trained on, and models trained on drawings ------------------------------------------------------------
