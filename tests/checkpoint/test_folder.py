@@ -293,7 +293,7 @@ def test_nesting_without_end_is_refused(folder):
     ("before", "after", "complaint"),
     [
         ('"findings": [', '"findings": ["scar"], "findings": [', "'findings' is twice in one object"),
-        ('"heads": 2', '"dropout": NaN', "NaN is no number"),
+        ('"heads": 2', '"dropout": NaN', "NaN is not a finite number"),
     ],
 )
 def test_a_description_with_a_repeated_key_or_a_nan_is_refused(folder, before, after, complaint):
