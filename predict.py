@@ -17,7 +17,8 @@ import sys
 from pathlib import Path
 
 from mavl.config.cli import complain_in_one_line, positive
-from mavl.progress import plural
+from mavl.progress import note, plural
+from mavl.provenance import training_sentence
 
 OF_SCORES = ("books", "descriptions", "aspects", "text_encoder", "top")
 """The flags that do not apply to a segmenter."""
@@ -69,7 +70,8 @@ def score(arguments: argparse.Namespace, images: list, failures: list) -> tuple:
         aspects=arguments.aspects,
         text_encoder=arguments.text_encoder,
     )
-    say_training(predictor.trained_on)
+    if training := training_sentence(predictor.trained_on):
+        note(training)
     request = predictor.request(arguments.findings, arguments.top)
     options = {"batch_size": arguments.bs, "workers": arguments.num_workers, "overwrite": arguments.overwrite}
     return write_predictions(predictor, request, images, arguments.out, failures=failures, **options), PAGE
@@ -85,17 +87,10 @@ def outline(arguments: argparse.Namespace, images: list, failures: list) -> tupl
     if unused:
         raise CheckpointError(f"{arguments.model}: a fine-tuned segmenter takes no --{', no --'.join(unused)}")
     segmenter = load(arguments.model)
-    say_training(segmenter.trained_on)
+    if training := training_sentence(segmenter.trained_on):
+        note(training)
     options = {"findings": arguments.findings or (), "failures": failures, "overwrite": arguments.overwrite}
     return write_masks(segmenter, arguments.model, images, arguments.out, **options), PAGE
-
-
-def say_training(trained_on: dict | None) -> None:
-    """Print what the model was trained on, where it is known."""
-    from mavl.provenance import training_sentence
-
-    if sentence := training_sentence(trained_on):
-        print(sentence, file=sys.stderr)
 
 
 if __name__ == "__main__":

@@ -127,15 +127,7 @@ def evaluate(
         groups: [n], such as patients.
     """
     labels, scores = np.asarray(labels), np.asarray(scores)
-    if labels.ndim != 2 or labels.shape != scores.shape or labels.shape[1] != len(names) or not labels.size:
-        shapes = f"labels {labels.shape} and scores {scores.shape}"
-        raise ValueError(f"{shapes} must be [images, classes], not empty, with the {len(names)} classes of the names")
-    rankings = [rank(labels[:, c], scores[:, c], name) for c, name in enumerate(names)]
-    if thresholds is None:
-        thresholds = [_best_threshold(ranking) if threshold_source == "test" else np.nan for ranking in rankings]
-    if infinite := [name for name, threshold in zip(names, thresholds, strict=True) if np.isinf(threshold)]:
-        raise ValueError(f"the threshold of {infinite[0]!r} is infinite: give a finite one, or NaN for none")
-    columns = list(zip(rankings, thresholds, strict=True))
+    columns = _ranked(labels, scores, names, thresholds, best_of_test=threshold_source == "test")
 
     def statistics(weights: np.ndarray | None = None) -> np.ndarray:
         """[R, C, METRICS]"""
@@ -149,20 +141,39 @@ def evaluate(
         inflation = ratio_of(_variance(samples), _variance(independent), empty=np.inf)
     sizes = [_Class.of(labels[:, c], units, inflation[c]) for c in range(len(names))]
     metrics, means = _intervals(sizes, values, samples)
-    sources = [None if np.isnan(threshold) else threshold_source for threshold in thresholds]
+    classes = []
+    for name, (ranking, threshold), intervals in zip(names, columns, metrics, strict=True):
+        source, positives = None if np.isnan(threshold) else threshold_source, len(ranking.positive)
+        classes.append(ClassResult(name, len(ranking.order), positives, intervals, float(threshold), source))
     return Evaluation(
-        classes=[
-            ClassResult(name, len(ranking.order), len(ranking.positive), intervals, float(threshold), source)
-            for name, (ranking, threshold), intervals, source in zip(names, columns, metrics, sources, strict=True)
-        ],
+        classes=classes,
         means=means,
-        undefined=[name for name, ranking in zip(names, rankings, strict=True) if ranking.one_label],
+        undefined=[name for name, (ranking, _) in zip(names, columns, strict=True) if ranking.one_label],
         resamples=resamples,
         seed=seed,
         strict=strict,
         images=len(labels),
         groups=None if groups is None else int(units.max()) + 1,
     )
+
+
+def _ranked(
+    labels: np.ndarray,
+    scores: np.ndarray,
+    names: Sequence[str],
+    thresholds: Sequence[float] | np.ndarray | None,
+    best_of_test: bool,
+) -> list[tuple[Ranking, float]]:
+    """The ranking and threshold of each class; ValueError for arrays and thresholds that do not fit."""
+    if labels.ndim != 2 or labels.shape != scores.shape or labels.shape[1] != len(names) or not labels.size:
+        shapes = f"labels {labels.shape} and scores {scores.shape}"
+        raise ValueError(f"{shapes} must be [images, classes], not empty, with the {len(names)} classes of the names")
+    rankings = [rank(labels[:, c], scores[:, c], name) for c, name in enumerate(names)]
+    if thresholds is None:
+        thresholds = [_best_threshold(ranking) if best_of_test else np.nan for ranking in rankings]
+    if infinite := [name for name, threshold in zip(names, thresholds, strict=True) if np.isinf(threshold)]:
+        raise ValueError(f"the threshold of {infinite[0]!r} is infinite: give a finite one, or NaN for none")
+    return list(zip(rankings, thresholds, strict=True))
 
 
 def _intervals(

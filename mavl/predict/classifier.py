@@ -12,7 +12,8 @@ from mavl.checkpoint.finetuned import Finetuned
 from mavl.checkpoint.folder import CheckpointError
 from mavl.model.classifier import Classifier, normalize_positive
 from mavl.model.explain import Explanation
-from mavl.predict.predictor import Answer, Predictor, Request
+from mavl.predict.prediction import Answer, Request
+from mavl.predict.predictor import Predictor
 from mavl.provenance import training_images
 
 FOR, AGAINST = "patches for it", "patches against it"

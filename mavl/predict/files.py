@@ -16,7 +16,8 @@ from mavl.data.images.inputs import OVERLAYS, Failure, NoImageError
 from mavl.files import csv_writer, printable, whole_file, write_text
 from mavl.model.explain import Explanation
 from mavl.predict.arrays import ImageSource
-from mavl.predict.predictor import TOP, Prediction, Predictor, Request
+from mavl.predict.prediction import TOP, Prediction, Request
+from mavl.predict.predictor import Predictor
 from mavl.progress import plural, progress_bar
 from mavl.provenance import provenance, training_sentence
 from mavl.report import page

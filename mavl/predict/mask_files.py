@@ -16,7 +16,7 @@ from mavl.data.images.read import read_image
 from mavl.files import printable, write_text
 from mavl.model.unet import THRESHOLD
 from mavl.predict.files import Written, apart
-from mavl.predict.predictor import doubts
+from mavl.predict.prediction import doubts
 from mavl.predict.segmenter import Segmenter
 from mavl.progress import plural, progress_bar
 from mavl.provenance import provenance, training_sentence

@@ -21,7 +21,8 @@ from mavl.model.heatmaps import DEFAULT_MAP, MapOptions
 from mavl.model.inference import InferenceModel, for_findings
 from mavl.model.scores import HeadError, scores
 from mavl.predict.arrays import ImageSource, ValueRange, as_sources
-from mavl.predict.predictor import Answer, Predictor, Request, meant
+from mavl.predict.prediction import Answer, Request
+from mavl.predict.predictor import Predictor, meant
 from mavl.provenance import training_images
 from mavl.scorers.mavl import model_embeddings
 from mavl.text.books import read_books

@@ -75,16 +75,7 @@ def write_classification_page(
         heatmap_note: what the heatmaps are, for the reader.
     """
     gallery, new = most_confident(evaluation, split, scores), about.get("new_findings", ())
-    probable = scores.min() >= 0 and scores.max() <= 1  # not of every kind of scorer
-
-    def film(image: int, column: int) -> dict:
-        picture = read_image(split.paths[image], equalize=equalize)
-        heatmap = (heatmaps or {}).get((image, split.findings[column]))
-        value = float(scores[image, column])
-        opaque = value if probable else 1.0
-        name = split.paths[image].name
-        return page.film(picture, heatmap, patch_grid=patch_grid, probability=opaque, name=name, value=value)
-
+    film = partial(_film, split, scores, equalize, heatmaps or {}, patch_grid)
     findings = [
         {
             "result": result,
@@ -108,6 +99,24 @@ def write_classification_page(
         not_shown=[result.name for result in evaluation.classes if result.name not in shown],
         heatmap_note=heatmap_note if heatmaps else "",
     )
+
+
+def _film(
+    split: Split,
+    scores: np.ndarray,
+    equalize: bool,
+    heatmaps: "Mapping[tuple[int, str], Tensor]",
+    patch_grid: "PatchGrid | None",
+    image: int,
+    column: int,
+) -> dict:
+    """An image of the gallery with the heatmap of a finding, faint for a low probability."""
+    picture = read_image(split.paths[image], equalize=equalize)
+    heatmap = heatmaps.get((image, split.findings[column]))
+    value = float(scores[image, column])
+    probable = scores.min() >= 0 and scores.max() <= 1  # not of every kind of scorer
+    shown = {"probability": value if probable else 1.0, "name": split.paths[image].name, "value": value}
+    return page.film(picture, heatmap, patch_grid=patch_grid, **shown)
 
 
 def _histogram(labels: np.ndarray, scores: np.ndarray, threshold: float) -> dict:

@@ -26,7 +26,7 @@ from mavl.model.heatmaps import HeatmapError, enlarge
 from mavl.model.mavl import MAVL
 from mavl.model.scores import HeadError, scores
 from mavl.predict import load
-from mavl.predict.predictor import TOP
+from mavl.predict.prediction import TOP
 from mavl.predict.pretrained import AvailableBooks, PretrainedPredictor
 from mavl.text.books import BookError
 from mavl.text.embeddings import UnknownFindingError
