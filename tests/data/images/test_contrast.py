@@ -183,23 +183,29 @@ def test_the_sign_of_the_codestream_counts(tmp_path, signed, by_header):
     same(tmp_path / "x.dcm")
 
 
-def test_the_depth_of_the_codestream_counts(tmp_path):
-    for syntax, plugin in ((JPEG2000Lossless, "pylibjpeg"), (JPEGLSLossless, "pyjpegls")):
-        dataset = pydicom.dcmread(film(tmp_path))
-        dataset.compress(syntax, encoding_plugin=plugin)
-        dataset.BitsStored, dataset.HighBit = 10, 9
-        dataset.save_as(tmp_path / "x.dcm")
-        same(tmp_path / "x.dcm")
+CODERS = pytest.mark.parametrize(("syntax", "plugin"), [(JPEG2000Lossless, "pylibjpeg"), (JPEGLSLossless, "pyjpegls")])
 
 
-def test_a_codestream_of_another_size_is_refused_before_it_is_decoded(tmp_path):
-    for syntax, plugin in ((JPEG2000Lossless, "pylibjpeg"), (JPEGLSLossless, "pyjpegls")):
-        dataset = pydicom.dcmread(film(tmp_path))
-        dataset.compress(syntax, encoding_plugin=plugin)
-        dataset.Rows = 79
-        dataset.save_as(tmp_path / "x.dcm")
-        reason = "DICOM of 60 x 79 pixels, whose compressed image has 60 x 80"
-        assert check_image(tmp_path / "x.dcm", "header") == reason == check_image(tmp_path / "x.dcm", "decode")
+def compressed(folder, syntax, plugin, **changed):
+    """The film as a codestream beside elements that differ from it."""
+    dataset = pydicom.dcmread(film(folder))
+    dataset.compress(syntax, encoding_plugin=plugin)
+    for name, value in changed.items():
+        setattr(dataset, name, value)
+    dataset.save_as(folder / "x.dcm")
+    return folder / "x.dcm"
+
+
+@CODERS
+def test_the_depth_of_the_codestream_counts(tmp_path, syntax, plugin):
+    same(compressed(tmp_path, syntax, plugin, BitsStored=10, HighBit=9))
+
+
+@CODERS
+def test_a_codestream_of_another_size_is_refused_before_it_is_decoded(tmp_path, syntax, plugin):
+    path = compressed(tmp_path, syntax, plugin, Rows=79)
+    reason = "DICOM of 60 x 79 pixels, whose compressed image has 60 x 80"
+    assert check_image(path, "header") == reason == check_image(path, "decode")
 
 
 def test_padding_beyond_the_type_of_the_pixels(tmp_path):
