@@ -2,7 +2,9 @@
 
 The changes are those of cosmic-ray (a comparison, `and` for `or`, a number, `not`, + for -, …): a fixed random sample
 by seed, spread over the folders. Each is tried in a copy of the project by the tests of its own file, then by those of
-its folder; a change that neither notices survives and is printed with its line. 200 take some hours on one core.
+its folder, the slow ones last; a change that none notices survives and is printed with its line. What a change makes
+hang is killed after ten minutes and counted apart. 200 take some hours on one core; `--start 120` goes on with the
+121st.
 
     python -m tests.mutants --number 200 --seed 0 --workers 2
     python -m tests.mutants --only train/ metrics/
@@ -48,6 +50,8 @@ LEFT_OUT = ("phantom",)
 """Drawings, whose every constant is a matter of taste."""
 
 SECONDS = 600
+NONE_CHOSEN = 5
+"""pytest's exit status where no test was selected."""
 
 
 class Mutant(NamedTuple):
@@ -62,22 +66,29 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--number", type=int, default=200)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--start", type=int, default=0, help="mutants of the sample to pass over")
     parser.add_argument("--workers", type=int, default=1)
     parser.add_argument("--only", nargs="+", default=[""], help="parts of module names")
     options = parser.parse_args()
-    chosen = sample(options.only, options.number, options.seed)
-    survivors = 0
+    chosen = sample(options.only, options.number, options.seed)[options.start :]
+    survivors = hung = 0
     with tempfile.TemporaryDirectory() as made, ThreadPoolExecutor(options.workers) as pool:
         copies: Queue[Path] = Queue()
         for number in range(options.workers):
             copies.put(copy_of_project(Path(made) / str(number)))
-        for number, (mutant, survived) in enumerate(pool.map(lambda mutant: (mutant, attempt(mutant, copies)), chosen)):
-            if survived:
-                survivors += 1
-                print(f"SURVIVED {mutant.module} {mutant.operator.removeprefix('core/')}\n{survived}", flush=True)
+        for number, (mutant, (outcome, change)) in enumerate(
+            zip(chosen, pool.map(lambda mutant: attempt(mutant, copies), chosen), strict=True)
+        ):
+            survivors += outcome == "survived"
+            hung += outcome == "hung"
+            if outcome != "killed":
+                print(
+                    f"{outcome.upper()} {mutant.module} {mutant.operator.removeprefix('core/')}\n{change}", flush=True
+                )
             print(f"{number + 1} of {len(chosen)}, {survivors} survived", file=sys.stderr, flush=True)
     killed = len(chosen) - survivors
-    print(f"{len(chosen)} mutants, {killed} killed ({100 * killed / len(chosen):.1f} %), {survivors} survived")
+    share = 100 * killed / max(len(chosen), 1)
+    print(f"{len(chosen)} mutants, {killed} killed ({share:.1f} %; {hung} by the time limit), {survivors} survived")
     return 0
 
 
@@ -109,45 +120,50 @@ def copy_of_project(folder: Path) -> Path:
     return folder / "project"
 
 
-def attempt(mutant: Mutant, copies: "Queue[Path]") -> str | None:
-    """The change as a diff if the tests do not notice it, else None."""
+def attempt(mutant: Mutant, copies: "Queue[Path]") -> tuple[str, str]:
+    """ "killed", "hung" or "survived", and the change as a diff."""
     copy = copies.get()
     try:
         path = copy / mutant.module
         before = path.read_text()
         after = mutate_code(before, get_operator(mutant.operator)(), mutant.occurrence)
         path.write_text(after)
-        survived = all(passes(copy, tests) for tests in tests_of(copy, mutant.module))
+        outcomes = (outcome_of(copy, tests) for tests in tests_of(copy, mutant.module))
+        outcome = next((outcome for outcome in outcomes if outcome != "survived"), "survived")
         path.write_text(before)
     finally:
         copies.put(copy)
-    if not survived:
-        return None
     lines = difflib.unified_diff(before.splitlines(), after.splitlines(), lineterm="", n=0)
-    return "\n".join(line for line in [*lines][2:])
+    return outcome, "\n".join([*lines][2:])
 
 
-def tests_of(copy: Path, module: Path) -> list[Path]:
-    """The tests of the module's own file, if any, and those of its folder."""
+def tests_of(copy: Path, module: Path) -> list[list[str]]:
+    """What pytest is given, in turn: the tests of the module's own file, if any, those of its folder, the slow ones.
+
+    A module in no folder has the tests of its own file and every fast one.
+    """
     folder = copy / "tests" / Path(*module.parts[1:-1])
     while not folder.is_dir():
         folder = folder.parent
     own = folder / f"test_{module.stem}.py"
     room = copy / "tests" / module.parts[1]
-    return [path for path in (own, room if room.is_dir() else copy / "tests") if path.exists()]
+    tries = [[str(own), "-m", "not slow"]] if own.exists() else []
+    if not room.is_dir():
+        return [*tries, [str(copy / "tests"), "-m", "not slow"]]
+    return [*tries, [str(room), "-m", "not slow"], [str(room), "-m", "slow"]]
 
 
-def passes(copy: Path, tests: Path) -> bool:
-    command = [sys.executable, "-m", "pytest", "-n", "0", "-x", "-p", "no:cacheprovider", str(tests)]
+def outcome_of(copy: Path, tests: list[str]) -> str:
+    command = [sys.executable, "-m", "pytest", "-n", "0", "-x", "-p", "no:cacheprovider", *tests]
     environment = os.environ | {"PYTHONPATH": str(copy), "PYTHONDONTWRITEBYTECODE": "1"}
     with subprocess.Popen(
         command, cwd=copy, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True
     ) as process:
         try:
-            return process.wait(SECONDS) == 0
+            return "survived" if process.wait(SECONDS) in (0, NONE_CHOSEN) else "killed"
         except subprocess.TimeoutExpired:
             os.killpg(process.pid, 9)
-            return False
+            return "hung"
 
 
 if __name__ == "__main__":
