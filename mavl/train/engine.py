@@ -93,13 +93,9 @@ class Fit:
         rates = schedule | {"lr": settings.optimizer.lr, "steps_per_epoch": batches.steps_per_epoch}
         self.scheduler = build_scheduler(self.optimizer, **rates)
 
-    def run(self, resume: bool) -> Progress:
-        """Train to the last epoch, or until the patience ends; with `resume` from the newest checkpoint on.
-
-        StopRequested after a signal that ends the run, with its state saved; MonitorError where no validation gave a
-        number.
-        """
-        accelerator, steps = self.accelerator, self.batches.steps_per_epoch
+    def start(self, resume: bool = False) -> None:
+        """Prepare model and optimizer for this process; with `resume` from the newest checkpoint on."""
+        accelerator = self.accelerator
         if self.settings.compile:
             self.task.model.compile()
         self.model, self.optimizer = accelerator.prepare(self.task.model, self.optimizer)
@@ -116,6 +112,15 @@ class Fit:
         if resume:
             self.checkpoints.restore(accelerator, self.parts)
         self.log = Log(accelerator, self.output_dir / LOG, self.progress)
+
+    def run(self, resume: bool) -> Progress:
+        """Train to the last epoch, or until the patience ends; with `resume` from the newest checkpoint on.
+
+        StopRequested after a signal that ends the run, with its state saved; MonitorError where no validation gave a
+        number.
+        """
+        self.start(resume)
+        steps = self.batches.steps_per_epoch
         Stopping.careful = True
         first = self.progress.step // steps
         if self.progress.validated < self.progress.step == first * steps and self._validates(first - 1):
@@ -123,7 +128,8 @@ class Fit:
         for epoch in range(first, self.epochs):
             if self.settings.patience is not None and self.progress.stale >= self.settings.patience:
                 best = f"the best {self.settings.monitor} is that of step {self.progress.best_step}"
-                accelerator.print(f"stopped early, {self.progress.stale} validations without a better one: {best}")
+                stopped = f"stopped early, {self.progress.stale} validations without a better one"
+                self.accelerator.print(f"{stopped}: {best}")
                 break
             self._train_epoch(epoch)
         if self.progress.best is None:
@@ -144,7 +150,7 @@ class Fit:
         title, show = f"epoch {epoch + 1}/{self.epochs}", self.accelerator.is_main_process
         with progress_bar(description=title, unit="step", show=show, total=steps, initial=done) as bar:
             for batch in self.loader:
-                if not self._micro_step(to_device(batch, self.accelerator.device, self.task.preprocessing)):
+                if not self.step(to_device(batch, self.accelerator.device, self.task.preprocessing)):
                     continue
                 self.progress.step += 1
                 step, last = self.progress.step, self.progress.step % steps == 0
@@ -185,8 +191,11 @@ class Fit:
         if name := non_finite(state):
             raise NonFiniteLossError(f"step {self.progress.step}: {name} of the model is NaN or infinite; {RESCUE}")
 
-    def _micro_step(self, batch: dict) -> bool:
-        """Forward and backward pass; True at the end of an accumulation, where the optimizer makes its step."""
+    def step(self, batch: dict) -> bool:
+        """Forward and backward pass of a batch as of `to_device`; True where the optimizer made its step.
+
+        With accumulation it does so at the last batch of a step.
+        """
         accelerator = self.accelerator
         with accelerator.accumulate(self.model):
             losses = self.task.losses(self.model, batch)
