@@ -89,8 +89,10 @@ def write_films(folder: Path) -> Films:
     return Films(paths, sizes, labels, making)
 
 
-def build_dataset(paths: list[Path], labels: Path, on_device: bool = False) -> PretrainingDataset:
-    samples = ListedSamples(paths, [], np.arange(IMAGES), LabelStore(labels))
+def build_dataset(
+    paths: list[Path], labels: Path, on_device: bool = False, columns: list[int] | None = None
+) -> PretrainingDataset:
+    samples = ListedSamples(paths, [], np.arange(IMAGES), LabelStore(labels, columns))
     return PretrainingDataset(samples, TrainTransform(PREPROCESSING, on_device=on_device), seed=0)
 
 

@@ -49,7 +49,7 @@ def test_forward_equals_the_released_mavl(shared, golden, names):
     close(torch.stack(output.attention)[:, :, targets].cpu(), expected["attention"], 1e-4)
 
 
-def test_losses_and_gradients_equal_those_of_the_cpu(shared):
+def test_losses_and_gradients_equal_those_of_the_cpu(shared, record_property):
     file = shared("goldens/train.json")
     expected = np.load(shared("goldens/train.npz"))
     labels, locations = torch.from_numpy(expected["labels"]), torch.from_numpy(expected["anatomy"])
@@ -65,13 +65,14 @@ def test_losses_and_gradients_equal_those_of_the_cpu(shared):
         gradients[device] = {name: parameter.grad.cpu() for name, parameter in model.named_parameters()}
     assert totals["cuda"] == pytest.approx(totals["cpu"], rel=1e-4)
     largest = max(gradient.norm() for gradient in gradients["cpu"].values())
+    record_property("loss, relative difference", f"{abs(totals['cuda'] / totals['cpu'] - 1):.1e}")
     for name, gradient in gradients["cpu"].items():
         apart = (gradients["cuda"][name] - gradient).norm()
         assert apart < 1e-3 * gradient.norm() + 1e-6 * largest, name
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
-def test_half_precision_reads_what_full_precision_does(shared, dtype):
+def test_half_precision_reads_what_full_precision_does(shared, dtype, record_property):
     """Of the whole presence probabilities, maps and similarities, as one vector each; single ones are further apart."""
     expected = np.load(shared("goldens/zero_shot.npz"))
     model, _ = build(shared("goldens/train.json"))
@@ -91,7 +92,8 @@ def test_half_precision_reads_what_full_precision_does(shared, dtype):
     for name, (actual, wanted) in pairs.items():
         wanted = torch.from_numpy(np.asarray(wanted))
         apart[name] = ((actual.float().cpu() - wanted).norm() / wanted.norm()).item()
-    print(dtype, apart)
+    for name, value in apart.items():
+        record_property(f"{name}, relative difference", f"{value:.1e}")
     bound = 2e-2 if dtype == torch.bfloat16 else 3e-3
     assert max(apart.values()) < bound, apart
 
@@ -107,19 +109,20 @@ def test_a_compiled_reader_reads_the_same():
 @pytest.mark.slow
 @pytest.mark.parametrize("precision", ["fp16", "bf16"])
 @pytest.mark.parametrize("kind", SCRIPTS)
-def test_every_step_of_every_epoch_has_the_precision_of_the_run(tmp_path, kind, precision):
+def test_every_step_of_every_epoch_has_the_precision_of_the_run(tmp_path, kind, precision, record_property):
     """As on a CPU (tests/train/test_precision.py), and fp16 with its loss scaler; all losses are finite."""
     seen = count_precisions(kind, tmp_path, 3, precision)
     assert seen[True] == {torch.float16 if precision == "fp16" else torch.bfloat16: 3 * STEPS}
     [log] = (tmp_path / "run").rglob("log.jsonl")
     losses = [line["loss"] for line in map(json.loads, log.read_text().splitlines()) if "loss" in line]
+    record_property("losses", f"{losses[0]:.3f} to {losses[-1]:.3f}")
     assert len(losses) == 3 * STEPS
     assert np.isfinite(losses).all()
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("precision", ["fp16", "bf16"])
-def test_half_precision_trains_and_resumes(tmp_path, precision):
+def test_half_precision_trains_and_resumes(tmp_path, precision, record_property):
     """fp16 with its loss scaler, operations on the GPU; the last checkpoint is lost and its epoch done again."""
     data = TINY["data"] | {"augment_on": "device", "train": 80}
     train = TINY["train"] | {"mixed_precision": precision, "checkpoint_every": 15}
@@ -143,5 +146,39 @@ def test_half_precision_trains_and_resumes(tmp_path, precision):
         assert lines[-1]["step"] == 40
         assert np.isfinite(losses).all()
         assert losses[-1] < losses[0]
+        record_property(f"losses, run {attempt + 1}", f"{losses[0]:.3f} to {losses[-1]:.3f}")
         if attempt == 0:
             shutil.rmtree(folder / "checkpoints" / "step_00000040")
+
+
+BESIDE_ONE_ANOTHER = """
+import runpy, sys
+from accelerate import PartialState
+PartialState(backend="gloo")  # NCCL refuses two processes on one GPU
+sys.argv = sys.argv[1:]
+runpy.run_path(sys.argv[0], run_name="__main__")
+"""
+
+
+@pytest.mark.slow
+def test_two_processes_on_one_gpu_train_as_two_on_a_cpu(tmp_path, record_property):
+    """In fp32, whose convolutions take TF32; both start from the same weights and images."""
+    launcher, losses = tmp_path / "launch.py", {}
+    launcher.write_text(BESIDE_ONE_ANOTHER)
+    data = TINY["data"] | {"augment_on": "device", "workers": 0}
+    config = tmp_path / "config.in.yaml"
+    config.write_text(yaml.safe_dump(TINY | {"data": data, "train": {"log_every": 1, "channels_last": False}}))
+    for device in ("cuda", "cpu"):
+        folder = tmp_path / device
+        launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2"]
+        script = ["train_mavl.py", "--config", str(config), "--output_dir", str(folder)]
+        line = [*launch, *([str(launcher)] if device == "cuda" else []), *script]
+        environment = os.environ | {"HF_HUB_OFFLINE": "1", "ACCELERATE_USE_CPU": str(device == "cpu").lower()}
+        done = subprocess.run(line, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=300)
+        assert done.returncode == 0, done.stderr[-3000:]
+        lines = [json.loads(line) for line in (folder / "log.jsonl").read_text().splitlines()]
+        losses[device] = [line["loss"] for line in lines if "loss" in line]
+    apart = np.abs(np.array(losses["cuda"]) / losses["cpu"] - 1)
+    record_property("loss against the CPU, largest relative difference", f"{apart.max():.1e}")
+    assert len(apart) == 2 * 5
+    assert apart.max() < 2e-2

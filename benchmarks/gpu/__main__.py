@@ -1,0 +1,105 @@
+"""Checks and measurements on a GPU within a given time: `benchmarks/gpu.sh --help`.
+
+Stages run one after another, each in a process of its own with a time limit; what goes wrong in one is a row of the
+table. Those that only prepare (the tests, and compilations, whose code later stages take from torch's cache on disk)
+run beside one another first.
+"""
+
+import argparse
+import json
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+from benchmarks.gpu.table import table
+
+TOGETHER = ("checks", "compile ResNet-50", "compile ViT-B/16", "compile DINOv2-B")
+"""Stages that nothing is timed in."""
+IN_TURN = {
+    "rates": 60,
+    "training": 150,
+    "inference": 60,
+    "compiled": 150,
+    "kernels": 60,
+    "loader": 60,
+    "other precisions": 60,
+}
+"""Stage -> seconds that it may take at most; what says most about the hours of a training comes first."""
+PREPARING = 150
+"""Seconds for TOGETHER at most."""
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--minutes", type=float, default=8.5, help="for everything (%(default)s)")
+    parser.add_argument("--out", type=Path, default=Path("runs/gpu"), help="folder of the figures (%(default)s)")
+    parser.add_argument("--only", nargs="+", metavar="STAGE", choices=["together", *IN_TURN], help="these stages")
+    parser.add_argument("--small", action="store_true", help="small models, also on a CPU: a rehearsal")
+    options = parser.parse_args()
+    end = time.monotonic() + 60 * options.minutes
+    options.out.mkdir(parents=True, exist_ok=True)
+    figures = options.out / "figures.jsonl"
+    figures.unlink(missing_ok=True)
+    wanted = options.only or ["together", *IN_TURN]
+    runner = Runner(figures, options.small, end)
+    if "together" in wanted:
+        runner.run(TOGETHER, PREPARING)
+    for stage, seconds in IN_TURN.items():
+        if stage in wanted:
+            runner.run([stage], seconds)
+        (options.out / "table.md").write_text(table(figures))
+    print((options.out / "table.md").read_text())
+    return 0
+
+
+class Runner:
+    """It starts stages and ends them at their limits."""
+
+    def __init__(self, figures: Path, small: bool, end: float):
+        self.figures, self.small, self.end = figures, small, end
+
+    def run(self, stages: tuple[str, ...] | list[str], seconds: float) -> None:
+        """Run stages beside one another; a row says which did not end within the seconds, or failed."""
+        start = time.monotonic()
+        limit = min(start + seconds, self.end)
+        if limit - start < 10:
+            return self._row(stages[0], error="left out: no time was left")
+        environment = os.environ | {"MAVL_SMALL": "1"} if self.small else dict(os.environ)
+        running = {}
+        for stage in stages:
+            log = tempfile.TemporaryFile("w+")  # noqa: SIM115 - closed below, after its process has ended
+            command = [sys.executable, "-m", "benchmarks.gpu.stages", stage, str(self.figures)]
+            running[stage] = (
+                log,
+                subprocess.Popen(
+                    command, stdout=log, stderr=subprocess.STDOUT, env=environment, start_new_session=True
+                ),
+            )
+        for stage, (log, process) in running.items():
+            try:
+                status = process.wait(max(0.1, limit - time.monotonic()))
+            except subprocess.TimeoutExpired:
+                os.killpg(process.pid, signal.SIGKILL)
+                process.wait()
+                status = f"ended after {time.monotonic() - start:.0f} s, its time limit"
+            with log:
+                log.seek(0)
+                printed = log.read()
+            if status:
+                print(printed[-3000:])
+                self._row(stage, error=status if isinstance(status, str) else f"exit status {status}")
+        took = time.monotonic() - start
+        print(f"[{', '.join(stages)}: {took:.0f} s]", flush=True)
+        self._row(stages[0] if len(stages) == 1 else "together", took=took)
+
+    def _row(self, stage: str, **values: object) -> None:
+        with self.figures.open("a") as file:
+            file.write(json.dumps({"stage": stage, "what": "stage", **values}) + "\n")
+
+
+if __name__ == "__main__":
+    sys.exit(main())
