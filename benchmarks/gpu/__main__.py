@@ -20,16 +20,16 @@ from benchmarks.gpu.table import table
 TOGETHER = ("checks", "compile ResNet-50", "compile ViT-B/16", "compile DINOv2-B")
 """Stages that nothing is timed in."""
 IN_TURN = {
-    "rates": 60,
-    "training": 150,
-    "inference": 60,
-    "compiled": 150,
-    "kernels": 60,
-    "loader": 60,
-    "other precisions": 60,
+    "rates": 40,
+    "kernels": 50,
+    "training": 120,
+    "compiled": 120,
+    "loader": 45,
+    "inference": 45,
+    "other precisions": 30,
 }
 """Stage -> seconds that it may take at most; what says most about the hours of a training comes first."""
-PREPARING = 150
+PREPARING = 110
 """Seconds for TOGETHER at most."""
 
 

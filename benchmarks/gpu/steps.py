@@ -51,8 +51,8 @@ ENCODERS = {
 FINDINGS, MODEL = vocab.FINDINGS, {}
 if SMALL:
     FINDINGS, MODEL = ("normal", "clear", *REQUESTED), {"width": 64, "layers": 1, "feedforward": 64}
-    SMALLER = {"ResNet-50": ("resnet18", 64), "ViT-B/16": ("timm:vit_tiny_patch16_224", 64)}
-    SMALLER["DINOv2-B"] = ("timm:vit_tiny_patch16_224", 96)
+    SMALLER = {"ResNet-50": ("resnet18", 64), "ViT-B/16": ("timm:vit_tiny_patch16_224@1", 64)}
+    SMALLER["DINOv2-B"] = ("timm:vit_tiny_patch16_224@1", 96)
     ENCODERS = {title: Encoder(title, *smaller) for title, smaller in SMALLER.items()}
 
 
