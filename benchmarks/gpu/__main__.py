@@ -21,15 +21,17 @@ TOGETHER = ("checks", "compile ResNet-50", "compile ViT-B/16", "compile DINOv2-B
 """Stages that nothing is timed in."""
 IN_TURN = {
     "rates": 40,
-    "kernels": 50,
     "training": 120,
     "compiled": 120,
+    "kernels": 50,
     "loader": 45,
     "inference": 45,
-    "other precisions": 30,
+    "variants": 40,
+    "TF32": 25,
+    "compiled kernels": 45,
 }
 """Stage -> seconds that it may take at most; what says most about the hours of a training comes first."""
-PREPARING = 110
+PREPARING = 160
 """Seconds for TOGETHER at most."""
 
 
@@ -72,7 +74,7 @@ class Runner:
         running = {}
         for stage in stages:
             log = tempfile.TemporaryFile("w+")  # noqa: SIM115 - closed below, after its process has ended
-            command = [sys.executable, "-m", "benchmarks.gpu.stages", stage, str(self.figures)]
+            command = [sys.executable, "-m", "benchmarks.gpu.stages", stage, str(self.figures), str(limit - start)]
             running[stage] = (
                 log,
                 subprocess.Popen(

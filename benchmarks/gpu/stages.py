@@ -1,15 +1,16 @@
-"""One stage of the measurements: `python -m benchmarks.gpu.stages STAGE FIGURES` appends lines of JSON to FIGURES."""
+"""One stage: `python -m benchmarks.gpu.stages STAGE FIGURES SECONDS` adds lines of JSON to the file FIGURES."""
 
 import gc
 import json
 import os
 import platform
+import signal
 import subprocess
 import sys
 import tempfile
 import time
 import xml.etree.ElementTree as ElementTree
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,17 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from benchmarks.data import build_dataset, write_films
-from benchmarks.gpu.steps import DEVICE, ENCODERS, FINDINGS, SMALL, Case, inference_step, start_fit, training_step
+from benchmarks.gpu.steps import (
+    DEVICE,
+    ENCODERS,
+    FINDINGS,
+    SMALL,
+    VARIANTS,
+    Case,
+    inference_step,
+    start_fit,
+    training_step,
+)
 from benchmarks.speed import by_kind, profile
 from benchmarks.steps import best_seconds, synchronize
 from mavl.data.loading import build_loader, to_device
@@ -27,7 +38,8 @@ from mavl.data.samples import finding_columns
 ROOT = Path(__file__).resolve().parents[2]
 WORKERS = min(16, os.cpu_count() or 1)
 LOADER_BATCH, LOADER_SECONDS, LOADER_WARMUP = (8, 1.0, 2) if SMALL else (124, 6.0, 20)
-PROFILED_BATCH = 124
+LAST_SECONDS = 20
+"""Of the tests' time, for their report."""
 
 
 def training() -> Iterator[Case]:
@@ -45,22 +57,26 @@ def inference() -> Iterator[Case]:
 
 
 def compiled() -> Iterator[Case]:
-    """Those of the cases above that are compiled as well, at sizes that fit beside one another."""
-    for encoder, batch in (("ResNet-50", 124), ("ViT-B/16", 124), ("DINOv2-B", 32)):
+    """Those of the cases above that are compiled as well."""
+    for encoder, batch in (("ResNet-50", 124), ("ResNet-50", 512), ("ViT-B/16", 124), ("DINOv2-B", 124)):
         yield Case(encoder, batch, compiled=True)
-    yield from (Case("DINOv2-B", 32), Case("ResNet-50", 512, compiled=True))
-    yield from (Case(encoder, 124, trained="", compiled=True) for encoder in ("ResNet-50", "ViT-B/16"))
+    yield from (Case(encoder, 512, trained="", compiled=True) for encoder in ("ResNet-50", "ViT-B/16"))
 
 
-def other_precisions() -> Iterator[Case]:
-    yield from (Case("ResNet-50", 124, precision="no"), Case("ViT-B/16", 124, precision="no"))
+def variants() -> Iterator[Case]:
+    for encoder in ("ResNet-50", "ViT-B/16"):
+        yield from (Case(encoder, 124, variant=variant) for variant in VARIANTS)
+
+
+def tf32() -> Iterator[Case]:
+    yield from (Case(encoder, 124, precision="no") for encoder in ("ResNet-50", "ViT-B/16"))
 
 
 class Stage:
-    """Where the rows of a stage go."""
+    """Where the rows of a stage go, and the seconds that it may take."""
 
-    def __init__(self, name: str, figures: Path):
-        self.name, self.figures = name, figures
+    def __init__(self, name: str, figures: Path, seconds: float):
+        self.name, self.figures, self.seconds = name, figures, seconds
 
     def row(self, **values: Any) -> None:
         line = json.dumps({"stage": self.name, **values})
@@ -133,12 +149,16 @@ def rates(stage: Stage) -> None:
 
 
 def checks(stage: Stage) -> None:
-    """The tests that need a GPU, side by side; the figures that they record."""
+    """The tests that need a GPU, side by side, as far as the time goes; the figures that they record."""
     with tempfile.TemporaryDirectory() as folder:
         report = Path(folder) / "junit.xml"
         command = [sys.executable, "-m", "pytest", "-n", "5", "-p", "no:cacheprovider", f"--junitxml={report}"]
-        done = subprocess.run([*command, "-rs", "tests/test_gpu.py"], cwd=ROOT, capture_output=True, text=True)
-        print(done.stdout[-4000:], done.stderr[-2000:])
+        with subprocess.Popen([*command, "tests/test_gpu.py"], cwd=ROOT) as process:
+            try:
+                process.wait(stage.seconds - LAST_SECONDS)
+            except subprocess.TimeoutExpired:  # it then reports the tests that have ended
+                stage.row(what="stage", error="some tests are left out: no time was left")
+                process.send_signal(signal.SIGINT)
         for test in ElementTree.parse(report).iter("testcase"):
             outcome = next((child.tag for child in test if child.tag in ("failure", "error", "skipped")), "passed")
             recorded = {each.get("name"): each.get("value") for each in test.iter("property")}
@@ -155,9 +175,10 @@ def checks(stage: Stage) -> None:
 
 def compile_first(stage: Stage, encoder: str) -> None:
     """Compile what `compiled` measures, for its code in torch's cache; the seconds of the first step are a row."""
+    os.nice(5)  # the tests beside it have a time limit
     for case in compiled():
         case = replace(case, batch=max(2, case.batch // 31)) if SMALL else case
-        if case.compiled and case.encoder == encoder and case.batch <= 124:
+        if case.encoder == encoder:
             start = time.perf_counter()
             step = training_step(case) if case.trained else inference_step(case)
             step()
@@ -166,10 +187,11 @@ def compile_first(stage: Stage, encoder: str) -> None:
             torch.compiler.reset()
 
 
-def kernels(stage: Stage) -> None:
+def kernels(stage: Stage, cases: Iterable[Case]) -> None:
     """Milliseconds of a training step by kind of kernel."""
-    for case in (Case("ResNet-50", PROFILED_BATCH), Case("ViT-B/16", PROFILED_BATCH), Case("DINOv2-B", 32)):
+    for case in cases:
         case = replace(case, batch=2) if SMALL else case
+        torch.compiler.reset()
         step = training_step(case)
         seconds, took = best_seconds(step, DEVICE, repeats=1), profile(step)
         longest = {name[:120]: round(took[name], 3) for name in sorted(took, key=lambda name: -took[name])[:25]}
@@ -216,12 +238,14 @@ STAGES: dict[str, Callable[[Stage], None]] = {
     "training": lambda stage: stage.measure(training()),
     "inference": lambda stage: stage.measure(inference()),
     "compiled": lambda stage: stage.measure(compiled()),
-    "other precisions": lambda stage: stage.measure(other_precisions()),
-    "kernels": kernels,
+    "variants": lambda stage: stage.measure(variants()),
+    "TF32": lambda stage: stage.measure(tf32()),
+    "kernels": lambda stage: kernels(stage, (Case("ResNet-50", 124), Case("ViT-B/16", 124), Case("DINOv2-B", 124))),
+    "compiled kernels": lambda stage: kernels(stage, (Case("ResNet-50", 512), Case("ResNet-50", 512, compiled=True))),
     "loader": loader,
 } | {f"compile {encoder}": lambda stage, encoder=encoder: compile_first(stage, encoder) for encoder in ENCODERS}
 
 
 if __name__ == "__main__":
-    name, figures = sys.argv[1:]
-    STAGES[name](Stage(name, Path(figures)))
+    name, figures, seconds = sys.argv[1:]
+    STAGES[name](Stage(name, Path(figures), float(seconds)))

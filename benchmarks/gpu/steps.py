@@ -64,6 +64,7 @@ class Case:
         encoder: a title of ENCODERS.
         trained: "whole", "frozen" (all but the backbone) or "LoRA" (as frozen, and adapters in the backbone).
         recomputed: activations of the backbone computed again in the backward pass.
+        variant: of settings outside the run's config: "" or a key of VARIANTS.
     """
 
     encoder: str
@@ -72,6 +73,11 @@ class Case:
     precision: str = "bf16"
     compiled: bool = False
     recomputed: bool = False
+    variant: str = ""
+
+
+VARIANTS = {"contiguous": {"channels_last": False}, "cudnn.benchmark": {}}
+"""Ways to compute the same: another memory layout; cuDNN's kernels chosen by trying them, not by its heuristics."""
 
 
 def embeddings() -> TextEmbeddings:
@@ -88,7 +94,12 @@ def settings_of(case: Case) -> PretrainSettings:
             "model": {"backbone": encoder.backbone, "image_size": encoder.size, **MODEL},
             "data": {"source": "phantom", "batch_size": case.batch, "workers": 0, "augment_on": "device"},
             "init": {"backbone": "none"},
-            "train": {"mixed_precision": case.precision, "compile": case.compiled, **_recomputation(case)},
+            "train": {
+                "mixed_precision": case.precision,
+                "compile": case.compiled,
+                **_recomputation(case),
+                **VARIANTS.get(case.variant, {}),
+            },
         }
     )
 
@@ -100,6 +111,7 @@ def _recomputation(case: Case) -> dict[str, Any]:
 def start_fit(case: Case) -> Fit:
     """A pre-training run, prepared as `train_mavl.py` does it, without images."""
     settings, folder = settings_of(case), Path(tempfile.mkdtemp())
+    torch.backends.cudnn.benchmark = case.variant == "cudnn.benchmark"
     accelerator = build_accelerator(settings.train, folder, seed=0)
     arguments = settings.model.model_dump(mode="json") | {"text_width": TEXT_WIDTH}
     model = build_model(arguments, settings, accelerator)

@@ -48,7 +48,8 @@ def _cases(rows: list[dict]) -> Iterator[str]:
     yield "| --- | --- | --- | ---: | ---: | ---: | ---: | ---: | ---: |"
     for row in cases:
         step = f"{row['trained'] or 'inference'}{', recomputed' if row['recomputed'] else ''}"
-        head = [row["encoder"], step + (", compiled" if row["compiled"] else ""), row["precision"], str(row["batch"])]
+        step += "".join(f", {how}" for how in ("compiled" * row["compiled"], row["variant"]) if how)
+        head = [row["encoder"], step, row["precision"], str(row["batch"])]
         if "error" in row:
             yield _row([*head, row["error"], "", "", "", ""])
             continue
@@ -74,8 +75,9 @@ def _loader(rows: list[dict]) -> Iterator[str]:
 
 def _kernels(rows: list[dict]) -> Iterator[str]:
     for row in _chosen(rows, "kernels"):
-        busy = sum(row["kinds"].values())
-        yield f"\n{row['encoder']}, batch {row['batch']}: {row['step_ms']:.1f} ms a step, kernels {busy:.1f} ms\n"
+        busy, how = sum(row["kinds"].values()), ", compiled" if row["compiled"] else ""
+        title = f"{row['encoder']}, batch {row['batch']}{how}"
+        yield f"\n{title}: {row['step_ms']:.1f} ms a step, kernels {busy:.1f} ms\n"
         yield "| kernels | ms | share |\n| --- | ---: | ---: |"
         for kind, milliseconds in row["kinds"].items():
             yield _row([kind, f"{milliseconds:.2f}", f"{milliseconds / busy:.0%}"])

@@ -1,0 +1,36 @@
+"""What benchmarks/gpu.sh writes: a table from lines of figures, and a line for a stage that failed or had no time."""
+
+import json
+import time
+
+from benchmarks.gpu.__main__ import Runner
+from benchmarks.gpu.table import table
+
+CASE = {"stage": "training", "what": "case", "encoder": "ResNet-50", "batch": 124, "trained": "whole"}
+CASE |= {"precision": "bf16", "compiled": False, "recomputed": False, "variant": ""}
+
+
+def test_a_table_of_the_figures_so_far(tmp_path):
+    """2,000 images/s of 40 GFLOP are 80 TFLOP/s, a tenth of 800; 60 × 377,110 images take 3.1 hours at that rate."""
+    rows = [
+        {"stage": "rates", "what": "matrix", "precision": "bf16", "tflops": 800.0},
+        CASE | {"images_per_second": 2000.0, "gflop_per_image": 40.0, "peak_gib": 9.2},
+        CASE | {"compiled": True, "images_per_second": 3000.0, "peak_gib": 9.0},
+        CASE | {"batch": 512, "error": "OutOfMemoryError: CUDA out of memory."},
+    ]
+    figures = tmp_path / "figures.jsonl"
+    figures.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    lines = table(figures).splitlines()
+    assert "| ResNet-50 | whole | bf16 | 124 | 2,000 | 40.0 | 10.0% | 9.2 | 3.1 h |" in lines
+    assert "| ResNet-50 | whole, compiled | bf16 | 124 | 3,000 | 40.0 | 15.0% | 9.0 | 2.1 h |" in lines
+    assert "| ResNet-50 | whole | bf16 | 512 | OutOfMemoryError: CUDA out of memory. |  |  |  |  |" in lines
+
+
+def test_a_stage_that_fails_or_has_no_time_is_a_line_and_the_others_go_on(tmp_path, capfd):
+    figures = tmp_path / "figures.jsonl"
+    Runner(figures, small=True, end=time.monotonic() + 60).run(["no such stage"], 50)
+    assert "KeyError: 'no such stage'" in capfd.readouterr().out
+    Runner(figures, small=True, end=time.monotonic() + 5).run(["rates"], 50)
+    lines = [line for line in table(figures).splitlines() if line]
+    assert "no such stage: exit status 1" in lines
+    assert lines[-1] == "rates: left out: no time was left"
