@@ -97,15 +97,11 @@ def settings_of(case: Case) -> PretrainSettings:
             "train": {
                 "mixed_precision": case.precision,
                 "compile": case.compiled,
-                **_recomputation(case),
+                "backbone_checkpointing": case.recomputed,
                 **VARIANTS.get(case.variant, {}),
             },
         }
     )
-
-
-def _recomputation(case: Case) -> dict[str, Any]:
-    return {"activation_checkpointing": "all"} if case.recomputed else {}
 
 
 def start_fit(case: Case) -> Fit:
