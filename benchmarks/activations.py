@@ -52,7 +52,7 @@ KINDS = {
 
 def activations() -> None:
     """Print the MiB that an image keeps, by what is computed again in the backward pass."""
-    print("| encoder | pixels | nothing again | the decoder | the decoder and the backbone |\n| --- | --- | --- | --- | --- |")
+    print(f"| encoder | pixels | nothing again | the decoder | the decoder and the backbone |\n|{' --- |' * 5}")
     for name, (backbone, size) in ENCODERS.items():
         cells = [f"{kept(backbone, size, *again) / MIB:.0f}" for again in ((False, False), (True, False), (True, True))]
         print(f"| {name} | {size} | {' | '.join(cells)} |", flush=True)
@@ -61,7 +61,7 @@ def activations() -> None:
 def operators() -> None:
     """Print the operators of a forward pass and the MiB that they read and write for an image."""
     kinds = (*dict.fromkeys(KINDS.values()), "elementwise", "other", "all")
-    print(f"| encoder | {' | '.join(kinds)} |\n| --- |{' --- |' * len(kinds)}")
+    print(f"| encoder | {' | '.join(kinds)} |\n|{' --- |' * (len(kinds) + 1)}")
     for name, (backbone, size) in ENCODERS.items():
         with fake_gpu():
             step = training_forward(backbone, size, BATCH)
@@ -151,7 +151,7 @@ def _flash_attention(
     query: Tensor, key: Tensor, value: Tensor, attn_mask: None = None, dropout_p: float = 0.0, is_causal: bool = False
 ) -> Tensor:
     """What F.scaled_dot_product_attention computes on a GPU; it chooses by the GPU, so that here it would not."""
-    assert attn_mask is None and not is_causal
+    assert (attn_mask, is_causal) == (None, False)
     inputs = (tensor.bfloat16() for tensor in (query, key, value))
     return torch.ops.aten._scaled_dot_product_flash_attention(*inputs, dropout_p)[0]
 

@@ -1,4 +1,4 @@
-"""Shapes follow from shapes alone: a training step reads no value of a tensor, and an exported model takes any batch."""
+"""A training step reads no value of a tensor, so that no GPU is waited for, and an exported model takes any batch."""
 
 import pytest
 import torch
