@@ -31,11 +31,21 @@ def keep_freed_memory() -> None:
         libc.mallopt(M_TRIM_THRESHOLD, KEEP)
 
 
-def prepare_device(device_type: str, mixed_precision: str) -> None:
-    """On a CPU keep freed memory; PrecisionError for fp16 there, which torch would compute as fp32 without a warning.
+def prepare_device(device_type: str, mixed_precision: str = "no", tf32: bool = False) -> None:
+    """On a CPU keep freed memory; on a GPU compute fp32 exactly, also in convolutions, or in TF32.
 
-    device_type: as of torch.device, "cpu" or "cuda". mixed_precision: accelerate's "no", "fp16" or "bf16".
+    PrecisionError for fp16 on a CPU, which torch would compute as fp32 without a warning.
+
+    Args:
+        device_type: as of torch.device, "cpu" or "cuda".
+        mixed_precision: accelerate's "no", "fp16" or "bf16".
+        tf32: whether fp32 products and convolutions round their inputs to 10 bits behind the point: several times
+            the rate. By default torch does so for convolutions alone.
     """
+    if device_type == "cuda":
+        import torch  # not above: sleep_while_waiting comes before
+
+        torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = tf32
     if device_type == "cpu":
         keep_freed_memory()
         if mixed_precision == "fp16":

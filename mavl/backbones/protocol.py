@@ -4,6 +4,7 @@ Letters in shapes: B images, C channels, h × w the grid, H × W the input.
 """
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -25,7 +26,8 @@ class Backbone(Protocol):
 
     channels: C. stride: input pixels of one grid cell. offset: input pixel on which the first cell is centred: 0 for a
     padded convolution, (stride - 1) / 2 for a patch. preprocessing: how an image becomes its input. weights: the module
-    whose state dict has the parameter names of the backbone's library.
+    whose state dict has the parameter names of the backbone's library. blocks: its repeated modules, in
+    the order in which a tensor passes through them; mavl.backbones.checkpointing can make each keep its input alone.
     """
 
     channels: int
@@ -36,6 +38,9 @@ class Backbone(Protocol):
 
     @property
     def weights(self) -> torch.nn.Module: ...
+
+    @property
+    def blocks(self) -> Sequence[torch.nn.Module]: ...
 
     def __call__(self, images: Tensor) -> tuple[Tensor, Tensor | None]: ...
 

@@ -1,5 +1,6 @@
 """timm's ViTs as image encoders."""
 
+from collections.abc import Sequence
 from typing import Any
 
 from torch import Tensor, nn
@@ -43,6 +44,10 @@ class TimmBackbone(nn.Module):
     @property
     def weights(self) -> nn.Module:
         return self.vit
+
+    @property
+    def blocks(self) -> Sequence[nn.Module]:
+        return list(self.vit.blocks)
 
     def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
         [tokens] = self.vit.forward_intermediates(

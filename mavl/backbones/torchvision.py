@@ -1,5 +1,6 @@
 """torchvision's ResNets and ViTs as image encoders."""
 
+from collections.abc import Sequence
 from typing import cast
 
 import torch
@@ -37,6 +38,10 @@ class ResNetBackbone(nn.Module):
     def weights(self) -> nn.Module:
         return self
 
+    @property
+    def blocks(self) -> Sequence[nn.Module]:
+        return [block for layer in (self.layer1, self.layer2, self.layer3 or ()) for block in layer]
+
     def forward(self, images: Tensor) -> tuple[Tensor, Tensor | None]:
         grid = self.layer2(self.layer1(self.maxpool(self.relu(self.bn1(self.conv1(images))))))
         return grid if self.layer3 is None else self.layer3(grid), None
@@ -59,10 +64,14 @@ class ViTBackbone(nn.Module):
     def weights(self) -> nn.Module:
         return self.vit
 
+    @property
+    def blocks(self) -> Sequence[nn.Module]:
+        return list(self.vit.encoder.layers)
+
     def forward(self, images: Tensor) -> tuple[Tensor, Tensor | None]:
         patches = self.vit.conv_proj(images)
         size = patches.shape[-2:]
-        tokens = torch.cat([self.vit.class_token.expand(len(images), -1, -1), patches.flatten(2).mT], dim=1)
+        tokens = torch.cat([self.vit.class_token.expand(images.shape[0], -1, -1), patches.flatten(2).mT], dim=1)
         encoder = self.vit.encoder
         tokens = tokens + interpolate_positions(encoder.pos_embedding[0], tuple(size))
         tokens = encoder.ln(encoder.layers(encoder.dropout(tokens)))

@@ -223,7 +223,10 @@ class EngineSettings(Settings):
 
     checkpoint_every: optimizer steps between resumable checkpoints (every validation ends with one); keep: how many
     stay. monitor: what decides the best model; patience: so many validations without a better one end the run (None:
-    never). compile: torch.compile the model (a minute or more at the start).
+    never). compile: torch.compile the model (a minute or more at the start). backbone_checkpointing: keep the input
+    alone of each block of the backbone and compute its activations again in the backward pass; less memory, more time.
+    tf32: on a GPU, fp32 products and convolutions round their inputs to 10 bits behind the point (evaluation and
+    prediction never do). mixed_precision bf16 is recommended on a GPU: it takes half the memory and less time.
     """
 
     mixed_precision: Precision = None
@@ -237,13 +240,14 @@ class EngineSettings(Settings):
     trackers: tuple[Literal["tensorboard", "wandb"], ...] = ()
     channels_last: bool = True
     compile: bool = False
+    backbone_checkpointing: bool = False
+    tf32: bool = True
 
 
 class TrainSettings(EngineSettings):
     """Of pre-training. monitor: `valid_loss` (smallest) or `valid_auroc` (largest).
 
-    activation_checkpointing: compute the activations of the decoder's layers again in the backward pass; less memory,
-    more time.
+    activation_checkpointing: the same as backbone_checkpointing for the layers of the decoder.
     """
 
     seed: Seed = 42

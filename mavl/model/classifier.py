@@ -1,5 +1,6 @@
 """Classifier: a whole backbone, average-pooled (a ViT: its class token), and a linear layer on it."""
 
+from collections.abc import Sequence
 from typing import cast
 
 import torch
@@ -19,6 +20,10 @@ class WholeResNet(ResNetBackbone):
         whole = cast(torchvision.models.ResNet, torchvision.models.get_model(name, weights=None))
         self.layer4 = whole.layer4
         self.channels, self.stride = whole.fc.in_features, 32
+
+    @property
+    def blocks(self) -> Sequence[nn.Module]:
+        return [*super().blocks, *self.layer4]
 
     def forward(self, images: Tensor) -> tuple[Tensor, None]:
         return self.layer4(super().forward(images)[0]), None

@@ -75,19 +75,32 @@ class Attention(nn.Module):
         return self.out_proj(attended.transpose(1, 2).flatten(2))
 
 
+class LayerNorm(nn.LayerNorm):
+    """nn.LayerNorm that returns the type of its input under autocast too, for which its weights are rounded.
+
+    Autocast on a GPU computes nn.LayerNorm in fp32, which here costs two conversions of all tokens; the mean and the
+    variance are computed in fp32 either way.
+    """
+
+    def forward(self, input: Tensor) -> Tensor:
+        weight, bias = self.weight.to(input.dtype), self.bias.to(input.dtype)
+        with torch.autocast(input.device.type, enabled=False):
+            return F.layer_norm(input, self.normalized_shape, weight, bias, self.eps)
+
+
 class DecoderLayer(nn.Module):
     """Pre-norm: self-attention among the queries, cross-attention to the patches, feed-forward."""
 
     def __init__(self, width: int, heads: int, feedforward: int, dropout: float, self_attention: bool):
         super().__init__()
         if self_attention:
-            self.norm1 = nn.LayerNorm(width)
+            self.norm1 = LayerNorm(width)
             self.self_attn = Attention(width, heads, dropout)
         else:
             self.self_attn = None
-        self.norm2 = nn.LayerNorm(width)
+        self.norm2 = LayerNorm(width)
         self.cross_attn = Attention(width, heads, dropout, CROSS_ATTENTION_GAIN)
-        self.norm3 = nn.LayerNorm(width)
+        self.norm3 = LayerNorm(width)
         self.linear1 = nn.Linear(width, feedforward)
         self.linear2 = nn.Linear(feedforward, width)
         self.dropout = Dropout(dropout)
@@ -115,7 +128,7 @@ class DecoderLayer(nn.Module):
         The attention, a mean over heads, is that of the targets among these queries, [B, targets, P], or of all; None
         without return_attention.
         """
-        query = self.cross_attn.query(self.norm2(queries)).expand(len(patches), -1, -1, -1)
+        query = self.cross_attn.query(self.norm2(queries)).expand(patches.shape[0], -1, -1, -1)
         key, value = self.cross_attn.key_value(patches)
         attention = None
         if return_attention:
@@ -143,7 +156,7 @@ class QueryDecoder(nn.Module):
         super().__init__()
         blocks = [DecoderLayer(width, heads, feedforward, dropout, self_attention) for _ in range(layers)]
         self.layers: Sequence[DecoderLayer] = nn.ModuleList(blocks)  # pyright: ignore[reportAttributeAccessIssue]
-        self.norm = nn.LayerNorm(width)
+        self.norm = LayerNorm(width)
 
     def decoder_input(self, queries: Tensor, batch: int) -> Tensor:
         """The first layer's self-attention, which depends on no image: queries [1, Q, D] -> [1 or batch, Q, D]."""
@@ -161,7 +174,7 @@ class QueryDecoder(nn.Module):
         for number, layer in enumerate(self.layers):
             last = number == len(self.layers) - 1
             if number > 0:
-                queries = layer.self_attend(queries, len(patches), targets if last else None)
+                queries = layer.self_attend(queries, patches.shape[0], targets if last else None)
             elif last and targets is not None:
                 queries = queries[:, targets]
             arguments = queries, patches, return_attention, None if last else targets

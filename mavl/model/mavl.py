@@ -92,7 +92,8 @@ class AttentionPool(nn.Module):
         patches = grid.flatten(2).mT
         tokens = torch.cat([patches.mean(dim=1, keepdim=True), patches], dim=1)
         height, width = grid.shape[-2:]
-        tokens = tokens + interpolate_positions(self.positional_embedding, (height, width))
+        # in the type of the tokens, so that autocast converts the positions, not the tokens twice
+        tokens = tokens + interpolate_positions(self.positional_embedding, (height, width)).to(tokens.dtype)
         query = self.q_proj(tokens[:, 0]).unflatten(-1, (POOLING_HEADS, -1))
         query = query * query.shape[-1] ** -0.5
         key, value = (layer.weight.unflatten(0, (POOLING_HEADS, -1)) for layer in (self.k_proj, self.v_proj))

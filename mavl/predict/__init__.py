@@ -8,7 +8,7 @@ import torch
 
 from mavl import checkpoint
 from mavl.checkpoint import CheckpointError, finetuned
-from mavl.cpu import keep_freed_memory
+from mavl.cpu import prepare_device
 from mavl.model.heatmaps import DEFAULT_MAP, MapOptions
 from mavl.predict.classifier import ClassifierPredictor
 from mavl.predict.predictor import Predictor
@@ -37,12 +37,12 @@ def load(
             trained with keep their vectors, whatever the books say. A fine-tuned model takes no books.
         text_encoder: a folder or hub id, by default the model's own; only new findings need it, and released files,
             which hold no vectors.
-        device: by default the GPU if there is one. On a CPU the process keeps freed memory from then on (mavl.cpu).
+        device: by default the GPU if there is one. From then on the process keeps freed memory on a CPU, and computes
+            fp32 without TF32 on a GPU (mavl.cpu).
         map_options: how attention becomes heatmaps.
     """
     source, device = str(source), device or ("cuda" if torch.cuda.is_available() else "cpu")
-    if torch.device(device).type == "cpu":
-        keep_freed_memory()
+    prepare_device(torch.device(device).type)
     if finetuned.source_kind(source) in finetuned.KINDS:
         if books or descriptions or aspects or text_encoder:
             raise CheckpointError(

@@ -239,6 +239,11 @@ def build_accelerator(settings: EngineSettings, output_dir: Path, seed: int) -> 
         log_with=list(settings.trackers) or None,
         project_dir=str(output_dir),
     )
-    prepare_device(accelerator.device.type, accelerator.mixed_precision)
+    prepare_device(accelerator.device.type, accelerator.mixed_precision, settings.tf32)
+    if accelerator.device.type == "cuda" and accelerator.mixed_precision == "no":
+        products = "TF32 (train.tf32)" if settings.tf32 else "full fp32"
+        accelerator.print(
+            f"products and convolutions in {products}; train.mixed_precision: bf16 takes less time and memory"
+        )
     set_seed(seed, device_specific=True)
     return accelerator

@@ -16,6 +16,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from mavl.backbones import Preprocessing
+from mavl.backbones.checkpointing import checkpoint_activations
 from mavl.checkpoint import BEST, finetuned
 from mavl.checkpoint.finetuned import Finetuned
 from mavl.checkpoint.transfer import Transfer, check_sources
@@ -53,6 +54,8 @@ class Finetuning(ABC):
         self.model, self.arguments, self.transfers = self.build_model()  # first: it may not fit, and data take minutes
         self.data = self.open_data(settings, accelerator)
         self.model.backbone.preprocessing = with_interpolation(self.preprocessing, self.data.interpolation)
+        if settings.train.backbone_checkpointing:
+            checkpoint_activations(self.model.backbone.blocks)
         if settings.train.channels_last:
             self.model = self.model.to(memory_format=torch.channels_last)
 

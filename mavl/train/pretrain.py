@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from mavl import checkpoint
 from mavl.backbones import Preprocessing
+from mavl.backbones.checkpointing import checkpoint_activations
 from mavl.checkpoint.released import check_state
 from mavl.checkpoint.transfer import check_sources, initialise
 from mavl.config.settings import RANDOM, PretrainSettings
@@ -166,6 +167,8 @@ def build_model(arguments: dict, settings: PretrainSettings, accelerator: Accele
     if (settings.init.new_layers or settings.recipe) == "released":
         initialise_as_released(model)
     model.decoder.activation_checkpointing = settings.train.activation_checkpointing
+    if settings.train.backbone_checkpointing:
+        checkpoint_activations(model.backbone.blocks)
     if settings.train.channels_last:
         model = model.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]  (not in torch's stubs)
     init = settings.init

@@ -2,7 +2,9 @@
 
 import pytest
 import torch
+from torch import nn
 
+from mavl.model.decoder import LayerNorm
 from mavl.model.losses import Targets, pretraining_losses
 from mavl.model.mavl import MAVL, AttentionPool, initialise_as_released
 from mavl.vocab import DESCRIPTION
@@ -259,3 +261,17 @@ def test_the_released_start_is_normal_with_biases_as_torch_draws_them():
     assert bias.std() == pytest.approx(0.125 / 3**0.5, rel=0.15)
     kept = [name for name in after if name.startswith(("backbone.", "location_head.", "grid_projection."))]
     assert [name for name in kept if not torch.equal(after[name], before[name])] == []
+
+
+def test_layer_norm_is_torchs_in_fp32_and_keeps_bf16():
+    norm, tokens = LayerNorm(16), draw(3, 16)
+    nn.init.normal_(norm.weight)
+    stock = nn.LayerNorm(16)
+    stock.load_state_dict(norm.state_dict())
+    assert torch.equal(norm(tokens), stock(tokens))
+    with torch.autocast("cpu", torch.bfloat16):
+        half = norm(tokens.bfloat16())
+    assert half.dtype == torch.bfloat16
+    torch.testing.assert_close(half.float(), stock(tokens), rtol=0.02, atol=0.02)
+    half.float().sum().backward()
+    assert norm.weight.grad.dtype == torch.float32
