@@ -16,11 +16,11 @@ from torch import Tensor
 from mavl.checkpoint.folder import WEIGHTS
 from mavl.config.evaluation import EvaluationSettings, GroundingSettings, ZeroShotSettings
 from mavl.config.loader import dump, load
-from mavl.cpu import prepare_device
 from mavl.data.benchmarks.benchmark import Benchmark, read_split, split_file
 from mavl.data.benchmarks.splits import Split
 from mavl.data.classification import LabelledImages, without_shared
 from mavl.data.images.transforms import eval_transform
+from mavl.data.launch import open_accelerator
 from mavl.data.loading import compute_all, to_device
 from mavl.data.pretraining import bad_images, damaged_masks, write_left_out
 from mavl.model.heatmaps import MapOptions
@@ -156,8 +156,7 @@ def prepare(settings: ZeroShotSettings | GroundingSettings, kind: str) -> Subjec
     """
     if settings.model_path is None:
         raise EvaluationError("no model: give --model_path a model folder, a released .pth or a hub id")
-    accelerator = Accelerator(mixed_precision=settings.mixed_precision)
-    prepare_device(accelerator.device.type, accelerator.mixed_precision)
+    accelerator = open_accelerator(settings.mixed_precision)
     benchmark = load(Benchmark, Path(settings.benchmark))
     name = "_".join([kind, settings.protocol, *([] if settings.split == "test" else [settings.split])])
     folder = Path(settings.output_dir) / benchmark_folder(benchmark.name) / model_name(settings.model_path) / name

@@ -21,7 +21,7 @@ from mavl.checkpoint import BEST, LAST
 from mavl.checkpoint.released import non_finite
 from mavl.config.finetune import FinetuneClsSettings, FinetuneSegSettings
 from mavl.config.settings import EngineSettings, PretrainSettings
-from mavl.cpu import prepare_device
+from mavl.data.launch import open_accelerator
 from mavl.data.loading import build_loader, to_device
 from mavl.data.pretraining import EpochBatches
 from mavl.data.processes import Stopping, StopRequested
@@ -228,17 +228,19 @@ class Fit:
 
 
 def build_accelerator(settings: EngineSettings, output_dir: Path, seed: int) -> Accelerator:
-    """The accelerator of a run, its seeds set; SetupError for a tracker that is not installed."""
+    """The accelerator of a run, its seeds set; SetupError for a tracker that is not installed.
+
+    LaunchError and PrecisionError as of `open_accelerator`.
+    """
     if missing := [tracker for tracker in settings.trackers if find_spec(tracker) is None]:
         raise SetupError(f"train.trackers: {missing[0]} is not installed; pip install {missing[0]}, or leave it out")
-    accelerator = Accelerator(
-        mixed_precision=settings.mixed_precision,
+    accelerator = open_accelerator(
+        settings.mixed_precision,
         gradient_accumulation_plugin=GradientAccumulationPlugin(
             num_steps=settings.gradient_accumulation, sync_with_dataloader=False
         ),
         log_with=list(settings.trackers) or None,
         project_dir=str(output_dir),
     )
-    prepare_device(accelerator.device.type, accelerator.mixed_precision)
     set_seed(seed, device_specific=True)
     return accelerator
