@@ -6,7 +6,7 @@ from datetime import timedelta
 from typing import Any
 
 from accelerate import Accelerator, DistributedType
-from accelerate.utils import InitProcessGroupKwargs
+from accelerate.utils import DistributedDataParallelKwargs, InitProcessGroupKwargs
 
 from mavl.config.loader import ConfigError
 from mavl.cpu import prepare_device
@@ -38,8 +38,11 @@ def open_accelerator(mixed_precision: str | None, **options: Any) -> Accelerator
         options: further arguments of Accelerator.
     """
     refuse_unsupported(os.environ)
-    timeout = InitProcessGroupKwargs(timeout=TIMEOUT)
-    accelerator = Accelerator(mixed_precision=mixed_precision, kwargs_handlers=[timeout], **options)
+    handlers = [
+        InitProcessGroupKwargs(timeout=TIMEOUT),
+        DistributedDataParallelKwargs(gradient_as_bucket_view=True),  # else each gradient is in memory twice
+    ]
+    accelerator = Accelerator(mixed_precision=mixed_precision, kwargs_handlers=handlers, **options)
     if accelerator.distributed_type not in SUPPORTED:
         raise _unsupported(accelerator.distributed_type.value, "use CPUs or CUDA GPUs")
     prepare_device(accelerator.device.type, accelerator.mixed_precision)

@@ -75,14 +75,17 @@ class Subject:
         transform = eval_transform(self.scorer.preprocessing, self.benchmark.interpolation)
         return LabelledImages(split, transform, self.benchmark.equalize, seed=0)
 
-    def compute(self, split: Split, function: Callable[[Tensor], dict[str, Tensor]]) -> dict[str, np.ndarray]:
-        """function(images [b, 3, S, S]) -> {name: tensor [b, …]} over the split, in its order, on every process."""
+    def compute(self, split: Split, function: Callable[[Tensor], dict[str, Tensor]]) -> dict[str, np.ndarray] | None:
+        """function(images [b, 3, S, S]) -> {name: tensor [b, …]} over the split, in its order.
+
+        EvaluationError for values that are not finite, which names the first image. None but on the main process.
+        """
 
         def compute(batch: dict) -> dict[str, Tensor]:
             with self.accelerator.autocast():
                 return function(batch["image"])
 
-        return compute_all(
+        computed = compute_all(
             self.accelerator,
             self.images(split),
             [(0, index) for index in range(len(split))],
@@ -92,6 +95,9 @@ class Subject:
             workers=self.settings.workers,
             description=f"{self.benchmark.name} {split.name}",
         )
+        for values in computed.values() if computed else ():
+            _require_finite(split, values)
+        return computed
 
     @torch.no_grad()
     def heatmaps(self, split: Split, image: int) -> Tensor | None:
@@ -213,8 +219,7 @@ def scorer_options(settings: EvaluationSettings, benchmark: Benchmark) -> Scorer
     )
 
 
-def require_finite(split: Split, computed: np.ndarray) -> None:
-    """EvaluationError for scores or maps [n, …] of a split with NaN or infinities, which names the first image."""
+def _require_finite(split: Split, computed: np.ndarray) -> None:
     bad = np.flatnonzero([not np.isfinite(of_image).all() for of_image in computed]).tolist()
     if bad:
         images = f"{plural(len(bad), 'image')} of the {split.name} split, the first {split.paths[bad[0]]}"
