@@ -8,11 +8,13 @@ from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 import yaml
 from accelerate import Accelerator
+from torch import Tensor
+from torch.cuda import nccl
 
 from mavl.checkpoint import BEST, LAST, TEXT_ENCODER
 from mavl.config.document import Document
@@ -66,7 +68,7 @@ def resumes(accelerator: Accelerator, asked: bool) -> bool:
     The launcher of each node counts its own processes alone, so that they compare their counts.
     """
     restarts = torch.tensor([int(os.environ.get("TORCHELASTIC_RESTART_COUNT", "0"))], device=accelerator.device)
-    restarted = bool(accelerator.gather(restarts).max() > 0)
+    restarted = cast(Tensor, accelerator.gather(restarts)).sum().item() > 0
     if restarted and not asked:
         accelerator.print("the launcher has started the run anew after a lost process: it goes on as with --resume")
     return asked or restarted
@@ -75,13 +77,13 @@ def resumes(accelerator: Accelerator, asked: bool) -> bool:
 def describe_launch(accelerator: Accelerator) -> dict[str, Any]:
     """For the record of a run: precision and processes; GPU, CUDA and NCCL, each None on a CPU."""
     gpu = accelerator.device.type == "cuda"
-    nccl = torch.cuda.nccl.version() if gpu and torch.distributed.is_nccl_available() else None
+    versions = nccl.version() if gpu and torch.distributed.is_nccl_available() else ()
     return {
         "mixed_precision": accelerator.mixed_precision,
         "processes": accelerator.num_processes,
         "gpu": torch.cuda.get_device_name(accelerator.device) if gpu else None,
         "cuda": torch.version.cuda if gpu else None,
-        "nccl": ".".join(map(str, nccl)) if nccl else None,
+        "nccl": ".".join(map(str, versions)) or None,
     }
 
 
