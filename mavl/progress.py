@@ -12,6 +12,9 @@ Item = TypeVar("Item")
 Result = TypeVar("Result")
 
 LOG_SECONDS = 30
+UP = "\x1b[A"
+"""The cursor a line up, as tqdm writes it where one bar is below another."""
+LINE = "{desc}: {n_fmt}/{total_fmt} [{elapsed}<{remaining}, {rate_fmt}{postfix}]"
 
 TOGETHER = 16
 """Files a task of a thread: a future for each of 377,000 would cost about as much as reading their headers."""
@@ -41,10 +44,27 @@ def note(text: str) -> None:
         tqdm.write(text, file=sys.stderr)
 
 
+class _Lines:
+    """A file for tqdm that writes each state as a line to stderr, for the log of a job."""
+
+    last = ""
+
+    def write(self, text: str) -> None:
+        line = text.replace(UP, "").strip()
+        if line and line != self.last:
+            self.last = line
+            sys.stderr.write(f"{line}\n")
+
+    def flush(self) -> None:
+        sys.stderr.flush()
+
+
 def progress_bar(iterable=None, *, description: str, unit: str, show: bool = True, **options) -> tqdm:
-    """tqdm over the iterable, or by hand with `total`."""
-    interval = 0.2 if sys.stderr.isatty() else LOG_SECONDS
-    return tqdm(iterable, desc=description, unit=unit, disable=not show, mininterval=interval, **options)
+    """tqdm over the iterable, or by hand with `total`; where stderr is no terminal, a line every LOG_SECONDS."""
+    options |= {"desc": description, "unit": unit, "disable": not show}
+    if sys.stderr.isatty():
+        return tqdm(iterable, mininterval=0.2, **options)
+    return tqdm(iterable, mininterval=LOG_SECONDS, miniters=1, bar_format=LINE, file=_Lines(), **options)
 
 
 def in_threads(

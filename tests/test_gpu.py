@@ -5,6 +5,7 @@ import os
 import shutil
 import subprocess
 import sys
+from contextlib import contextmanager
 
 import numpy as np
 import pytest
@@ -19,7 +20,7 @@ from mavl.model.scores import contrastive_probability, presence_probability
 from tests.support import goldens
 from tests.support.goldens import build, close
 from tests.support.processes import ROOT, TINY
-from tests.support.trainings import SCRIPTS, STEPS, count_precisions
+from tests.support.trainings import SCRIPTS, STEPS, count_precisions, watch_steps
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
 
@@ -118,6 +119,23 @@ def test_every_step_of_every_epoch_has_the_precision_of_the_run(tmp_path, kind, 
     record_property("losses", f"{losses[0]:.3f} to {losses[-1]:.3f}")
     assert len(losses) == 3 * STEPS
     assert np.isfinite(losses).all()
+
+
+@contextmanager
+def no_waits():
+    """An operation for which the host waits for the GPU raises."""
+    torch.cuda.set_sync_debug_mode("error")
+    try:
+        yield
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", SCRIPTS)
+def test_no_step_waits_for_the_gpu(tmp_path, kind):
+    """In bf16: with fp16 the loss scaler has to know whether a gradient is infinite, once a step."""
+    assert watch_steps(kind, tmp_path, no_waits, "train.mixed_precision=bf16") == 2 * STEPS
 
 
 @pytest.mark.slow

@@ -108,7 +108,11 @@ def make_folder(folder: Path) -> None:
 
 
 def write_model(folder: Path, model: nn.Module, about: dict, state: dict) -> None:
-    """`about`, with the format and the versions, then the weights, with `state` in their metadata."""
+    """`about`, with the format and the versions, then the weights, with `state` in their metadata.
+
+    Of what `torch.compile` returns, the model inside is written, so that its tensors have the names of a plain model.
+    """
+    model = getattr(model, "_orig_mod", model)
     write_json(folder / ABOUT, {"format": FORMAT, **about, "provenance": provenance()})
     tensors = {name: value.detach().cpu().contiguous() for name, value in model.state_dict().items()}
     with whole_file(folder / WEIGHTS, "wb") as file:  # not by save_file, whose files only their owner may read

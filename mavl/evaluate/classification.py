@@ -8,7 +8,7 @@ from torch import Tensor
 
 from mavl.config.evaluation import ZeroShotSettings
 from mavl.data.benchmarks.splits import Split
-from mavl.evaluate.subject import Subject, Thresholds, prepare, require_finite
+from mavl.evaluate.subject import Subject, Thresholds, prepare
 from mavl.metrics.classification import Evaluation, best_f1, evaluate
 from mavl.progress import plural, progress_bar
 from mavl.report import classification as report
@@ -42,7 +42,7 @@ def run(settings: ZeroShotSettings) -> Result | None:
     listed = subject.split(settings.split)
     split, scores, left_out = score_split(subject, listed)
     thresholds = _thresholds(subject, listed)
-    if not subject.accelerator.is_main_process:
+    if scores is None:
         return None
     about = subject.describe(thresholds, left_out, head=settings.head)
     evaluation = evaluate(
@@ -78,12 +78,14 @@ def run(settings: ZeroShotSettings) -> Result | None:
     return Result(evaluation, about, subject.folder)
 
 
-def score_split(subject: Subject, split: Split) -> tuple[Split, np.ndarray, list[str]]:
-    """The split without its bad images, the scores [n, C] of its images and findings, a line for each bad image."""
+def score_split(subject: Subject, split: Split) -> tuple[Split, np.ndarray | None, list[str]]:
+    """The split without its bad images, the scores [n, C] of its images and findings, a line for each bad image.
+
+    The scores are None but on the main process.
+    """
     split, left_out = subject.usable(split)
     computed = subject.compute(split, lambda images: {"scores": subject.scorer.scores(images, split.findings)})
-    require_finite(split, computed["scores"])
-    return split, computed["scores"], left_out
+    return split, None if computed is None else computed["scores"], left_out
 
 
 def heatmaps(subject: Subject, split: Split, images: set[int]) -> dict[tuple[int, str], Tensor]:
@@ -96,7 +98,10 @@ def heatmaps(subject: Subject, split: Split, images: set[int]) -> dict[tuple[int
 
 
 def _thresholds(subject: Subject, tested: Split) -> Thresholds:
-    """For each finding the threshold with the largest F1, on validation (sound) or test (released)."""
+    """For each finding the threshold with the largest F1, on validation (sound) or test (released).
+
+    Without values but on the main process.
+    """
     if subject.settings.protocol == "released":
         note = "best F1 on the test images themselves, positive is score > threshold (released protocol)"
         return Thresholds({}, "test", note)
@@ -104,7 +109,7 @@ def _thresholds(subject: Subject, tested: Split) -> Thresholds:
     if valid is None:
         return Thresholds({}, None, f"none: {clause}")
     split, scores, left_out = score_split(subject, valid)
-    columns = zip(split.findings, split.labels.T, scores.T, strict=True)
+    columns = () if scores is None else zip(split.findings, split.labels.T, scores.T, strict=True)
     values = {finding: best_f1(labels, column).threshold for finding, labels, column in columns}
     note = f"best F1 on the {plural(len(split), 'image')} of the validation split{clause}"
     return Thresholds(values, "validation", note, {"valid": left_out})

@@ -16,7 +16,7 @@ from mavl.data.benchmarks.masks import resize_mask
 from mavl.data.benchmarks.splits import Split
 from mavl.data.images.read import read_image
 from mavl.evaluate.cases import ALL, MAPS, Grounded, Measured, choose_thresholds, localize_findings, measure_cases
-from mavl.evaluate.subject import EvaluationError, Subject, prepare, require_finite
+from mavl.evaluate.subject import EvaluationError, Subject, prepare
 from mavl.metrics.grounding import Localization
 from mavl.metrics.margins import Margins, compare_to_baselines, margins
 from mavl.report import grounding as report
@@ -98,7 +98,10 @@ def run(settings: GroundingSettings) -> Result | None:
 
 
 def ground_split(settings: GroundingSettings, subject: Subject, split: Split) -> Grounded:
-    """The cases of a split and the maps of their images; bad images as `max_bad_share` says."""
+    """The cases of a split and the maps of their images; bad images as `max_bad_share` says.
+
+    The maps are those of no image but on the main process.
+    """
     split = split.without(set(range(len(split))) - {image for image, _ in _present(split)})
     if not len(split):
         return Grounded(split, [], NO_GRIDS, [])
@@ -119,8 +122,8 @@ def ground_split(settings: GroundingSettings, subject: Subject, split: Split) ->
             raise EvaluationError(f"{settings.model_path}: this model has no heatmaps, so it cannot be grounded")
         return {"maps": maps}
 
-    grids = subject.compute(split, compute)["maps"] if cases else NO_GRIDS
-    require_finite(split, grids)
+    computed = subject.compute(split, compute) if cases else None
+    grids = NO_GRIDS if computed is None else computed["maps"]
     patch_grid = subject.scorer.patch_grid if settings.aligned == "patches" else None
     return Grounded(split, cases, grids, left_out, patch_grid)
 

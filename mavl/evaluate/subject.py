@@ -16,11 +16,11 @@ from torch import Tensor
 from mavl.checkpoint.folder import WEIGHTS
 from mavl.config.evaluation import EvaluationSettings, GroundingSettings, ZeroShotSettings
 from mavl.config.loader import dump, load
-from mavl.cpu import prepare_device
 from mavl.data.benchmarks.benchmark import Benchmark, read_split, split_file
 from mavl.data.benchmarks.splits import Split
 from mavl.data.classification import LabelledImages, without_shared
 from mavl.data.images.transforms import eval_transform
+from mavl.data.launch import open_accelerator
 from mavl.data.loading import compute_all, to_device
 from mavl.data.pretraining import bad_images, damaged_masks, write_left_out
 from mavl.model.heatmaps import MapOptions
@@ -75,14 +75,17 @@ class Subject:
         transform = eval_transform(self.scorer.preprocessing, self.benchmark.interpolation)
         return LabelledImages(split, transform, self.benchmark.equalize, seed=0)
 
-    def compute(self, split: Split, function: Callable[[Tensor], dict[str, Tensor]]) -> dict[str, np.ndarray]:
-        """function(images [b, 3, S, S]) -> {name: tensor [b, …]} over the split, in its order, on every process."""
+    def compute(self, split: Split, function: Callable[[Tensor], dict[str, Tensor]]) -> dict[str, np.ndarray] | None:
+        """function(images [b, 3, S, S]) -> {name: tensor [b, …]} over the split, in its order.
+
+        EvaluationError for values that are not finite, which names the first image. None but on the main process.
+        """
 
         def compute(batch: dict) -> dict[str, Tensor]:
             with self.accelerator.autocast():
                 return function(batch["image"])
 
-        return compute_all(
+        computed = compute_all(
             self.accelerator,
             self.images(split),
             [(0, index) for index in range(len(split))],
@@ -92,6 +95,9 @@ class Subject:
             workers=self.settings.workers,
             description=f"{self.benchmark.name} {split.name}",
         )
+        for values in computed.values() if computed else ():
+            _require_finite(split, values)
+        return computed
 
     @torch.no_grad()
     def heatmaps(self, split: Split, image: int) -> Tensor | None:
@@ -156,8 +162,7 @@ def prepare(settings: ZeroShotSettings | GroundingSettings, kind: str) -> Subjec
     """
     if settings.model_path is None:
         raise EvaluationError("no model: give --model_path a model folder, a released .pth or a hub id")
-    accelerator = Accelerator(mixed_precision=settings.mixed_precision)
-    prepare_device(accelerator.device.type, accelerator.mixed_precision)
+    accelerator = open_accelerator(settings.mixed_precision)
     benchmark = load(Benchmark, Path(settings.benchmark))
     name = "_".join([kind, settings.protocol, *([] if settings.split == "test" else [settings.split])])
     folder = Path(settings.output_dir) / benchmark_folder(benchmark.name) / model_name(settings.model_path) / name
@@ -214,8 +219,7 @@ def scorer_options(settings: EvaluationSettings, benchmark: Benchmark) -> Scorer
     )
 
 
-def require_finite(split: Split, computed: np.ndarray) -> None:
-    """EvaluationError for scores or maps [n, …] of a split with NaN or infinities, which names the first image."""
+def _require_finite(split: Split, computed: np.ndarray) -> None:
     bad = np.flatnonzero([not np.isfinite(of_image).all() for of_image in computed]).tolist()
     if bad:
         images = f"{plural(len(bad), 'image')} of the {split.name} split, the first {split.paths[bad[0]]}"

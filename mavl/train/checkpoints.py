@@ -72,8 +72,8 @@ class Checkpoints:
             raise ResumeError(f"{found}: not a checkpoint of this run ({reason}); {self._instead}") from error
         accelerator.print(f"resumed from {found}")
 
-    def save(self, accelerator: Accelerator, step: int, parts: Mapping[str, Stateful]) -> None:
-        """All processes write into a folder of another name, which the main process renames at the end."""
+    def save(self, accelerator: Accelerator, step: int, parts: Mapping[str, Stateful]) -> Path:
+        """The new checkpoint. All processes write into a folder of another name; the main one renames it at the end."""
         final, draft = self.folder / f"step_{step:08d}", self.folder / f".draft_{step:08d}"
         try:
             if accelerator.is_main_process:
@@ -96,6 +96,7 @@ class Checkpoints:
             error.filename, error.filename2 = str(final), None
             raise
         accelerator.wait_for_everyone()
+        return final
 
     @property
     def _instead(self) -> str:

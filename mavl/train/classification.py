@@ -71,23 +71,26 @@ class Classification(Finetuning):
     def losses(self, model: Any, batch: dict) -> dict[str, Tensor]:
         return {"loss": masked_bce_loss(model(batch["image"]), batch["labels"])}
 
-    def logits(self, model: Any, split: str) -> np.ndarray:
-        """[n, C] of every image of a split, on every process."""
-        return self.compute(split, lambda batch: {"logits": model(batch["image"])})["logits"]
+    def logits(self, model: Any, split: str) -> np.ndarray | None:
+        """[n, C] of every image of a split on the main process, None on the others."""
+        computed = self.compute(split, lambda batch: {"logits": model(batch["image"])})
+        return None if computed is None else computed["logits"]
 
     def validate(self, model: Any, accelerator: Accelerator) -> dict[str, float]:
         """The loss over labelled entries, and the mean AUROC over findings with both labels."""
         split, logits = self.data.splits["valid"], self.logits(model, "valid")
+        if logits is None:
+            return {}
         loss = masked_bce_loss(torch.from_numpy(logits), torch.from_numpy(split.labels))
         means = evaluate(split.labels, logits, split.findings, resamples=0).means
         return {"valid_loss": loss.item(), "valid_auroc": means["auroc"].value}
 
     def test(self, best: Finetuned, model: Any, about: dict, folder: Path) -> None:
         """With thresholds from validation, and beside a baseline that does not use the images."""
-        logits = {name: torch.from_numpy(self.logits(model, name)) for name in ("valid", "test")}
+        logits = {name: self.logits(model, name) for name in ("valid", "test")}
+        scores = {name: torch.from_numpy(each).sigmoid().numpy() for name, each in logits.items() if each is not None}
         if not self.accelerator.is_main_process:
             return
-        scores = {name: each.sigmoid().numpy() for name, each in logits.items()}
         train, valid, test = (self.data.splits[name] for name in ("train", "valid", "test"))
         columns = zip(valid.labels.T, scores["valid"].T, strict=True)
         thresholds = [best_f1(labels, column).threshold for labels, column in columns]

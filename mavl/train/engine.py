@@ -4,6 +4,7 @@ A task defines its losses, its validation and how its model is saved. The engine
 accumulation, the log, resumable checkpoints, the best model.
 """
 
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib.util import find_spec
@@ -11,8 +12,9 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from accelerate import Accelerator
-from accelerate.utils import GradientAccumulationPlugin, broadcast, set_seed
+from accelerate.utils import GradientAccumulationPlugin, broadcast, broadcast_object_list, set_seed
 from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
 from torch.utils.data import Dataset
 from tqdm import tqdm
 
@@ -21,7 +23,7 @@ from mavl.checkpoint import BEST, LAST
 from mavl.checkpoint.released import non_finite
 from mavl.config.finetune import FinetuneClsSettings, FinetuneSegSettings
 from mavl.config.settings import EngineSettings, PretrainSettings
-from mavl.cpu import prepare_device
+from mavl.data.launch import open_accelerator
 from mavl.data.loading import build_loader, to_device
 from mavl.data.pretraining import EpochBatches
 from mavl.data.processes import Stopping, StopRequested
@@ -56,7 +58,7 @@ class Task(Protocol):
         ...
 
     def validate(self, model: Any, accelerator: Accelerator) -> dict[str, float]:
-        """Figures by name, equal on every process, the monitored one among them."""
+        """Figures by name, the monitored one among them; those of the main process count."""
         ...
 
     def save(self, folder: Path, model: Any, state: dict) -> None:
@@ -99,6 +101,8 @@ class Fit:
         if self.settings.compile:
             self.task.model.compile()
         self.model, self.optimizer = accelerator.prepare(self.task.model, self.optimizer)
+        if isinstance(self.model, DistributedDataParallel):
+            self.model.broadcast_buffers = False  # BatchNorm reads them in validations alone
         self.progress = Progress(processes=accelerator.num_processes)
         self.parts: dict[str, Any] = {
             "progress": self.progress,
@@ -111,7 +115,7 @@ class Fit:
         self.checkpoints = Checkpoints(self.output_dir / CHECKPOINTS, self.settings.keep)
         if resume:
             self.checkpoints.restore(accelerator, self.parts)
-        self.log = Log(accelerator, self.output_dir / LOG, self.progress)
+        self.log, self.saved = Log(accelerator, self.output_dir / LOG, self.progress), False
 
     def run(self, resume: bool) -> Progress:
         """Train to the last epoch, or until the patience ends; with `resume` from the newest checkpoint on.
@@ -147,9 +151,10 @@ class Fit:
         done = self.progress.step - epoch * steps
         self.batches.start_at(epoch, done)
         self.model.train()
+        self.log.restart()
         title, show = f"epoch {epoch + 1}/{self.epochs}", self.accelerator.is_main_process
         with progress_bar(description=title, unit="step", show=show, total=steps, initial=done) as bar:
-            for batch in self.loader:
+            for batch in self.log.timed(self.loader):
                 if not self.step(to_device(batch, self.accelerator.device, self.task.preprocessing)):
                     continue
                 self.progress.step += 1
@@ -182,8 +187,16 @@ class Fit:
         return self.log.flush(epoch, self.progress.step, float(self.scheduler.get_last_lr()[0]))
 
     def _save(self) -> None:
+        """Save a checkpoint; the next line of the log has its time. The first one's is printed, with its size."""
         self._refuse_nan()
-        self.checkpoints.save(self.accelerator, self.progress.step, self.parts)
+        start = time.perf_counter()
+        path = self.checkpoints.save(self.accelerator, self.progress.step, self.parts)
+        self.log.once = {"checkpoint_seconds": (seconds := time.perf_counter() - start)}
+        if self.accelerator.is_main_process and not self.saved:
+            size = sum(file.stat().st_size for file in path.iterdir())
+            tqdm.write(f"checkpoint: {size / 1e9:.2f} GB in {seconds:.1f} s")
+        self.saved = True
+        self.log.restart()
 
     def _refuse_nan(self) -> None:
         """NonFiniteLossError where a weight is NaN or infinite; gradients can be so although the loss is finite."""
@@ -215,7 +228,7 @@ class Fit:
         for buffer in model.buffers():
             buffer.copy_(broadcast(buffer))  # BatchNorm's running statistics: those of the process that saves
         model.eval()
-        figures = self.task.validate(model, self.accelerator)
+        [figures] = broadcast_object_list([self.task.validate(model, self.accelerator)])
         self.log.write(epoch, self.progress.step, figures)
         value = figures[self.settings.monitor]
         better = self.progress.improve(value, LARGER_IS_BETTER[self.settings.monitor])
@@ -228,18 +241,21 @@ class Fit:
 
 
 def build_accelerator(settings: EngineSettings, output_dir: Path, seed: int) -> Accelerator:
-    """The accelerator of a run, its seeds set; SetupError for a tracker that is not installed."""
+    """The accelerator of a run, its seeds set; SetupError for a tracker that is not installed.
+
+    LaunchError and PrecisionError as of `open_accelerator`.
+    """
     if missing := [tracker for tracker in settings.trackers if find_spec(tracker) is None]:
         raise SetupError(f"train.trackers: {missing[0]} is not installed; pip install {missing[0]}, or leave it out")
-    accelerator = Accelerator(
-        mixed_precision=settings.mixed_precision,
+    accelerator = open_accelerator(
+        settings.mixed_precision,
+        settings.tf32,
         gradient_accumulation_plugin=GradientAccumulationPlugin(
             num_steps=settings.gradient_accumulation, sync_with_dataloader=False
         ),
         log_with=list(settings.trackers) or None,
         project_dir=str(output_dir),
     )
-    prepare_device(accelerator.device.type, accelerator.mixed_precision, settings.tf32)
     if accelerator.device.type == "cuda" and accelerator.mixed_precision == "no":
         products = "TF32 (train.tf32)" if settings.tf32 else "full fp32"
         accelerator.print(

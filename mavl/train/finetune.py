@@ -32,7 +32,17 @@ from mavl.report.tables import RESULTS
 from mavl.report.training import TRAINING, plot_training
 from mavl.train.engine import Fit, Task, build_accelerator
 from mavl.train.inputs import data_hashes, describe_images
-from mavl.train.run_folder import LEFT_OUT, LOG, Progress, check_data, open_run_folder, run_of, scalars
+from mavl.train.run_folder import (
+    LEFT_OUT,
+    LOG,
+    Progress,
+    check_data,
+    describe_launch,
+    open_run_folder,
+    resumes,
+    run_of,
+    scalars,
+)
 
 IMAGES, STARTED_FROM = "images.csv", "started_from.json"
 Settings = FinetuneClsSettings | FinetuneSegSettings
@@ -79,7 +89,7 @@ class Finetuning(ABC):
 
     @abstractmethod
     def test(self, best: Finetuned, model: Any, about: dict, folder: Path) -> None:
-        """Test the best model, on every process; the main one writes the results, RESULTS as the last file.
+        """Test the best model, with every process; the main one writes the results, RESULTS as the last file.
 
         model: the network of `best` as accelerate runs it. about: the conditions of the result, for its files.
         """
@@ -88,8 +98,8 @@ class Finetuning(ABC):
     def preprocessing(self) -> Preprocessing:
         return self.model.preprocessing
 
-    def compute(self, split: str, function: Callable[[dict], dict[str, Tensor]]) -> dict[str, np.ndarray]:
-        """function(batch) -> {name: tensor [b, …]} over a split without augmentation, on every process."""
+    def compute(self, split: str, function: Callable[[dict], dict[str, Tensor]]) -> dict[str, np.ndarray] | None:
+        """function(batch) -> {name: tensor [b, …]} over a split without augmentation; None but on the main process."""
         return compute_all(
             self.accelerator,
             self.images(split),
@@ -154,15 +164,17 @@ def run_seeds(task: type[Finetuning], settings: Settings, resume: bool = False) 
     folders = {seed: Path(settings.output_dir) / f"seed_{seed}" for seed in settings.seeds}
     for folder in folders.values():
         refuse_link(folder)
-    todo = [seed for seed, folder in folders.items() if not (resume and (folder / RESULTS).exists())]
     accelerator = build_accelerator(settings.train, Path(settings.output_dir), settings.seeds[0])
+    resume = resumes(accelerator, resume)
+    todo = [seed for seed, folder in folders.items() if not (resume and (folder / RESULTS).exists())]
     with accelerator.main_process_first():
         if todo:
             check_sources(settings.init)
+    launch = describe_launch(accelerator)
     with run_of(accelerator, folders.values()):
         with accelerator.main_process_first():
             for each, folder in folders.items() if accelerator.is_main_process else ():
-                open_run_folder(folder, settings.of_seed(each), {}, resume, accelerator.mixed_precision)
+                open_run_folder(folder, settings.of_seed(each), {}, resume, launch)
                 if each not in todo:
                     of_seed = settings.of_seed(each)
                     _check_data(folder, of_seed, task.open_data(of_seed, accelerator))

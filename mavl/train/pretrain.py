@@ -29,7 +29,16 @@ from mavl.text.encoder import load_text_encoder
 from mavl.text.random_bert import write_random_bert
 from mavl.train.engine import Fit, MonitorError, build_accelerator
 from mavl.train.inputs import data_hashes, describe_images
-from mavl.train.run_folder import LEFT_OUT, Progress, check_data, open_run_folder, run_of, scalars
+from mavl.train.run_folder import (
+    LEFT_OUT,
+    Progress,
+    check_data,
+    describe_launch,
+    open_run_folder,
+    resumes,
+    run_of,
+    scalars,
+)
 from mavl.vocab import ABSENT, ANATOMIES, PRESENT, anatomy_sentence
 
 
@@ -63,7 +72,10 @@ class Pretraining:
         return pretraining_losses(output, targets), output.presence_logits
 
     def validate(self, model: nn.Module, accelerator: Accelerator) -> dict[str, float]:
-        """Losses (means over images, each batch by its size) and the mean AUROC over findings with both labels."""
+        """Losses (means over images, each batch by its size) and the mean AUROC over findings with both labels.
+
+        Nothing on a process other than the main one.
+        """
 
         def compute(batch: dict) -> dict[str, Tensor]:
             losses, logits = self._outputs(model, batch)
@@ -80,6 +92,8 @@ class Pretraining:
             workers=self.settings.data.workers,
             description="validating",
         )
+        if rows is None:
+            return {}
         evaluation = evaluate(rows.pop("labels"), rows.pop("probabilities"), self.embeddings.findings, resamples=0)
         figures = {name: float(values.mean()) for name, values in rows.items()}
         return figures | {"valid_auroc": evaluation.means["auroc"].value}
@@ -97,13 +111,14 @@ def run(settings: PretrainSettings, resume: bool = False) -> Progress:
     """
     output_dir = Path(settings.output_dir)
     accelerator = build_accelerator(settings.train, output_dir, settings.train.seed)
+    resume = resumes(accelerator, resume)
     books = read_books(settings.text.descriptions, settings.text.aspects if len(settings.model.aspects) > 1 else ())
     with accelerator.main_process_first():
         check_sources(settings.init)
     with run_of(accelerator, [output_dir]):
         with accelerator.main_process_first():
             if accelerator.is_main_process:
-                open_run_folder(output_dir, settings, books.hashes, resume, accelerator.mixed_precision)
+                open_run_folder(output_dir, settings, books.hashes, resume, describe_launch(accelerator))
             embeddings, text = text_embeddings(settings, books, output_dir)
         fit = _prepare(settings, accelerator, embeddings, text)
         accelerator.init_trackers("mavl", config=scalars(settings))

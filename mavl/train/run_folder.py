@@ -1,16 +1,20 @@
 """The run folder: config and versions of a run, whether a second start may continue it, and who may write it."""
 
 import math
+import os
 import shutil
 import sys
 from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
+import torch
 import yaml
 from accelerate import Accelerator
+from torch import Tensor
+from torch.cuda import nccl
 
 from mavl.checkpoint import BEST, LAST, TEXT_ENCODER
 from mavl.config.document import Document
@@ -58,8 +62,33 @@ def run_of(accelerator: Accelerator, folders: Iterable[Path]) -> Iterator[None]:
         raise
 
 
+def resumes(accelerator: Accelerator, asked: bool) -> bool:
+    """Whether the run goes on where it was: as asked, and where a launcher has started it anew after a lost process.
+
+    The launcher of each node counts its own processes alone, so that they compare their counts.
+    """
+    restarts = torch.tensor([int(os.environ.get("TORCHELASTIC_RESTART_COUNT", "0"))], device=accelerator.device)
+    restarted = cast(Tensor, accelerator.gather(restarts)).sum().item() > 0
+    if restarted and not asked:
+        accelerator.print("the launcher has started the run anew after a lost process: it goes on as with --resume")
+    return asked or restarted
+
+
+def describe_launch(accelerator: Accelerator) -> dict[str, Any]:
+    """For the record of a run: precision and processes; GPU, CUDA and NCCL, each None on a CPU."""
+    gpu = accelerator.device.type == "cuda"
+    versions = nccl.version() if gpu and torch.distributed.is_nccl_available() else ()
+    return {
+        "mixed_precision": accelerator.mixed_precision,
+        "processes": accelerator.num_processes,
+        "gpu": torch.cuda.get_device_name(accelerator.device) if gpu else None,
+        "cuda": torch.version.cuda if gpu else None,
+        "nccl": ".".join(map(str, versions)) or None,
+    }
+
+
 def open_run_folder(
-    folder: Path, settings: Settings, books: dict[str, str], resume: bool, precision: str = "no"
+    folder: Path, settings: Settings, books: dict[str, str], resume: bool, launch: dict[str, Any] | None = None
 ) -> None:
     """Write the resolved config and the versions into the folder of a new run, or of the same run to be resumed.
 
@@ -69,22 +98,23 @@ def open_run_folder(
 
     Args:
         books: {name: hash}.
-        precision: accelerate's, which the launcher may have given.
+        launch: as of `describe_launch`. Another precision is a ResumeError, another GPU or version a note.
     """
     for name in (CHECKPOINTS, LAST, BEST, TEXT_ENCODER):
         refuse_link(folder / name)
     about: dict[str, Any] = {}
-    inputs = {"books": books, "mixed_precision": precision}
+    inputs, versions = {"books": books}, provenance()
     if _holds_run(folder):
         if not resume:
             raise ResumeError(f"{folder} holds a run already; --resume goes on with it, or choose another --output_dir")
         about = _read_about(folder)
+        _compare_launch(folder, about, {**(launch or {}), "provenance": versions})
         _refuse_changed(folder, _changed_settings(folder, settings) + _changed_inputs(about, inputs))
     elif (folder / CONFIG).exists():  # its text encoder may be one of other settings
         shutil.rmtree(folder / TEXT_ENCODER, ignore_errors=True)
     folder.mkdir(parents=True, exist_ok=True)
     dump(settings, folder / CONFIG)
-    write_json(folder / ABOUT, about | inputs | {"provenance": provenance()})
+    write_json(folder / ABOUT, about | inputs | (launch or {}) | {"provenance": versions})
 
 
 def check_data(folder: Path, hashes: dict[str, str]) -> None:
@@ -105,6 +135,28 @@ def check_data(folder: Path, hashes: dict[str, str]) -> None:
 def _holds_run(folder: Path) -> bool:
     logged = (folder / LOG).exists() and (folder / LOG).stat().st_size > 0
     return logged or bool(Checkpoints(folder / CHECKPOINTS, keep=1).complete())
+
+
+def _compare_launch(folder: Path, about: dict, now: dict[str, Any]) -> None:
+    """ResumeError for another precision; a note for another GPU or other versions.
+
+    These do not change what is trained: their kernels round differently, so that weights differ in the last bits.
+    """
+    before, precision = about.get("mixed_precision"), now.get("mixed_precision")
+    if before and precision and before != precision:
+        raise ResumeError(
+            f"{folder}: the run has mixed precision {before}, this launch {precision}; resume with {before} "
+            "(accelerate launch --mixed_precision, or train.mixed_precision where the config had it), or start a new "
+            "run from its weights with --checkpoint"
+        )
+    then, today = ({**record, **record.get("provenance", {}).get("packages", {})} for record in (about, now))
+    changed = [
+        f"{name} {then[name]} then, {today[name]} now"
+        for name in ("gpu", "cuda", "nccl", "torch")
+        if name in then and name in today and then[name] != today[name]
+    ]
+    if changed:
+        print(f"note: {folder}: {'; '.join(changed)}: the weights will not be bit-equal to those without the change")
 
 
 def _refuse_changed(folder: Path, changed: list[str]) -> None:
@@ -155,7 +207,8 @@ def _read_about(folder: Path) -> dict:
         return {}
     except ValueError:
         about = None
-    if not isinstance(about, dict) or not all(isinstance(about.get(name, {}), dict) for name in ("books", "data")):
+    sections = ("books", "data", "provenance")
+    if not isinstance(about, dict) or not all(isinstance(about.get(name, {}), dict) for name in sections):
         raise ResumeError(f"{folder / ABOUT}: empty or damaged; {_INSTEAD}")
     return about
 

@@ -67,13 +67,19 @@ class Segmentation(Finetuning):
 
     def validate(self, model: Any, accelerator: Accelerator) -> dict[str, float]:
         """The loss (mean over images, each batch by its size) and the mean of every metric that is defined."""
-        loss, overlap = self.measure(model, "valid")
+        measured = self.measure(model, "valid")
+        if measured is None:
+            return {}
+        loss, overlap = measured
         means = summarize(overlap, resamples=0).means
         figures = {f"valid_{name}": mean.value for name, mean in means.items() if not np.isnan(mean.value)}
         return {"valid_loss": float(loss.mean()), **figures}
 
-    def measure(self, model: Any, split: str) -> tuple[np.ndarray, PixelCounts]:
-        """Of each image the loss [n] of its batch and the pixel counts at the model's size; on every process."""
+    def measure(self, model: Any, split: str) -> tuple[np.ndarray, PixelCounts] | None:
+        """Of each image the loss [n] of its batch and the pixel counts at the model's size; None but on the main one.
+
+        The main process has those of every image.
+        """
 
         def compute(batch: dict) -> dict[str, Tensor]:
             logits, true = model(batch["image"]), batch["mask"] > 0
@@ -83,12 +89,13 @@ class Segmentation(Finetuning):
             return {"loss": dice_bce_loss(logits, batch["mask"]).expand(len(logits)), **sums}
 
         rows = self.compute(split, compute)
-        return rows.pop("loss"), PixelCounts(**rows)
+        return None if rows is None else (rows.pop("loss"), PixelCounts(**rows))
 
     def test(self, best: Finetuned, model: Any, about: dict, folder: Path) -> None:
-        _, overlap = self.measure(model, "test")
-        if not self.accelerator.is_main_process:
+        measured = self.measure(model, "test")
+        if measured is None:
             return
+        _, overlap = measured
         settings, progress = self.settings, self.progress
         datasets = {name: self.images(name) for name in self.data.splits}
         simple, note = baselines(datasets, settings.model.image_size)

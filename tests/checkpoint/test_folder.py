@@ -88,6 +88,11 @@ def test_weights_in_another_memory_layout_are_the_same_weights(tmp_path):
     assert equal(checkpoint.load(tmp_path).model, build())
 
 
+def test_a_compiled_model_has_the_names_of_a_plain_one(tmp_path):
+    save(tmp_path, torch.compile(build()))
+    assert equal(checkpoint.load(tmp_path).model, build())
+
+
 def test_from_pretrained_takes_a_folder_by_its_name(folder):
     assert equal(MAVL.from_pretrained(str(folder)), build())
 

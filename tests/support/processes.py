@@ -85,5 +85,11 @@ def none_left(mark: str, seconds: float = 20) -> bool:
     return True
 
 
+def without_times(line: dict) -> dict:
+    """A line of a log without what no two runs have alike."""
+    times = {"images_per_second", "images_per_second_process", "loader_wait", "checkpoint_seconds"}
+    return {name: value for name, value in line.items() if name not in times}
+
+
 def weights(folder: Path) -> dict[str, np.ndarray]:
     return load_file(folder / "last" / "model.safetensors")

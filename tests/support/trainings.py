@@ -1,10 +1,12 @@
 """The three trainings, small enough for a test: pre-training, and both fine-tunings on a few phantoms."""
 
 from collections import Counter
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 
+import pytest
 import torch
-from accelerate.state import AcceleratorState, GradientState
 from torch import nn
 from torch.nn.modules.module import register_module_forward_hook
 
@@ -12,9 +14,11 @@ from mavl.config.finetune import FinetuneClsSettings, FinetuneSegSettings
 from mavl.config.loader import load
 from mavl.config.settings import PretrainSettings
 from mavl.data import phantom
-from mavl.train import classification, pretrain, segmentation
+from mavl.train import classification, engine, pretrain, segmentation
+from mavl.train.engine import Fit
 from tests.support.planted import write_yaml
 from tests.support.processes import TINY
+from tests.support.small_runs import forget_accelerator
 
 SCRIPTS = {"pretraining": "train_mavl.py", "classification": "finetune_cls.py", "segmentation": "finetune_seg.py"}
 TRAININGS = {
@@ -65,6 +69,35 @@ def write_benchmark(folder: Path) -> Path:
     )
 
 
+def watch_steps(kind: str, folder: Path, watch: Callable[[], AbstractContextManager], *overrides: str) -> int:
+    """Train for two epochs into folder/run, augmented on the device; the number of steps.
+
+    Each is made in `watch()`, from the batch of the loader on; the first one alone is not, since it fills caches.
+    """
+    schema, train = TRAININGS[kind]
+    config = write_training(kind, folder, epochs=2, max_grad_norm=1.0)
+    settings = load(schema, config, [f"output_dir={folder / 'run'}", "data.augment_on=device", *overrides])
+    steps = 0
+
+    def watched_step(fit: Fit, batch: dict) -> bool:
+        nonlocal steps
+        steps += 1
+        with watch() if steps > 1 else nullcontext():
+            return step(fit, batch)
+
+    def watched_to_device(*arguments) -> dict:
+        with watch() if steps else nullcontext():
+            return to_device(*arguments)
+
+    step, to_device = Fit.step, engine.to_device
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Fit, "step", watched_step)
+        patch.setattr(engine, "to_device", watched_to_device)
+        train(settings)
+    forget_accelerator()
+    return steps
+
+
 def count_precisions(kind: str, folder: Path, epochs: int, precision: str) -> dict[bool, Counter[torch.dtype]]:
     """Train into folder/run; how often the first convolution had outputs of a type, in training (True) and outside it.
 
@@ -84,6 +117,5 @@ def count_precisions(kind: str, folder: Path, epochs: int, precision: str) -> di
         train(settings)
     finally:
         hook.remove()
-        AcceleratorState._reset_state(reset_partial_state=True)
-        GradientState._reset_state()
+        forget_accelerator()
     return seen

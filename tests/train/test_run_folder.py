@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 import torch
 import yaml
+from accelerate import Accelerator
 from accelerate.state import AcceleratorState, GradientState
 
 from mavl import provenance
@@ -20,7 +21,8 @@ from mavl.config.settings import PretrainSettings
 from mavl.files import OutsideError
 from mavl.train import pretrain
 from mavl.train.checkpoints import ResumeError
-from mavl.train.run_folder import MAY_CHANGE, Progress, check_data, flat, open_run_folder
+from mavl.train.run_folder import MAY_CHANGE, Progress, check_data, describe_launch, flat, open_run_folder
+from tests.support.small_runs import forget_accelerator
 
 TORCH = torch.__version__.partition("+")[0]
 OF_FINE_TUNING = {"resamples": 5, "html": False, "gallery": 2}
@@ -76,9 +78,33 @@ class TestRunFolder:
         open_again(folder)
 
     def test_another_precision_of_the_launcher_is_another_run(self, folder):
-        open_run_folder(folder, settings(), BOOKS, resume=True, precision="no")
-        with pytest.raises(ResumeError, match="mixed_precision: 'no' then, 'bf16' now"):
-            open_run_folder(folder, settings(), BOOKS, resume=True, precision="bf16")
+        open_run_folder(folder, settings(), BOOKS, resume=True, launch={"mixed_precision": "no"})
+        with pytest.raises(ResumeError) as caught:
+            open_run_folder(folder, settings(), BOOKS, resume=True, launch={"mixed_precision": "bf16"})
+        assert "the run has mixed precision no, this launch bf16; resume with no (" in str(caught.value)
+        assert "\n" not in str(caught.value)
+        assert json.loads((folder / "run.json").read_text())["mixed_precision"] == "no"
+
+    def test_another_gpu_or_version_is_a_note(self, folder, capsys):
+        launch = {"mixed_precision": "bf16", "processes": 2, "gpu": "A100", "cuda": "12.4", "nccl": "2.20.5"}
+        open_run_folder(folder, settings(), BOOKS, resume=True, launch=launch)
+        assert launch.items() <= json.loads((folder / "run.json").read_text()).items()
+        capsys.readouterr()
+        open_run_folder(folder, settings(), BOOKS, resume=True, launch=launch)
+        assert capsys.readouterr().out == ""
+        about = json.loads((folder / "run.json").read_text())
+        about["provenance"]["packages"]["torch"] = "2.0.0"
+        (folder / "run.json").write_text(json.dumps(about))
+        open_run_folder(folder, settings(), BOOKS, resume=True, launch=launch | {"gpu": "H100", "nccl": "2.21.5"})
+        changed = f"gpu A100 then, H100 now; nccl 2.20.5 then, 2.21.5 now; torch 2.0.0 then, {TORCH} now"
+        assert f"{folder}: {changed}: the weights will not be bit-equal" in capsys.readouterr().out
+        assert json.loads((folder / "run.json").read_text())["gpu"] == "H100"
+
+    def test_a_launch_on_a_cpu_has_neither_gpu_nor_nccl(self):
+        launch = describe_launch(Accelerator(cpu=True))
+        forget_accelerator()
+        nothing = {"gpu": None, "cuda": None, "nccl": None}
+        assert launch == {"mixed_precision": "no", "processes": 1, **nothing}
 
     def test_other_data_are_another_run(self, folder, capsys):
         """A record without their hashes is one of an older version, and goes on with a note."""

@@ -14,6 +14,8 @@ import pytest
 import yaml
 from safetensors.numpy import load_file
 
+from tests.support.processes import without_times
+
 ROOT = Path(__file__).resolve().parents[2]
 IMAGES, BATCH, STEPS = 24, 3, 4  # two epochs of 4 steps, of two processes with 3 images each
 TINY = {
@@ -74,8 +76,7 @@ def free_port() -> int:
 
 
 def log_of(run: Path) -> list[dict]:
-    lines = [json.loads(line) for line in (run / "log.jsonl").read_text().splitlines()]
-    return [{name: value for name, value in line.items() if name != "images_per_second"} for line in lines]
+    return [without_times(json.loads(line)) for line in (run / "log.jsonl").read_text().splitlines()]
 
 
 @pytest.mark.slow

@@ -76,8 +76,9 @@ def _autocontrast(pixels: Tensor, sign: int) -> Tensor:
 
 def _equalize(pixels: Tensor, sign: int) -> Tensor:
     """An even histogram as Pillow has it: the number of the brightest pixels is left out of the step."""
-    counts = torch.bincount(_places(pixels), minlength=len(pixels) * LEVELS).view(-1, LEVELS)
     flat = pixels.flatten(1)
+    counts = torch.zeros(len(pixels), LEVELS, dtype=torch.int64, device=pixels.device)
+    counts.scatter_add_(1, flat.long(), counts.new_ones(()).expand(flat.shape))  # bincount would wait for the device
     brightest = counts.gather(1, flat.amax(1, keepdim=True).long())
     step = (flat.shape[1] - brightest) // 255
     below = counts.cumsum(1) - counts
