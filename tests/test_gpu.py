@@ -108,6 +108,29 @@ def test_a_compiled_reader_reads_the_same():
 
 
 @pytest.mark.slow
+def test_a_compiled_step_has_the_loss_and_the_gradients_of_a_plain_one(record_property):
+    sizes = {"image_size": 64, "width": 32, "layers": 2, "feedforward": 32, "text_width": 768}
+    embeddings, losses, gradients = goldens.embeddings().to("cuda"), [], []
+    labels = torch.randint(-1, 2, (4, len(embeddings.findings)), generator=torch.Generator().manual_seed(0)).cuda()
+    targets = Targets(labels, torch.zeros(*labels.shape, 8, dtype=int).cuda(), embeddings.anatomy_vectors)
+    images = torch.randn(4, 3, 64, 64, generator=torch.Generator().manual_seed(0)).cuda()
+    for compile in (False, True):
+        torch.manual_seed(0)
+        model = MAVL(backbone="resnet18", dropout=0, feature_dropout=0, **sizes).cuda()
+        if compile:
+            model.compile()
+        loss = pretraining_losses(model(images, embeddings.vectors), targets)["loss"]
+        loss.backward()
+        losses.append(loss.item())
+        gradients.append(torch.cat([parameter.grad.flatten() for parameter in model.parameters()]))
+    apart = ((gradients[1] - gradients[0]).norm() / gradients[0].norm()).item()
+    record_property("loss, relative difference", f"{abs(losses[1] / losses[0] - 1):.1e}")
+    record_property("gradient, relative difference", f"{apart:.1e}")
+    assert losses[1] == pytest.approx(losses[0], rel=1e-4)
+    assert apart < 1e-3
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize("precision", ["fp16", "bf16"])
 @pytest.mark.parametrize("kind", SCRIPTS)
 def test_every_step_of_every_epoch_has_the_precision_of_the_run(tmp_path, kind, precision, record_property):
