@@ -11,7 +11,7 @@ import os
 from mavl.cpu import sleep_while_waiting
 
 sleep_while_waiting()  # before the next line imports torch
-from benchmarks import data, preparation, speed, statistics  # noqa: E402
+from benchmarks import activations, data, preparation, speed, statistics  # noqa: E402
 
 PARTS = {
     "bootstrap": lambda options: statistics.bootstrap(),
@@ -25,6 +25,8 @@ PARTS = {
     "kernels": lambda options: speed.kernels(options.batch, options.compile),
     "speed": lambda options: speed.speed(),
     "growth": lambda options: speed.growth(),
+    "activations": lambda options: activations.activations(),
+    "operators": lambda options: activations.operators(),
 }
 
 

@@ -51,9 +51,13 @@ class TimmBackbone(nn.Module):
 
     def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
         [tokens] = self.vit.forward_intermediates(
-            images, indices=[self.block], return_prefix_tokens=True, norm=True, intermediates_only=True
+            images,
+            indices=[self.block],
+            return_prefix_tokens=True,
+            norm=True,
+            output_fmt="NLC",  # "NCHW" copies the grid
+            intermediates_only=True,
         )
-        if self.vit.num_prefix_tokens == 0:
-            return tokens, tokens.mean(dim=(2, 3))
-        grid, prefix = tokens
-        return grid, grid.mean(dim=(2, 3)) if self.vit.cls_token is None else prefix[:, 0]
+        patches, prefix = tokens if self.vit.num_prefix_tokens else (tokens, None)
+        class_token = patches.mean(dim=1) if prefix is None or self.vit.cls_token is None else prefix[:, 0]
+        return patches.mT.unflatten(-1, self.vit.patch_embed.dynamic_feat_size(images.shape[-2:])), class_token

@@ -223,8 +223,10 @@ class EngineSettings(Settings):
 
     checkpoint_every: optimizer steps between resumable checkpoints (every validation ends with one); keep: how many
     stay. monitor: what decides the best model; patience: so many validations without a better one end the run (None:
-    never). compile: torch.compile the model (a minute or more at the start). backbone_checkpointing: keep the input
-    alone of each block of the backbone and compute its activations again in the backward pass; less memory, more time.
+    never). channels_last: channels innermost in images and in weights of convolutions, the faster order on a GPU; of a
+    ViT it concerns the patch embedding alone, without a copy. compile: torch.compile the model (a minute or more at the
+    start). backbone_checkpointing: keep the input alone of each block of the backbone and compute its activations again
+    in the backward pass; less memory, more time.
     tf32: on a GPU, fp32 products and convolutions round their inputs to 10 bits behind the point (evaluation and
     prediction never do). mixed_precision bf16 is recommended on a GPU: it takes half the memory and less time.
     """

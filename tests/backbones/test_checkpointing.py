@@ -5,13 +5,17 @@ from copy import deepcopy
 import pytest
 import torch
 import torchvision
+from accelerate import Accelerator
 from torch import nn
 from torch.autograd.graph import saved_tensors_hooks
 
 from mavl.backbones import build_backbone
 from mavl.backbones.checkpointing import checkpoint_activations
+from mavl.config.settings import PretrainSettings
 from mavl.model.classifier import Classifier
 from mavl.model.unet import UNet
+from mavl.train.pretrain import build_model
+from tests.support.small_runs import forget_accelerator
 
 ViT = torchvision.models.VisionTransformer
 
@@ -75,3 +79,14 @@ def test_a_compiled_backbone_gives_the_same(name, monkeypatch):
     again.compile(backend="aot_eager")
     (expected, _), (computed, _) = two_steps(model), two_steps(again)
     torch.testing.assert_close(computed, expected)
+
+
+def test_the_setting_reaches_the_backbone_of_a_training():
+    kept = {}
+    for chosen in (False, True):
+        train = {"backbone_checkpointing": chosen, "channels_last": False}
+        settings = PretrainSettings(init={"backbone": "none"}, train=train)
+        arguments = {"backbone": "resnet18", "image_size": 32, "text_width": 8, "width": 8, "feedforward": 8}
+        kept[chosen] = two_steps(build_model(arguments, settings, Accelerator(cpu=True)).train().backbone)[1]
+    forget_accelerator()
+    assert kept[True] < 0.5 * kept[False]
