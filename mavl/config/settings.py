@@ -224,11 +224,12 @@ class EngineSettings(Settings):
     checkpoint_every: optimizer steps between resumable checkpoints (every validation ends with one); keep: how many
     stay. monitor: what decides the best model; patience: so many validations without a better one end the run (None:
     never). channels_last: channels innermost in images and in weights of convolutions, the faster order on a GPU; of a
-    ViT it concerns the patch embedding alone, without a copy. compile: torch.compile the model (a minute or more at the
-    start). backbone_checkpointing: keep the input alone of each block of the backbone and compute its activations again
-    in the backward pass; less memory, more time.
-    tf32: on a GPU, fp32 products and convolutions round their inputs to 10 bits behind the point (evaluation and
-    prediction never do). mixed_precision bf16 is recommended on a GPU: it takes half the memory and less time.
+    ViT it concerns the patch embedding alone, without a copy. compile: torch.compile the model: a minute or two at the
+    start, then a step of pre-training takes some three quarters of its time on a GPU (docs/benchmarks.md).
+    backbone_checkpointing: keep the input alone of each block of the backbone and compute its activations again in the
+    backward pass; less memory, more time. tf32: on a GPU, fp32 products and convolutions round their inputs to 10 bits
+    behind the point (evaluation and prediction never do). mixed_precision bf16 is recommended on a GPU: it takes half
+    the memory and less time.
     """
 
     mixed_precision: Precision = None
@@ -241,7 +242,7 @@ class EngineSettings(Settings):
     patience: PositiveInt | None = None
     trackers: tuple[Literal["tensorboard", "wandb"], ...] = ()
     channels_last: bool = True
-    compile: bool = False
+    compile: bool | None = False
     backbone_checkpointing: bool = False
     tf32: bool = True
 
@@ -249,13 +250,15 @@ class EngineSettings(Settings):
 class TrainSettings(EngineSettings):
     """Of pre-training. monitor: `valid_loss` (smallest) or `valid_auroc` (largest).
 
-    activation_checkpointing: the same as backbone_checkpointing for the layers of the decoder.
+    activation_checkpointing: the same as backbone_checkpointing for the layers of the decoder. compile: None compiles
+    runs of 10,000 steps or more on a GPU.
     """
 
     seed: Seed = 42
     activation_checkpointing: bool = False
     contrastive_weight: NonNegativeFloat = 0.1
     monitor: Literal["valid_loss", "valid_auroc"] = "valid_loss"
+    compile: bool | None = None
 
 
 class PretrainSettings(Settings):

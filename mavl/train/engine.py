@@ -36,6 +36,10 @@ from mavl.train.run_folder import CHECKPOINTS, LOG, Progress
 LARGER_IS_BETTER = {"valid_loss": False, "valid_auroc": True, "valid_dice": True}
 
 
+COMPILED_FROM = 10_000
+"""Steps from which compilation is the default: at 15 to 30 ms saved in each, it has paid twice (docs/benchmarks.md)."""
+
+
 class SetupError(ValueError):
     """A setting that this machine or installation cannot fulfil."""
 
@@ -98,7 +102,8 @@ class Fit:
     def start(self, resume: bool = False) -> None:
         """Prepare model and optimizer for this process; with `resume` from the newest checkpoint on."""
         accelerator = self.accelerator
-        if self.settings.compile:
+        if self._compiles():
+            accelerator.print("the first step compiles the model, a minute or two; train.compile=false leaves that out")
             self.task.model.compile()
         self.model, self.optimizer = accelerator.prepare(self.task.model, self.optimizer)
         if isinstance(self.model, DistributedDataParallel):
@@ -142,6 +147,13 @@ class Fit:
                 f"{LOG}); set train.monitor to another figure"
             )
         return self.progress
+
+    def _compiles(self) -> bool:
+        """train.compile; where that is None, whether this is a GPU and the steps are enough to be worth the wait."""
+        if self.settings.compile is not None:
+            return self.settings.compile
+        enough = self.epochs * self.batches.steps_per_epoch >= COMPILED_FROM
+        return enough and self.accelerator.device.type == "cuda" and find_spec("triton") is not None
 
     def _validates(self, epoch: int) -> bool:
         return (epoch + 1) % self.validate_every == 0 or epoch + 1 == self.epochs
