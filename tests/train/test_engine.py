@@ -10,6 +10,7 @@ from accelerate import Accelerator
 
 from mavl.backbones import Preprocessing
 from mavl.config.settings import TrainSettings
+from mavl.data import loading
 from mavl.data.loading import compute_all
 from mavl.data.pretraining import EpochBatches
 from mavl.train.checkpoints import Checkpoints
@@ -199,7 +200,10 @@ def test_resuming_a_finished_run_does_nothing_and_keeps_its_log(tmp_path):
     assert (tmp_path / "log.jsonl").read_text() == log
 
 
-def test_compute_all_returns_rows_in_the_order_of_the_keys():
+@pytest.mark.parametrize("held", [1, 40, loading.HELD_BYTES])
+def test_compute_all_returns_rows_in_the_order_of_the_keys(monkeypatch, held):
+    """Copied from the device batch by batch, some batches together, or all at the end."""
+    monkeypatch.setattr(loading, "HELD_BYTES", held)
     keys = [(0, index) for index in range(IMAGES)]
     double = {"twice": 2 * torch.arange(IMAGES)[:, None] / IMAGES}["twice"].numpy()
     for batch_size in (1, 5, 64):

@@ -130,7 +130,7 @@ def test_torchrun_restarts_a_run_that_loses_a_process(config, whole, tmp_path):
     """Without --resume."""
     arguments = ["train_mavl.py", "--config", config, "--output_dir", tmp_path / "run", "--bs", "2"]
     launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", "--max-restarts=1"]
-    process = begin([*launch, *arguments], {"MARK": str(tmp_path)})
+    process = begin([*launch, *arguments], {"MARK": str(tmp_path), "TORCH_DISABLE_SHARE_RDZV_TCP_STORE": "1"})
     wait_for_a_checkpoint(tmp_path / "run", process)
     lose(1, tmp_path)
     said, errors = process.communicate(timeout=300)

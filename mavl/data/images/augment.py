@@ -132,7 +132,7 @@ def _grid(matrix: tuple[float, ...], centred: bool, height: int, width: int, dev
     size = np.array([width, height])
     fixed = size / 2 if centred else np.zeros(2)  # as released, half a pixel past the centre
     place = (np.mgrid[:height, :width].transpose(1, 2, 0)[..., ::-1] - fixed) @ np.reshape(matrix, (2, 2)).T + fixed
-    return torch.from_numpy((place[None] + 0.5) * 2 / size - 1).float().to(device)
+    return torch.from_numpy((place[None] + 0.5) * 2 / size - 1).float().to(device, non_blocking=True)
 
 
 def _rotate(pixels: Tensor, sign: int) -> Tensor:
