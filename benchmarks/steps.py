@@ -27,7 +27,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from mavl.backbones.protocol import interpolate_positions
 from mavl.checkpoint.folder import Pretrained
-from mavl.cpu import keep_freed_memory
+from mavl.cpu import keep_freed_memory, prepare_device
 from mavl.data import phantom
 from mavl.model.decoder import DecoderLayer
 from mavl.model.inference import InferenceModel
@@ -78,7 +78,7 @@ def costs(case: Case) -> dict[str, float]:
     On a CPU peak_gib is the memory of this process, so that only its first case counts.
     """
     torch.manual_seed(0)
-    torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = False
+    prepare_device(case.device, tf32=case.job == "training")  # as the scripts do
     if case.job == "matrix":
         return {"gflops": _matrix_rate(case)}
     if case.job == "files":
@@ -136,12 +136,12 @@ def _inference_step(case: Case) -> Callable[[], object]:
 
 
 def _training_step(case: Case) -> Callable[..., object]:
-    model, text = MAVL().to(case.device).train(), torch.randn(len(FINDINGS), len(ASPECTS), 768).to(case.device)
+    model, text = MAVL().to(case.device).train(), torch.randn(case.findings, len(ASPECTS), 768).to(case.device)
     model = plain(model) if case.way == "plain" else model.to(memory_format=torch.channels_last)
     optimizer = build_optimizer(model, lr=1e-4, weight_decay=0.02)
     forward = torch.compile(model) if case.compile else model
-    labels = torch.randint(-1, 2, (case.batch, len(FINDINGS)), device=case.device)
-    locations = torch.randint(0, len(ANATOMIES), (case.batch, len(FINDINGS), 8), device=case.device)
+    labels = torch.randint(-1, 2, (case.batch, case.findings), device=case.device)
+    locations = torch.randint(0, len(ANATOMIES), (case.batch, case.findings, 8), device=case.device)
     images = torch.randn(case.batch, 3, case.size, case.size, device=case.device)
     anatomies = torch.randn(len(ANATOMIES), 768).to(case.device)
     scaler = torch.amp.GradScaler(case.device, enabled=case.precision == "fp16")

@@ -26,9 +26,9 @@ IN_TURN = {
     "kernels": 50,
     "loader": 45,
     "inference": 45,
+    "compiled kernels": 45,
     "variants": 40,
     "TF32": 25,
-    "compiled kernels": 45,
 }
 """Stage -> seconds that it may take at most; what says most about the hours of a training comes first."""
 PREPARING = 160
@@ -91,8 +91,9 @@ class Runner:
             with log:
                 log.seek(0)
                 printed = log.read()
+            if status or stage == "checks":
+                print(printed[-4000:])
             if status:
-                print(printed[-3000:])
                 self._row(stage, error=status if isinstance(status, str) else f"exit status {status}")
         took = time.monotonic() - start
         print(f"[{', '.join(stages)}: {took:.0f} s]", flush=True)
