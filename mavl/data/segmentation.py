@@ -20,10 +20,10 @@ from mavl.data.benchmarks.benchmark import Benchmark, read_split
 from mavl.data.benchmarks.folders import WHOLE, read_folder
 from mavl.data.benchmarks.masks import Mask, MaskFile, resize_mask
 from mavl.data.benchmarks.splits import Split
+from mavl.data.checks import bad_images, damaged_masks
 from mavl.data.classification import draw_splits
 from mavl.data.images.read import read_image
 from mavl.data.images.transforms import RATIO, eval_transform
-from mavl.data.pretraining import bad_images, damaged_masks
 from mavl.vocab import ABSENT, PRESENT
 
 
@@ -156,9 +156,9 @@ def of_finding(split: Split, finding: str | None = None) -> tuple[Split, list[st
 
 def bad_files(split: Split, settings: LoaderSettings, progress: bool) -> dict[int, str]:
     """Position -> "row: reason" of each image that is missing or unreadable, or its mask file; errors as bad_images."""
-    bad = bad_images(split.paths, split.rows, split.name, settings, progress)
+    bad = bad_images(split.paths, split.rows.__getitem__, split.name, settings, progress)
     if files := {i: mask.path for i, mask in enumerate(masks_of(split)) if isinstance(mask, MaskFile)}:
         places = [f"{split.rows[i]}: mask" for i in files]
-        found = bad_images(list(files.values()), places, split.name, settings, progress, "mask")
+        found = bad_images(list(files.values()), places.__getitem__, split.name, settings, progress, "mask")
         bad |= {list(files)[position]: line for position, line in found.items()}
     return bad

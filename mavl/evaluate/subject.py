@@ -19,10 +19,11 @@ from mavl.config.loader import dump, load
 from mavl.cpu import prepare_device
 from mavl.data.benchmarks.benchmark import Benchmark, read_split, split_file
 from mavl.data.benchmarks.splits import Split
+from mavl.data.checks import bad_images, damaged_masks
 from mavl.data.classification import LabelledImages, without_shared
 from mavl.data.images.transforms import eval_transform
 from mavl.data.loading import compute_all, to_device
-from mavl.data.pretraining import bad_images, damaged_masks, write_left_out
+from mavl.data.pretraining import write_left_out
 from mavl.model.heatmaps import MapOptions
 from mavl.progress import plural
 from mavl.provenance import provenance, training_sentence
@@ -225,5 +226,5 @@ def require_finite(split: Split, computed: np.ndarray) -> None:
 def without_bad_images(settings: EvaluationSettings, split: Split, show: bool) -> tuple[Split, list[str]]:
     """The split without its bad images, and a line for each; DataError for too many (`max_bad_share`)."""
     bad = damaged_masks(split, settings.max_bad_share)
-    bad |= bad_images(split.paths, split.rows, split.name, settings, show)
+    bad |= bad_images(split.paths, split.rows.__getitem__, split.name, settings, show)
     return split.without(set(bad)), list(bad.values())

@@ -22,6 +22,7 @@ from mavl.checkpoint.transfer import Transfer, check_sources
 from mavl.config.finetune import FinetuneClsSettings, FinetuneSegSettings
 from mavl.data.classification import write_images
 from mavl.data.images.transforms import with_interpolation
+from mavl.data.lists import ImageList
 from mavl.data.loading import compute_all
 from mavl.data.pretraining import EpochBatches, Key, write_left_out
 from mavl.data.segmentation import MaskedData
@@ -30,7 +31,7 @@ from mavl.provenance import provenance
 from mavl.report.tables import RESULTS
 from mavl.report.training import TRAINING, plot_training
 from mavl.train.engine import Fit, Task, build_accelerator
-from mavl.train.inputs import data_hashes, describe_images
+from mavl.train.inputs import data_hashes, describe_images, names_root
 from mavl.train.run_folder import LEFT_OUT, LOG, Progress, check_data, open_run_folder, run_of, scalars
 
 IMAGES, STARTED_FROM = "images.csv", "started_from.json"
@@ -175,7 +176,8 @@ def run_seeds(task: type[Finetuning], settings: Settings, resume: bool = False) 
 
 def _check_data(folder: Path, settings: Settings, data: MaskedData) -> None:
     """ResumeError where the folder's run read other data."""
-    images = {name: (split.paths, split.labels) for name, split in data.splits.items()}
+    root = names_root(settings.data)
+    images = {name: ImageList.of_paths(root, split.paths, (), split.labels) for name, split in data.splits.items()}
     check_data(folder, data_hashes(settings.data, images))
 
 
