@@ -8,6 +8,7 @@ import os
 import socket
 import sys
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
@@ -20,7 +21,7 @@ from mavl.data import DataError
 from mavl.data.benchmarks.splits import Split
 from mavl.data.images.read import Level, check_image
 from mavl.data.processes import Stopping, StopRequested, sole_writer
-from mavl.progress import in_threads, note, progress_bar
+from mavl.progress import TOGETHER, note, progress_bar
 
 TURN = 2048
 """Files that a process checks between two exchanges, so that none waits longer than for these."""
@@ -134,20 +135,28 @@ def check_images(
     """
     share, reasons, number = share or Share(), {}, len(paths)
 
-    def check(position: int, before: list[int]) -> tuple[list[int], str | None]:
-        now = _size_and_time(paths[position])
-        reason = None if now == before and now != NOTHING else check_image(paths[position], level)
-        return (NOTHING if reason else now), reason
+    def check(start: int, rows: list[list[int]]) -> dict[int, str]:
+        """The faults from this position on; puts the new size and time of each file into its row."""
+        bad = {}
+        for position, row in enumerate(rows, start):
+            path = paths[position]
+            now = _size_and_time(path)
+            if now != row or now == NOTHING:
+                if reason := check_image(path, level):
+                    bad[position], now = reason, NOTHING
+                row[:] = now
+        return bad
 
     description = f"checking images ({level})"
     bar = progress_bar(total=number, description=description, unit="file", show=progress and number > 0)
-    with Seen(seen, number) as kept, bar, Stopping.later():
+    with Seen(seen, number) as kept, bar, ThreadPoolExecutor(max(1, workers)) as pool, Stopping.later():
         for positions in share.turns(number):
-            before = kept.read(positions.start, positions.stop).tolist()
-            pairs = list(zip(positions, before, strict=True))
-            checked = list(in_threads(lambda pair: check(*pair), pairs, workers, description, show=False))
-            kept.write(positions.start, np.array([row for row, _ in checked], np.int64))
-            bad = {position: reason for position, (_, reason) in zip(positions, checked, strict=True) if reason}
+            rows = kept.read(positions.start, positions.stop).tolist()
+            starts, bad = range(0, len(rows), TOGETHER), {}
+            tasks = [rows[start : start + TOGETHER] for start in starts]
+            for found in pool.map(check, [positions.start + start for start in starts], tasks):
+                bad |= found
+            kept.write(positions.start, np.array([row for task in tasks for row in task], np.int64))
             for stop, found in share.gather([(Stopping.received, bad)]):
                 if stop is not None:
                     raise StopRequested(stop)
@@ -201,7 +210,7 @@ def _refuse_too_many(lines: dict[int, str], number: int, what: str, fix: str, ma
         )
 
 
-def _size_and_time(path: Path) -> list[int]:
+def _size_and_time(path: str | os.PathLike) -> list[int]:
     """Bytes of a file and its time of change in nanoseconds; NOTHING where it has none."""
     try:
         found = os.stat(path)

@@ -7,6 +7,7 @@ from array import array
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from itertools import pairwise
 from pathlib import Path
 from typing import IO, Any, Self
@@ -64,8 +65,8 @@ class Texts(Sequence[str]):
 
 
 @dataclass(frozen=True, eq=False)
-class ImageList(Sequence[Path]):
-    """The images of a split in their order.
+class ImageList(Sequence[str]):
+    """The paths of a split's images in their order, with labels.
 
     Args:
         root: the folder that relative names are below, if there is one.
@@ -129,7 +130,7 @@ class ImageList(Sequence[Path]):
     def label(self, index: int) -> Any:
         return self.labels[self.position(index)]
 
-    def __iter__(self) -> Iterator[Path]:
+    def __iter__(self) -> Iterator[str]:
         return map(self._path, self.kept_names())
 
     def kept_names(self) -> Iterator[str]:
@@ -159,20 +160,24 @@ class ImageList(Sequence[Path]):
             digest.update(np.ascontiguousarray(labels, np.int64).reshape(-1).data)
         return digest.hexdigest()
 
-    def spread(self, most: int) -> list[Path]:
+    def spread(self, most: int) -> list[str]:
         """At most so many paths, evenly spread over all of them in sorted order."""
         kept = self.order[~np.isin(self.order, self.left_out)] if len(self.left_out) else self.order
         step = -(-len(kept) // most) or 1
         return [self._path(self.names[position]) for position in kept[::step].tolist()]
 
-    def common(self, other: Self) -> set[Path]:
+    def common(self, other: Self) -> set[str]:
         """The paths that both lists have."""
         fewer, more = sorted((self, other), key=len)
         names = set(fewer.kept_names())
         return {fewer._path(name) for name in more.kept_names() if name in names}
 
-    def _path(self, name: str) -> Path:
-        return Path(name) if self.root is None else self.root / name
+    def _path(self, name: str) -> str:
+        return name if name.startswith("/") else self._base + name
+
+    @cached_property
+    def _base(self) -> str:
+        return "" if self.root is None or self.root == Path() else os.path.join(self.root, "")
 
 
 def cached(cache: Path | None, key: Sequence[str], root: Path | None, build: Callable[[], ImageList]) -> ImageList:

@@ -63,7 +63,7 @@ def describe_images(data: Any, images: int) -> dict:
     return {"kind": "phantom drawings" if drawn else "films", "list": name, "images": images}
 
 
-def _size(path: Path) -> int | None:
+def _size(path: str) -> int | None:
     """Bytes of a file; None where it cannot be read."""
     try:
         return os.stat(path).st_size
