@@ -128,10 +128,10 @@ def measure(images: int) -> dict[str, dict[str, float]]:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         write_lists(folder, images)
-        return {
-            title: _in_process(step, folder)
-            for title, step in (("first start", "start"), ("next start", "start"), ("worker", "worker"))
-        }
+        first, again = (_in_process("start", folder) for _ in range(2))
+        files = [path.stat().st_size for path in (folder / "cache").rglob("*")]
+        first["bytes on disk"] = sum(files)
+        return {"first start": first, "next start": again, "worker": _in_process("worker", folder)}
 
 
 def table(starts: dict[int, dict[str, dict[str, float]]]) -> Iterator[str]:

@@ -20,6 +20,7 @@ from mavl.checkpoint import BEST, finetuned
 from mavl.checkpoint.finetuned import Finetuned
 from mavl.checkpoint.transfer import Transfer, check_sources
 from mavl.config.finetune import FinetuneClsSettings, FinetuneSegSettings
+from mavl.data.checks import Share
 from mavl.data.classification import write_images
 from mavl.data.images.transforms import with_interpolation
 from mavl.data.lists import ImageList
@@ -52,7 +53,7 @@ class Finetuning(ABC):
     def __init__(self, settings: Any, accelerator: Accelerator):
         self.settings, self.accelerator = settings, accelerator
         self.model, self.arguments, self.transfers = self.build_model()  # first: it may not fit, and data take minutes
-        self.data = self.open_data(settings, accelerator)
+        self.data = self.open_data(settings, accelerator, Share.of_run(accelerator))
         self.model.backbone.preprocessing = with_interpolation(self.preprocessing, self.data.interpolation)
         if settings.train.channels_last:
             self.model = self.model.to(memory_format=torch.channels_last)
@@ -63,8 +64,11 @@ class Finetuning(ABC):
 
     @staticmethod
     @abstractmethod
-    def open_data(settings: Any, accelerator: Accelerator) -> MaskedData:
-        """The data of a run with these settings; prints their size and the decisions on them."""
+    def open_data(settings: Any, accelerator: Accelerator, share: Share | None = None) -> MaskedData:
+        """The data of a run with these settings; prints their size and the decisions on them.
+
+        share: the part of the files that this process checks, by default all.
+        """
 
     @abstractmethod
     def images(self, split: str, augment: bool = False) -> Dataset: ...
