@@ -49,7 +49,7 @@ class Share:
 
     @classmethod
     def of_run(cls, accelerator: Accelerator) -> Self:
-        """That of a process of a run; all its processes must call this."""
+        """That of a process of a run; all its processes must call this. A node is what has one host name."""
         hosts = gather_object([socket.gethostname()])
         mine = [rank for rank, host in enumerate(hosts) if host == socket.gethostname()]
         fewest = min(map(hosts.count, hosts))
@@ -151,12 +151,15 @@ def check_images(
     bar = progress_bar(total=number, description=description, unit="file", show=progress and number > 0)
     with Seen(seen, number) as kept, bar, ThreadPoolExecutor(max(1, workers)) as pool, Stopping.later():
         for positions in share.turns(number):
-            rows = kept.read(positions.start, positions.stop).tolist()
+            before = kept.read(positions.start, positions.stop)
+            rows = before.tolist()
             starts, bad = range(0, len(rows), TOGETHER), {}
             tasks = [rows[start : start + TOGETHER] for start in starts]
             for found in pool.map(check, [positions.start + start for start in starts], tasks):
                 bad |= found
-            kept.write(positions.start, np.array([row for task in tasks for row in task], np.int64))
+            now = np.array([row for task in tasks for row in task], np.int64).reshape(-1, 2)
+            if not np.array_equal(now, before):
+                kept.write(positions.start, now)
             for stop, found in share.gather([(Stopping.received, bad)]):
                 if stop is not None:
                     raise StopRequested(stop)
