@@ -1,6 +1,6 @@
 """All benchmarks, or those named.
 
-python -m benchmarks                                    all, some 25 minutes on two cores
+python -m benchmarks                                    all, some 35 minutes on two cores
 python -m benchmarks radgraph --reports 25000 200000
 python -m benchmarks kernels feeding --batch 256 --compile
 """
@@ -11,7 +11,7 @@ import os
 from mavl.cpu import sleep_while_waiting
 
 sleep_while_waiting()  # before the next line imports torch
-from benchmarks import activations, data, preparation, speed, statistics  # noqa: E402
+from benchmarks import activations, data, preparation, scale, speed, statistics  # noqa: E402
 
 PARTS = {
     "bootstrap": lambda options: statistics.bootstrap(),
@@ -20,7 +20,7 @@ PARTS = {
     "text": lambda options: preparation.text(),
     "radgraph": lambda options: preparation.radgraph(options.reports, options.workers),
     "loader": lambda options: data.loader(),
-    "scale": lambda options: data.scale(options.gpu, options.gpus),
+    "scale": lambda options: scale.scale(options.gpu, options.gpus, options.images),
     "feeding": lambda options: data.feeding(options.batch, options.workers, options.compile),
     "kernels": lambda options: speed.kernels(options.batch, options.compile),
     "speed": lambda options: speed.speed(),
@@ -42,6 +42,9 @@ def main() -> None:
     parser.add_argument("--reports", type=int, nargs="+", default=(2_000, 8_000), help="radgraph: how many (2000 8000)")
     parser.add_argument("--gpu", type=float, default=500, help="scale: images that a GPU trains a second (500)")
     parser.add_argument("--gpus", type=int, nargs=2, default=(4, 32), help="scale: for MIMIC and ten million (4 32)")
+    parser.add_argument(
+        "--images", type=int, nargs="+", default=scale.LISTS, help="scale: in the lists of a start (377110 10000000)"
+    )
     options = parser.parse_args()
     if unknown := [name for name in options.parts if name not in PARTS]:
         parser.error(f"no benchmark {', '.join(unknown)}; there are {', '.join(PARTS)}")

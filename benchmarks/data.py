@@ -1,40 +1,37 @@
-"""Training samples on one core, the loader beside the training step, and what hundreds of thousands of images take."""
+"""Training samples on one core, and the loader beside the training step."""
 
-import json
 import math
 import tempfile
 import time
-import tracemalloc
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cache
+from itertools import count
 from pathlib import Path
 
 import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor
+from torch.utils.data import Sampler
 from torchvision.transforms import v2
 
 from benchmarks.speed import DEVICE
 from benchmarks.steps import Case, best_seconds, build_step, synchronize
 from mavl.backbones.preprocessing import Preprocessing
-from mavl.config.settings import ModelSettings
 from mavl.data import phantom
-from mavl.data.images.read import read_image
+from mavl.data.images.read import check_image, read_image
 from mavl.data.images.transforms import EvalTransform, TrainTransform, normalize
 from mavl.data.labels import LabelStore, draw_locations, finding_labels
+from mavl.data.lists import ImageList
 from mavl.data.loading import build_loader, to_device
 from mavl.data.pretraining import PretrainingDataset
-from mavl.data.samples import ListedSamples, read_reports
-from mavl.model.mavl import MAVL
+from mavl.data.samples import ListedSamples
 from mavl.prepare.store.sources import Sources
 from mavl.prepare.store.tree import StoreSettings, write_store
-from mavl.vocab import ANATOMIES, FINDINGS
 
-MIMIC_IMAGES, MIMIC_STUDIES, EPOCHS = 377_110, 227_827, 60
-"""MIMIC-CXR-JPG's own numbers (Johnson et al., 2019), and the epochs of the schedule."""
-TEN_MILLION = 10_000_000
+MIMIC_IMAGES, EPOCHS = 377_110, 60
+"""MIMIC-CXR-JPG's own number (Johnson et al., 2019), and the epochs of the schedule."""
 
 PREPROCESSING = Preprocessing()
 ORIGINAL = (2544, 3056)
@@ -46,10 +43,8 @@ TIMED = {"plain": 4, "originals": 8, "store": 64, "labels and locations": 300}
 """Samples of a round."""
 
 FEEDING_SECONDS = 4.0
-PATH = "files/p10/p10000032/s50414267/02aa804e-bde0afdd-112c0b34-7bc16630-4e384014.jpg"
-LISTED = 20_000
-"""Images whose lists are held in memory, to measure what one takes."""
-BATCH, CORES = 124, 16
+CHECKED = 200
+"""Checks of a file that are timed."""
 
 
 # Samples --------------------------------------------------------------------------------------------------------------
@@ -64,12 +59,14 @@ class Films:
         sizes: title -> bytes of an image on average.
         labels: the file of their label matrices.
         making: milliseconds of one core to put an image into the store.
+        header: title -> milliseconds of one core to check a file.
     """
 
     paths: dict[str, list[Path]]
     sizes: dict[str, float]
     labels: Path
     making: float
+    header: dict[str, float]
 
 
 def write_films(folder: Path) -> Films:
@@ -86,14 +83,20 @@ def write_films(folder: Path) -> Films:
     making = 1000 * (time.process_time() - start) / IMAGES
     paths = {"originals": originals, "store": [store / path.name for path in originals]}
     sizes = {title: sum(path.stat().st_size for path in files) / IMAGES for title, files in paths.items()}
-    return Films(paths, sizes, labels, making)
+    header = {title: milliseconds(check(files), 0, CHECKED) for title, files in paths.items()}
+    return Films(paths, sizes, labels, making, header)
 
 
 def build_dataset(
     paths: list[Path], labels: Path, on_device: bool = False, columns: list[int] | None = None
 ) -> PretrainingDataset:
-    samples = ListedSamples(paths, [], np.arange(IMAGES), LabelStore(labels, columns))
+    listed = ImageList.of_paths(None, paths, (), np.arange(IMAGES))
+    samples = ListedSamples(listed, LabelStore(labels, columns))
     return PretrainingDataset(samples, TrainTransform(PREPROCESSING, on_device=on_device), seed=0)
+
+
+def check(paths: list[Path]) -> Callable[[int], object]:
+    return lambda number: check_image(paths[number % IMAGES], "header")
 
 
 def plain_sample(paths: list[Path]) -> Callable[[int], Tensor]:
@@ -181,10 +184,20 @@ def feeding(batch: int, workers: int, compiled: bool) -> None:
                 print(f"{hours:,.1f} hours for {EPOCHS} epochs of {MIMIC_IMAGES:,}", flush=True)
 
 
+class EndlessBatches(Sampler[list[tuple[int, int]]]):
+    """Batches of keys, each of an epoch of its own, made one by one."""
+
+    def __init__(self, batch: int):
+        self.batch = batch
+
+    def __iter__(self) -> Iterator[list[tuple[int, int]]]:
+        for epoch in count():
+            yield [(epoch, index % IMAGES) for index in range(self.batch)]
+
+
 def feeding_rate(dataset: PretrainingDataset, batch: int, workers: int, consume: Callable[[dict], object]) -> float:
     """Images a second that `consume` gets on the device, measured after three batches of each worker."""
-    batches = [[(epoch, index % IMAGES) for index in range(batch)] for epoch in range(100_000)]
-    loader = build_loader(dataset, batches, workers, pin_memory=DEVICE == "cuda", prefetch=2)
+    loader = build_loader(dataset, EndlessBatches(batch), workers, pin_memory=DEVICE == "cuda", prefetch=2)
     start, taken, first = 0.0, 0, 3 * max(workers, 1)
     for number, images in enumerate(loader):
         consume(to_device(images, torch.device(DEVICE), PREPROCESSING))
@@ -197,104 +210,3 @@ def feeding_rate(dataset: PretrainingDataset, batch: int, workers: int, consume:
                 break
     synchronize(DEVICE)
     return taken * batch / (time.perf_counter() - start)
-
-
-# Tables of docs/scale.md ----------------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class Rates:
-    """What an image takes.
-
-    Args:
-        sizes: title -> bytes on disk.
-        times: title -> milliseconds of one core for a sample.
-        making: milliseconds of one core to put one into the store.
-        listed: bytes of memory in the lists of a training process.
-        parameters: of the model.
-        gpu: images that a GPU trains a second.
-    """
-
-    sizes: dict[str, float]
-    times: dict[str, float]
-    making: float
-    listed: float
-    parameters: int
-    gpu: float
-
-
-def scale(gpu: float, gpus: Sequence[int]) -> None:
-    """Some 50 seconds on one core: storage, memory, cores and network for MIMIC and for ten million images."""
-    films, times, _ = measure_samples()
-    times = {title: times[title] for title in films.sizes}
-    model = MAVL(**ModelSettings().model_dump(mode="json"), text_width=768)
-    parameters = sum(parameter.numel() for parameter in model.parameters())
-    print("\n".join(tables(Rates(films.sizes, times, films.making, listed_bytes(), parameters, gpu), gpus)))
-
-
-def listed_bytes() -> float:
-    """Bytes of memory that the lists of one image take in a training process (its workers hold the paths alone)."""
-    with tempfile.TemporaryDirectory() as name:
-        folder = Path(name)
-        np.save(folder / "labels.npy", np.zeros((1, len(ANATOMIES), len(FINDINGS)), np.int8))
-        entries = {PATH.replace("02aa804e", f"{number:08x}"): {"labels_id": 0} for number in range(LISTED)}
-        (folder / "train.json").write_text(json.dumps(entries))
-        del entries
-        tracemalloc.start()
-        samples = read_reports(folder / "train.json", folder / "labels.npy", folder, "", [*range(len(FINDINGS))])
-        held, _ = tracemalloc.get_traced_memory()
-        tracemalloc.stop()
-        return held / len(samples)
-
-
-def tables(rates: Rates, gpus: Sequence[int]) -> Iterator[str]:
-    """Lines of Markdown; gpus: how many for each number of images. docs/scale.md says how each is computed."""
-    numbers, totals = (MIMIC_IMAGES, TEN_MILLION), [number * rates.gpu for number in gpus]
-    yield from _table(
-        ["measured, one core", *rates.sizes],
-        ["bytes of an image", *map(_bytes, rates.sizes.values())],
-        ["to decode, crop and augment it", *(f"{took:.2f} ms" for took in rates.times.values())],
-        ["images a second", *(f"{1000 / took:,.0f}" for took in rates.times.values())],
-    )
-    yield (
-        f"\nAlso measured: {rates.making:.0f} ms to put an image into the store, {rates.listed:,.0f} bytes of memory "
-        f"for its lists, {rates.parameters:,} parameters of MAVL with a ResNet-50. Given: {rates.gpu:,.0f} images a "
-        f"second on each GPU, {BATCH} images a GPU and step.\n"
-    )
-    disk = rates.sizes | {"labels": MIMIC_STUDIES / MIMIC_IMAGES * len(ANATOMIES) * len(FINDINGS)}
-    yield from _table(
-        ["", *(f"{number:,} images" for number in numbers)],
-        *([f"disk: {title}", *(_bytes(number * size) for number in numbers)] for title, size in disk.items()),
-        [f"time to make the store, {CORES} cores", *(_hours(n * rates.making / 1000 / CORES) for n in numbers)],
-        ["memory of each training process for its lists", *(_bytes(number * rates.listed) for number in numbers)],
-    )
-    yield ""
-    gradients = [2 * (number - 1) / number * 4 * rates.parameters * rates.gpu / BATCH for number in gpus]
-    epochs = [number / total for number, total in zip(numbers, totals, strict=True)]
-    yield from _table(
-        ["", *(f"{number:,} images, {gpu} GPUs" for number, gpu in zip(numbers, gpus, strict=True))],
-        ["images a second", *(f"{total:,.0f}" for total in totals)],
-        *([f"cores to feed them: {t}", *(f"{n * ms / 1000:,.1f}" for n in totals)] for t, ms in rates.times.items()),
-        *([f"read a second: {t}", *(_bytes(total * size) for total in totals)] for t, size in rates.sizes.items()),
-        ["gradients a GPU sends a second", *map(_bytes, gradients)],
-        ["an epoch", *map(_hours, epochs)],
-        [f"{EPOCHS} epochs", *(_hours(EPOCHS * epoch) for epoch in epochs)],
-    )
-
-
-def _table(head: Sequence[str], *rows: Sequence[str]) -> Iterator[str]:
-    for row in (head, ["---", *["---:"] * (len(head) - 1)], *rows):
-        yield "| " + " | ".join(row) + " |"
-
-
-def _bytes(number: float) -> str:
-    for unit in ("B", "kB", "MB", "GB", "TB"):
-        if number < 1000 or unit == "TB":
-            break
-        number /= 1000
-    return f"{number:.0f} {unit}" if number >= 100 or unit == "B" else f"{number:.2g} {unit}"
-
-
-def _hours(seconds: float) -> str:
-    hours = seconds / 3600
-    return f"{60 * hours:.0f} min" if hours < 2 else f"{hours:.0f} h" if hours < 48 else f"{hours / 24:.1f} days"

@@ -20,7 +20,7 @@ from PIL import Image
 from benchmarks.statistics import seconds
 from mavl.config.settings import TextSettings
 from mavl.data import phantom
-from mavl.data.images.read import check_images
+from mavl.data.checks import check_images
 from mavl.text.bert import BertEncoder
 from mavl.text.books import read_books
 from mavl.text.embeddings import build_embeddings

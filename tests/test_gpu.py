@@ -191,36 +191,3 @@ def test_half_precision_trains_and_resumes(tmp_path, precision, record_property)
         record_property(f"losses, run {attempt + 1}", f"{losses[0]:.3f} to {losses[-1]:.3f}")
         if attempt == 0:
             shutil.rmtree(folder / "checkpoints" / "step_00000040")
-
-
-BESIDE_ONE_ANOTHER = """
-import runpy, sys
-from accelerate import PartialState
-PartialState(backend="gloo")  # NCCL refuses two processes on one GPU
-sys.argv = sys.argv[1:]
-runpy.run_path(sys.argv[0], run_name="__main__")
-"""
-
-
-@pytest.mark.slow
-def test_two_processes_on_one_gpu_train_as_two_on_a_cpu(tmp_path, record_property):
-    """In fp32, whose convolutions take TF32; both start from the same weights and images."""
-    launcher, losses = tmp_path / "launch.py", {}
-    launcher.write_text(BESIDE_ONE_ANOTHER)
-    data = TINY["data"] | {"augment_on": "device", "workers": 0}
-    config = tmp_path / "config.in.yaml"
-    config.write_text(yaml.safe_dump(TINY | {"data": data, "train": {"log_every": 1, "channels_last": False}}))
-    for device in ("cuda", "cpu"):
-        folder = tmp_path / device
-        launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2"]
-        script = ["train_mavl.py", "--config", str(config), "--output_dir", str(folder)]
-        line = [*launch, *([str(launcher)] if device == "cuda" else []), *script]
-        environment = os.environ | {"HF_HUB_OFFLINE": "1", "ACCELERATE_USE_CPU": str(device == "cpu").lower()}
-        done = subprocess.run(line, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=300)
-        assert done.returncode == 0, done.stderr[-3000:]
-        lines = [json.loads(line) for line in (folder / "log.jsonl").read_text().splitlines()]
-        losses[device] = [line["loss"] for line in lines if "loss" in line]
-    apart = np.abs(np.array(losses["cuda"]) / losses["cpu"] - 1)
-    record_property("loss against the CPU, largest relative difference", f"{apart.max():.1e}")
-    assert len(apart) == 2 * 5
-    assert apart.max() < 2e-2

@@ -77,6 +77,7 @@ ASPECT_BOOKS = ("concept_gen/books/aspects.json",)
 """This project's books, below the repository's root."""
 
 TEXT_CACHE = "~/.cache/mavl/banks"
+LIST_CACHE = "~/.cache/mavl/lists"
 """Folder of text embeddings that were computed before."""
 
 
@@ -130,7 +131,8 @@ class LoaderSettings(Settings):
     process. max_bad_share: missing or unreadable images tolerated. augment: "full" is the released recipe, "crop" its
     random crop and flip alone, "none" neither: as test images are. augment_on: whether the loader's workers compute
     the operations of "full", or the device for a whole batch. prefetch: batches that each worker is ahead. pin_memory:
-    page-locked batches, which reach a GPU faster.
+    page-locked batches, which reach a GPU faster. cache: a folder for lists of images, as memory maps that the
+    processes of a node share, and for size and time of checked images, which are not read again; null: none is kept.
     """
 
     root: str | None = None
@@ -144,6 +146,7 @@ class LoaderSettings(Settings):
     augment_on: Literal["loader", "device"] = "loader"
     prefetch: Size = 2
     pin_memory: bool = True
+    cache: str | None = LIST_CACHE
 
 
 class MimicData(LoaderSettings):

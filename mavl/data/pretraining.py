@@ -1,6 +1,6 @@
 """Pre-training data: samples -> seeded, sharded, resumable batches."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,8 +13,7 @@ from mavl.config.loader import load
 from mavl.config.settings import MimicData, PhantomData, PretrainSettings, TableData
 from mavl.data import DataError
 from mavl.data.benchmarks.benchmark import Benchmark, read_split
-from mavl.data.benchmarks.splits import Split
-from mavl.data.images.read import Level, check_images
+from mavl.data.checks import Share, bad_images, damaged_masks
 from mavl.data.images.transforms import TrainTransform, Transform, eval_transform
 from mavl.data.labels import draw_locations, finding_labels
 from mavl.data.samples import ListedSamples, PhantomSamples, finding_columns, read_reports, table_samples
@@ -81,11 +80,11 @@ class EpochBatches(Sampler[list[Key]]):
 
     def __iter__(self) -> Iterator[list[Key]]:
         seed = int(np.random.SeedSequence((self.seed, self.epoch)).generate_state(1, np.uint64)[0] >> 1)
-        order = torch.randperm(self.length, generator=torch.Generator().manual_seed(seed)).tolist()
+        order = torch.randperm(self.length, generator=torch.Generator().manual_seed(seed))
         epoch = self.epoch
         for batch in range(self.first, self.steps_per_epoch * self.accumulation):
             start = (batch * self.processes + self.rank) * self.batch_size
-            yield [(epoch, index) for index in order[start : start + self.batch_size]]
+            yield [(epoch, index) for index in order[start : start + self.batch_size].tolist()]
 
 
 @dataclass(frozen=True)
@@ -97,11 +96,16 @@ class PretrainingData:
     left_out: dict[str, list[str]]
 
 
-def open_data(settings: PretrainSettings, preprocessing: Preprocessing, progress: bool = True) -> PretrainingData:
+def open_data(
+    settings: PretrainSettings, preprocessing: Preprocessing, progress: bool = True, share: Share | None = None
+) -> PretrainingData:
     """Open both splits of the configured source; every image file is checked before anything is trained.
 
     DataError for files of labels that do not fit, and when more than `data.max_bad_share` of a split's images are
-    missing or unreadable; fewer are left out.
+    missing or unreadable; fewer are left out. All processes of a run call it at once.
+
+    Args:
+        share: the part of the image files that this process checks; by default all.
     """
     data, datasets, left_out = settings.data, {}, {}
     benchmark = load(Benchmark, Path(data.benchmark)) if isinstance(data, TableData) else None
@@ -111,13 +115,15 @@ def open_data(settings: PretrainSettings, preprocessing: Preprocessing, progress
         samples, damaged = _open_split(name, settings, benchmark, preprocessing.image_size)
         bad = {}
         if isinstance(samples, ListedSamples):
-            bad = bad_images(samples.paths, samples.places, name, data, progress)
+            images = samples.images
+            seen = images.folder and images.folder / f"{data.check_images}.seen"
+            bad = bad_images(images, images.place, name, data, progress, share=share, seen=seen)
             samples = samples.without(bad)
         left_out[name] = [*damaged, *bad.values()]
         transform = augmented if name == "train" and data.augment != "none" else plain
         datasets[name] = PretrainingDataset(samples, transform, settings.train.seed)
-    train, valid = (set(getattr(dataset.samples, "paths", ())) for dataset in datasets.values())
-    if shared := train & valid:
+    train, valid = (dataset.samples for dataset in datasets.values())
+    if isinstance(train, ListedSamples) and (shared := train.images.common(valid.images)):
         raise DataError(f"train and valid have {plural(len(shared), 'image')} in common, such as {min(shared)}")
     return PretrainingData(**datasets, left_out=left_out)
 
@@ -127,51 +133,18 @@ def _open_split(
 ) -> tuple[ListedSamples | PhantomSamples, list[str]]:
     """The samples of a split, and a line for each image that has no label because its mask is damaged."""
     data, fresh, columns = settings.data, name == "train", finding_columns(settings.findings)
-    root = Path(data.root) if data.root else None
+    root, cache = Path(data.root) if data.root else None, Path(data.cache).expanduser() if data.cache else None
     if isinstance(data, PhantomData):
         number, seed = (data.train, data.seed) if fresh else (data.valid, data.seed + VALID_SEED_OFFSET)
         return PhantomSamples(seed, number, size, columns, data.exclude, fresh), []
     if isinstance(data, MimicData):
         manifest = Path(data.train_file if fresh else data.valid_file)
-        return read_reports(manifest, Path(data.label_file), root, data.prefix, columns), []
+        return read_reports(manifest, Path(data.label_file), root, data.prefix, columns, cache), []
     assert benchmark is not None
     split = read_split(benchmark, name, root)
     damaged = damaged_masks(split, data.max_bad_share)
-    return table_samples(split.without(damaged), settings.findings, benchmark.equalize), list(damaged.values())
-
-
-def bad_images(
-    paths: Sequence, places: Sequence[str], split: str, settings, progress: bool, level: Level | None = None
-) -> dict[int, str]:
-    """Position -> "row: file: reason" of each bad image; DataError if they are more than `max_bad_share`, or all.
-
-    level: of `check_image`, by default that of the settings.
-    """
-    reasons = check_images(paths, level or settings.check_images, workers=settings.workers, progress=progress)
-    lines = {
-        position: f"{places[position]}: {Path(paths[position]).name}: {reason}" for position, reason in reasons.items()
-    }
-    _refuse_too_many(
-        lines, len(paths), f"images of the {split} split", "Repair the files or correct --root", settings.max_bad_share
-    )
-    return lines
-
-
-def damaged_masks(split: Split, max_bad_share: float) -> dict[int, str]:
-    """Position -> "row: mask: reason" of each image whose label needs a damaged mask; errors as of bad_images."""
-    lines = {image: f"{split.rows[image]}: mask: {reason}" for image, reason in split.damaged_masks().items()}
-    _refuse_too_many(lines, len(split), f"masks of the {split.name} split", "Repair the files", max_bad_share)
-    return lines
-
-
-def _refuse_too_many(lines: dict[int, str], number: int, what: str, fix: str, max_bad_share: float) -> None:
-    none_left = len(lines) == number
-    if none_left or len(lines) > max_bad_share * number:
-        first = "\n  ".join(list(lines.values())[:10])
-        raise DataError(
-            f"{len(lines)} of {number} {what} are missing or unreadable:\n  {first}\n"
-            f"{fix}{'' if none_left else ', or raise max_bad_share to leave them out'}."
-        )
+    kept, root = split.without(damaged) if damaged else split, root or benchmark.root
+    return table_samples(kept, settings.findings, benchmark.equalize, root, cache), list(damaged.values())
 
 
 def write_left_out(path: Path, left_out: dict[str, list[str]]) -> None:

@@ -39,11 +39,14 @@ def without_signals() -> Iterator[None]:
 
 
 @contextmanager
-def sole_writer(folder: Path) -> Iterator[None]:
-    """Lock the folder for the block; the end of the process also ends the lock. InUseError where it is locked."""
+def sole_writer(folder: Path, wait: bool = False) -> Iterator[None]:
+    """Lock the folder for the block; the end of the process also ends the lock.
+
+    Where another process has locked it, InUseError, or with `wait` its turn.
+    """
     with open(folder / LOCK, "w", opener=lambda path, flags: os.open(path, flags | os.O_NOFOLLOW, 0o666)) as lock:
         try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB * (not wait))
         except BlockingIOError as error:
             raise InUseError(f"{folder} is being written by another process") from error
         except OSError as error:
@@ -80,7 +83,7 @@ class Stopping:
         try:
             yield
         finally:
-            cls.careful = False
+            cls.received, cls.careful = None, False
             for number, handler in former.items():
                 signal.signal(number, handler)
 
@@ -88,6 +91,18 @@ class Stopping:
     def _receive(cls, number: int, frame: FrameType | None) -> None:
         cls.received = cls.received or signal.Signals(number).name
         if not cls.careful:
+            raise StopRequested(cls.received)
+
+    @classmethod
+    @contextmanager
+    def later(cls) -> Iterator[None]:
+        """In the block a signal is `received`, but raises StopRequested at its end only."""
+        former, cls.careful = cls.careful, True
+        try:
+            yield
+        finally:
+            cls.careful = former
+        if cls.received and not cls.careful:
             raise StopRequested(cls.received)
 
     @classmethod

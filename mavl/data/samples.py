@@ -1,5 +1,6 @@
 """Samples: where a training pair comes from. `samples[epoch, index]` -> (grey image, label matrix int8 [51, F])."""
 
+import hashlib
 import os
 from collections import Counter
 from collections.abc import Collection, Sequence
@@ -17,6 +18,7 @@ from mavl.data.benchmarks.splits import Split
 from mavl.data.benchmarks.tables import normal_path
 from mavl.data.images.read import ImageFile
 from mavl.data.labels import LabelStore, unlocated
+from mavl.data.lists import ImageList, cached, stored
 from mavl.files import NotJSONError, read_json
 from mavl.vocab import FINDINGS, UNKNOWN, unknown_name
 
@@ -27,34 +29,24 @@ Sample = tuple[Image.Image | ImageFile, np.ndarray]
 class ListedSamples:
     """Images that a manifest or a table lists, not decoded yet.
 
-    labels: int8 [n, F] without anatomies, or with a `store` the row of each image's study [n]; places: where each image
-    is listed, for messages.
+    images: with labels int8 [n, F] without anatomies, or with a `store` the row of each image's study [n].
     """
 
-    paths: Sequence
-    places: Sequence[str]
-    labels: np.ndarray
+    images: ImageList
     store: LabelStore | None = None
     equalize: bool = False
 
     def __len__(self) -> int:
-        return len(self.labels)
+        return len(self.images)
 
     def __getitem__(self, key: tuple[int, int]) -> Sample:
-        path, label = self.paths[key[1]], self.labels[key[1]]
-        return ImageFile(path, equalize=self.equalize), self.store[label] if self.store is not None else unlocated(
-            label
-        )
+        label = self.images.label(key[1])
+        matrix = unlocated(label) if self.store is None else self.store[label]
+        return ImageFile(self.images[key[1]], equalize=self.equalize), matrix
 
-    def __getstate__(self) -> dict:
-        """A worker's copy: no places, and the paths as an array of bytes, with less than half of the memory."""
-        return self.__dict__ | {"paths": np.array([os.fsencode(path) for path in self.paths]), "places": ()}
-
-    def without(self, positions: Collection[int]) -> Self:
-        """The samples without those at these positions."""
-        kept = [i for i in range(len(self)) if i not in positions]
-        paths, places = ([each[i] for i in kept] for each in (self.paths, self.places))
-        return replace(self, paths=paths, places=places, labels=self.labels[kept])
+    def without(self, indices: Collection[int]) -> Self:
+        """The samples without these."""
+        return replace(self, images=self.images.without(indices)) if indices else self
 
 
 @dataclass(frozen=True)
@@ -82,21 +74,33 @@ class PhantomSamples:
         return Image.fromarray(made.image), made.labels[:, self.columns]
 
 
-def read_reports(manifest: Path, label_file: Path, root: Path | None, prefix: str, columns: list[int]) -> ListedSamples:
+def read_reports(
+    manifest: Path, label_file: Path, root: Path | None, prefix: str, columns: list[int], cache: Path | None = None
+) -> ListedSamples:
     """The released `rad_graph_metric_*.json` with its NPY; `root` replaces the original author's folder.
 
-    DataError for a file that cannot be read, and with every entry that has no study in the label file.
+    DataError for a file that cannot be read, and with every entry that has no study in the label file. With a list of
+    the same content in the cache, the manifest is not parsed.
     """
     store = LabelStore(label_file, columns)
-    try:
+
+    def build() -> ImageList:
         entries, problems = examine_manifest(manifest, label_file, len(store))
         raise_problems(problems)
+        rows = np.array([entry["labels_id"] for entry in entries.values()])
+        names = (_image_name(path, root, prefix) for path in entries)
+        return ImageList.pack(root, names, (f"{manifest.name}: {path}" for path in entries), rows)
+
+    try:
+        with open(manifest, "rb") as file:
+            content = hashlib.file_digest(file, "sha256").hexdigest()
+        base = os.path.abspath(root) if root else ""
+        key = ("manifest", manifest.name, content, str(len(store)), base, prefix)
+        images = cached(cache, key, root, build)
     except (OSError, ValueError) as error:
         fix = "data.train_file, valid_file and label_file name the released label files"
         raise DataError(f"{error}; {fix}") from error
-    paths = [image_path(path, root, prefix) for path in entries]
-    rows = np.array([entry["labels_id"] for entry in entries.values()])
-    return ListedSamples(paths, [f"{manifest.name}: {path}" for path in paths], rows, store)
+    return ListedSamples(images, store)
 
 
 def examine_manifest(manifest: Path, label_file: Path, studies: int) -> tuple[dict[str, dict], list[Problem]]:
@@ -123,8 +127,14 @@ def examine_manifest(manifest: Path, label_file: Path, studies: int) -> tuple[di
 
 def image_path(name: str, root: Path | None, prefix: str) -> Path:
     """The file of an image in a manifest."""
+    name = _image_name(name, root, prefix)
+    return Path(name) if root is None else root / name
+
+
+def _image_name(name: str, root: Path | None, prefix: str) -> str:
+    """The name of an image in a manifest: below the root, if there is one."""
     name = name.replace("\\", "/")
-    return Path(normal_path(name)) if root is None else root / normal_path(name.removeprefix(prefix).lstrip("/"))
+    return normal_path(name if root is None else name.removeprefix(prefix).lstrip("/")) or "."
 
 
 def read_entries(manifest: Path) -> tuple[dict, list[Problem]]:
@@ -154,14 +164,17 @@ def read_entries(manifest: Path) -> tuple[dict, list[Problem]]:
     return entries, problems
 
 
-def table_samples(split: Split, findings: Sequence[str], equalize: bool) -> ListedSamples:
+def table_samples(
+    split: Split, findings: Sequence[str], equalize: bool, root: Path | None, cache: Path | None = None
+) -> ListedSamples:
     """A benchmark's split as training samples; findings without a column are unknown everywhere."""
     labels = pd.DataFrame(split.labels, columns=list(split.findings)).reindex(columns=findings, fill_value=UNKNOWN)
     labels = labels.to_numpy(np.int8)
     if (labels == UNKNOWN).all():
         columns = ", ".join(split.findings)
         raise DataError(f"{split.name}: none of its columns ({columns}) is among the findings trained on")
-    return ListedSamples(split.paths, split.rows, labels, equalize=equalize)
+    images = ImageList.of_paths(root, split.paths, split.rows, labels)
+    return ListedSamples(stored(cache, images), equalize=equalize)
 
 
 def finding_columns(findings: Sequence[str]) -> list[int]:

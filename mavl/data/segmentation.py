@@ -20,10 +20,10 @@ from mavl.data.benchmarks.benchmark import Benchmark, read_split
 from mavl.data.benchmarks.folders import WHOLE, read_folder
 from mavl.data.benchmarks.masks import Mask, MaskFile, resize_mask
 from mavl.data.benchmarks.splits import Split
+from mavl.data.checks import Share, bad_images, damaged_masks
 from mavl.data.classification import draw_splits
 from mavl.data.images.read import read_image
 from mavl.data.images.transforms import RATIO, eval_transform
-from mavl.data.pretraining import bad_images, damaged_masks
 from mavl.vocab import ABSENT, PRESENT
 
 
@@ -103,8 +103,11 @@ class MaskedData:
         return SegmentationDataset(self.splits[name], transform, self.equalize, seed)
 
 
-def open_data(data: SegmentationData, seed: int, progress: bool) -> MaskedData:
-    """Read the benchmark or the folders, make the splits, check all of their files. DataError for what does not fit."""
+def open_data(data: SegmentationData, seed: int, progress: bool, share: Share | None = None) -> MaskedData:
+    """Read the benchmark or the folders, make the splits, check all of their files. DataError for what does not fit.
+
+    share: the part of the files that this process checks, by default all.
+    """
     if data.folder is not None:
         root, title, interpolation, equalize = Path(data.folder.images), data.folder.images, None, False
         read = read_folder(data.folder, next(iter(data.findings), "mask"))
@@ -128,7 +131,7 @@ def open_data(data: SegmentationData, seed: int, progress: bool) -> MaskedData:
     notes = [f"images without the finding left out: {', '.join(absent)}"] if absent else []
     splits, decisions = draw_splits(usable, data, seed, root)
     for name, split in splits.items():
-        bad = bad_files(split, data, progress)
+        bad = bad_files(split, data, progress, share)
         splits[name], left_out[name] = split.without(bad), [*left_out.get(name, []), *bad.values()]
     return MaskedData(title, splits, root, interpolation, equalize, notes + decisions, left_out)
 
@@ -154,11 +157,11 @@ def of_finding(split: Split, finding: str | None = None) -> tuple[Split, list[st
     return split.without(set(unknown)), lines
 
 
-def bad_files(split: Split, settings: LoaderSettings, progress: bool) -> dict[int, str]:
+def bad_files(split: Split, settings: LoaderSettings, progress: bool, share: Share | None = None) -> dict[int, str]:
     """Position -> "row: reason" of each image that is missing or unreadable, or its mask file; errors as bad_images."""
-    bad = bad_images(split.paths, split.rows, split.name, settings, progress)
+    bad = bad_images(split.paths, split.rows.__getitem__, split.name, settings, progress, share=share)
     if files := {i: mask.path for i, mask in enumerate(masks_of(split)) if isinstance(mask, MaskFile)}:
         places = [f"{split.rows[i]}: mask" for i in files]
-        found = bad_images(list(files.values()), places, split.name, settings, progress, "mask")
+        found = bad_images(list(files.values()), places.__getitem__, split.name, settings, progress, "mask", share)
         bad |= {list(files)[position]: line for position, line in found.items()}
     return bad

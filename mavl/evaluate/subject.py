@@ -18,11 +18,12 @@ from mavl.config.evaluation import EvaluationSettings, GroundingSettings, ZeroSh
 from mavl.config.loader import dump, load
 from mavl.data.benchmarks.benchmark import Benchmark, read_split, split_file
 from mavl.data.benchmarks.splits import Split
+from mavl.data.checks import Share, bad_images, damaged_masks
 from mavl.data.classification import LabelledImages, without_shared
 from mavl.data.images.transforms import eval_transform
 from mavl.data.launch import open_accelerator
 from mavl.data.loading import compute_all, to_device
-from mavl.data.pretraining import bad_images, damaged_masks, write_left_out
+from mavl.data.pretraining import write_left_out
 from mavl.model.heatmaps import MapOptions
 from mavl.progress import plural
 from mavl.provenance import provenance, training_sentence
@@ -67,8 +68,12 @@ class Subject:
         return split.select(self.settings.findings) if self.settings.findings else split
 
     def usable(self, split: Split) -> tuple[Split, list[str]]:
-        """The split without its bad images, and a line for each; DataError for too many (`max_bad_share`)."""
-        return without_bad_images(self.settings, split, self.accelerator.is_main_process)
+        """The split without its bad images, and a line for each; DataError for too many (`max_bad_share`).
+
+        All processes call it at once.
+        """
+        share = Share.of_run(self.accelerator)
+        return without_bad_images(self.settings, split, self.accelerator.is_main_process, share)
 
     def images(self, split: Split) -> LabelledImages:
         """The split's images as the model's input: dataset[0, index]."""
@@ -226,8 +231,13 @@ def _require_finite(split: Split, computed: np.ndarray) -> None:
         raise EvaluationError(f"the model gives values that are not finite numbers for {images}: use another model")
 
 
-def without_bad_images(settings: EvaluationSettings, split: Split, show: bool) -> tuple[Split, list[str]]:
-    """The split without its bad images, and a line for each; DataError for too many (`max_bad_share`)."""
+def without_bad_images(
+    settings: EvaluationSettings, split: Split, show: bool, share: Share | None = None
+) -> tuple[Split, list[str]]:
+    """The split without its bad images, and a line for each; DataError for too many (`max_bad_share`).
+
+    share: the part of the files that this process checks, by default all.
+    """
     bad = damaged_masks(split, settings.max_bad_share)
-    bad |= bad_images(split.paths, split.rows, split.name, settings, show)
+    bad |= bad_images(split.paths, split.rows.__getitem__, split.name, settings, show, share=share)
     return split.without(set(bad)), list(bad.values())

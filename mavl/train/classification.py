@@ -16,10 +16,10 @@ from mavl.config.finetune import FinetuneClsSettings
 from mavl.config.loader import load
 from mavl.data.benchmarks.benchmark import Benchmark
 from mavl.data.benchmarks.splits import Split
+from mavl.data.checks import Share, bad_images, damaged_masks
 from mavl.data.classification import LabelledImages, check_labels, counts, draw_splits, label_train, read_labelled
 from mavl.data.images.transforms import TrainTransform, eval_transform
 from mavl.data.loading import to_device
-from mavl.data.pretraining import bad_images, damaged_masks
 from mavl.data.segmentation import MaskedData
 from mavl.metrics.classification import Evaluation, best_f1, evaluate
 from mavl.model.classifier import Classifier, normalize_positive
@@ -56,8 +56,8 @@ class Classification(Finetuning):
         return build_model(self.settings, len(findings), self.accelerator)
 
     @staticmethod
-    def open_data(settings: FinetuneClsSettings, accelerator: Accelerator) -> MaskedData:
-        data = open_data(settings, accelerator.is_main_process)
+    def open_data(settings: FinetuneClsSettings, accelerator: Accelerator, share: Share | None = None) -> MaskedData:
+        data = open_data(settings, accelerator.is_main_process, share)
         accelerator.print("\n".join(data.notes))
         return data
 
@@ -175,8 +175,11 @@ def build_model(
     return model, arguments, transfers
 
 
-def open_data(settings: FinetuneClsSettings, progress: bool) -> MaskedData:
-    """The splits of a run, without bad images, and a line on each decision."""
+def open_data(settings: FinetuneClsSettings, progress: bool, share: Share | None = None) -> MaskedData:
+    """The splits of a run, without bad images, and a line on each decision.
+
+    share: the part of the files that this process checks, by default all.
+    """
     data, benchmark = settings.data, load(Benchmark, Path(settings.data.benchmark))
     root = Path(data.root) if data.root else benchmark.root
     listed, left_out = {}, {}
@@ -185,7 +188,7 @@ def open_data(settings: FinetuneClsSettings, progress: bool) -> MaskedData:
         listed[name], left_out[name] = split.without(set(damaged)), list(damaged.values())
     kept, decisions = draw_splits(listed, data, settings.seed, root)
     for name, split in kept.items():
-        bad = bad_images(split.paths, split.rows, name, data, progress)
+        bad = bad_images(split.paths, split.rows.__getitem__, name, data, progress, share=share)
         kept[name], left_out[name] = split.without(set(bad)), [*left_out.get(name, []), *bad.values()]
     kept["train"], policy = label_train(benchmark, data, root, kept["train"])
     sizes = []

@@ -21,8 +21,10 @@ from mavl.checkpoint import BEST, finetuned
 from mavl.checkpoint.finetuned import Finetuned
 from mavl.checkpoint.transfer import Transfer, check_sources
 from mavl.config.finetune import FinetuneClsSettings, FinetuneSegSettings
+from mavl.data.checks import Share
 from mavl.data.classification import write_images
 from mavl.data.images.transforms import with_interpolation
+from mavl.data.lists import ImageList
 from mavl.data.loading import compute_all
 from mavl.data.pretraining import EpochBatches, Key, write_left_out
 from mavl.data.segmentation import MaskedData
@@ -31,7 +33,7 @@ from mavl.provenance import provenance
 from mavl.report.tables import RESULTS
 from mavl.report.training import TRAINING, plot_training
 from mavl.train.engine import Fit, Task, build_accelerator
-from mavl.train.inputs import data_hashes, describe_images
+from mavl.train.inputs import data_hashes, describe_images, names_root
 from mavl.train.run_folder import (
     LEFT_OUT,
     LOG,
@@ -62,7 +64,7 @@ class Finetuning(ABC):
     def __init__(self, settings: Any, accelerator: Accelerator):
         self.settings, self.accelerator = settings, accelerator
         self.model, self.arguments, self.transfers = self.build_model()  # first: it may not fit, and data take minutes
-        self.data = self.open_data(settings, accelerator)
+        self.data = self.open_data(settings, accelerator, Share.of_run(accelerator))
         self.model.backbone.preprocessing = with_interpolation(self.preprocessing, self.data.interpolation)
         if settings.train.backbone_checkpointing:
             checkpoint_activations(self.model.backbone.blocks)
@@ -75,8 +77,11 @@ class Finetuning(ABC):
 
     @staticmethod
     @abstractmethod
-    def open_data(settings: Any, accelerator: Accelerator) -> MaskedData:
-        """The data of a run with these settings; prints their size and the decisions on them."""
+    def open_data(settings: Any, accelerator: Accelerator, share: Share | None = None) -> MaskedData:
+        """The data of a run with these settings; prints their size and the decisions on them.
+
+        share: the part of the files that this process checks, by default all.
+        """
 
     @abstractmethod
     def images(self, split: str, augment: bool = False) -> Dataset: ...
@@ -190,7 +195,8 @@ def run_seeds(task: type[Finetuning], settings: Settings, resume: bool = False) 
 
 def _check_data(folder: Path, settings: Settings, data: MaskedData) -> None:
     """ResumeError where the folder's run read other data."""
-    images = {name: (split.paths, split.labels) for name, split in data.splits.items()}
+    root = names_root(settings.data)
+    images = {name: ImageList.of_paths(root, split.paths, (), split.labels) for name, split in data.splits.items()}
     check_data(folder, data_hashes(settings.data, images))
 
 

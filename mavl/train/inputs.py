@@ -1,16 +1,14 @@
 """What a run reads: hashes by name, since a resumed run must read the same, and a line for the model's folder."""
 
 import hashlib
-import math
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from mavl.config.loader import load
 from mavl.data.benchmarks.benchmark import Benchmark, split_file
+from mavl.data.lists import ImageList
 
 MOST_SIZES = 20_000
 """Image files of a split whose sizes are compared; of a larger split, evenly spread ones."""
@@ -18,7 +16,7 @@ MOST_SIZES = 20_000
 MIMIC_FILES = ("train_file", "valid_file", "label_file")
 
 
-def data_hashes(data: Any, images: Mapping[str, tuple[Iterable[Path], np.ndarray]]) -> dict[str, str]:
+def data_hashes(data: Any, images: Mapping[str, ImageList]) -> dict[str, str]:
     """{what: SHA-256} of the benchmark, its lists or the label files, and the images of each split.
 
     A moved root, or a comment in a YAML file, changes none of them. Of the image files the sizes in bytes count: other
@@ -26,12 +24,11 @@ def data_hashes(data: Any, images: Mapping[str, tuple[Iterable[Path], np.ndarray
 
     Args:
         data: the settings' section on data.
-        images: for each split the images in use, in their order, and their labels.
+        images: for each split the images in use, with names below `names_root`.
     """
-    hashes, root = {}, Path(data.root) if data.root else None
+    hashes, root = {}, names_root(data)
     if getattr(data, "benchmark", None):
         benchmark = load(Benchmark, Path(data.benchmark))
-        root = root or benchmark.root
         hashes["benchmark"] = _sha256(benchmark.model_dump_json(exclude={"root"}).encode())
         lists = {name: split_file(benchmark, name, root) for name in benchmark.splits if name in images}
     else:
@@ -39,14 +36,18 @@ def data_hashes(data: Any, images: Mapping[str, tuple[Iterable[Path], np.ndarray
     for name, path in lists.items():
         with open(path, "rb") as file:
             hashes[f"list {name}"] = hashlib.file_digest(file, "sha256").hexdigest()
-    for split, (every, labels) in images.items():
-        paths = list(every)
-        names = [(path.relative_to(root) if root and path.is_relative_to(root) else path).as_posix() for path in paths]
-        content = "\n".join(names).encode("utf-8", "surrogateescape") + labels.astype(np.int64).tobytes()
-        hashes[f"order or labels of {split}'s images"] = _sha256(content)
-        sizes = [_size(path) for path in sorted(paths)[:: math.ceil(len(paths) / MOST_SIZES) or 1]]
+    for split, each in images.items():
+        hashes[f"order or labels of {split}'s images"] = each.sha256()
+        sizes = [_size(path) for path in each.spread(MOST_SIZES)]
         hashes[f"size of {split}'s image files"] = _sha256(str(sizes).encode())
     return hashes
+
+
+def names_root(data: Any) -> Path | None:
+    """The folder that the names of a run's images do not hold, by the settings' section on data."""
+    if data.root:
+        return Path(data.root)
+    return load(Benchmark, Path(data.benchmark)).root if getattr(data, "benchmark", None) else None
 
 
 def describe_images(data: Any, images: int) -> dict:
@@ -62,7 +63,7 @@ def describe_images(data: Any, images: int) -> dict:
     return {"kind": "phantom drawings" if drawn else "films", "list": name, "images": images}
 
 
-def _size(path: Path) -> int | None:
+def _size(path: str) -> int | None:
     """Bytes of a file; None where it cannot be read."""
     try:
         return os.stat(path).st_size

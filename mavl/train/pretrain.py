@@ -1,6 +1,7 @@
 """Pre-training: settings -> a run folder with the best model, the last one, checkpoints and the log."""
 
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +15,7 @@ from mavl.backbones.checkpointing import checkpoint_activations
 from mavl.checkpoint.released import check_state
 from mavl.checkpoint.transfer import check_sources, initialise
 from mavl.config.settings import RANDOM, PretrainSettings
+from mavl.data.checks import Share
 from mavl.data.labels import finding_labels
 from mavl.data.loading import compute_all
 from mavl.data.pretraining import EpochBatches, PretrainingDataset, open_data, write_left_out
@@ -132,13 +134,11 @@ def _prepare(settings: PretrainSettings, accelerator: Accelerator, embeddings: T
     output_dir = Path(settings.output_dir)
     arguments = settings.model.model_dump(mode="json") | {"text_width": embeddings.vectors.shape[-1]}
     model = build_model(arguments, settings, accelerator)
-    with accelerator.main_process_first():
-        data = open_data(settings, model.preprocessing, progress=accelerator.is_main_process)
-        _check_monitor(settings, data.valid, embeddings.findings)
+    data = open_data(settings, model.preprocessing, accelerator.is_main_process, Share.of_run(accelerator))
+    _check_monitor(settings, data.valid, embeddings.findings)
     if accelerator.is_main_process:
         splits = {"train": data.train.samples, "valid": data.valid.samples}
-        listed = {name: samples for name, samples in splits.items() if isinstance(samples, ListedSamples)}
-        images = {name: (samples.paths, samples.labels) for name, samples in listed.items()}
+        images = {name: samples.images for name, samples in splits.items() if isinstance(samples, ListedSamples)}
         check_data(output_dir, data_hashes(settings.data, images))
         write_left_out(output_dir / LEFT_OUT, data.left_out)
     processes, accumulation = accelerator.num_processes, settings.train.gradient_accumulation
@@ -165,15 +165,16 @@ def _check_monitor(settings: PretrainSettings, valid: PretrainingDataset, findin
     samples = valid.samples
     if settings.train.monitor != "valid_auroc" or not isinstance(samples, ListedSamples):
         return
-    rows = (finding_labels(samples.store[row]) for row in samples.labels) if samples.store else samples.labels
     present, absent = np.zeros(len(findings), dtype=bool), np.zeros(len(findings), dtype=bool)
-    for row in rows:
-        present, absent = present | (row == PRESENT), absent | (row == ABSENT)
-    if not (present & absent).any():
-        raise MonitorError(
-            "train.monitor valid_auroc: no finding has present and absent images in the valid split; add images to it, "
-            "or set train.monitor to valid_loss"
-        )
+    for row in chain.from_iterable(samples.images.kept_labels()):
+        labels = finding_labels(samples.store[row]) if samples.store else row
+        present, absent = present | (labels == PRESENT), absent | (labels == ABSENT)
+        if (present & absent).any():
+            return
+    raise MonitorError(
+        "train.monitor valid_auroc: no finding has present and absent images in the valid split; add images to it, "
+        "or set train.monitor to valid_loss"
+    )
 
 
 def build_model(arguments: dict, settings: PretrainSettings, accelerator: Accelerator) -> MAVL:

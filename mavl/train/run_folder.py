@@ -27,7 +27,7 @@ from mavl.train.checkpoints import Checkpoints, ResumeError
 CONFIG, ABOUT, LOG, CHECKPOINTS, LEFT_OUT = "config.yaml", "run.json", "log.jsonl", "checkpoints", "left_out.json"
 MAY_CHANGE = frozenset(
     """
-    output_dir data.root data.workers text.cache train.log_every
+    output_dir data.root data.workers data.cache text.cache train.log_every
     train.checkpoint_every train.keep train.trackers resamples html gallery
     """.split()
 )

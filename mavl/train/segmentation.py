@@ -17,6 +17,7 @@ from mavl.checkpoint.finetuned import Finetuned
 from mavl.checkpoint.transfer import Transfer, initialise
 from mavl.config.finetune import FinetuneSegSettings
 from mavl.data.benchmarks.masks import resize_mask
+from mavl.data.checks import Share
 from mavl.data.classification import counts
 from mavl.data.images.transforms import eval_transform
 from mavl.data.segmentation import JointTransform, MaskedData, SegmentationDataset, open_data
@@ -51,8 +52,8 @@ class Segmentation(Finetuning):
         return unet, {"backbone": model.backbone, "image_size": model.image_size}, transfers
 
     @staticmethod
-    def open_data(settings: FinetuneSegSettings, accelerator: Accelerator) -> MaskedData:
-        data = open_data(settings.data, settings.seed, accelerator.is_main_process)
+    def open_data(settings: FinetuneSegSettings, accelerator: Accelerator, share: Share | None = None) -> MaskedData:
+        data = open_data(settings.data, settings.seed, accelerator.is_main_process, share)
         accelerator.print("\n".join([f"{data.title}, {data.finding}, {_sizes(data)}", *data.notes]))
         return data
 

@@ -1,5 +1,6 @@
 """Data for fine-tuning: no patient crosses splits, labels by policy worked by hand, what is said of each decision."""
 
+import pickle
 from dataclasses import replace
 from pathlib import Path
 
@@ -9,12 +10,15 @@ import pytest
 import yaml
 from hypothesis import given
 from hypothesis import strategies as st
+from PIL import Image
 
+from mavl.backbones import Preprocessing
 from mavl.config.finetune import ClassificationData, FinetuneClsSettings
 from mavl.data import DataError
 from mavl.data.benchmarks.benchmark import Benchmark, read_split
 from mavl.data.benchmarks.splits import Split
 from mavl.data.classification import (
+    LabelledImages,
     check_labels,
     counts,
     draw_splits,
@@ -23,6 +27,7 @@ from mavl.data.classification import (
     without_shared,
     write_images,
 )
+from mavl.data.images.transforms import eval_transform
 from mavl.train.classification import open_data
 from tests.support.small_benchmarks import benchmark
 
@@ -240,6 +245,18 @@ def test_a_validation_split_that_is_drawn_from_train_keeps_its_unknown_labels(tm
         assert -1 in of_file
         guessed = [{0: 1, 1: 0, 2: 0, 3: 1}[int(path.stem) % 4] for path in opened.splits[name].paths]
         assert opened.splits[name].labels[:, 0].tolist() == (guessed if name == "train" else of_file)
+
+
+def test_a_worker_has_the_images_of_its_process(tmp_path):
+    names, transform = ["a.png", "ü.png", "c.png"], eval_transform(Preprocessing(16))
+    for grey, name in enumerate(names):
+        Image.new("L", (16, 16), 90 * grey).save(tmp_path / name)
+    images = split("train", ["1", "2", "3"], [[0, 1], [1, 1], [1, -1]])
+    dataset = LabelledImages(replace(images, paths=[tmp_path / name for name in names]), transform, False, seed=0)
+    again = pickle.loads(pickle.dumps(dataset))
+    for index in range(3):
+        assert again[0, index]["labels"].tolist() == images.labels[index].tolist()
+        assert again[0, index]["image"].unique().tolist() == [90 * index]
 
 
 def test_labels_that_teach_nothing():

@@ -17,7 +17,7 @@ from mavl.data.benchmarks.benchmark import Benchmark, read_split
 from mavl.data.benchmarks.folders import WHOLE, read_folder
 from mavl.data.benchmarks.masks import BoxMask, MaskFile
 from mavl.data.benchmarks.splits import Split
-from mavl.data.pretraining import damaged_masks
+from mavl.data.checks import damaged_masks
 from mavl.data.segmentation import JointTransform, SegmentationDataset, bad_files, of_finding, open_data
 from mavl.evaluate.subject import without_bad_images
 

@@ -246,6 +246,12 @@ def test_epoch_batches_begin_in_the_middle():
     assert len(whole) == len(all_batches) - 4
 
 
+def test_the_order_of_an_epoch_is_that_of_runs_before():
+    batches = EpochBatches(23, 3, seed=1, rank=1, processes=2, accumulation=1)
+    batches.start_at(2)
+    assert list(batches) == [[(2, 1), (2, 19), (2, 2)], [(2, 18), (2, 21), (2, 7)], [(2, 5), (2, 10), (2, 15)]]
+
+
 def test_too_few_images_for_one_step():
     with pytest.raises(ValueError, match="5 training images do not fill one optimizer step of 8"):
         EpochBatches(5, 4, seed=0, rank=0, processes=2, accumulation=1)

@@ -58,7 +58,7 @@ def config(tmp_path) -> Path:
     """Of a pre-training on a list of phantoms on disk."""
     path = write_training("pretraining", tmp_path, epochs=1)
     content = yaml.safe_load(path.read_text())
-    sizes = {key: content["data"][key] for key in ("batch_size", "eval_batch_size", "workers")}
+    sizes = {key: content["data"][key] for key in ("batch_size", "eval_batch_size", "workers")} | {"cache": None}
     benchmark = write_benchmark(tmp_path)
     drop_masks(benchmark)
     content["data"] = {"source": "table", "benchmark": str(benchmark), "root": str(tmp_path), **sizes}

@@ -31,6 +31,7 @@ OTHER = {  # of each key that may change, another value
     "output_dir": "elsewhere",
     "data.root": "/moved/images",
     "data.workers": 3,
+    "data.cache": "elsewhere",
     "text.cache": None,
     "train.log_every": 7,
     "train.checkpoint_every": 11,

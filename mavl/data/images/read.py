@@ -1,4 +1,4 @@
-"""Radiographs from files as 8-bit grey, and the check of many files before a run.
+"""Radiographs from files as 8-bit grey, and the check of a file before a run.
 
 The content of a file decides its format; only DICOM without a preamble needs its suffix. Every error is an ImageError.
 """
@@ -7,7 +7,7 @@ import io
 import os
 import re
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO, Literal
@@ -17,7 +17,6 @@ from PIL import ExifTags, Image, UnidentifiedImageError
 
 from mavl.data.images.dicom import check_dicom, decode_dicom
 from mavl.data.images.grey import MAX_BYTES, ImageError, check_size, equalize_histogram, to_grey, to_mask
-from mavl.progress import in_threads
 
 FORMATS = ("PNG", "JPEG", "BMP", "TIFF", "WEBP")
 """What Pillow may read; DICOM comes on top."""
@@ -140,12 +139,6 @@ def check_image(path: str | os.PathLike, level: Level) -> str | None:
     except Exception as error:  # as in _naming
         return _reason(error).removeprefix(f"{path}: ")
     return None
-
-
-def check_images(paths: Sequence, level: Level, *, workers: int, progress: bool) -> dict[int, str]:
-    """Position -> reason for every image in which `check_image` finds a fault; `workers` are threads."""
-    reasons = in_threads(lambda path: check_image(path, level), paths, workers, f"checking images ({level})", progress)
-    return {position: reason for position, reason in enumerate(reasons) if reason is not None}
 
 
 @contextmanager

@@ -8,7 +8,8 @@ import pydicom
 import pytest
 from PIL import Image, ImageOps
 
-from mavl.data.images.read import ImageError, ImageFile, check_image, check_images, grey_picture, read_image
+from mavl.data.checks import check_images
+from mavl.data.images.read import ImageError, ImageFile, check_image, grey_picture, read_image
 from tests.support.films import GREY, pixels_of, save_dicom
 
 # Pillow's formats -----------------------------------------------------------------------------------------------------
@@ -182,7 +183,7 @@ def test_forbidden_files_are_named(tmp_path, monkeypatch):
 WARNING_FREE = """
 import sys
 from PIL import Image
-from mavl.data.images.read import check_images
+from mavl.data.checks import check_images
 Image.MAX_IMAGE_PIXELS = 200
 print(*check_images(sys.argv[1:], "decode", workers=4, progress=False).values(), sep="\\n")
 """

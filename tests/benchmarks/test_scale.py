@@ -1,12 +1,16 @@
 """The tables of docs/scale.md, computed by hand."""
 
-from benchmarks.data import Rates, tables
+from benchmarks.scale import Rates, tables
 
 RATES = Rates(
     sizes={"originals": 1_500_000, "raw": 300_000},
     times={"originals": 25.0, "raw": 1.0},
     making=60.0,
-    listed=500.0,
+    header={"originals": 1.6, "raw": 0.16},
+    starts={
+        377_110: {"first start": {"hashes": 0.54, "memory": 3.6e6}, "worker": {"memory": 1e5}},
+        10_000_000: {"first start": {"hashes": 1234.5, "memory": 4.2e9}, "worker": {"memory": 0}},
+    },
     parameters=31_000_000,
     gpu=248.0,
 )
@@ -22,7 +26,7 @@ def test_what_images_take():
     assert table["disk: originals"] == ["566 GB", "15 TB"]  # 1.5 MB each
     assert table["disk: raw"] == ["113 GB", "3 TB"]
     assert table["disk: labels"] == ["871 MB", "23 GB"]  # 227,827 studies × 51 × 75 bytes; 0.604 studies an image
-    assert table["memory of each training process for its lists"] == ["189 MB", "5 GB"]
+    assert table["time to check all headers: originals, 16 cores"] == ["38 s", "17 min"]  # images × 0.0016 s / 16
     assert table["time to make the store, 16 cores"] == ["24 min", "10 h"]  # images × 0.06 s / 16
 
 
@@ -36,3 +40,10 @@ def test_what_gpus_need():
     assert rows((1, 32))["gradients a GPU sends a second"][0] == "0 B"
     assert table["an epoch"] == ["6 min", "21 min"]
     assert table["60 epochs"] == ["6 h", "21 h"]
+
+
+def test_what_a_start_takes():
+    table = rows((4, 32))
+    assert table["first start: hashes"] == ["0.5 s", "1,234.5 s"]
+    assert table["first start: memory"] == ["4 MB", "4,200 MB"]
+    assert table["worker: memory"] == ["0 MB", "0 MB"]
