@@ -29,6 +29,7 @@ GROWTH_BATCH = 4
 FINDINGS, SIZES, FILES = (75, 138, 300, 1000), (112, 224, 448), (32, 128, 512)
 
 KINDS = {
+    "fused by the compiler": r"triton",
     "attention": r"flash|fmha|attention|softmax",
     "convolutions": r"conv|fprop|dgrad|wgrad|implicit|nchwToNhwc|nhwcToNchw",
     "BatchNorm": r"batch_norm|bn_fw|bn_bw|batchnorm",
@@ -36,7 +37,6 @@ KINDS = {
     "LayerNorm": r"layer_norm|LayerNorm",
     "dropout": r"dropout|bernoulli",
     "optimizer": r"Adam|multi_tensor|foreach",
-    "fused by the compiler": r"triton",
     "copies and casts": r"copy|Memcpy|Memset|cast|CatArray",
     "elementwise": r"elementwise",
     "sums": r"reduce",
