@@ -40,7 +40,7 @@ def main() -> None:
         "--workers", type=int, default=os.cpu_count(), help="feeding, radgraph: processes (%(default)s)"
     )
     parser.add_argument("--reports", type=int, nargs="+", default=(2_000, 8_000), help="radgraph: how many (2000 8000)")
-    parser.add_argument("--gpu", type=float, default=500, help="scale: images that a GPU trains a second (500)")
+    parser.add_argument("--gpu", type=float, default=2700, help="scale: images that a GPU trains a second (2700)")
     parser.add_argument("--gpus", type=int, nargs=2, default=(4, 32), help="scale: for MIMIC and ten million (4 32)")
     parser.add_argument(
         "--images", type=int, nargs="+", default=scale.LISTS, help="scale: in the lists of a start (377110 10000000)"
