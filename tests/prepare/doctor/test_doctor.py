@@ -349,7 +349,9 @@ def test_an_interrupt_leaves_what_was_found_until_then(clean, tmp_path, monkeypa
 
     monkeypatch.setattr(doctor_exam, "inspect_image", interrupted)
     monkeypatch.setattr("mavl.progress.TOGETHER", 1)
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs ignore it
     code = run("--config", folder / "lists.yaml", "--root", folder, "--workers", 1, "--json", tmp_path / "x.json")
+    signal.signal(signal.SIGINT, before)
     written = json.loads((tmp_path / "x.json").read_text())
     assert (code, written["complete"], written["clean"]) == (130, False, False)
     assert [item["text"] for found in written["found"] for item in found["items"]] == [

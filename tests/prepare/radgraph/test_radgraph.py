@@ -156,7 +156,7 @@ def test_training_reads_what_was_written(mimic, phantoms):
     samples = read_reports(
         out / "rad_graph_metric_validate.json", out / LABELS, Path("/jpg"), MimicData().prefix, columns=None
     )
-    assert samples.paths[0] == Path("/jpg/files/p10/p10000001/s50000001/d1P.jpg")
+    assert samples.images[0] == "/jpg/files/p10/p10000001/s50000001/d1P.jpg"
     np.testing.assert_array_equal(samples.store[samples.labels[-1]], phantoms[4].labels)
 
 
