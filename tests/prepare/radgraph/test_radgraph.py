@@ -157,7 +157,7 @@ def test_training_reads_what_was_written(mimic, phantoms):
         out / "rad_graph_metric_validate.json", out / LABELS, Path("/jpg"), MimicData().prefix, columns=None
     )
     assert samples.images[0] == "/jpg/files/p10/p10000001/s50000001/d1P.jpg"
-    np.testing.assert_array_equal(samples.store[samples.labels[-1]], phantoms[4].labels)
+    np.testing.assert_array_equal(samples.store[samples.images.label(len(samples) - 1)], phantoms[4].labels)
 
 
 def test_the_names_are_those_that_a_training_config_expects(mimic):

@@ -246,7 +246,7 @@ def roots(tmp_path_factory) -> dict[str, Path]:
 @pytest.mark.slow
 def test_training_and_evaluation_differ_in_their_root_alone(roots, tmp_path):
     """The same seeds, and so the same crops and operations; the images differ by some grey values."""
-    data = {"source": "table", "benchmark": str(roots["benchmark"]), "batch_size": 8, "workers": 1}
+    data = {"source": "table", "benchmark": str(roots["benchmark"]), "batch_size": 8, "workers": 0}
     config = TINY | {
         "findings": ["cardiomegaly", "effusion", "pneumothorax", "pacemaker"],
         "data": data,
