@@ -70,7 +70,7 @@ def initialise(backbone: Backbone, name: str, init: InitSettings, accelerator: A
     for transfer in transfers:
         accelerator.print(transfer)
     if not transfers:
-        accelerator.print("backbone: random weights (init.backbone none, no checkpoint)")
+        accelerator.print("backbone: the weights it is built with, random in torchvision and timm (init.backbone none)")
     return transfers
 
 

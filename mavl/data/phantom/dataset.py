@@ -39,6 +39,8 @@ def write_dataset(
     - masks/FINDING/ID.png, 0 or 255, for each finding that is present;
     - SPLIT.csv, a row for each image: its ID, 0 or 1 for each finding, for normal and for clear, as in `truth`;
     - SPLIT_reports.json, in the format of RadGraph.
+
+    Masks of the same images by a former call are removed.
     """
     columns, reports = [*FINDINGS, NORMAL, CLEAR], {}
     (folder / "images" / split).mkdir(parents=True, exist_ok=True)
@@ -48,8 +50,11 @@ def write_dataset(
         for index in indices:
             phantom, name = draw(seed, index, size, exclude), f"{split}/{study_name(index)}.png"
             _save(folder / "images" / name, phantom.image)
-            for finding, mask in phantom.masks.items():
-                _save(folder / "masks" / finding / name, mask.astype(np.uint8) * 255)
+            for finding in FINDINGS:
+                if finding in phantom.masks:
+                    _save(folder / "masks" / finding / name, phantom.masks[finding].astype(np.uint8) * 255)
+                else:
+                    (folder / "masks" / finding / name).unlink(missing_ok=True)
             rows.writerow([name.removesuffix(".png"), *truth(phantom, columns).tolist()])
             reports[report_path(index)] = phantom.graph
     (folder / f"{split}_reports.json").write_text(json.dumps(reports, indent=1), encoding="utf-8")

@@ -52,6 +52,14 @@ def test_a_written_data_set_holds_what_was_drawn(tmp_path):
     assert list(reports.values()) == [phantom.graph for phantom in drawn.values()]
 
 
+def test_masks_of_other_phantoms_do_not_stay(tmp_path):
+    for seed in (1, 2):
+        write_dataset(tmp_path, "test", seed, range(6), size=48)
+    expected = {(name, f"s5000000{index}") for index in range(6) for name in draw(2, index, 48).masks}
+    assert {(path.parts[-3], path.stem) for path in tmp_path.glob("masks/*/test/*.png")} == expected
+    assert expected != {(name, f"s5000000{index}") for index in range(6) for name in draw(1, index, 48).masks}
+
+
 def test_the_command_writes_a_folder(tmp_path, monkeypatch):
     command = ["phantom", "--out", str(tmp_path / "out"), "--split", "valid"]
     command += ["--number", "3", "--seed", "1", "--size", "32"]
