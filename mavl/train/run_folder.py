@@ -107,7 +107,8 @@ def open_run_folder(
     if _holds_run(folder):
         if not resume:
             raise ResumeError(f"{folder} holds a run already; --resume goes on with it, or choose another --output_dir")
-        about = _read_about(folder)
+        if not (about := _read_about(folder)):
+            print(f"note: {folder / ABOUT} is missing: whether books, data and precision are the same is not checked")
         _compare_launch(folder, about, {**(launch or {}), "provenance": versions})
         _refuse_changed(folder, _changed_settings(folder, settings) + _changed_inputs(about, inputs))
     elif (folder / CONFIG).exists():  # its text encoder may be one of other settings

@@ -30,7 +30,7 @@ from mavl.files import csv_writer, read_json, whole_file, write_text
 from mavl.prepare.radgraph.graphs import NO_GRAPH, NO_STUDY, UNKNOWN_LABEL, label_file
 from mavl.prepare.radgraph.labels import LABELS, Problem, checksum, draw_picture, write_labels, write_table
 from mavl.prepare.radgraph.manifests import MANIFESTS, join_studies, manifest_texts
-from mavl.prepare.radgraph.mimic import read_images, read_views
+from mavl.prepare.radgraph.mimic import METADATA, read_images, read_views
 from mavl.prepare.radgraph.released import convert, released_entries
 from mavl.progress import plural
 
@@ -132,8 +132,15 @@ def _write(arguments: argparse.Namespace, out: Path) -> None:
     text = json.dumps(summary, indent=2)
     write_text(out / SUMMARY, f"{text}\n")
     print(text)
+    if left_out:
+        print(f"{plural(left_out.total(), 'image')} of other views left out ({METADATA}: {_counted(left_out)})")
     if problems:
         print(f"{plural(len(problems), 'problem')}, listed in {PROBLEMS}; the first: {': '.join(problems[0])}")
+
+
+def _counted(views: Counter[str]) -> str:
+    """The most frequent ones with their numbers."""
+    return ", ".join(f"{view} {number}" for view, number in views.most_common(5))
 
 
 def _without_label(problems: list[Problem]) -> str:
@@ -151,7 +158,8 @@ def _without_label(problems: list[Problem]) -> str:
 def _without_image(problems: list[Problem], left_out: Counter[str], root: Path | None) -> str:
     """Why no manifest of a source lists an image."""
     if left_out:
-        return f"{plural(left_out.total(), 'image')} of other views, and none to list; --views all lists them too"
+        views = f"{plural(left_out.total(), 'image')} of other views ({METADATA}: {_counted(left_out)})"
+        return f"{views}, and none to list; --views all lists them too"
     first = next((each for each in problems if each.kind == NO_STUDY), problems[0] if problems else None)
     if first and first.kind == NO_STUDY:
         return f"none of its reports belongs to an image of --root; {first.where!r} names no study, {first.detail}"

@@ -16,6 +16,8 @@ SPLITS = ("train", "validate", "test")
 COLUMNS = {"split": ("dicom_id", "subject_id", "study_id", "split"), "metadata": ("dicom_id", "ViewPosition")}
 """The columns that are read of the two files."""
 
+METADATA = "mimic-cxr-2.0.0-metadata.csv"
+
 UNREADABLE = "unreadable row"
 _NAME = re.compile(r"[\w-]{1,200}")
 
@@ -39,8 +41,16 @@ def find_table(root: Path, name: str) -> Path | None:
 
 
 def read_views(root: Path, problems: list[Problem]) -> dict[str, str]:
-    """{image id: view} of the metadata file; a view may be empty."""
-    return {dicom: view for _, (dicom, view) in _rows(root, "metadata", problems)}
+    """{image id: view} of the metadata file; a view may be empty. An image that it repeats is reported."""
+    views: dict[str, str] = {}
+    for place, (dicom, view) in _rows(root, "metadata", problems):
+        if not dicom:
+            problems.append(Problem(UNREADABLE, place, "dicom_id is empty"))
+        elif dicom in views:
+            problems.append(Problem("image twice", place, f"{dicom[:80]} again, as {view!r}; the first row counts"))
+        else:
+            views[dicom] = view
+    return views
 
 
 def read_images(root: Path, folder: str, problems: list[Problem]) -> list[MimicImage]:
@@ -64,7 +74,7 @@ def view_of(path: str, views: dict[str, str], problems: list[Problem]) -> str | 
     """The view of an image; None, and a problem, where the metadata do not have it."""
     view = views.get(Path(path).stem)
     if view is None:
-        problems.append(Problem("image without metadata", path, "it has no view"))
+        problems.append(Problem("image without metadata", path, f"{METADATA} has no row of it"))
     return view
 
 
@@ -74,18 +84,24 @@ def _rows(root: Path, name: str, problems: list[Problem]) -> Iterator[tuple[str,
     if path is None:
         raise MimicError(f"{root}: holds no mimic-cxr-2.0.0-{name}.csv.gz; --root is MIMIC-CXR-JPG's folder")
     try:
-        reader = csv.reader(io.TextIOWrapper(io.BytesIO(read_unpacked(path)), encoding="utf-8-sig", newline=""))
+        content = read_unpacked(path)
+        if b"\0" in content:
+            raise MimicError(f"{path}: damaged: zero bytes; download it again")
+        lines = io.TextIOWrapper(io.BytesIO(content), encoding="utf-8-sig", newline="")
+        reader, empty = csv.reader(lines, strict=True), True
         header = [column.strip() for column in next(reader, [])]
         if missing := [column for column in COLUMNS[name] if header.count(column) != 1]:
             columns = f"its columns are {', '.join(header)}"
             raise MimicError(f"{path}: has no column {', '.join(missing)}, or has it twice; {columns}")
         wanted = [header.index(column) for column in COLUMNS[name]]
         for row in filter(None, reader):
-            at = f"{path.name}:{reader.line_num}"
+            at, empty = f"{path.name}:{reader.line_num}", False
             if len(row) != len(header):
                 problems.append(Problem(UNREADABLE, at, f"{len(row)} cells in {plural(len(header), 'column')}"))
             else:
                 yield at, [row[column].strip() for column in wanted]
+        if empty:
+            raise MimicError(f"{path}: has no rows; download it again")
     except FileError as error:
         raise MimicError(str(error)) from error
     except (UnicodeDecodeError, csv.Error) as error:

@@ -28,6 +28,7 @@ from mavl.data.phantom.dataset import report_path
 from mavl.data.samples import read_reports
 from mavl.prepare import radgraph
 from mavl.prepare.radgraph.labels import LABELS, SHAPE, draw_picture
+from mavl.prepare.radgraph.mimic import METADATA
 from mavl.vocab import ANATOMIES, FINDINGS
 
 EDEMA = {"tokens": "edema", "label": "OBS-DP", "start_ix": 0, "relations": []}
@@ -290,7 +291,7 @@ def test_reports_of_no_image_are_refused(mimic):
 
 def test_lateral_images_alone_need_all_views(mimic):
     write_tables(mimic, [row for row in image_rows(0) if row["ViewPosition"] == "LATERAL"])
-    with pytest.raises(ValueError, match="1 image of other views, and none to list; --views all lists them too"):
+    with pytest.raises(ValueError, match=r"1 image of other views \(.*: LATERAL 1\), and none to list; --views all"):
         prepare(mimic)
 
 
@@ -300,8 +301,16 @@ def test_a_row_of_another_length_is_listed_and_never_shifts_cells(mimic):
     assert [problem for problem in problems(prepare(mimic)) if "row" in problem[0] or "without" in problem[0]] == [
         ["unreadable row", "mimic-cxr-2.0.0-metadata.csv:4", "6 cells in 5 columns"],
         ["unreadable row", "mimic-cxr-2.0.0-metadata.csv:10", "4 cells in 5 columns"],
-        ["image without metadata", "files/p10/p10000004/s50000004/d4P.jpg", "it has no view"],
-        ["image without metadata", "files/p10/p10000006/s50000006/d6P.jpg", "it has no view"],
+        [
+            "image without metadata",
+            "files/p10/p10000004/s50000004/d4P.jpg",
+            f"{METADATA} has no row of it",
+        ],
+        [
+            "image without metadata",
+            "files/p10/p10000006/s50000006/d6P.jpg",
+            f"{METADATA} has no row of it",
+        ],
     ]
 
 
@@ -321,6 +330,7 @@ def test_an_image_that_several_rows_name_counts_once(mimic):
     out = prepare(mimic)
     path = "files/p10/p10000000/s50000000/d0P.jpg"
     assert [problem for problem in problems(out) if problem[0] == "image twice"] == [
+        *(["image twice", f"{METADATA}:{line}", "d0P again, as 'PA'; the first row counts"] for line in (6, 7, 8)),
         ["image twice", path, "again at mimic-cxr-2.0.0-split.csv.gz:4, as train; the first row counts"],
         ["image twice", path, "again at mimic-cxr-2.0.0-split.csv.gz:8, as test; the first row counts"],
     ]
