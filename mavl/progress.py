@@ -23,14 +23,14 @@ TOGETHER = 16
 def plural(number: int, noun: str) -> str:
     """A number with its noun.
 
-    >>> [plural(1, "image"), plural(2000, "study"), plural(0, "mass")]
-    ['1 image', '2,000 studies', '0 masses']
+    >>> [plural(1, "image"), plural(2000, "study"), plural(0, "mass"), plural(2, "epoch")]
+    ['1 image', '2,000 studies', '0 masses', '2 epochs']
     """
     if number == 1:
         return f"1 {noun}"
     if noun.endswith("y") and noun[-2:-1] not in "aeiou":
         noun = f"{noun[:-1]}ie"
-    return f"{number:,} {noun}{'es' if noun.endswith(('s', 'x', 'ch', 'sh')) else 's'}"
+    return f"{number:,} {noun}{'es' if noun.endswith(('s', 'x', 'tch', 'sh')) else 's'}"
 
 
 def is_first_process() -> bool:

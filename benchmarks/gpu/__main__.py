@@ -14,8 +14,9 @@ import sys
 import tempfile
 import time
 from pathlib import Path
+from typing import IO
 
-from benchmarks.gpu.table import table
+from benchmarks.gpu.table import failed, table
 
 TOGETHER = ("checks", "compile ResNet-50", "compile ViT-B/16", "compile DINOv2-B")
 """Stages that nothing is timed in."""
@@ -33,29 +34,41 @@ IN_TURN = {
 """Stage -> seconds that it may take at most; what says most about the hours of a training comes first."""
 PREPARING = 160
 """Seconds for TOGETHER at most."""
+MINUTES = 8.5
+"""For all of these; other times change the limits in proportion."""
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--minutes", type=float, default=8.5, help="for everything (%(default)s)")
+    parser.add_argument("--minutes", type=float, default=MINUTES, help="for everything (%(default)s)")
     parser.add_argument("--out", type=Path, default=Path("runs/gpu"), help="folder of the figures (%(default)s)")
     parser.add_argument("--only", nargs="+", metavar="STAGE", choices=["together", *IN_TURN], help="these stages")
     parser.add_argument("--small", action="store_true", help="small models, also on a CPU: a rehearsal")
     options = parser.parse_args()
+    figures, slower = options.out / "figures.jsonl", max(1.0, options.minutes / MINUTES)
+    if figures.exists():
+        parser.error(f"{figures} holds figures of another run: delete it, or give another --out")
+    try:
+        options.out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        parser.error(f"--out {options.out}: {error.strerror}")
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     end = time.monotonic() + 60 * options.minutes
-    options.out.mkdir(parents=True, exist_ok=True)
-    figures = options.out / "figures.jsonl"
-    figures.unlink(missing_ok=True)
     wanted = options.only or ["together", *IN_TURN]
     runner = Runner(figures, options.small, end)
-    if "together" in wanted:
-        runner.run(TOGETHER, PREPARING)
-    for stage, seconds in IN_TURN.items():
-        if stage in wanted:
-            runner.run([stage], seconds)
+    try:
+        if "together" in wanted:
+            runner.run(TOGETHER, slower * PREPARING)
+        for stage in filter(wanted.__contains__, IN_TURN):
+            runner.run([stage], slower * IN_TURN[stage])
+            (options.out / "table.md").write_text(table(figures))
+    except KeyboardInterrupt:
+        print(f"interrupted; the figures until then are in {options.out}")
+        return 130
+    finally:
         (options.out / "table.md").write_text(table(figures))
     print((options.out / "table.md").read_text())
-    return 0
+    return int(failed(figures))
 
 
 class Runner:
@@ -81,6 +94,18 @@ class Runner:
                     command, stdout=log, stderr=subprocess.STDOUT, env=environment, start_new_session=True
                 ),
             )
+        try:
+            self._wait(running, start, limit)
+        finally:
+            for log, process in running.values():
+                if process.poll() is None:
+                    os.killpg(process.pid, signal.SIGKILL)
+                log.close()
+        took = time.monotonic() - start
+        print(f"[{', '.join(stages)}: {took:.0f} s]", flush=True)
+        self._row(stages[0] if len(stages) == 1 else "together", took=took)
+
+    def _wait(self, running: dict[str, tuple[IO[str], subprocess.Popen]], start: float, limit: float) -> None:
         for stage, (log, process) in running.items():
             try:
                 status = process.wait(max(0.1, limit - time.monotonic()))
@@ -88,16 +113,12 @@ class Runner:
                 os.killpg(process.pid, signal.SIGKILL)
                 process.wait()
                 status = f"ended after {time.monotonic() - start:.0f} s, its time limit"
-            with log:
-                log.seek(0)
-                printed = log.read()
+            log.seek(0)
+            printed = log.read()
             if status or stage == "checks":
                 print(printed[-4000:])
             if status:
                 self._row(stage, error=status if isinstance(status, str) else f"exit status {status}")
-        took = time.monotonic() - start
-        print(f"[{', '.join(stages)}: {took:.0f} s]", flush=True)
-        self._row(stages[0] if len(stages) == 1 else "together", took=took)
 
     def _row(self, stage: str, **values: object) -> None:
         with self.figures.open("a") as file:

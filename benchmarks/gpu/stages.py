@@ -1,5 +1,6 @@
 """One stage: `python -m benchmarks.gpu.stages STAGE FIGURES SECONDS` adds lines of JSON to the file FIGURES."""
 
+import ctypes
 import gc
 import json
 import os
@@ -38,6 +39,7 @@ from mavl.data.samples import finding_columns
 ROOT = Path(__file__).resolve().parents[2]
 WORKERS = min(16, os.cpu_count() or 1)
 LOADER_BATCH, LOADER_SECONDS, LOADER_WARMUP = (8, 1.0, 2) if SMALL else (124, 6.0, 20)
+PR_SET_PDEATHSIG = 1
 LAST_SECONDS = 20
 """Of the tests' time, for their report."""
 
@@ -131,7 +133,7 @@ def rates(stage: Stage) -> None:
     for name in ("accelerate", "transformers", "timm", "numpy"):
         packages[name] = __import__(name).__version__
     name, memory = (gpu.name, gpu.total_memory / 2**30) if gpu else (platform.processor() or "CPU", 0)
-    stage.row(what="machine", name=name, gib=memory, cores=os.cpu_count(), packages=packages)
+    stage.row(what="machine", small=SMALL, name=name, gib=memory, cores=os.cpu_count(), packages=packages)
     size = 8192 if gpu else 512
     for precision, dtype in (("bf16", torch.bfloat16), ("fp16", torch.float16), ("tf32", None), ("fp32", None)):
         torch.backends.cuda.matmul.allow_tf32 = precision == "tf32"
@@ -248,5 +250,6 @@ STAGES: dict[str, Callable[[Stage], None]] = {
 
 
 if __name__ == "__main__":
+    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)  # not to hold the GPU when gpu.sh is killed
     name, figures, seconds = sys.argv[1:]
     STAGES[name](Stage(name, Path(figures), float(seconds)))

@@ -15,6 +15,12 @@ def table(figures: Path) -> str:
     return "\n".join(_lines([json.loads(line) for line in lines])) + "\n"
 
 
+def failed(figures: Path) -> bool:
+    """Whether a stage, a case or a test gave no figures."""
+    rows = [json.loads(line) for line in figures.read_text().splitlines()]
+    return any("error" in row or row.get("outcome") in ("failure", "error") for row in rows)
+
+
 def _lines(rows: list[dict]) -> Iterator[str]:
     yield from _machine(rows)
     yield from _cases(rows)
@@ -30,6 +36,8 @@ def _chosen(rows: list[dict], what: str) -> list[dict]:
 
 def _machine(rows: list[dict]) -> Iterator[str]:
     for row in _chosen(rows, "machine"):
+        if row["small"]:
+            yield "A rehearsal with small models: these are no figures of the encoders that they stand for."
         packages = ", ".join(f"{name} {version}" for name, version in row["packages"].items())
         yield f"{row['name']}, {row['gib']:.0f} GiB, {row['cores']} cores; {packages}"
     rates = [f"{row['precision']} {row['tflops']:.0f} TFLOP/s" for row in _chosen(rows, "matrix")]
@@ -99,7 +107,7 @@ def _stages(rows: list[dict]) -> Iterator[str]:
     if compilations:
         yield "\nFirst compiled steps, beside one another: " + ", ".join(compilations)
     for row in _chosen(rows, "stage"):
-        yield f"\n{row['stage']}: " + (row["error"] if "error" in row else f"{row['took']:.0f} s")
+        yield f"\nstage {row['stage']}: " + (row["error"] if "error" in row else f"{row['took']:.0f} s")
 
 
 def _row(cells: list[str]) -> str:

@@ -147,3 +147,12 @@ def _where(keys: Keys, lines: dict[Keys, int], applied: list[tuple[Keys, str]]) 
     parents = (keys[:depth] for depth in range(len(keys), 0, -1))
     line = next((f"line {lines[parent]}" for parent in parents if parent in lines), "")
     return f"{' '.join(makers) or line}: ".removeprefix(": ")
+
+
+def cache_folder(name: str | None) -> Path | None:
+    """The folder of a cache; None for none, and, with a note, where `~` stands for no folder."""
+    try:
+        return Path(name).expanduser() if name else None
+    except RuntimeError:
+        note(f"{name}: this user has no home directory: nothing is kept in this cache")
+        return None

@@ -77,8 +77,10 @@ ASPECT_BOOKS = ("concept_gen/books/aspects.json",)
 """This project's books, below the repository's root."""
 
 TEXT_CACHE = "~/.cache/mavl/banks"
-LIST_CACHE = "~/.cache/mavl/lists"
 """Folder of text embeddings that were computed before."""
+
+LIST_CACHE = "~/.cache/mavl/lists"
+"""Folder of lists of images."""
 
 
 class ModelSettings(Settings):
@@ -231,8 +233,8 @@ class EngineSettings(Settings):
     start, then a step of pre-training takes some three quarters of its time on a GPU (docs/benchmarks.md).
     backbone_checkpointing: keep the input alone of each block of the backbone and compute its activations again in the
     backward pass; less memory, more time. tf32: on a GPU, fp32 products and convolutions round their inputs to 10 bits
-    behind the point (evaluation and prediction never do). mixed_precision bf16 is recommended on a GPU: it takes half
-    the memory and less time.
+    behind the point (evaluation and prediction never do). mixed_precision bf16 is recommended on a GPU: it takes less
+    memory and time.
     """
 
     mixed_precision: Precision = None

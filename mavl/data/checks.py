@@ -163,7 +163,8 @@ def check_images(
             for stop, found in share.gather([(Stopping.received, bad)]):
                 if stop is not None:
                     raise StopRequested(stop)
-                reasons = found | reasons
+                for position, reason in found.items():
+                    reasons.setdefault(position, reason)
             bar.update(min(share.processes * len(positions), number - bar.n))
     return dict(sorted(reasons.items()))
 
@@ -214,9 +215,9 @@ def _refuse_too_many(lines: dict[int, str], number: int, what: str, fix: str, ma
 
 
 def _size_and_time(path: str | os.PathLike) -> list[int]:
-    """Bytes of a file and its time of change in nanoseconds; NOTHING where it has none."""
+    """Bytes of a file and its time of change in nanoseconds, within int64; NOTHING where it has none."""
     try:
         found = os.stat(path)
     except (OSError, ValueError):  # ValueError: a name that no file can have
         return NOTHING
-    return [found.st_size, found.st_mtime_ns]
+    return [found.st_size, min(found.st_mtime_ns, np.iinfo(np.int64).max)]

@@ -1,18 +1,19 @@
 """The accelerator of a script, and which of accelerate's launches this package supports."""
 
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from datetime import timedelta
 from typing import Any
 
 from accelerate import Accelerator, DistributedType
-from accelerate.utils import DistributedDataParallelKwargs, InitProcessGroupKwargs
+from accelerate.utils import DistributedDataParallelKwargs, InitProcessGroupKwargs, broadcast_object_list
 
 from mavl.config.loader import ConfigError
 from mavl.cpu import prepare_device
 
 TIMEOUT = timedelta(hours=2)
-"""How long processes wait for one another. The first one may read the header of every image in that time."""
+"""How long processes wait for one another. The first one of a node may build a list of images in that time."""
 
 SUPPORTED = (DistributedType.NO, DistributedType.MULTI_CPU, DistributedType.MULTI_GPU)
 SHARDED = {
@@ -48,6 +49,25 @@ def open_accelerator(mixed_precision: str | None, tf32: bool = False, **options:
         raise _unsupported(accelerator.distributed_type.value, "use CPUs or CUDA GPUs")
     prepare_device(accelerator.device.type, accelerator.mixed_precision, tf32)
     return accelerator
+
+
+@contextmanager
+def main_process_first(accelerator: Accelerator) -> Iterator[None]:
+    """The block runs in the main process, then in the others, which end without a word where it failed there.
+
+    accelerate's block of this name leaves them to find out that the main process has gone.
+    """
+    failed = [True]
+    try:
+        if not accelerator.is_main_process:
+            broadcast_object_list(failed)
+            if failed[0]:
+                raise SystemExit(2)
+        yield
+        failed = [False]
+    finally:
+        if accelerator.is_main_process:
+            broadcast_object_list(failed)
 
 
 def refuse_unsupported(environment: Mapping[str, str]) -> None:

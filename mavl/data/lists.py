@@ -10,12 +10,13 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property
 from itertools import pairwise
 from pathlib import Path
+from tokenize import TokenError
 from typing import IO, Any, Self
 
 import numpy as np
 
 from mavl.data.processes import sole_writer
-from mavl.files import refuse_link, whole_file
+from mavl.files import OutsideError, refuse_link, whole_file
 from mavl.progress import note
 
 VERSION = "1"
@@ -73,7 +74,7 @@ class ImageList(Sequence[str]):
         names: of all the files.
         places: where each is listed, for messages.
         labels: [n, …].
-        order: positions, sorted by path.
+        order: positions, sorted by path, part by part.
         left_out: rising positions of those that do not count.
         folder: of the files of this list in the cache.
     """
@@ -89,11 +90,10 @@ class ImageList(Sequence[str]):
     @classmethod
     def pack(cls, root: Path | None, names: Iterable[str], places: Iterable[str], labels: np.ndarray) -> Self:
         """The list of these names; in memory, some 100 bytes an image."""
-        packed = Texts.pack(names)
+        images = cls(root, Texts.pack(names), Texts.pack(places), labels, NONE)
         # A part of a path comes before a longer one, whatever the characters behind it: pathlib's order
-        parts = [name.replace("/", "\0") for name in packed]
-        order = np.array(sorted(range(len(parts)), key=parts.__getitem__), np.int64)
-        return cls(root, packed, Texts.pack(places), labels, order)
+        parts = [path.replace("/", "\0") for path in images]
+        return replace(images, order=np.array(sorted(range(len(parts)), key=parts.__getitem__), np.int64))
 
     @classmethod
     def of_paths(cls, root: Path | None, paths: Sequence[Path], places: Iterable[str], labels: np.ndarray) -> Self:
@@ -116,7 +116,7 @@ class ImageList(Sequence[str]):
             raise IndexError(index)
         if not len(self.left_out):
             return index
-        return index + int(np.searchsorted(self.left_out - np.arange(len(self.left_out)), index, side="right"))
+        return index + int(np.searchsorted(self._kept_before, index, side="right"))
 
     def __getitem__(self, index: Any) -> Any:
         """The path of an image, or of a slice of them."""
@@ -176,6 +176,11 @@ class ImageList(Sequence[str]):
         return name if name.startswith("/") else self._base + name
 
     @cached_property
+    def _kept_before(self) -> np.ndarray:
+        """How many images that count come before each of those left out."""
+        return self.left_out - np.arange(len(self.left_out))
+
+    @cached_property
     def _base(self) -> str:
         return "" if self.root is None or self.root == Path() else os.path.join(self.root, "")
 
@@ -193,16 +198,17 @@ def cached(cache: Path | None, key: Sequence[str], root: Path | None, build: Cal
     with suppress(OSError, ValueError):
         return _open(folder, root, secret)
     try:
-        refuse_link(folder)
         folder.mkdir(parents=True, exist_ok=True)
+        refuse_link(folder)
         with sole_writer(folder, wait=True):
             if (found := _open_or_note(folder, root, secret)) is not None:
                 return found
             built = build()
             _write(folder / LIST, secret, built)
             return _open(folder, root, secret)
-    except OSError as error:
-        note(f"{folder}: {error.strerror or error}: the list of images stays in memory; see data.cache")
+    except (OSError, OutsideError) as error:
+        reason = error.strerror if isinstance(error, OSError) else error
+        note(f"{folder}: {reason or error}: the list of images stays in memory; see data.cache")
         return built or build()
 
 
@@ -263,8 +269,12 @@ def _reopen(folder: Path, root: Path | None, left_out: np.ndarray) -> ImageList:
 
 def _map(path: Path) -> list[np.ndarray]:
     """The seven arrays of a file; ValueError where it is too short for them, or no such file."""
-    with open(path, "rb", opener=lambda name, flags: os.open(name, flags | os.O_NOFOLLOW)) as file:
-        arrays = [_map_array(file) for _ in range(7)]
+    flags = os.O_NOFOLLOW | os.O_NONBLOCK  # not waiting for the other end of a pipe
+    with open(path, "rb", opener=lambda name, wanted: os.open(name, wanted | flags)) as file:
+        try:
+            arrays = [_map_array(file) for _ in range(7)]
+        except (TokenError, SyntaxError, OverflowError, TypeError) as error:  # NumPy's, of a header
+            raise ValueError("damaged") from error
         if file.read(1):
             raise ValueError("longer than its arrays")
     return arrays

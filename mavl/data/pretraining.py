@@ -9,7 +9,7 @@ import torch
 from torch.utils.data import Dataset, Sampler
 
 from mavl.backbones.preprocessing import Preprocessing
-from mavl.config.loader import load
+from mavl.config.loader import cache_folder, load
 from mavl.config.settings import MimicData, PhantomData, PretrainSettings, TableData
 from mavl.data import DataError
 from mavl.data.benchmarks.benchmark import Benchmark, read_split
@@ -133,7 +133,7 @@ def _open_split(
 ) -> tuple[ListedSamples | PhantomSamples, list[str]]:
     """The samples of a split, and a line for each image that has no label because its mask is damaged."""
     data, fresh, columns = settings.data, name == "train", finding_columns(settings.findings)
-    root, cache = Path(data.root) if data.root else None, Path(data.cache).expanduser() if data.cache else None
+    root, cache = Path(data.root) if data.root else None, cache_folder(data.cache)
     if isinstance(data, PhantomData):
         number, seed = (data.train, data.seed) if fresh else (data.valid, data.seed + VALID_SEED_OFFSET)
         return PhantomSamples(seed, number, size, columns, data.exclude, fresh), []

@@ -15,13 +15,13 @@ from torch import Tensor
 
 from mavl.checkpoint.folder import WEIGHTS
 from mavl.config.evaluation import EvaluationSettings, GroundingSettings, ZeroShotSettings
-from mavl.config.loader import dump, load
+from mavl.config.loader import cache_folder, dump, load
 from mavl.data.benchmarks.benchmark import Benchmark, read_split, split_file
 from mavl.data.benchmarks.splits import Split
 from mavl.data.checks import Share, bad_images, damaged_masks
 from mavl.data.classification import LabelledImages, without_shared
 from mavl.data.images.transforms import eval_transform
-from mavl.data.launch import open_accelerator
+from mavl.data.launch import main_process_first, open_accelerator
 from mavl.data.loading import compute_all, to_device
 from mavl.data.pretraining import write_left_out
 from mavl.model.heatmaps import MapOptions
@@ -100,8 +100,9 @@ class Subject:
             workers=self.settings.workers,
             description=f"{self.benchmark.name} {split.name}",
         )
-        for values in computed.values() if computed else ():
-            _require_finite(split, values)
+        with main_process_first(self.accelerator):
+            for values in computed.values() if computed else ():
+                _require_finite(split, values)
         return computed
 
     @torch.no_grad()
@@ -172,7 +173,7 @@ def prepare(settings: ZeroShotSettings | GroundingSettings, kind: str) -> Subjec
     name = "_".join([kind, settings.protocol, *([] if settings.split == "test" else [settings.split])])
     folder = Path(settings.output_dir) / benchmark_folder(benchmark.name) / model_name(settings.model_path) / name
     check_free(folder, made=EVALUATED, overwrite=settings.overwrite)
-    with accelerator.main_process_first():
+    with main_process_first(accelerator):
         scorer = open_scorer(settings.model_path, scorer_options(settings, benchmark), accelerator.device)
     return Subject(settings, benchmark, scorer, accelerator, folder)
 
@@ -218,7 +219,7 @@ def scorer_options(settings: EvaluationSettings, benchmark: Benchmark) -> Scorer
         text_encoder=settings.text_encoder,
         max_length=settings.max_length or (RELEASED_MAX_LENGTH if released else None),
         rebuild_text=released or settings.max_length is not None,
-        text_cache=Path(settings.text_cache).expanduser() if settings.text_cache else None,
+        text_cache=cache_folder(settings.text_cache),
         head=settings.head if isinstance(settings, ZeroShotSettings) else "supervised",
         map_options=MapOptions(settings.map_aspects, settings.aggregation, settings.layers),
     )

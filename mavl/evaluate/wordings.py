@@ -17,6 +17,7 @@ from torch import Tensor
 
 from mavl.config.evaluation import BookFiles, SensitivitySettings, ZeroShotSettings
 from mavl.data.benchmarks.splits import Split
+from mavl.data.launch import main_process_first
 from mavl.evaluate.subject import EvaluationError, Thresholds, prepare, slug
 from mavl.metrics.classification import evaluate
 from mavl.metrics.wordings import Sensitivity, WordingResult
@@ -40,7 +41,7 @@ def run(settings: ZeroShotSettings) -> Sensitivity | None:
     if not varied:
         raise EvaluationError("sensitivity.vary is new, but the model was trained with all findings; use vary: all")
     wordings = _wordings(settings, plan, scorer, varied)
-    with subject.accelerator.main_process_first():
+    with main_process_first(subject.accelerator):
         scorers = {wording.name: scorer.with_books(wording.books) for wording in wordings}
     split, left_out = subject.usable(subject.split(settings.split))
     if not any({PRESENT, ABSENT} <= set(labels) for labels in split.labels.T.tolist()):

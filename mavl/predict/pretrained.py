@@ -12,6 +12,7 @@ from torch.nn import functional as F
 
 from mavl import checkpoint
 from mavl.checkpoint.folder import Pretrained
+from mavl.config.loader import cache_folder
 from mavl.config.settings import ASPECT_BOOKS, DESCRIPTION_BOOKS, TEXT_CACHE
 from mavl.data.images.grey import ImageError
 from mavl.data.images.inputs import Failure
@@ -85,7 +86,7 @@ class PretrainedPredictor(Predictor):
             descriptions=self.books.descriptions,
             aspects=self.books.aspects,
             text_encoder=self.text_encoder,
-            cache=Path(TEXT_CACHE).expanduser(),
+            cache=cache_folder(TEXT_CACHE),
         ).to(self.device)
 
     @torch.no_grad()

@@ -134,6 +134,8 @@ class Fit:
         first = self.progress.step // steps
         if self.progress.validated < self.progress.step == first * steps and self._validates(first - 1):
             first -= 1  # it ended with its last step, before its validation
+        if first >= self.epochs:
+            self.accelerator.print(f"all {self.epochs} epochs are done: nothing is left to train")
         for epoch in range(first, self.epochs):
             if self.settings.patience is not None and self.progress.stale >= self.settings.patience:
                 best = f"the best {self.settings.monitor} is that of step {self.progress.best_step}"
@@ -150,10 +152,8 @@ class Fit:
 
     def _compiles(self) -> bool:
         """train.compile; where that is None, whether this is a GPU and the steps are enough to be worth the wait."""
-        if self.settings.compile is not None:
-            return self.settings.compile
-        enough = self.epochs * self.batches.steps_per_epoch >= COMPILED_FROM
-        return enough and self.accelerator.device.type == "cuda" and find_spec("triton") is not None
+        chosen, steps = self.settings.compile, self.epochs * self.batches.steps_per_epoch
+        return worth_compiling(steps, self.accelerator.device.type) if chosen is None else chosen
 
     def _validates(self, epoch: int) -> bool:
         return (epoch + 1) % self.validate_every == 0 or epoch + 1 == self.epochs
@@ -250,6 +250,11 @@ class Fit:
                 self.task.save(self.output_dir / name, model, state)
             shown = ", ".join(f"{name} {value:.4f}" for name, value in figures.items())
             tqdm.write(f"epoch {epoch + 1}: {shown}{' (best so far)' if better else ''}")
+
+
+def worth_compiling(steps: int, device_type: str) -> bool:
+    """Whether so many steps are compiled by default; device_type: as of torch.device."""
+    return steps >= COMPILED_FROM and device_type == "cuda" and find_spec("triton") is not None
 
 
 def build_accelerator(settings: EngineSettings, output_dir: Path, seed: int) -> Accelerator:

@@ -24,6 +24,7 @@ from mavl.config.finetune import FinetuneClsSettings, FinetuneSegSettings
 from mavl.data.checks import Share
 from mavl.data.classification import write_images
 from mavl.data.images.transforms import with_interpolation
+from mavl.data.launch import main_process_first
 from mavl.data.lists import ImageList
 from mavl.data.loading import compute_all
 from mavl.data.pretraining import EpochBatches, Key, write_left_out
@@ -170,14 +171,14 @@ def run_seeds(task: type[Finetuning], settings: Settings, resume: bool = False) 
     for folder in folders.values():
         refuse_link(folder)
     accelerator = build_accelerator(settings.train, Path(settings.output_dir), settings.seeds[0])
-    resume = resumes(accelerator, resume)
+    resume = resumes(accelerator, resume, folders.values())
     todo = [seed for seed, folder in folders.items() if not (resume and (folder / RESULTS).exists())]
-    with accelerator.main_process_first():
+    with main_process_first(accelerator):
         if todo:
             check_sources(settings.init)
     launch = describe_launch(accelerator)
     with run_of(accelerator, folders.values()):
-        with accelerator.main_process_first():
+        with main_process_first(accelerator):
             for each, folder in folders.items() if accelerator.is_main_process else ():
                 open_run_folder(folder, settings.of_seed(each), {}, resume, launch)
                 if each not in todo:

@@ -14,9 +14,11 @@ from mavl.backbones import Preprocessing
 from mavl.backbones.checkpointing import checkpoint_activations
 from mavl.checkpoint.released import check_state
 from mavl.checkpoint.transfer import check_sources, initialise
+from mavl.config.loader import cache_folder
 from mavl.config.settings import RANDOM, PretrainSettings
 from mavl.data.checks import Share
 from mavl.data.labels import finding_labels
+from mavl.data.launch import main_process_first
 from mavl.data.loading import compute_all
 from mavl.data.pretraining import EpochBatches, PretrainingDataset, open_data, write_left_out
 from mavl.data.samples import ListedSamples
@@ -113,12 +115,12 @@ def run(settings: PretrainSettings, resume: bool = False) -> Progress:
     """
     output_dir = Path(settings.output_dir)
     accelerator = build_accelerator(settings.train, output_dir, settings.train.seed)
-    resume = resumes(accelerator, resume)
+    resume = resumes(accelerator, resume, [output_dir])
     books = read_books(settings.text.descriptions, settings.text.aspects if len(settings.model.aspects) > 1 else ())
-    with accelerator.main_process_first():
+    with main_process_first(accelerator):
         check_sources(settings.init)
     with run_of(accelerator, [output_dir]):
-        with accelerator.main_process_first():
+        with main_process_first(accelerator):
             if accelerator.is_main_process:
                 open_run_folder(output_dir, settings, books.hashes, resume, describe_launch(accelerator))
             embeddings, text = text_embeddings(settings, books, output_dir)
@@ -212,6 +214,6 @@ def text_embeddings(settings: PretrainSettings, books: Books, output_dir: Path) 
             write_random_bert(folder, [*sentences, *map(anatomy_sentence, ANATOMIES)], text.seed)
         name = str(folder)
     encoder = load_text_encoder(name, sep=text.sep, max_length=text.max_length, lower_case=text.lower_case)
-    cache = Path(text.cache).expanduser() if text.cache else None
+    cache = cache_folder(text.cache)
     embeddings = build_embeddings(books, settings.findings, encoder, settings.model.aspects, cache)
     return embeddings, {"encoder": name, **encoder.tokenisation}

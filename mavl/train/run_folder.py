@@ -3,17 +3,18 @@
 import math
 import os
 import shutil
+import socket
 import sys
 from collections.abc import Iterable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import torch
 import yaml
 from accelerate import Accelerator
-from torch import Tensor
+from accelerate.utils import broadcast_object_list
 from torch.cuda import nccl
 
 from mavl.checkpoint import BEST, LAST, TEXT_ENCODER
@@ -28,10 +29,11 @@ CONFIG, ABOUT, LOG, CHECKPOINTS, LEFT_OUT = "config.yaml", "run.json", "log.json
 MAY_CHANGE = frozenset(
     """
     output_dir data.root data.workers data.cache text.cache train.log_every
+    train.activation_checkpointing train.backbone_checkpointing train.compile
     train.checkpoint_every train.keep train.trackers resamples html gallery
     """.split()
 )
-"""Settings that have no effect on the weights, so that a resumed run may have other ones."""
+"""Settings that have no effect on the weights but rounding, so that a resumed run may have other ones."""
 _INSTEAD = "copy it back, or start a new run from its weights with --checkpoint"
 
 
@@ -62,29 +64,39 @@ def run_of(accelerator: Accelerator, folders: Iterable[Path]) -> Iterator[None]:
         raise
 
 
-def resumes(accelerator: Accelerator, asked: bool) -> bool:
+def resumes(accelerator: Accelerator, asked: bool, folders: Iterable[Path]) -> bool:
     """Whether the run goes on where it was: as asked, and where a launcher has started it anew after a lost process.
 
-    The launcher of each node counts its own processes alone, so that they compare their counts.
+    folders: of the run. Their records have the launcher, so that another's run is not taken for this one's.
     """
-    restarts = torch.tensor([int(os.environ.get("TORCHELASTIC_RESTART_COUNT", "0"))], device=accelerator.device)
-    restarted = cast(Tensor, accelerator.gather(restarts)).sum().item() > 0
+    mine, restarted = _launcher(), False
+    if mine and accelerator.is_main_process:
+        for folder in folders:
+            with suppress(ResumeError):  # a damaged record, which `open_run_folder` refuses
+                restarted |= _read_about(folder).get("launcher") == mine
+    [restarted] = broadcast_object_list([restarted])
     if restarted and not asked:
         accelerator.print("the launcher has started the run anew after a lost process: it goes on as with --resume")
     return asked or restarted
 
 
 def describe_launch(accelerator: Accelerator) -> dict[str, Any]:
-    """For the record of a run: precision and processes; GPU, CUDA and NCCL, each None on a CPU."""
+    """For the record of a run: precision, processes, launcher; GPU, CUDA and NCCL, each None on a CPU."""
     gpu = accelerator.device.type == "cuda"
     versions = nccl.version() if gpu and torch.distributed.is_nccl_available() else ()
     return {
         "mixed_precision": accelerator.mixed_precision,
         "processes": accelerator.num_processes,
+        "launcher": _launcher(),
         "gpu": torch.cuda.get_device_name(accelerator.device) if gpu else None,
         "cuda": torch.version.cuda if gpu else None,
         "nccl": ".".join(map(str, versions)) or None,
     }
+
+
+def _launcher() -> str | None:
+    """Host and process of the launcher of this process, which starts its processes anew; None for none of this kind."""
+    return f"{socket.gethostname()}:{os.getppid()}" if "TORCHELASTIC_RUN_ID" in os.environ else None
 
 
 def open_run_folder(
@@ -143,18 +155,18 @@ def _compare_launch(folder: Path, about: dict, now: dict[str, Any]) -> None:
 
     These do not change what is trained: their kernels round differently, so that weights differ in the last bits.
     """
-    before, precision = about.get("mixed_precision"), now.get("mixed_precision")
-    if before and precision and before != precision:
-        raise ResumeError(
-            f"{folder}: the run has mixed precision {before}, this launch {precision}; resume with {before} "
-            "(accelerate launch --mixed_precision, or train.mixed_precision where the config had it), or start a new "
-            "run from its weights with --checkpoint"
-        )
-    then, today = ({**record, **record.get("provenance", {}).get("packages", {})} for record in (about, now))
+    for name, flag in (("mixed_precision", "--mixed_precision"), ("processes", "--num_processes")):
+        before, today = about.get(name), now.get(name)
+        if before and today and before != today:
+            raise ResumeError(
+                f"{folder}: the run was made with {name} {before}, this launch has {today}; resume with accelerate "
+                f"launch {flag}={before}, or start a new run from its weights with --checkpoint"
+            )
+    then, current = ({**record, **record.get("provenance", {}).get("packages", {})} for record in (about, now))
     changed = [
-        f"{name} {then[name]} then, {today[name]} now"
+        f"{name} {then[name]} then, {current[name]} now"
         for name in ("gpu", "cuda", "nccl", "torch")
-        if name in then and name in today and then[name] != today[name]
+        if name in then and name in current and then[name] != current[name]
     ]
     if changed:
         print(f"note: {folder}: {'; '.join(changed)}: the weights will not be bit-equal to those without the change")

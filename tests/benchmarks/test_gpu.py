@@ -32,5 +32,5 @@ def test_a_stage_that_fails_or_has_no_time_is_a_line_and_the_others_go_on(tmp_pa
     assert "KeyError: 'no such stage'" in capfd.readouterr().out
     Runner(figures, small=True, end=time.monotonic() + 5).run(["rates"], 50)
     lines = [line for line in table(figures).splitlines() if line]
-    assert "no such stage: exit status 1" in lines
-    assert lines[-1] == "rates: left out: no time was left"
+    assert "stage no such stage: exit status 1" in lines
+    assert lines[-1] == "stage rates: left out: no time was left"

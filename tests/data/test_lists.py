@@ -186,3 +186,10 @@ def test_texts_that_are_no_file_names():
     assert list(packed) == packed[:] == texts
     assert packed[-1] == "last"
     assert len(Texts.pack(["\ud800"])) == 1  # JSON allows it
+
+
+def test_files_in_and_outside_the_root_are_sorted_by_their_whole_paths():
+    paths = [Path(name) for name in ("/data/b/1.png", "/data/a/2.png", "/data-2/3.png", "/aa/4.png")]
+    images = ImageList.of_paths(Path("/data"), paths, ["row"] * 4, np.zeros(4))
+    assert [*images] == [str(path) for path in paths]
+    assert images.spread(4) == [str(path) for path in sorted(paths)]

@@ -14,7 +14,7 @@ from mavl.data import loading
 from mavl.data.loading import compute_all
 from mavl.data.pretraining import EpochBatches
 from mavl.train.checkpoints import Checkpoints
-from mavl.train.engine import MonitorError, build_accelerator
+from mavl.train.engine import MonitorError, build_accelerator, worth_compiling
 from mavl.train.log import NonFiniteLossError
 from tests.support.processes import without_times
 from tests.support.small_runs import IMAGES, Line, Numbers, fit, forget_accelerator
@@ -255,3 +255,9 @@ def test_the_order_of_an_epoch_is_that_of_runs_before():
 def test_too_few_images_for_one_step():
     with pytest.raises(ValueError, match="5 training images do not fill one optimizer step of 8"):
         EpochBatches(5, 4, seed=0, rank=0, processes=2, accumulation=1)
+
+
+def test_long_runs_on_a_gpu_are_worth_compiling():
+    assert worth_compiling(10_000, "cuda")
+    assert not worth_compiling(9_999, "cuda")
+    assert not worth_compiling(10_000, "cpu")

@@ -12,8 +12,23 @@ WAITING = {"_local_scalar_dense", "nonzero", "bincount", "masked_select", "equal
 """Operations whose result, or the size of it, the host has to have."""
 
 
+COPYING = ("cpu", "numpy")
+"""Methods of a tensor that copy it to the host, which dispatch nothing on a CPU."""
+
+
 class NoWaits(TorchDispatchMode):
     """An operation for which the host would wait for a GPU raises, also on a CPU."""
+
+    def __enter__(self):
+        self.former = {name: getattr(torch.Tensor, name) for name in COPYING}
+        for name in COPYING:
+            setattr(torch.Tensor, name, _refused(name))
+        return super().__enter__()
+
+    def __exit__(self, *error):
+        for name, method in self.former.items():
+            setattr(torch.Tensor, name, method)
+        return super().__exit__(*error)
 
     def __torch_dispatch__(self, func, types, args=(), kwargs=None):
         name = func.overloadpacket.__name__
@@ -25,9 +40,18 @@ class NoWaits(TorchDispatchMode):
         return func(*args, **(kwargs or {}))
 
 
+def _refused(name: str):
+    def refuse(*_, **__):
+        raise AssertionError(f"{name} makes the host wait")
+
+    return refuse
+
+
 @pytest.mark.parametrize(
     "wait",
     [
+        lambda x: x.cpu(),
+        lambda x: x.numpy(),
         lambda x: x.sum().item(),
         lambda x: x[x > 0],
         lambda x: torch.bincount(x.int()),

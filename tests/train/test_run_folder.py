@@ -2,6 +2,7 @@
 
 import json
 import math
+import os
 import shutil
 import subprocess
 from dataclasses import asdict
@@ -21,7 +22,7 @@ from mavl.config.settings import PretrainSettings
 from mavl.files import OutsideError
 from mavl.train import pretrain
 from mavl.train.checkpoints import ResumeError
-from mavl.train.run_folder import MAY_CHANGE, Progress, check_data, describe_launch, flat, open_run_folder
+from mavl.train.run_folder import MAY_CHANGE, Progress, check_data, describe_launch, flat, open_run_folder, resumes
 from tests.support.small_runs import forget_accelerator
 
 TORCH = torch.__version__.partition("+")[0]
@@ -36,6 +37,9 @@ OTHER = {  # of each key that may change, another value
     "train.log_every": 7,
     "train.checkpoint_every": 11,
     "train.keep": 5,
+    "train.compile": True,
+    "train.activation_checkpointing": True,
+    "train.backbone_checkpointing": True,
     "train.trackers": ["tensorboard"],
 }
 
@@ -82,7 +86,9 @@ class TestRunFolder:
         open_run_folder(folder, settings(), BOOKS, resume=True, launch={"mixed_precision": "no"})
         with pytest.raises(ResumeError) as caught:
             open_run_folder(folder, settings(), BOOKS, resume=True, launch={"mixed_precision": "bf16"})
-        assert "the run has mixed precision no, this launch bf16; resume with no (" in str(caught.value)
+        assert "mixed_precision no, this launch has bf16; resume with accelerate launch --mixed_precision=no" in str(
+            caught.value
+        )
         assert "\n" not in str(caught.value)
         assert json.loads((folder / "run.json").read_text())["mixed_precision"] == "no"
 
@@ -101,10 +107,30 @@ class TestRunFolder:
         assert f"{folder}: {changed}: the weights will not be bit-equal" in capsys.readouterr().out
         assert json.loads((folder / "run.json").read_text())["gpu"] == "H100"
 
+    def test_another_number_of_processes_is_refused_and_the_record_stays(self, folder):
+        launch = {"mixed_precision": "no", "processes": 2}
+        open_run_folder(folder, settings(), BOOKS, resume=True, launch=launch)
+        before = (folder / "run.json").read_bytes()
+        with pytest.raises(ResumeError, match=r"made with processes 2, this launch has 1; .* --num_processes=2"):
+            open_run_folder(folder, settings(), BOOKS, resume=True, launch=launch | {"processes": 1})
+        assert (folder / "run.json").read_bytes() == before
+
+    def test_a_run_goes_on_by_itself_under_the_launcher_that_began_it_alone(self, folder, monkeypatch):
+        accelerator = Accelerator(cpu=True)
+        open_run_folder(folder, settings(), BOOKS, resume=True, launch=describe_launch(accelerator))
+        monkeypatch.setenv("TORCHELASTIC_RUN_ID", "none")
+        assert not resumes(accelerator, False, [folder])  # a run of no launcher
+        open_run_folder(folder, settings(), BOOKS, resume=True, launch=describe_launch(accelerator))
+        assert resumes(accelerator, False, [folder])
+        monkeypatch.setattr(os, "getppid", lambda: 1)
+        assert not resumes(accelerator, False, [folder])
+        assert resumes(accelerator, True, [folder])
+        forget_accelerator()
+
     def test_a_launch_on_a_cpu_has_neither_gpu_nor_nccl(self):
         launch = describe_launch(Accelerator(cpu=True))
         forget_accelerator()
-        nothing = {"gpu": None, "cuda": None, "nccl": None}
+        nothing = {"launcher": None, "gpu": None, "cuda": None, "nccl": None}
         assert launch == {"mixed_precision": "no", "processes": 1, **nothing}
 
     def test_other_data_are_another_run(self, folder, capsys):
