@@ -112,7 +112,20 @@ def replace_by_object(path: Path) -> None:
     path.with_suffix(".npy").rename(path)
 
 
-@pytest.mark.parametrize("harm", [flip_last, cut, append, empty, replace_by_link, replace_by_object])
+def spoil_header(path: Path) -> None:
+    """NumPy reads a header as Python's text, which ends within a bracket now."""
+    path.write_bytes(path.read_bytes()[:10] + b" " + path.read_bytes()[11:])
+
+
+def replace_by_pipe(path: Path) -> None:
+    path.unlink()
+    os.mkfifo(path)
+
+
+HARMS = [flip_last, cut, append, empty, replace_by_link, replace_by_object, spoil_header, replace_by_pipe]
+
+
+@pytest.mark.parametrize("harm", HARMS)
 def test_a_damaged_list_is_built_anew(manifest, harm, capsys):
     read(manifest)
     harm(path := cached_file(manifest))
