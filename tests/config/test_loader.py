@@ -395,7 +395,7 @@ def test_files_that_hold_no_mapping(write, content, problem):
 
 def test_a_list_may_be_deep_up_to_the_limit(write):
     with pytest.raises(ConfigError, match=r"line 2: title = \[\[\["):
-        load(Train, write(RESNET + "title: " + 99 * "[" + 99 * "]"))
+        load(Train, write(RESNET + "title: " + 100 * "[" + 100 * "]"))
 
 
 def test_merges_of_merges_are_read_at_once():
