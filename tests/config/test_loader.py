@@ -358,7 +358,9 @@ def test_an_override_of_80_characters_and_a_value_of_60_are_shown_whole(write):
         f"--override {override}: no value; write null for none, '' for empty text"
     ]
     for digits, shown in ((60, 60 * "1"), (61, 59 * "1" + "…")):
-        assert problems(write(f"{RESNET}title: {digits * '1'}"))[0].startswith(f"line 2: title = {shown}: expected text")
+        assert problems(write(f"{RESNET}title: {digits * '1'}"))[0].startswith(
+            f"line 2: title = {shown}: expected text"
+        )
 
 
 @pytest.mark.parametrize(
