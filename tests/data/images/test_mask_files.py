@@ -97,6 +97,22 @@ def test_pixels_to_ignore_beside_regions_lie_outside(tmp_path):
 
 
 @pytest.mark.parametrize(
+    ("values", "inside"),
+    [
+        ([0, 1, 1, 255], [0, 1, 1, 0]),  # one region
+        ([0, 63, 255], [0, 1, 0]),
+        ([0, 64, 255], [0, 0, 1]),  # shades, which 64 may be
+        ([0, 1, 254], [0, 0, 1]),
+        ([0, 255, 255], [0, 1, 1]),  # without a region 255 is white
+    ],
+)
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
+def test_what_255_is_beside_other_values(tmp_path, values, inside, dtype):
+    image = Image.fromarray(np.array([values], dtype))
+    assert mask_of(tmp_path / "x.png", image).tolist() == [[bool(value) for value in inside]]
+
+
+@pytest.mark.parametrize(
     "pixels",
     [
         -REGION.astype(np.int32),
