@@ -283,6 +283,10 @@ def test_values_far_from_0_are_stretched(tmp_path):
     same(tmp_path / "x.png", [[0, 127, 255]])
     Image.fromarray(np.array([[48000, 60000]], np.uint16)).save(tmp_path / "x.png")
     same(tmp_path / "x.png", [[204, 255]])  # 51 grey levels are contrast
+    Image.fromarray(np.array([[22200, 25500]], np.uint16)).save(tmp_path / "x.png")
+    same(tmp_path / "x.png", [[222, 255]])  # and 33
+    Image.fromarray(np.array([[22300, 25500]], np.uint16)).save(tmp_path / "x.png")
+    same(tmp_path / "x.png", [[0, 255]])  # 32 are not
 
 
 @pytest.mark.parametrize(("dtype", "mode"), [(np.float32, "F"), (np.uint16, "I;16")])

@@ -75,10 +75,20 @@ def test_regions_by_number_are_united(tmp_path):
     assert mask_of(tmp_path / "x.png", soft).tolist() == [[False, False, False, True]]
 
 
-@pytest.mark.parametrize(("dtype", "number"), [(np.uint8, 20), (np.uint8, 63), (np.uint16, 150), (np.uint16, 1000)])
+@pytest.mark.parametrize(("dtype", "number"), [(np.uint8, 20), (np.uint8, 63), (np.uint16, 150), (np.uint16, 1023)])
 def test_many_regions_by_number_count_all(tmp_path, dtype, number):
     numbers = np.arange(number + 1, dtype=dtype).repeat(40).reshape(40, -1)
     np.testing.assert_array_equal(mask_of(tmp_path / "x.png", Image.fromarray(numbers)), numbers > 0)
+
+
+def test_of_1024_values_on_they_are_shades(tmp_path):
+    shades = np.arange(1025, dtype=np.uint16).reshape(1, -1).repeat(20, axis=0)
+    np.testing.assert_array_equal(mask_of(tmp_path / "x.png", Image.fromarray(shades)), shades > 512)
+
+
+def test_regions_by_number_on_every_pixel_are_refused(tmp_path):
+    with pytest.raises(ImageError, match="a mask of which no pixel is dark"):
+        mask_of(tmp_path / "x.png", Image.fromarray(np.arange(1, 151, dtype=np.uint16).reshape(10, 15)))
 
 
 def test_a_soft_mask_of_16_bits_keeps_half_of_its_range(tmp_path):
@@ -139,6 +149,8 @@ def test_compression_does_not_grow_a_mask(tmp_path, quality):
 def test_compression_that_left_no_region_is_refused(tmp_path):
     with pytest.raises(ImageError, match=r"JPEG mask whose brightest value is \d+ of 255: save it as PNG"):
         mask_of(tmp_path / "x.jpg", Image.fromarray(REGION * np.uint8(3)))
+    with pytest.raises(ImageError, match="brightest value is 127 of 255"):
+        mask_of(tmp_path / "x.jpg", Image.new("L", (8, 8), 127))
     assert mask_of(tmp_path / "x.jpg", Image.new("L", (8, 8), 128)).all()
 
 
