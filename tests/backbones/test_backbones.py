@@ -69,6 +69,11 @@ def test_the_grid_has_one_cell_for_each_patch(backbone, name, size):
     assert backbone(name).has_class_token == (not name.startswith("resnet"))
 
 
+def test_without_a_size_it_is_that_of_imagenet(backbone):
+    for name in ("resnet18", "vit_b_16", "timm:vit_tiny_patch16_224"):
+        assert backbone(name).preprocessing.image_size == 224
+
+
 def test_vit_l_16_is_laid_out_alike():
     with torch.device("meta"):
         grid, class_token = build_backbone("vit_l_16")(torch.empty(2, 3, 224, 96))
