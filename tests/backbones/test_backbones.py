@@ -146,6 +146,8 @@ def test_a_timm_vit_without_any_token_but_patches(monkeypatch, batch):
     ("name", "complaint"),
     [
         ("resnet51", "unknown backbone 'resnet51'; did you mean 'resnet50' or 'resnet18'"),
+        ("timm", "unknown backbone 'timm'; did you mean 'timm:NAME'"),
+        ("tim:vit_tiny_patch16_224", "unknown backbone 'tim:vit_tiny_patch16_224'; known: resnet18, resnet50"),
         ("timm:vit_tinny_patch16_224", "unknown timm model 'vit_tinny_patch16_224'; did you mean 'vit_tiny_patch16"),
         ("timm:resnet18", "timm's resnet18 is not a ViT"),
         ("timm:swin_tiny_patch4_window7_224", "timm's swin_tiny_patch4_window7_224 is not a ViT"),
