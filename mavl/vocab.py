@@ -72,7 +72,7 @@ def unknown_name(kind: str, name: str, known: Iterable[str]) -> str:
     """One line for an error about an unknown name, with the nearest known names.
 
     >>> unknown_name("finding", "pneumotorax", FINDINGS)
-    "unknown finding 'pneumotorax'; did you mean 'pneumothorax'?"
+    "unknown finding 'pneumotorax'; did you mean 'pneumothorax' or 'pneumonia'?"
     """
     known, name = list(known), name if len(name) <= 80 else f"{name[:79]}…"
     lowered = {candidate.lower(): candidate for candidate in known}

@@ -9,7 +9,7 @@ from typing import ClassVar, NamedTuple, Protocol
 
 import numpy as np
 from scipy.optimize import root_scalar
-from scipy.stats import beta, norm
+from scipy.stats import beta, chi2
 
 from mavl.metrics.intervals import LEVEL, Interval
 
@@ -72,10 +72,10 @@ def score_interval(value: float, variance: Callable[[float], float]) -> Interval
 
     variance: of the estimate, by the true value; 0 at 0 and at 1.
     """
-    quantile, step = float(norm.ppf((1 + LEVEL) / 2)), 1e-9
+    squared, step = float(chi2.ppf(LEVEL, 1)), 1e-9  # 1.96²
 
     def excess(true: float) -> float:
-        return (value - true) ** 2 - quantile**2 * variance(true)
+        return (value - true) ** 2 - squared * variance(true)
 
     low = root_scalar(excess, bracket=(0.0, value - step)).root if value > step else 0.0
     high = root_scalar(excess, bracket=(value + step, 1.0)).root if value < 1 - step else 1.0

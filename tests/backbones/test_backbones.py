@@ -69,6 +69,11 @@ def test_the_grid_has_one_cell_for_each_patch(backbone, name, size):
     assert backbone(name).has_class_token == (not name.startswith("resnet"))
 
 
+def test_without_a_size_it_is_that_of_imagenet(backbone):
+    for name in ("resnet18", "vit_b_16", "timm:vit_tiny_patch16_224"):
+        assert backbone(name).preprocessing.image_size == 224
+
+
 def test_vit_l_16_is_laid_out_alike():
     with torch.device("meta"):
         grid, class_token = build_backbone("vit_l_16")(torch.empty(2, 3, 224, 96))
@@ -141,6 +146,8 @@ def test_a_timm_vit_without_any_token_but_patches(monkeypatch, batch):
     ("name", "complaint"),
     [
         ("resnet51", "unknown backbone 'resnet51'; did you mean 'resnet50' or 'resnet18'"),
+        ("timm", "unknown backbone 'timm'; did you mean 'timm:NAME'"),
+        ("tim:vit_tiny_patch16_224", "unknown backbone 'tim:vit_tiny_patch16_224'; known: resnet18, resnet50"),
         ("timm:vit_tinny_patch16_224", "unknown timm model 'vit_tinny_patch16_224'; did you mean 'vit_tiny_patch16"),
         ("timm:resnet18", "timm's resnet18 is not a ViT"),
         ("timm:swin_tiny_patch4_window7_224", "timm's swin_tiny_patch4_window7_224 is not a ViT"),

@@ -1,6 +1,7 @@
 """Fine-tuned models on disk and asked: folders, released names, scores, and shares that sum to the logit."""
 
 import json
+from inspect import Parameter, signature
 
 import numpy as np
 import pytest
@@ -11,12 +12,16 @@ from PIL import Image
 import mavl
 from mavl.backbones import Preprocessing
 from mavl.checkpoint import finetuned
+from mavl.checkpoint.about import ClassifierArguments, MAVLArguments
 from mavl.checkpoint.folder import CheckpointError
+from mavl.config.finetune import UNetModel
 from mavl.data.images.grey import equalize_histogram
 from mavl.data.images.read import read_image
 from mavl.data.images.transforms import eval_transform
 from mavl.files import OutsideError
 from mavl.model.classifier import Classifier
+from mavl.model.mavl import MAVL
+from mavl.model.unet import UNet
 from mavl.predict.classifier import AGAINST, FOR
 from mavl.predict.files import write_predictions
 from tests.support import tiny
@@ -63,6 +68,15 @@ def test_a_folder_gives_the_model_back(folder, classifier):
     assert not loaded.model.training
     for name, value in classifier.state_dict().items():
         assert torch.equal(loaded.model.state_dict()[name], value)
+
+
+@pytest.mark.parametrize(
+    ("schema", "network"), [(MAVLArguments, MAVL), (ClassifierArguments, Classifier), (UNetModel, UNet)]
+)
+def test_an_argument_that_a_folder_leaves_out_has_the_default_of_the_network(schema, network):
+    parameters = signature(network).parameters.values()
+    defaults = {one.name: one.default for one in parameters if one.default is not Parameter.empty}
+    assert defaults.items() <= schema().model_dump().items()
 
 
 def test_a_pretrained_folder_is_no_fine_tuned_one(tmp_path):
@@ -200,10 +214,9 @@ def test_findings_it_was_not_trained_on_and_books_are_refused(folder):
     predictor = mavl.load(folder, device="cpu")
     with pytest.raises(KeyError, match="'hernia'"):
         predictor.request("hernia")
-    with pytest.raises(CheckpointError, match="has findings of its own and takes no books"):
-        mavl.load(folder, descriptions=["books.json"])
-    with pytest.raises(CheckpointError, match="and no text encoder"):
-        mavl.load(folder, text_encoder="bert")
+    for given in ({"books": "b.json"}, {"descriptions": ["b.json"]}, {"aspects": ["b.json"]}, {"text_encoder": "bert"}):
+        with pytest.raises(CheckpointError, match="has findings of its own and takes no books and no text encoder"):
+            mavl.load(folder, **given)
 
 
 def test_files_of_a_prediction(folder, films, tmp_path):

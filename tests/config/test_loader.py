@@ -304,6 +304,18 @@ def test_a_sections_own_check_names_the_section(write):
     ]
 
 
+def test_the_place_of_a_mistake_is_what_gave_its_value(write):
+    """A section of the file stays at its line when an override changes a key in it; the last override counts."""
+    path = write(RESNET + "schedule: {epochs: 2}")
+    words = 'schedule = {"epochs": 2, "warmup_epochs": 3}: 3 warm-up epochs do not fit in 2; lower warmup_epochs'
+    assert problems(path, ["schedule.warmup_epochs=3"]) == [f"line 2: {words}"]
+    whole = "schedule={warmup_epochs: 0.5}"
+    assert problems(path, [whole]) == [f"--override {whole}: schedule.warmup_epochs = 0.5: expected a whole number"]
+    assert problems(path, ["title=1", "title=2"]) == [
+        "--override title=2: title = 2: expected text (in quotes, if it looks like something else)"
+    ]
+
+
 @pytest.mark.parametrize("text", ["'1'", "true", "null", "[1]", ".inf", ".nan"])
 def test_only_finite_numbers_are_numbers(write, text):
     assert "optimizer.lr" in problems(write(f"{RESNET}optimizer: {{lr: {text}}}"))[0]
@@ -329,12 +341,26 @@ def test_bad_overrides(write, override, reason):
     ("override", "reason"),
     [
         (".".join(5000 * "a") + "=1", "expected key=value, such as optimizer.lr=1e-5"),
+        (".".join(101 * "a") + "=1", "expected key=value, such as optimizer.lr=1e-5"),
+        (".".join(100 * "a") + "=1", 'a = {"a": {"a": '),
+        ("title." + 74 * "x" + "=", "no value; write null for none"),
         ("title=" + 3000 * "[", "the value is not YAML: nested more than 100 levels deep"),
     ],
 )
 def test_a_long_bad_override_is_shown_in_part(write, override, reason):
     (problem,) = problems(write(RESNET), [override])
     assert problem.startswith(f"--override {override[:79]}…: {reason}")
+
+
+def test_an_override_of_80_characters_and_a_value_of_60_are_shown_whole(write):
+    override = "title." + 73 * "x" + "="
+    assert problems(write(RESNET), [override]) == [
+        f"--override {override}: no value; write null for none, '' for empty text"
+    ]
+    for digits, shown in ((60, 60 * "1"), (61, 59 * "1" + "…")):
+        assert problems(write(f"{RESNET}title: {digits * '1'}"))[0].startswith(
+            f"line 2: title = {shown}: expected text"
+        )
 
 
 @pytest.mark.parametrize(
@@ -350,6 +376,7 @@ def test_a_long_bad_override_is_shown_in_part(write, override, reason):
         (b"a: 1\n---\na: 2\n", "is not YAML: line 2, column 1: "),
         (b"a: *nowhere", "is not YAML: line 1, column 4: found undefined alias 'nowhere'"),
         (b"a: 1\n? [1, 2]\n: 3", "is not YAML: line 2, column 3: a key must be text, not a list or a mapping"),
+        (b"a: \x07", "is not YAML: unacceptable character #x0007: special characters are not allowed"),
         (b"a: &self [*self]", "is not YAML: nested more than 100 levels deep, or an alias inside what it repeats"),
         (b"a: " + 2000 * b"[", "is not YAML: nested more than 100 levels deep, or an alias inside what it repeats"),
         (ALIASES_OF_ALIASES, "is not YAML: more than 100,000 values or 4,194,304 characters, aliases counted"),
@@ -370,7 +397,7 @@ def test_files_that_hold_no_mapping(write, content, problem):
 
 def test_a_list_may_be_deep_up_to_the_limit(write):
     with pytest.raises(ConfigError, match=r"line 2: title = \[\[\["):
-        load(Train, write(RESNET + "title: " + 99 * "[" + 99 * "]"))
+        load(Train, write(RESNET + "title: " + 100 * "[" + 100 * "]"))
 
 
 def test_merges_of_merges_are_read_at_once():

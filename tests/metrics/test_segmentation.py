@@ -25,10 +25,18 @@ def test_dice_and_iou_of_each_image():
 
 
 def test_means_over_all_over_positives_and_over_empty_masks():
-    result = summarize(count(PREDICTED.repeat(25, axis=0), MASKS.repeat(25, axis=0)), resamples=200)
+    """50 images each of Dice 1/2 and 0, with a mask; 50 of 1 and 25 of 0, without one."""
+    often = [50, 50, 50, 25, 0]
+    result = summarize(count(PREDICTED.repeat(often, axis=0), MASKS.repeat(often, axis=0)), resamples=200)
     values = {name: result.means[name].value for name in METRICS}
-    assert values == pytest.approx({"dice": 0.5, "dice_positive": 0.5, "dice_empty": 0.5, "iou": 0.7})
-    assert (result.images, result.positives) == (125, 75)
+    expected = {
+        "dice": (25 + 50) / 175,
+        "dice_positive": 25 / 100,
+        "dice_empty": 50 / 75,
+        "iou": (50 + 50 + 12.5) / 175,
+    }
+    assert values == pytest.approx(expected)
+    assert (result.images, result.positives) == (175, 100)
     for interval in result.means.values():
         assert 0 <= interval.low < interval.value < interval.high <= 1
 
@@ -70,3 +78,8 @@ def test_the_best_threshold_of_a_mean_mask_equals_a_search_by_hand():
 def test_a_mean_mask_of_nothing_predicts_nothing():
     nothing = np.zeros((3, 3))
     assert not (nothing > best_threshold(nothing, [np.eye(3)])).any()
+
+
+def test_any_other_mean_mask_predicts_something_even_where_most_masks_are_empty():
+    mean_mask = np.array([[0, 0.1], [0.2, 0.4]])
+    assert (mean_mask > best_threshold(mean_mask, [np.zeros((2, 2))] * 9 + [np.eye(2)])).any()

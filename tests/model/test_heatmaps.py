@@ -63,6 +63,27 @@ def test_a_model_of_one_aspect_has_one_map(aggregation):
     close(heatmaps(one, embeddings, ["mass"], MapOptions(aggregation=aggregation)), [[[[0.3, 0.7]]]])
 
 
+@pytest.mark.parametrize(
+    ("known", "options", "used"),
+    [
+        # of one aspect: always that one
+        (("description",), {"aspects": ("shape",)}, ("description",)),
+        (("border",), {"aggregation": "global"}, ("border",)),
+        # of two
+        (("description", "border"), {}, ("description",)),
+        (("description", "border"), {"aspects": ("border",)}, ("border",)),
+        (("description", "border"), {"aggregation": "global"}, ("description",)),
+        (("border", "fluid"), {}, ("border", "fluid")),
+        # of more
+        (ASPECTS, {}, ("description", "shape")),
+        (ASPECTS, {"aspects": ("shape", "border"), "aggregation": "max"}, ("shape", "border")),
+        (ASPECTS, {"aspects": ("border",), "aggregation": "global"}, ("description",)),
+    ],
+)
+def test_the_aspects_of_a_map(known, options, used):
+    assert MapOptions(**options).used_aspects(known) == used
+
+
 def test_patches_are_laid_out_row_by_row():
     attention = torch.tensor([[[0.0, 0.1, 0.2, 0.3, 0.15, 0.25]] * 6])
     close(

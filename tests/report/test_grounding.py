@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -63,10 +64,43 @@ def test_best_and_worst_share_no_case():
 def test_the_gallery_is_a_picture_of_radiographs_above_their_heatmaps(tmp_path):
     plot_gallery({"best": [case("a.png")], "worst": [case("b.png")]}, tmp_path / "gallery.png")
     with Image.open(tmp_path / "gallery.png") as image:
-        pixels = np.asarray(image.convert("RGB"))
+        pixels = np.asarray(image.convert("RGB")).astype(int)
     assert image.height > 2 * image.width
-    assert (pixels == 90).all(axis=2).any()  # the radiograph, which is grey
-    assert (np.ptp(pixels.astype(int), axis=2) > 50).any()  # a colour
+    assert (abs(pixels - 90) <= 1).all(axis=2).sum() > 2 * 200**2  # two radiographs, which are grey
+    assert (pixels[..., 0] - pixels[..., 1] > 10).sum() > 10_000  # the purple of heatmaps; outlines have little red
+
+
+def test_the_gallery_outlines_the_pixels_of_the_mask(tmp_path):
+    """A mask of 6 x 4 cells over a picture of 12 x 8 pixels: its cells [1:3, 2:4] are the grey block of the picture."""
+    pixels, mask = np.zeros((12, 8), np.uint8), np.zeros((6, 4), bool)
+    pixels[2:6, 4:8], mask[1:3, 2:4] = 90, True
+    shown = replace(case("a.png"), picture=Image.fromarray(pixels), mask=mask)
+    plot_gallery({"best": [shown]}, tmp_path / "gallery.png")
+    with Image.open(tmp_path / "gallery.png") as image:
+        figure = np.asarray(image.convert("RGB")).astype(int)
+    radiograph = figure[: len(figure) // 2]  # above its heatmap
+    block, outline = (abs(radiograph - 90) <= 1).all(axis=2), radiograph[..., 2] - radiograph[..., 0] > 50
+    for along in (0, 1):
+        borders = [np.flatnonzero(found.sum(axis=along) > 20)[[0, -1]] for found in (block, outline)]
+        np.testing.assert_allclose(*borders, atol=3)  # a pixel of the picture has some 25 of the figure
+
+
+@pytest.mark.parametrize(
+    ("threshold", "places"),
+    [
+        (0.25, ["150.0"]),  # of 4 patches: an even map, in the middle of 1/16 to 16 times it
+        (0.125, ["112.5"]),  # half of that: a step of log 2 to the left, of the 8 in 300
+        (1 / 64, ["0.0"]),
+        (4.0, ["300.0"]),
+        (4.1, []),
+        (1 / 65, []),
+        (0.0, []),
+        (None, []),
+    ],
+)
+def test_the_threshold_of_the_table_is_marked_in_the_curve(tmp_path, threshold, places):
+    page = check_self_contained(write_all(tmp_path, threshold)["page"])
+    assert [line["x1"] for line in page.all("line", **{"class": "threshold"})] == places
 
 
 def test_an_outline_is_over_the_pixels_of_its_mask(tmp_path):

@@ -82,3 +82,18 @@ def test_the_picture_keeps_its_resolution_under_a_line_and_beside_a_bar(size):
     if size != (1, 1):  # letters may hold such a grey too
         assert rows[-1] - rows[0] + 1 >= size[1]
         assert columns[-1] - columns[0] + 1 >= size[0]
+
+
+def test_the_labels_of_the_bar_are_evenly_spaced_from_its_bottom_to_its_top():
+    """1x, 2x, 4x and 8x, as the colours are those of a logarithm."""
+    drawn = overlay(Image.new("L", (400, 800)), torch.full((2, 2), 0.25), "mass", "12.3 %")
+    pixels = np.asarray(drawn).astype(int)
+    frame = (pixels == (165, 170, 175)).all(axis=2)  # of the bar, beside the picture and above the last line of text
+    rows, columns = np.nonzero(frame[:-25] & (np.arange(drawn.width) > 400))
+    top, bottom, right = rows.min(), rows.max(), columns.max()
+    np.testing.assert_allclose(pixels[bottom - 1, right - 3], np.array(colormaps["plasma"](0)[:3]) * 255, atol=2)
+    np.testing.assert_allclose(pixels[top + 1, right - 3], np.array(colormaps["plasma"](255)[:3]) * 255, atol=2)
+    text = np.flatnonzero((pixels[top - 8 : bottom + 9, right + 1 :] > 100).all(axis=2).any(axis=1)) + top - 8
+    labels = np.split(text, np.flatnonzero(np.diff(text) > 1) + 1)
+    middles = [(label[0] + label[-1]) / 2 for label in labels]
+    np.testing.assert_allclose(middles, np.linspace(top, bottom, 4), atol=3)

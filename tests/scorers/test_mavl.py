@@ -1,6 +1,7 @@
 """MAVL as a scorer: by either head what a forward pass gives, for the findings and in the order of the call."""
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -9,7 +10,10 @@ import torch
 from mavl import checkpoint
 from mavl.model.heatmaps import HeatmapError, MapOptions
 from mavl.scorers import ScorerOptions, open_scorer
+from mavl.text.bert import BertEncoder
 from mavl.text.books import read_books
+from mavl.text.embeddings import build_embeddings
+from mavl.text.protocol import TextEncoderError
 from mavl.vocab import UnknownFindingError
 from tests.support import tiny
 
@@ -81,6 +85,30 @@ def test_features_of_an_image_serve_every_text(model, tmp_path):
     assert not torch.isclose(changed.scores(IMAGES, ["mass"]), scorer.scores(IMAGES, ["mass"])).all()
     assert scorer.same_text(scorer)
     assert not scorer.same_text(changed)
+
+
+def test_only_other_findings_and_rebuilt_text_need_books_and_an_encoder(tmp_path):
+    model = tiny.write_model(tmp_path)
+    for folder in (tmp_path / "bert", model / "text_encoder"):
+        shutil.rmtree(folder)
+    stored = checkpoint.load(model).embeddings
+    assert torch.equal(open_scorer(str(model), ScorerOptions(tiny.FINDINGS[:2])).embeddings.vectors, stored.vectors)
+    for changed in ({}, {"findings": tiny.FINDINGS[:2], "rebuild_text": True}):
+        with pytest.raises(TextEncoderError, match="text encoder 'text_encoder' is not a folder"):
+            open_model(model, **changed)
+
+
+@pytest.mark.parametrize("rebuilt", [False, True])
+def test_a_maximum_of_tokens_cuts_what_is_encoded_anew(model, rebuilt):
+    """The vectors of the model are of whole sentences, unless they are rebuilt. Anatomies have up to 32 tokens."""
+    names = (*tiny.FINDINGS, "mass")
+    books, encoder = read_books(*BOOKS.values()), str(model.parent / "bert")
+    whole, cut = (build_embeddings(books, names, BertEncoder(encoder, max_length=n)).vectors for n in (128, 33))
+    longer = [name for name, *pair in zip(names, whole, cut, strict=True) if not torch.allclose(*pair, atol=1e-3)]
+    assert longer == ["normal", "effusion", "cardiomegaly", "mass"]
+    vectors = open_model(model, max_length=33, rebuild_text=rebuilt).embeddings.vectors
+    torch.testing.assert_close(vectors[:-1], (cut if rebuilt else whole)[:-1])
+    torch.testing.assert_close(vectors[-1], cut[-1])
 
 
 def test_a_finding_without_text_is_an_error_that_suggests_near_ones(model):

@@ -3,6 +3,7 @@
 import pytest
 import torch
 
+from mavl.checkpoint import CheckpointError
 from mavl.scorers import ScorerError, ScorerOptions, open_scorer
 
 OPTIONS = ScorerOptions(findings=("mass", "edema"))
@@ -27,6 +28,12 @@ def test_maps_are_distributions_over_the_cells():
     assert maps.shape == (3, 2, 7, 7)
     torch.testing.assert_close(maps.sum(dim=(2, 3)), torch.ones(3, 2))
     assert torch.equal(scorer.heatmaps(IMAGES[[1]], ["edema"])[0, 0], maps[1, 1])
+
+
+@pytest.mark.parametrize("name", ["random", "randomly:3"])
+def test_without_its_prefix_a_name_is_that_of_a_model(name):
+    with pytest.raises(CheckpointError, match=name):
+        open_scorer(name, OPTIONS)
 
 
 @pytest.mark.parametrize("name", ["random:", "random:x", "random:-1", "random:²", "random:1.0"])

@@ -73,6 +73,25 @@ def test_two_books_of_one_name_have_different_hashes(write):
     assert read_books(paths).hashes == {"train/book.json": digests[0], "test/book.json": digests[1]}
 
 
+def test_a_whole_book_gives_each_part_on_its_own(write):
+    entry = {"description": "Fluid in the lung.", "aspects": LINES}
+    book = write("w.json", {"findings": {"edema": entry}})
+    assert read_books([book]).sentences == {"edema": {"description": "Fluid in the lung."}}
+    assert list(read_books(aspects=[book]).sentences["edema"]) == list(ASPECTS[1:])
+    assert list(read_books([book], [book]).sentences["edema"]) == list(ASPECTS)
+
+
+@pytest.mark.parametrize("part", ["description", "aspects"])
+def test_a_whole_book_without_a_part_names_the_first_finding_that_lacks_it(write, part):
+    entry = {"description": "Fluid in the lung.", "aspects": LINES}
+    lacking = {name: value for name, value in entry.items() if name != part}
+    book = write("w.json", {"findings": {"mass": entry, "edema": lacking}})
+    other = {"description": "aspects", "aspects": "descriptions"}[part]
+    assert list(read_books(**{other: [book]}).sentences) == ["mass", "edema"]
+    with pytest.raises(BookError, match=rf"w\.json: 'edema' has no '{part}'$"):
+        read_books(**{"descriptions" if part == "description" else "aspects": [book]})
+
+
 @pytest.mark.parametrize(
     ("content", "complaint"),
     [

@@ -41,6 +41,13 @@ def test_a_nan_stops_the_run_with_its_step_and_keeps_the_sound_checkpoint(tmp_pa
     assert [path.name for path in run.checkpoints.complete()] == ["step_00000004", "step_00000006"]
 
 
+@pytest.mark.parametrize(("batch", "step"), [(1, 1), (2, 1), (3, 2), (4, 2), (5, 3)])
+def test_a_nan_in_an_accumulation_is_of_the_step_that_its_batch_belongs_to(tmp_path, batch, step):
+    run = fit(Line(nan_from=batch), tmp_path, batch_size=4, accumulation=2, log_every=20)
+    with pytest.raises(NonFiniteLossError, match=f"step {step}: loss is nan"):
+        run.run(resume=False)
+
+
 class Broken(Line):
     """Its loss is finite, its gradient is not, from a given step on."""
 
@@ -128,6 +135,28 @@ def test_log_best_and_last(tmp_path):
     assert [line["step"] for line in lines if "valid_loss" in line] == [4, 8, 12]
     assert task.saved == [(name, step) for step in (4, 8, 12) for name in ("last", "best")]
     assert progress.best == pytest.approx((task.model.weight - 3).abs().item())
+
+
+def test_each_step_is_in_one_line_of_the_log_and_an_epoch_ends_with_one(tmp_path):
+    """Of 8 steps, 4 an epoch: lines after every third and at the end of an epoch, with the mean since the last one."""
+    lines = {}
+    for every in (1, 3):
+        fit(Line(), tmp_path / str(every), log_every=every, checkpoint_every=100).run(resume=False)
+        forget_accelerator()
+        read = map(json.loads, (tmp_path / str(every) / "log.jsonl").read_text().splitlines())
+        lines[every] = {line["step"]: line["loss"] for line in read if "loss" in line}
+    each = [*lines[1].values()]
+    assert [*lines[1]] == [*range(1, 9)]
+    means = {3: sum(each[:3]) / 3, 4: each[3], 6: sum(each[4:6]) / 2, 8: sum(each[6:]) / 2}
+    assert lines[3] == pytest.approx(means, rel=1e-5)
+
+
+@pytest.mark.parametrize(("checkpoint_every", "validate_every"), [(2, 1), (2, 2), (4, 2)])
+def test_a_step_is_saved_once_also_at_the_end_of_an_epoch(tmp_path, monkeypatch, checkpoint_every, validate_every):
+    saved, save = [], Checkpoints.save
+    monkeypatch.setattr(Checkpoints, "save", lambda *arguments: saved.append(arguments[2]) or save(*arguments))
+    fit(Line(), tmp_path, every=validate_every, checkpoint_every=checkpoint_every).run(resume=False)
+    assert saved == [*range(checkpoint_every, 9, checkpoint_every)]
 
 
 def test_the_log_has_the_speed_the_wait_for_the_loader_and_the_time_of_checkpoints(tmp_path, monkeypatch, capsys):

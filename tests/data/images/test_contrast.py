@@ -283,6 +283,10 @@ def test_values_far_from_0_are_stretched(tmp_path):
     same(tmp_path / "x.png", [[0, 127, 255]])
     Image.fromarray(np.array([[48000, 60000]], np.uint16)).save(tmp_path / "x.png")
     same(tmp_path / "x.png", [[204, 255]])  # 51 grey levels are contrast
+    Image.fromarray(np.array([[22200, 25500]], np.uint16)).save(tmp_path / "x.png")
+    same(tmp_path / "x.png", [[222, 255]])  # and 33
+    Image.fromarray(np.array([[22300, 25500]], np.uint16)).save(tmp_path / "x.png")
+    same(tmp_path / "x.png", [[0, 255]])  # 32 are not
 
 
 @pytest.mark.parametrize(("dtype", "mode"), [(np.float32, "F"), (np.uint16, "I;16")])
@@ -298,6 +302,19 @@ def test_tiff_in_which_0_is_white(tmp_path, dtype, mode):
 def test_tiff_of_signed_16_bits(tmp_path):
     Image.fromarray(np.array([[-1000, 0, 3000]], np.int32)).save(tmp_path / "x.tif")
     same(tmp_path / "x.tif", [[0, 63, 255]])
+
+
+@pytest.mark.parametrize(
+    ("tag", "sample_format", "expected"), [(339, 2, [0, 170, 255]), (339, 1, [255, 0, 127]), (65000, 2, [255, 0, 127])]
+)
+def test_a_tiff_of_32_bits_is_unsigned_unless_it_says_signed(tmp_path, tag, sample_format, expected):
+    """Bits 31, none, 30: -2³¹, 0, 2³⁰ with a sign, else 2³¹, 0, 2³⁰; 339 is SampleFormat, 65000 a tag of no meaning."""
+    path = tmp_path / "x.tif"
+    Image.fromarray(np.array([[-(2**31), 0, 2**30]], np.int32)).save(path)
+    content, saved = path.read_bytes(), struct.pack("<HHIHH", 339, 3, 1, 2, 0)
+    assert content.count(saved) == 1
+    path.write_bytes(content.replace(saved, struct.pack("<HHIHH", tag, 3, 1, sample_format, 0)))
+    same(path, [expected])
 
 
 def test_a_transparent_value_of_16_bits_is_black(tmp_path):

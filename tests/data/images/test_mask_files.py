@@ -75,10 +75,20 @@ def test_regions_by_number_are_united(tmp_path):
     assert mask_of(tmp_path / "x.png", soft).tolist() == [[False, False, False, True]]
 
 
-@pytest.mark.parametrize(("dtype", "number"), [(np.uint8, 20), (np.uint8, 63), (np.uint16, 150), (np.uint16, 1000)])
+@pytest.mark.parametrize(("dtype", "number"), [(np.uint8, 20), (np.uint8, 63), (np.uint16, 150), (np.uint16, 1023)])
 def test_many_regions_by_number_count_all(tmp_path, dtype, number):
     numbers = np.arange(number + 1, dtype=dtype).repeat(40).reshape(40, -1)
     np.testing.assert_array_equal(mask_of(tmp_path / "x.png", Image.fromarray(numbers)), numbers > 0)
+
+
+def test_of_1024_values_on_they_are_shades(tmp_path):
+    shades = np.arange(1025, dtype=np.uint16).reshape(1, -1).repeat(20, axis=0)
+    np.testing.assert_array_equal(mask_of(tmp_path / "x.png", Image.fromarray(shades)), shades > 512)
+
+
+def test_regions_by_number_on_every_pixel_are_refused(tmp_path):
+    with pytest.raises(ImageError, match="a mask of which no pixel is dark"):
+        mask_of(tmp_path / "x.png", Image.fromarray(np.arange(1, 151, dtype=np.uint16).reshape(10, 15)))
 
 
 def test_a_soft_mask_of_16_bits_keeps_half_of_its_range(tmp_path):
@@ -94,6 +104,22 @@ def test_pixels_to_ignore_beside_regions_lie_outside(tmp_path):
     labels.putpalette([0, 0, 0, 128, 0, 0] + 18 * [64, 0, 0] + [0, 64, 0] + 234 * [0, 0, 0] + [224, 224, 192])
     assert labels.mode == "P"
     assert mask_of(tmp_path / "x.png", labels).tolist() == expected
+
+
+@pytest.mark.parametrize(
+    ("values", "inside"),
+    [
+        ([0, 1, 1, 255], [0, 1, 1, 0]),  # one region
+        ([0, 63, 255], [0, 1, 0]),
+        ([0, 64, 255], [0, 0, 1]),  # shades, which 64 may be
+        ([0, 1, 254], [0, 0, 1]),
+        ([0, 255, 255], [0, 1, 1]),  # without a region 255 is white
+    ],
+)
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
+def test_what_255_is_beside_other_values(tmp_path, values, inside, dtype):
+    image = Image.fromarray(np.array([values], dtype))
+    assert mask_of(tmp_path / "x.png", image).tolist() == [[bool(value) for value in inside]]
 
 
 @pytest.mark.parametrize(
@@ -123,6 +149,8 @@ def test_compression_does_not_grow_a_mask(tmp_path, quality):
 def test_compression_that_left_no_region_is_refused(tmp_path):
     with pytest.raises(ImageError, match=r"JPEG mask whose brightest value is \d+ of 255: save it as PNG"):
         mask_of(tmp_path / "x.jpg", Image.fromarray(REGION * np.uint8(3)))
+    with pytest.raises(ImageError, match="brightest value is 127 of 255"):
+        mask_of(tmp_path / "x.jpg", Image.new("L", (8, 8), 127))
     assert mask_of(tmp_path / "x.jpg", Image.new("L", (8, 8), 128)).all()
 
 
