@@ -133,8 +133,9 @@ class LoaderSettings(Settings):
     process. max_bad_share: missing or unreadable images tolerated. augment: "full" is the released recipe, "crop" its
     random crop and flip alone, "none" neither: as test images are. augment_on: whether the loader's workers compute
     the operations of "full", or the device for a whole batch. prefetch: batches that each worker is ahead. pin_memory:
-    page-locked batches, which reach a GPU faster. cache: a folder for lists of images, as memory maps that the
-    processes of a node share, and for size and time of checked images, which are not read again; null: none is kept.
+    page-locked batches, which reach a GPU faster. cache: of pre-training, a folder for lists of images, as memory
+    maps that the processes of a node share, and for size and time of checked images, which are not read again; null:
+    none is kept.
     """
 
     root: str | None = None
