@@ -1,10 +1,17 @@
 """What benchmarks/gpu.sh writes: a table from lines of figures, and a line for a stage that failed or had no time."""
 
 import json
+import os
+import signal
+import subprocess
+import sys
 import time
+
+import pytest
 
 from benchmarks.gpu.__main__ import Runner
 from benchmarks.gpu.table import table
+from tests.support.processes import ROOT, descendants, none_left
 
 CASE = {"stage": "training", "what": "case", "encoder": "ResNet-50", "batch": 124, "trained": "whole"}
 CASE |= {"precision": "bf16", "compiled": False, "recomputed": False, "variant": ""}
@@ -34,3 +41,25 @@ def test_a_stage_that_fails_or_has_no_time_is_a_line_and_the_others_go_on(tmp_pa
     lines = [line for line in table(figures).splitlines() if line]
     assert "stage no such stage: exit status 1" in lines
     assert lines[-1] == "stage rates: left out: no time was left"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 130), (signal.SIGKILL, -signal.SIGKILL)])
+def test_no_stage_outlives_a_run_that_is_ended(tmp_path, number, code):
+    line = [sys.executable, "-m", "benchmarks.gpu", "--small", "--only", "rates", "--out", str(tmp_path / "figures")]
+    process = subprocess.Popen(line, cwd=ROOT, env=os.environ | {"MARK": str(tmp_path)}, stdout=subprocess.PIPE)
+    while len(descendants(f"MARK={tmp_path}")) < 2:
+        time.sleep(0.05)
+    time.sleep(1)
+    process.send_signal(number)
+    process.communicate(timeout=60)
+    assert process.returncode == code
+    assert none_left(f"MARK={tmp_path}")
+
+
+def test_figures_of_another_run_are_not_overwritten(tmp_path):
+    (tmp_path / "figures.jsonl").write_text("{}\n")
+    line = [sys.executable, "-m", "benchmarks.gpu", "--only", "rates", "--out", str(tmp_path)]
+    refused = subprocess.run(line, cwd=ROOT, capture_output=True, text=True)
+    assert refused.returncode == 2
+    assert f"{tmp_path / 'figures.jsonl'} holds figures of another run: delete it" in refused.stderr
