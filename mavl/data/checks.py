@@ -10,6 +10,7 @@ import sys
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Self
 
@@ -134,19 +135,7 @@ def check_images(
         seen: the file that keeps what was good, for the next start.
     """
     share, reasons, number = share or Share(), {}, len(paths)
-
-    def check(start: int, rows: list[list[int]]) -> dict[int, str]:
-        """The faults from this position on; puts the new size and time of each file into its row."""
-        bad = {}
-        for position, row in enumerate(rows, start):
-            path = paths[position]
-            now = _size_and_time(path)
-            if now != row or now == NOTHING:
-                if reason := check_image(path, level):
-                    bad[position], now = reason, NOTHING
-                row[:] = now
-        return bad
-
+    check = partial(_check, paths, level)
     description = f"checking images ({level})"
     bar = progress_bar(total=number, description=description, unit="file", show=progress and number > 0)
     with Seen(seen, number) as kept, bar, ThreadPoolExecutor(max(1, workers)) as pool, Stopping.later():
@@ -167,6 +156,19 @@ def check_images(
                     reasons.setdefault(position, reason)
             bar.update(min(share.processes * len(positions), number - bar.n))
     return dict(sorted(reasons.items()))
+
+
+def _check(paths: Sequence, level: Level, start: int, rows: list[list[int]]) -> dict[int, str]:
+    """The faults from this position on; puts the new size and time of each file into its row."""
+    bad = {}
+    for position, row in enumerate(rows, start):
+        path = paths[position]
+        now = _size_and_time(path)
+        if now != row or now == NOTHING:
+            if reason := check_image(path, level):
+                bad[position], now = reason, NOTHING
+            row[:] = now
+    return bad
 
 
 def bad_images(
