@@ -81,12 +81,11 @@ class Comparison:
 def margins(maps: dict[str, pd.DataFrame], resamples: int, seed: int) -> Margins:
     """{map: a row for each case, with METRICS and group}, the model's map first -> its margins.
 
-    The bootstrap resamples the groups; with a single group there are no intervals. A case where one of the two maps
-    has no value does not count.
+    The bootstrap resamples the groups, as of `mean_intervals`. A case where one of the two maps has no value does not
+    count.
     """
     (_, model), *baselines = maps.items()
     groups, found = model["group"].tolist(), {}
-    resamples = resamples if len(set(groups)) > 1 else 0
     for name, rows in baselines:
         differences = np.stack([model[metric] - rows[metric] for metric in METRICS], axis=1)
         means = mean_intervals(differences, [*METRICS], groups=groups, resamples=resamples, seed=seed)

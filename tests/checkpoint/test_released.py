@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from mavl import checkpoint
-from mavl.checkpoint.released import CheckpointError, convert, convert_names, read_checkpoint
+from mavl.checkpoint.released import CheckpointError, check_state, convert, convert_names, non_finite, read_checkpoint
 from mavl.checkpoint.released import build as build_network
 from mavl.model.mavl import MAVL
 from mavl.vocab import ASPECTS, FINDINGS
@@ -280,3 +280,24 @@ def test_a_bare_state_dict_is_read_too(tmp_path, resnet):
     torch.save(resnet[1], tmp_path / "state.pth")
     state, config = read_checkpoint(tmp_path / "state.pth")
     assert (set(state), config) == (set(resnet[1]), {})
+
+
+def test_what_does_not_fit_is_counted_and_its_first_six_are_named():
+    letters, one = "abcdefg", torch.zeros(1)
+    wanted = dict.fromkeys(letters, one)
+    check_state(wanted, wanted, "x.pth")
+    with pytest.raises(CheckpointError, match=r"^x\.pth: does not fit the model: missing a, b, c, d, e, f \(6\)$"):
+        check_state({"g": one}, wanted, "x.pth")
+    complaint = r"missing a, b, c, d, e, f … \(7\); unexpected h \(1\)$"
+    with pytest.raises(CheckpointError, match=complaint):
+        check_state({"h": one}, wanted, "x.pth")
+    with pytest.raises(CheckpointError, match=r"misshapen b \(2, 3\) for \(1,\) \(1\)$"):
+        check_state(wanted | {"b": torch.zeros(2, 3)}, wanted, "x.pth")
+
+
+def test_tensors_with_nan_or_an_infinite_value_are_named():
+    damaged = {"a": torch.tensor([0.0, float("nan")]), "b": torch.ones(2), "c": torch.tensor([-float("inf")])}
+    assert non_finite(damaged) == "a, c (2)"
+    assert non_finite({"b": damaged["b"], "n": torch.tensor(3)}) == ""
+    with pytest.raises(CheckpointError, match=r"x\.pth: damaged.*: NaN or infinite values in a, c \(2\)$"):
+        check_state(damaged, damaged, "x.pth")

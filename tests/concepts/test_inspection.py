@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from mavl.concepts.inspection import Alike, Justified, inspect, read_entries, read_justified
+from mavl.concepts.inspection import Alike, Justified, inspect, read_entries, read_justified, shown
 from mavl.concepts.inspection_report import lines, write
 from mavl.config.loader import ConfigError
 from mavl.text.books import BookError
@@ -174,6 +174,11 @@ def test_more_findings_than_can_be_compared_are_refused(tmp_path):
     path.write_text(json.dumps({f"finding {number}": "A line." for number in range(50_001)}))
     with pytest.raises(BookError, match=r"50,001 findings; at most 50,000 can be compared at once, split the books"):
         read_entries([path])
+
+
+def test_texts_of_300_characters_are_shown_whole():
+    assert shown(300 * "a") == 300 * "a"
+    assert shown(301 * "a") == 300 * "a" + "…"
 
 
 def test_what_a_terminal_cannot_show_is_shown_as_escapes(tmp_path):

@@ -65,3 +65,11 @@ def test_the_answer_is_yes_only_for_all_metrics_that_have_a_value():
     assert comparison_of([ABOVE] * 3 + [UNDEFINED], [ABOVE] * 3 + [UNDEFINED]).answer == "yes"
     assert comparison_of([ABOVE] * 4, [UNSURE] * 4).answer == "no"
     assert comparison_of([BELOW] * 4, [ABOVE] * 4).answer == "no"
+
+
+def test_a_margin_of_0_is_none_and_an_interval_from_0_on_does_not_exclude_it():
+    from_0, nothing = Interval(0.2, 0.0, 0.3), Interval(0.0, 0.0, 0.0)
+    found = compare_to_baselines({"random": dict.fromkeys(COMPARED, ABOVE), "centre": dict.fromkeys(COMPARED, from_0)})
+    assert (found.above, found.higher, found.not_above) == ([], [*COMPARED], [])
+    found = compare_to_baselines({"random": dict.fromkeys(COMPARED, ABOVE), "centre": dict.fromkeys(COMPARED, nothing)})
+    assert (found.above, found.higher, found.not_above) == ([], [], [*COMPARED])

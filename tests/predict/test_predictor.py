@@ -26,7 +26,7 @@ from mavl.model.heatmaps import HeatmapError, enlarge
 from mavl.model.mavl import MAVL
 from mavl.model.scores import HeadError, scores
 from mavl.predict import load
-from mavl.predict.prediction import TOP
+from mavl.predict.prediction import TOP, Request
 from mavl.predict.pretrained import AvailableBooks, PretrainedPredictor
 from mavl.text.books import BookError
 from mavl.text.embeddings import UnknownFindingError
@@ -407,6 +407,12 @@ def test_what_is_printed_is_short(predictor, films):
     for thing in (prediction, predictor, predictor.request(), *prediction.explanations.values()):
         assert len(repr(thing)) < 300
     assert "7 findings, on cpu" in repr(predictor)
+
+
+def test_a_request_shows_its_first_five_findings():
+    names = ("a", "b", "c", "d", "e", "f")
+    assert repr(Request(names[:5], names[:5], 2)) == "Request(a, b, c, d, e; 2 explained)"
+    assert repr(Request(names, names, 0)) == "Request(a, b, c, d, e, …; 0 explained)"
 
 
 def test_print_says_that_a_model_saw_drawings_alone_and_which_findings_it_never_saw(predictor, films, monkeypatch):

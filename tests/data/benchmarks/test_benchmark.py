@@ -261,5 +261,9 @@ def test_other_texts_of_a_list_are_counted_and_hold_no_known_finding(tmp_path, c
     split = split_of(tmp_path, "image,found\na,edema|hernia\nb,large mass\nc,hernia\nd,\n", **settings)
     assert split.labels.tolist() == [[1, 0], [0, 0], [0, 0], [-1, -1]]
     assert "test.csv: labels.others ignores 2 other texts: 'hernia' (2), 'large mass' (1)\n" in capfd.readouterr().err
+    split_of(tmp_path, "image,found\na,r|s|s|s|t|t\n", **settings)
+    assert "ignores 3 other texts: 's' (3), 't' (2), 'r' (1)\n" in capfd.readouterr().err
+    split_of(tmp_path, "image,found\na,q|r|r|s|s|s|t|t|t|t\n", **settings)
+    assert "ignores 4 other texts: 't' (4), 's' (3), 'r' (2), …\n" in capfd.readouterr().err
     [found] = problems_of(tmp_path, "image,found\na,hernia;Edema\n", **settings)
     assert found == "test.csv:2: 'hernia;Edema' holds the finding 'Edema': labels.separator is '|'"

@@ -122,6 +122,13 @@ def test_a_row_of_a_list_without_an_image_is_named(folder, capsys):
     assert "list.csv: column 'image' names no image in line 3" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(("blank", "lines"), [(5, "3, 4, 5, 6, 7"), (6, "3, 4, 5, 6, 7 …")])
+def test_of_many_rows_without_an_image_the_first_five_are_named(folder, capsys, blank, lines):
+    (folder / "list.csv").write_text("image,label\nscans/b.png,1\n" + ",0\n" * blank)
+    assert len(find_images(["list.csv"])[0]) == 1
+    assert capsys.readouterr().err.splitlines()[-1].endswith(f"names no image in line {lines}")
+
+
 # Folders of other programs --------------------------------------------------------------------------------------------
 
 
