@@ -3,6 +3,7 @@
 MAVL_KILLS=60 kills so often in all; by default it is a dozen times.
 """
 
+import json
 import os
 import random
 import signal
@@ -77,6 +78,9 @@ def test_kills_change_nothing(tmp_path, kind):
                     os.kill(each, signal.SIGKILL)
         assert none_left(f"MARK={tmp_path}")
     finish(tmp_path / "run")
+    [log] = (tmp_path / "run").rglob("log.jsonl")
+    steps = [json.loads(line)["step"] for line in log.read_text().splitlines()]
+    assert steps == sorted(steps)
     expected, actual = last_models(tmp_path / "whole"), last_models(tmp_path / "run")
     for name in expected:
         assert [key for key in expected[name] if not np.array_equal(expected[name][key], actual[name][key])] == []

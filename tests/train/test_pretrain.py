@@ -1,13 +1,8 @@
 """Pre-training as a user runs it: real processes, killed ones too, one process and two."""
 
 import json
-import os
-import signal
-import subprocess
-import time
 from pathlib import Path
 
-import numpy as np
 import pandas as pd
 import pytest
 import yaml
@@ -15,7 +10,7 @@ import yaml
 from mavl.config.loader import load
 from mavl.config.settings import PretrainSettings
 from mavl.data import phantom
-from tests.support.processes import FINDINGS, ROOT, TINY, command, environment, run, weights, write_config
+from tests.support.processes import FINDINGS, TINY, run, write_config
 
 
 @pytest.fixture(scope="module")
@@ -37,33 +32,6 @@ def test_a_run_folder_holds_all_that_tells_of_the_run(trained):
     assert json.loads((trained / "run.json").read_text())["provenance"]["packages"]["torch"]
     assert load(PretrainSettings, trained / "config.yaml").findings == tuple(FINDINGS)
     assert [path.name for path in sorted((trained / "checkpoints").iterdir())] == ["step_00000018", "step_00000020"]
-
-
-@pytest.mark.slow
-def test_killed_at_any_moment_and_resumed_it_ends_with_the_same_weights(trained, tmp_path):
-    arguments = ("train_mavl.py", "--config", write_config(tmp_path), "--output_dir", tmp_path / "run", "--resume")
-    checkpoints = tmp_path / "run" / "checkpoints"
-    kills = 0
-    for wanted, delay in ((1, 0.0), (3, 0.15)):  # kill when so many steps_ folders have appeared, and a little later
-        process = subprocess.Popen(
-            command(*arguments), cwd=ROOT, env=environment(), stderr=subprocess.DEVNULL, start_new_session=True
-        )
-        seen: set[str] = set()
-        while len(seen) < wanted and process.poll() is None:
-            seen |= {path.name for path in checkpoints.glob("step_*")}
-            time.sleep(0.01)
-        time.sleep(delay)
-        if process.poll() is None:
-            os.killpg(process.pid, signal.SIGKILL)
-            kills += 1
-        process.wait()
-    run(*arguments)
-    assert kills == 2
-    expected, resumed = weights(trained), weights(tmp_path / "run")
-    assert expected.keys() == resumed.keys()
-    assert [name for name in expected if not np.array_equal(expected[name], resumed[name])] == []
-    steps = [json.loads(line)["step"] for line in (tmp_path / "run" / "log.jsonl").read_text().splitlines()]
-    assert steps == sorted(steps)
 
 
 @pytest.fixture(scope="module")

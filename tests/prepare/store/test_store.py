@@ -16,10 +16,14 @@ from mavl.config.evaluation import GroundingSettings, ZeroShotSettings
 from mavl.config.loader import ConfigError, load
 from mavl.config.settings import PretrainSettings
 from mavl.data import phantom
+from mavl.evaluate import classification, grounding
 from mavl.prepare import doctor, store
 from mavl.prepare.store.sources import SourceError, Sources, find_sources
 from mavl.prepare.store.tree import StoreError
-from tests.support.processes import ROOT, TINY, run
+from mavl.train import pretrain
+from tests.support.planted import write_yaml
+from tests.support.processes import ROOT, TINY
+from tests.support.small_runs import forget_accelerator
 
 GREY = Image.fromarray(np.arange(1200, dtype=np.uint16).reshape(30, 40).astype(np.uint8))
 
@@ -253,13 +257,13 @@ def test_training_and_evaluation_differ_in_their_root_alone(roots, tmp_path):
         "schedule": {"epochs": 3, "warmup_steps": 2, "warmup_stair": 1},
         "train": {"log_every": 1},
     }
-    (tmp_path / "config.yaml").write_text(yaml.safe_dump(config))
     runs = {"originals": (roots["originals"], 42), "store": (roots["store"], 42), "again": (roots["originals"], 43)}
     losses = {}
     for name, (root, seed) in runs.items():
         out = tmp_path / name
-        options = ["--root", root, "--output_dir", out, "--override", f"train.seed={seed}"]
-        run("train_mavl.py", "--config", tmp_path / "config.yaml", *options)
+        changed = [f"data.root={root}", f"train.seed={seed}", f"output_dir={out}"]
+        forget_accelerator()
+        pretrain.run(load(PretrainSettings, write_yaml(tmp_path / "config.yaml", **config), changed))
         lines = [json.loads(line) for line in (out / "log.jsonl").read_text().splitlines()]
         losses[name] = np.array([line["loss"] for line in lines if "loss" in line])
     assert len(losses["store"]) == 12
@@ -268,12 +272,15 @@ def test_training_and_evaluation_differ_in_their_root_alone(roots, tmp_path):
     assert apart.mean() < np.abs(losses["again"] - losses["originals"]).mean() / 2  # another seed is the noise
 
     evaluation = {"benchmark": str(roots["benchmark"]), "model_path": str(tmp_path / "store" / "last"), "workers": 0}
-    (tmp_path / "evaluation.yaml").write_text(yaml.safe_dump(evaluation | {"resamples": 0, "bank_cache": None}))
-    for script, written in {"zero_shot_classify.py": "scores.csv", "zero_shot_ground.py": "cases.csv"}.items():
+    evaluation |= {"resamples": 0, "text_cache": None}
+    runs = {"scores.csv": (ZeroShotSettings, classification.run), "cases.csv": (GroundingSettings, grounding.run)}
+    for written, (schema, evaluate) in runs.items():
         tables = {}
         for name in ("originals", "store"):
-            out = tmp_path / script / name
-            run(script, "--config", tmp_path / "evaluation.yaml", "--root", roots[name], "--output_dir", out)
+            out = tmp_path / written / name
+            forget_accelerator()
+            evaluate(schema(**evaluation, root=str(roots[name]), output_dir=str(out)))
+            forget_accelerator()
             [path] = out.rglob(written)
             path.write_text(path.read_text().replace(str(roots[name]), "root"))
             tables[name] = pd.read_csv(path)
