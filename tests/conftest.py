@@ -21,3 +21,8 @@ def shared():
         return path
 
     return find
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Slow tests first, so that none runs alone at the end."""
+    items.sort(key=lambda item: item.get_closest_marker("slow") is None)
