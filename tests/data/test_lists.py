@@ -10,8 +10,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from mavl.data.lists import LIST, ImageList, Texts
+from mavl.data.lists import LIST, ImageList
 from mavl.data.samples import ListedSamples, read_reports
+from mavl.data.texts import Texts
 
 NAMES = ["b/1.png", "b-c/2.png", "a/3 ü.png", "b/\n4.png", "p//./5.png"]
 BELOW = [*NAMES[:4], "p/5.png"]
