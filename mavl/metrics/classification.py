@@ -9,7 +9,7 @@ the same label has no metrics: they are NaN, `Evaluation.undefined` lists it, an
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 
@@ -141,12 +141,8 @@ def evaluate(
         inflation = ratio_of(_variance(samples), _variance(independent), empty=np.inf)
     sizes = [_Class.of(labels[:, c], units, inflation[c]) for c in range(len(names))]
     metrics, means = _intervals(sizes, values, samples)
-    classes = []
-    for name, (ranking, threshold), intervals in zip(names, columns, metrics, strict=True):
-        source, positives = None if np.isnan(threshold) else threshold_source, len(ranking.positive)
-        classes.append(ClassResult(name, len(ranking.order), positives, intervals, float(threshold), source))
     return Evaluation(
-        classes=classes,
+        classes=_results(names, columns, metrics, threshold_source),
         means=means,
         undefined=[name for name, (ranking, _) in zip(names, columns, strict=True) if ranking.one_label],
         resamples=resamples,
@@ -155,6 +151,15 @@ def evaluate(
         images=len(labels),
         groups=None if groups is None else int(units.max()) + 1,
     )
+
+
+def _results(names: Sequence[str], columns: Sequence, metrics: Sequence, threshold_source: Any) -> list[ClassResult]:
+    """Those of each class; columns: its ranking and threshold, metrics: its intervals."""
+    classes = []
+    for name, (ranking, threshold), intervals in zip(names, columns, metrics, strict=True):
+        source, positives = None if np.isnan(threshold) else threshold_source, len(ranking.positive)
+        classes.append(ClassResult(name, len(ranking.order), positives, intervals, float(threshold), source))
+    return classes
 
 
 def _ranked(
