@@ -30,6 +30,9 @@ ANATOMIES: tuple[str, ...] = tuple(
     """.split()
 )
 
+UNSPECIFIED = "unspecified"
+"""The anatomy of a finding whose place is not stated."""
+
 Aspect = Literal["description", "border", "fluid", "location", "opacity", "other", "patterns", "shape", "texture"]
 ASPECTS: tuple[Aspect, ...] = get_args(Aspect)
 DESCRIPTION = ASPECTS[0]

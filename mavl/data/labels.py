@@ -5,10 +5,9 @@ from pathlib import Path
 
 import numpy as np
 
-from mavl.vocab import ABSENT, ANATOMIES, FINDINGS, PRESENT, UNKNOWN
+from mavl.vocab import ABSENT, ANATOMIES, FINDINGS, PRESENT, UNKNOWN, UNSPECIFIED
 
 CANDIDATES = 8
-UNSPECIFIED = ANATOMIES.index("unspecified")
 
 
 def finding_labels(matrix: np.ndarray) -> np.ndarray:
@@ -39,7 +38,7 @@ def draw_locations(matrix: np.ndarray, generator: np.random.Generator) -> np.nda
 def unlocated(labels: np.ndarray) -> np.ndarray:
     """labels [F] without places -> matrix int8 [51, F] that holds them at `unspecified`."""
     matrix = np.full((len(ANATOMIES), len(labels)), UNKNOWN, dtype=np.int8)
-    matrix[UNSPECIFIED] = labels
+    matrix[ANATOMIES.index(UNSPECIFIED)] = labels
     return matrix
 
 

@@ -19,8 +19,8 @@ import numpy as np
 from mavl.prepare.processes import work_through
 from mavl.prepare.radgraph.labels import BATCH, SHAPE, Labelled, Problem
 from mavl.prepare.radgraph.reading import members
-from mavl.prepare.radgraph.rules import UNSPECIFIED, anatomy_row, finding_column
-from mavl.vocab import ABSENT, PRESENT, UNKNOWN
+from mavl.prepare.radgraph.rules import anatomy_row, finding_column
+from mavl.vocab import ABSENT, PRESENT, UNKNOWN, UNSPECIFIED
 
 ANATOMY = "ANAT-DP"
 OBSERVATIONS = {"OBS-DP": PRESENT, "OBS-DA": ABSENT, "OBS-U": UNKNOWN}

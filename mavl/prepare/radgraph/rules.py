@@ -10,10 +10,10 @@ from pathlib import Path
 
 import yaml
 
-from mavl.vocab import ANATOMIES, FINDINGS
+from mavl.vocab import ANATOMIES, FINDINGS, UNSPECIFIED
 
 TABLES = Path(__file__).with_name("rules.yaml")
-UNSPECIFIED, OTHER = "unspecified", "other"
+OTHER = "other"
 TAIL, EXCLUDED = "tail_abnorm_obs", "excluded_obs"
 
 _CACHED = 1 << 14  # places and observations; a million reports have more, but most of the rest occur once

@@ -1,0 +1,42 @@
+"""The interface of report labellers: reports -> mentions of findings."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Literal, NamedTuple, Protocol
+
+from mavl.vocab import UNSPECIFIED
+
+Status = Literal["present", "absent", "uncertain"]
+
+
+@dataclass(frozen=True)
+class Report:
+    """A report. study: its id; where: file and row, for messages; text: all of it; sections: {name: text} in order."""
+
+    study: str
+    where: str
+    text: str
+    sections: dict[str, str] = field(default_factory=dict)
+
+
+class Mention(NamedTuple):
+    """A finding that a report states, or states to be absent. sentence: the words that say so."""
+
+    finding: str
+    status: Status
+    anatomy: str = UNSPECIFIED
+    sentence: str = ""
+
+
+class Labeller(Protocol):
+    """Reports -> mentions.
+
+    name: for summaries. findings: the vocabulary that its mentions are from.
+    """
+
+    name: str
+    findings: Sequence[str]
+
+    def label(self, reports: Sequence[Report]) -> Iterator[list[Mention]]:
+        """The mentions of each report, in order."""
+        ...
