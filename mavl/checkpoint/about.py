@@ -63,6 +63,7 @@ class MAVLAbout(_About):
     model: MAVLArguments
     text: Text
     aspects: list[str] | None = None
+    anatomies: list[str] | None = None
 
     @model_validator(mode="after")
     def _statements_agree(self) -> Self:

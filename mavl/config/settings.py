@@ -3,9 +3,10 @@
 # pyright: reportIncompatibleVariableOverride=false
 # a section may narrow the type of a key, since its fields are frozen, which pyright ignores
 
+import os
 import re
 from collections.abc import Sequence
-from typing import Annotated, Literal, Self, TypeVar
+from typing import Annotated, ClassVar, Literal, Self, TypeVar
 
 from pydantic import (
     AfterValidator,
@@ -19,7 +20,7 @@ from pydantic import (
 )
 
 from mavl.config.loader import Settings
-from mavl.vocab import ASPECTS, FINDINGS, Aspect, unknown_name
+from mavl.vocab import ANATOMIES, ASPECTS, FINDINGS, LONGEST_NAME, UNSPECIFIED, Aspect, is_name
 
 Share = Annotated[float, Field(ge=0, le=1)]
 ImageSize = Annotated[int, Field(ge=32, le=8192)]
@@ -51,14 +52,14 @@ def refuse_repeated(values: Values, what: str) -> Values:
     return values
 
 
-def _known_finding(name: str) -> str:
-    if name not in FINDINGS:
-        raise ValueError(unknown_name("finding", name, FINDINGS))
+def _fit_name(name: str) -> str:
+    if not is_name(name):
+        raise ValueError(f"{name[:LONGEST_NAME]!r} is no name: 1 to {LONGEST_NAME} printable characters")
     return name
 
 
-Finding = Annotated[str, AfterValidator(_known_finding)]
-"""A finding of the vocabulary."""
+Name = Annotated[str, AfterValidator(_fit_name)]
+"""Of a finding or an anatomy, in the 75 × 51 of MAVL or not."""
 
 GroupPattern = Annotated[str, AfterValidator(_has_one_group)]
 """A regular expression whose one (group) finds the patient in a name."""
@@ -152,7 +153,15 @@ class LoaderSettings(Settings):
     cache: str | None = LIST_CACHE
 
 
-class MimicData(LoaderSettings):
+class PretrainLoader(LoaderSettings):
+    """Of pre-training. flips: whether a flipped image exchanges left and right in the anatomies of its labels ("swap"),
+    leaves them ("plain"), or no image is flipped ("none"); by default "swap" of recipe sound, "plain" of released.
+    """
+
+    flips: Literal["swap", "plain", "none"] | None = None
+
+
+class MimicData(PretrainLoader):
     """The released JSON and NPY files, or those of `prepare_data.py radgraph`.
 
     Paths in the released JSON start with `prefix`, which `root` replaces; in the other they are below `root`.
@@ -165,14 +174,35 @@ class MimicData(LoaderSettings):
     prefix: str = "/remote-home/share/medical/public/MIMIC-CXR-JPG/MIMIC-CXR/small"
 
 
-class TableData(LoaderSettings):
+class TableData(PretrainLoader):
     """Images with finding columns: a benchmark YAML with train and valid splits. Locations are then `unspecified`."""
 
     source: Literal["table"] = "table"
     benchmark: str
 
 
-class PhantomData(LoaderSettings):
+class ReportData(PretrainLoader):
+    """The folder that `prepare_data.py reports` has written; its images are below `root`."""
+
+    source: Literal["reports"] = "reports"
+    labels: Folder
+
+    prefix: ClassVar[str] = ""
+
+    @property
+    def train_file(self) -> str:
+        return os.path.join(self.labels, "rad_graph_metric_train.json")
+
+    @property
+    def valid_file(self) -> str:
+        return os.path.join(self.labels, "rad_graph_metric_validate.json")
+
+    @property
+    def label_file(self) -> str:
+        return os.path.join(self.labels, "landmark_observation_adj_mtx.npy")
+
+
+class PhantomData(PretrainLoader):
     """Phantoms: `train` new ones every epoch, `valid` always the same. exclude: findings that none has."""
 
     source: Literal["phantom"] = "phantom"
@@ -268,13 +298,17 @@ class TrainSettings(EngineSettings):
 
 
 class PretrainSettings(Settings):
-    """train_mavl.py. recipe: of the schedule and the initialisation, "sound" or "released" (docs/protocols.md)."""
+    """train_mavl.py. recipe: of schedule, initialisation and flips, "sound" or "released" (docs/protocols.md).
+
+    findings: names in the books, each with labels; the 75 of MAVL or others. anatomies: where reports locate them.
+    """
 
     recipe: Recipe = "sound"
-    findings: Annotated[tuple[Finding, ...], Field(min_length=1)] = FINDINGS
+    findings: Annotated[tuple[Name, ...], Field(min_length=1)] = FINDINGS
+    anatomies: Annotated[tuple[Name, ...], Field(min_length=2)] = ANATOMIES
     model: ModelSettings = ModelSettings()
     text: TextSettings = TextSettings()
-    data: Annotated[MimicData | TableData | PhantomData, Field(discriminator="source")] = MimicData()
+    data: Annotated[MimicData | ReportData | TableData | PhantomData, Field(discriminator="source")] = MimicData()
     init: PretrainInit = PretrainInit()
     optimizer: OptimizerSettings = OptimizerSettings()
     schedule: PretrainSchedule = PretrainSchedule()
@@ -285,6 +319,13 @@ class PretrainSettings(Settings):
     @classmethod
     def _findings_differ(cls, findings: tuple[str, ...]) -> tuple[str, ...]:
         return refuse_repeated(findings, "findings")
+
+    @field_validator("anatomies")
+    @classmethod
+    def _anatomies_differ(cls, anatomies: tuple[str, ...]) -> tuple[str, ...]:
+        if UNSPECIFIED not in anatomies:
+            raise ValueError(f"{UNSPECIFIED!r} is missing, the place of findings without a stated one")
+        return refuse_repeated(anatomies, "anatomies")
 
     @model_validator(mode="after")
     def _rate_never_climbs(self) -> Self:

@@ -43,7 +43,7 @@ from mavl.train.run_folder import (
     run_of,
     scalars,
 )
-from mavl.vocab import ABSENT, ANATOMIES, PRESENT, anatomy_sentence
+from mavl.vocab import ABSENT, PRESENT, anatomy_sentence
 
 
 @dataclass
@@ -211,9 +211,10 @@ def text_embeddings(settings: PretrainSettings, books: Books, output_dir: Path) 
         folder = output_dir / checkpoint.TEXT_ENCODER
         if not folder.exists():
             sentences = [sentence for aspects in books.sentences.values() for sentence in aspects.values()]
-            write_random_bert(folder, [*sentences, *map(anatomy_sentence, ANATOMIES)], text.seed)
+            write_random_bert(folder, [*sentences, *map(anatomy_sentence, settings.anatomies)], text.seed)
         name = str(folder)
     encoder = load_text_encoder(name, sep=text.sep, max_length=text.max_length, lower_case=text.lower_case)
     cache = cache_folder(text.cache)
-    embeddings = build_embeddings(books, settings.findings, encoder, settings.model.aspects, cache)
+    findings, aspects, anatomies = settings.findings, settings.model.aspects, settings.anatomies
+    embeddings = build_embeddings(books, findings, encoder, aspects, cache, anatomies)
     return embeddings, {"encoder": name, **encoder.tokenisation}
