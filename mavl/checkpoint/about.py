@@ -20,6 +20,7 @@ class MAVLArguments(ModelSettings):
     """Of mavl.model.mavl.MAVL."""
 
     text_width: Size = 768
+    report_head: bool = False
 
 
 class ClassifierArguments(Settings):

@@ -201,6 +201,14 @@ class ReportData(PretrainLoader):
     def label_file(self) -> str:
         return os.path.join(self.labels, "landmark_observation_adj_mtx.npy")
 
+    @property
+    def vocabulary_file(self) -> str:
+        return os.path.join(self.labels, "vocabulary.json")
+
+    @property
+    def sentences_file(self) -> str:
+        return os.path.join(self.labels, "sentences.jsonl")
+
 
 class PhantomData(PretrainLoader):
     """Phantoms: `train` new ones every epoch, `valid` always the same. exclude: findings that none has."""
@@ -287,12 +295,16 @@ class TrainSettings(EngineSettings):
     """Of pre-training. monitor: `valid_loss` (smallest) or `valid_auroc` (largest).
 
     activation_checkpointing: the same as backbone_checkpointing for the layers of the decoder. compile: None compiles
-    runs of 10,000 steps or more on a GPU.
+    runs of 10,000 steps or more on a GPU. contrastive_weight: factor of the contrast of images and findings;
+    report_weight: of images and whole reports, which needs data.source reports; report_gather: whether it compares
+    with the reports of all processes, not of one alone.
     """
 
     seed: Seed = 42
     activation_checkpointing: bool = False
     contrastive_weight: NonNegativeFloat = 0.1
+    report_weight: NonNegativeFloat = 0.0
+    report_gather: bool = True
     monitor: Literal["valid_loss", "valid_auroc"] = "valid_loss"
     compile: bool | None = None
 
@@ -330,4 +342,12 @@ class PretrainSettings(Settings):
     @model_validator(mode="after")
     def _rate_never_climbs(self) -> Self:
         refuse_higher_rates(self.optimizer.lr, self.schedule, self.schedule.warmup_steps)
+        return self
+
+    @model_validator(mode="after")
+    def _reports_can_be_compared(self) -> Self:
+        if self.train.report_weight and not isinstance(self.data, ReportData):
+            raise ValueError("train.report_weight needs the reports of data.source reports (prepare_data.py reports)")
+        if self.train.report_weight and not self.model.contrastive:
+            raise ValueError("train.report_weight needs model.contrastive, whose pooled images it compares")
         return self

@@ -19,6 +19,7 @@ from mavl.data.labels import LabelStore, Selection, Vocabulary, draw_locations, 
 from mavl.data.samples import ListedSamples, PhantomSamples, read_reports, table_samples
 from mavl.files import write_json
 from mavl.progress import plural
+from mavl.text.reports import ReportVectors
 from mavl.vocab import mirrored
 
 VALID_SEED_OFFSET = 1_000_003
@@ -29,6 +30,8 @@ Key = tuple[int, int]
 
 class PretrainingDataset(Dataset):
     """dataset[epoch, index] -> {image uint8 [1, S, S], labels [F], locations [F, 8], index}, and maybe operations [2].
+
+    With reports also {report [T], zeros where there is none, study: -1 then}.
 
     `mavl.data.loading.to_device` turns a batch of them into the model's input. Everything random about an item is
     seeded by (seed, epoch, index), so it does not depend on workers, batches, processes, or what was loaded before.
@@ -41,8 +44,10 @@ class PretrainingDataset(Dataset):
         transform: Transform,
         seed: int,
         mirrored: Sequence[int] | None = None,
+        reports: ReportVectors | None = None,
     ):
         self.samples, self.transform, self.seed, self.mirrored = samples, transform, seed, mirrored
+        self.reports = reports
 
     def __len__(self) -> int:
         return len(self.samples)
@@ -53,11 +58,20 @@ class PretrainingDataset(Dataset):
         item, flipped = self.transform.item_and_flip(image, generator)
         if flipped and self.mirrored is not None:
             matrix = matrix[self.mirrored]
+        if self.reports is not None:
+            item |= self._report(key[1])
         return item | {
             "labels": torch.from_numpy(finding_labels(matrix)),
             "locations": torch.from_numpy(draw_locations(matrix, generator)),
             "index": key[1],
         }
+
+    def _report(self, index: int) -> dict:
+        assert self.reports is not None
+        assert isinstance(self.samples, ListedSamples)
+        study = self.samples.study(index)
+        vector = torch.from_numpy(self.reports[study])
+        return {"report": vector.nan_to_num(), "study": -1 if vector.isnan().any() else study}
 
 
 class EpochBatches(Sampler[list[Key]]):
@@ -108,7 +122,11 @@ class PretrainingData:
 
 
 def open_data(
-    settings: PretrainSettings, preprocessing: Preprocessing, progress: bool = True, share: Share | None = None
+    settings: PretrainSettings,
+    preprocessing: Preprocessing,
+    progress: bool = True,
+    share: Share | None = None,
+    reports: ReportVectors | None = None,
 ) -> PretrainingData:
     """Open both splits of the configured source; every image file is checked before anything is trained.
 
@@ -117,6 +135,7 @@ def open_data(
 
     Args:
         share: the part of the image files that this process checks; by default all.
+        reports: of each study of the label file, for the contrast of images and reports.
     """
     data, datasets, left_out = settings.data, {}, {}
     benchmark = load(Benchmark, Path(data.benchmark)) if isinstance(data, TableData) else None
@@ -135,7 +154,7 @@ def open_data(
             samples = samples.without(bad)
         left_out[name] = [*damaged, *bad.values()]
         transform = augmented if name == "train" and data.augment != "none" else plain
-        datasets[name] = PretrainingDataset(samples, transform, settings.train.seed, mirror)
+        datasets[name] = PretrainingDataset(samples, transform, settings.train.seed, mirror, reports)
     train, valid = (dataset.samples for dataset in datasets.values())
     if isinstance(train, ListedSamples) and (shared := train.images.common(valid.images)):
         raise DataError(f"train and valid have {plural(len(shared), 'image')} in common, such as {min(shared)}")

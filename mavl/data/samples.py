@@ -46,6 +46,10 @@ class ListedSamples:
         matrix = unlocated(label, self.anatomies) if self.store is None else self.store[label]
         return ImageFile(self.images[key[1]], equalize=self.equalize), matrix
 
+    def study(self, index: int) -> int:
+        """The row of an image's study in the store."""
+        return int(self.images.label(index))
+
     def without(self, indices: Collection[int]) -> Self:
         """The samples without these."""
         return replace(self, images=self.images.without(indices)) if indices else self
