@@ -16,6 +16,10 @@ from mavl.prepare.reports.words import pattern_of, phrases, spell
 from mavl.text.synonyms import all_names, key, meaning
 
 
+_DOUBT = "possible_"
+"""What a phrase such as "cannot be excluded" becomes before negations are looked for."""
+
+
 class Found(NamedTuple):
     """A finding in a spelled sentence: characters start to end; heads: findings that it is a kind of."""
 
@@ -124,43 +128,47 @@ class _Triggers:
 
     def __init__(self, content: dict):
         negation, uncertainty = content["negation"], content["uncertainty"]
-        self.no_negation = pattern_of(content["no_negation"])
-        self.first = pattern_of(uncertainty["first"])
-        self.before: dict[Status, re.Pattern[str]] = {
-            "absent": pattern_of(negation["before"]),
-            "uncertain": pattern_of(uncertainty["before"]),
-        }
-        self.near = pattern_of(negation["near"])
-        self.after: dict[Status, re.Pattern[str]] = {
-            "absent": pattern_of(negation["after"]),
-            "uncertain": pattern_of(uncertainty["after"]),
-        }
-        self.ending = pattern_of(content["endings"])
+        self.no_negation, self.first = pattern_of(content["no_negation"]), pattern_of(uncertainty["first"])
+        self.absent_before, self.absent_near = pattern_of(negation["before"]), pattern_of(negation["near"])
+        self.absent_after = pattern_of(negation["after"])
+        self.uncertain_before = pattern_of(uncertainty["before"])
+        self.uncertain_after = pattern_of(uncertainty["after"])
+        self.endings = pattern_of(content["endings"])
+        self.causes = pattern_of(content["causes"])
         self.left_out = pattern_of(content["left_out"])
 
     def mask(self, spelled: str) -> str:
         """The sentence with what looks like a negation and is none, and with "cannot exclude" as "possible"."""
-        spelled = self.first.sub(lambda match: "possible".ljust(len(match[0]), "_"), spelled)
+        spelled = self.first.sub(lambda match: _DOUBT.ljust(len(match[0]), "_"), spelled)
         return self.no_negation.sub(lambda match: "_" * len(match[0]), spelled)
 
     def status(self, spelled: str, start: int, end: int) -> Status | None:
         """The status of what stands from start to end; None for what the report does not see in these images."""
-        before, after = spelled[:end], spelled[end:]
-        cut = max((match.end() for match in self.ending.finditer(spelled, 0, start)), default=0)
-        clause = f" {before[cut:]} " if cut else f"{before} "
-        if self.left_out.search(clause):
+        first = _last_end(self.endings, spelled, start)
+        stop = self.endings.search(spelled, end)
+        before, after = spelled[max(first - 1, 0) : end + 1], spelled[end : stop.start() if stop else None]
+        if self.left_out.search(before) or self.left_out.search(after):
             return None
-        comma = clause.rfind(" , ", 0, len(clause) - (end - start))
-        stop = self.ending.search(after)
-        rest = after[: stop.start()] if stop else after
-        if "possible_" in clause + rest:
+        if _DOUBT in before + after:
             return "uncertain"
-        absent = self.before["absent"].search(clause) or self.near.search(clause, max(comma, 0))
-        if absent or self.after["absent"].search(rest):
+        cause = _last_end(self.causes, before, len(before) - (end - start) - 1)
+        effect = before[max(cause - 1, 0) :]
+        comma = effect.rfind(" , ", 0, len(effect) - (end - start) - 1)
+        stop = self.causes.search(after)
+        if (
+            self.absent_before.search(effect)
+            or self.absent_near.search(effect, max(comma, 0))
+            or self.absent_after.search(after[: stop.start() + 1 if stop else None])
+        ):
             return "absent"
-        if self.before["uncertain"].search(clause) or self.after["uncertain"].search(rest):
+        if self.uncertain_before.search(before) or self.uncertain_after.search(after):
             return "uncertain"
         return "present"
+
+
+def _last_end(pattern: re.Pattern[str], text: str, before: int) -> int:
+    """Where the last match of a pattern before a place ends; 0 for none."""
+    return max((match.end() for match in pattern.finditer(text, 0, max(before, 0))), default=0)
 
 
 @cache

@@ -43,12 +43,15 @@ def phrases(written: Iterable[str]) -> list[str]:
 
 
 def pattern_of(written: Iterable[str]) -> re.Pattern[str]:
-    """A pattern of any of the phrases in a text of `spell`, the longer ones first; it includes the space after them."""
-    spelled = {
-        " ".join(r"\.\." if part == ".." else re.escape(spell(part).strip()) for part in phrase.split())
-        for phrase in phrases(written)
-    }
-    alternatives = [
-        each.replace(r" \.\. ", f" {_GAP}") for each in sorted(spelled, key=lambda text: (-len(text), text))
-    ]
+    """A pattern of any of the phrases in a text of `spell`, the longer ones first, without the spaces around it."""
+    found = sorted({" ".join(phrase.split()) for phrase in phrases(written)}, key=lambda each: (-len(each), each))
+    alternatives = [" ".join(map(_word_pattern, phrase.split())).replace(" .. ", f" {_GAP}") for phrase in found]
     return re.compile(rf"(?<= )(?:{'|'.join(alternatives) or '(?!)'})(?= )")
+
+
+def _word_pattern(written: str) -> str:
+    """A pattern of one word of a phrase: of each of those that | separates."""
+    if written == "..":
+        return written
+    spelled = sorted({re.escape(spell(each).strip()) for each in written.split("|")} - {""}, key=len, reverse=True)
+    return f"(?:{'|'.join(spelled)})" if len(spelled) > 1 else "".join(spelled)
