@@ -101,9 +101,9 @@ def test_a_processor_that_cannot_be_followed_is_refused(tmp_path, changed, compl
 def test_sides_that_the_patch_does_not_divide_are_refused(folders, backbones):
     with pytest.raises(BackboneError, match="image_size 60 is no multiple of its stride 14: set it to 56 or 70"):
         build_backbone(f"hf:{folders['dinov2']}", 60)
-    with pytest.raises(BackboneError, match="image of 60 × 56 pixels, .* 14 .*: resize or pad it to a multiple of 14"):
+    with pytest.raises(BackboneError, match=r"image of 60 × 56 pixels, .* 14 .*: resize or pad it to a multiple of 14"):
         backbones["siglip"](images(60, 56))
-    with pytest.raises(BackboneError, match="image of 64 × 48 pixels, .* multiple of 32"):
+    with pytest.raises(BackboneError, match=r"image of 64 × 48 pixels, .* multiple of 32"):
         backbones["convnextv2"](images(64, 48))
 
 
@@ -138,7 +138,7 @@ def test_weights_that_lack_a_tensor_are_refused_and_half_precision_becomes_singl
         load_pretrained(backbone, f"hf:{folder}", "pretrained")
     name = next(name for name in whole if name.endswith("mlp.up_proj.weight") or "intermediate" in name)
     save_file(whole | {name: torch.zeros(2, 2)}, folder / "model.safetensors", {"format": "pt"})
-    with pytest.raises(BackboneError, match="weights that cannot be read|mismatched_keys"):
+    with pytest.raises(BackboneError, match=r"weights that cannot be read|mismatched_keys"):
         load_pretrained(backbone, f"hf:{folder}", "pretrained")
     (folder / "model.safetensors").unlink()
     with pytest.raises(BackboneError, match=r"weights that cannot be read .*: set init\.backbone to a folder"):

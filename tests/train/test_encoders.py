@@ -9,9 +9,11 @@ import torch
 from safetensors.torch import load_file
 
 from mavl import checkpoint
+from mavl.checkpoint import finetuned
+from mavl.config.finetune import FinetuneClsSettings, FinetuneSegSettings
 from mavl.config.loader import ConfigError, load
 from mavl.config.settings import PretrainSettings
-from mavl.train import pretrain
+from mavl.train import classification, pretrain, segmentation
 from tests.support.encoders import side, write_encoder
 from tests.support.small_runs import forget_accelerator
 from tests.support.trainings import write_training
@@ -117,6 +119,44 @@ def test_lora_trains_adapters_alone_resumes_to_the_bit_and_loads(tmp_path, capsy
     shutil.rmtree(tmp_path / "encoder")
     plain = checkpoint.load(run / "last").model
     assert not any("lora_" in name for name in plain.state_dict())
+
+
+def test_a_classifier_is_fine_tuned_with_lora_from_the_pre_trained_model(tmp_path):
+    """Its backbone is that of a folder whose adapters are merged, and gets adapters of its own."""
+    run = train(tmp_path, "dinov2", lora={"rank": 2})
+    shutil.rmtree(tmp_path / "encoder")
+    config = write_training("classification", tmp_path / "classifier", epochs=1, lora={"rank": 2}, channels_last=False)
+    changed = {
+        "model.backbone": f"hf:{run / 'best/image_encoder'}",
+        "model.image_size": 56,
+        "init.checkpoint": str(run / "best"),
+        "output_dir": str(tmp_path / "finetuned"),
+    }
+    settings = load(FinetuneClsSettings, config, [f"{key}={json.dumps(value)}" for key, value in changed.items()])
+    folder = classification.run(settings)[0] / "best"
+    stored, start = load_file(folder / "model.safetensors"), checkpoint.load(run / "best").model.state_dict()
+    base = "backbone.network.encoder.layer.0.attention.q_proj"
+    assert torch.equal(stored[f"{base}.base_layer.weight"], start[f"{base}.weight"])
+    assert stored[f"{base}.lora_B.default.weight"].abs().max() > 0
+    loaded = finetuned.load(folder).model
+    merged = stored[f"{base}.lora_B.default.weight"] @ stored[f"{base}.lora_A.default.weight"] * 16 / 2
+    torch.testing.assert_close(loaded.state_dict()[f"{base}.weight"], start[f"{base}.weight"] + merged)
+
+
+def test_a_frozen_encoder_of_a_u_net_and_a_probe_with_lora(tmp_path):
+    config = write_training("segmentation", tmp_path, epochs=1, keep=2, freeze="backbone")
+    folder = segmentation.run(load(FinetuneSegSettings, config, [f"output_dir={tmp_path / 'run'}"]))[0]
+    first, last = (
+        torch.load(folder / f"checkpoints/step_0000000{step}/state.pt", weights_only=True)["model"] for step in (2, 3)
+    )
+    changed = trained_names(first, last)
+    assert not any(key.startswith("backbone.") for key in changed)
+    assert any(key.startswith("bridge.") for key in changed)
+    with pytest.raises(ConfigError, match=r"hf:encoder.*expected 'resnet50' or 'resnet18'"):
+        load(FinetuneSegSettings, config, ["model.backbone=hf:encoder"])
+    probe = ["data.benchmark=x", "model.linear_probe=true", "train.lora.rank=2"]
+    with pytest.raises(ConfigError, match=r"model\.linear_probe leaves the backbone as it is, train\.lora trains it"):
+        load(FinetuneClsSettings, None, probe)
 
 
 def test_lora_without_peft_is_one_line_before_anything_is_made(tmp_path, monkeypatch):
