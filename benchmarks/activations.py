@@ -7,6 +7,7 @@ FlashAttention, as on a GPU.
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import Any, cast
 from unittest.mock import patch
 
 import torch
@@ -17,6 +18,7 @@ from torch.nn import functional as F
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
+from mavl.backbones.adapters import add_adapters
 from mavl.backbones.checkpointing import checkpoint_activations
 from mavl.model.losses import Targets, pretraining_losses
 from mavl.model.mavl import MAVL
@@ -54,8 +56,16 @@ def activations() -> None:
     """Print the MiB that an image keeps, by what is computed again in the backward pass."""
     print(f"| encoder | pixels | nothing again | the decoder | the decoder and the backbone |\n|{' --- |' * 5}")
     for name, (backbone, size) in ENCODERS.items():
-        cells = [f"{kept(backbone, size, *again) / MIB:.0f}" for again in ((False, False), (True, False), (True, True))]
-        print(f"| {name} | {size} | {' | '.join(cells)} |", flush=True)
+        _print_kept(name, backbone, size)
+    backbone, size = ENCODERS["DINOv2-B"]
+    _print_kept("DINOv2-B, frozen", backbone, size, frozen=True)
+    _print_kept("DINOv2-B, LoRA", backbone, size, frozen=True, rank=8)
+
+
+def _print_kept(name: str, backbone: str, size: int, **trained: Any) -> None:
+    again = ((False, False), (True, False), (True, True))
+    cells = [f"{kept(backbone, size, *which, **trained) / MIB:.0f}" for which in again]
+    print(f"| {name} | {size} | {' | '.join(cells)} |", flush=True)
 
 
 def operators() -> None:
@@ -72,7 +82,7 @@ def operators() -> None:
         print(f"| {name} | {' | '.join(cells)} |", flush=True)
 
 
-def kept(backbone: str, size: int, decoder: bool = False, blocks: bool = False) -> int:
+def kept(backbone: str, size: int, decoder: bool = False, blocks: bool = False, **trained: Any) -> int:
     """The bytes that each image of a batch keeps for the backward pass; what images share, as weights, is left out.
 
     Args:
@@ -80,6 +90,7 @@ def kept(backbone: str, size: int, decoder: bool = False, blocks: bool = False) 
         size: side of an image in pixels.
         decoder: whether activations of the decoder are computed again.
         blocks: whether those of the backbone's blocks are.
+        trained: as of `training_forward`.
     """
 
     def of_batch(batch: int) -> int:
@@ -91,7 +102,7 @@ def kept(backbone: str, size: int, decoder: bool = False, blocks: bool = False) 
             return tensor
 
         with fake_gpu():
-            step = training_forward(backbone, size, batch, decoder, blocks)
+            step = training_forward(backbone, size, batch, decoder, blocks, **trained)
             with saved_tensors_hooks(keep, lambda tensor: tensor):
                 losses = step()  # as long as the graph lives, no two storages have one address
             assert losses
@@ -101,14 +112,27 @@ def kept(backbone: str, size: int, decoder: bool = False, blocks: bool = False) 
 
 
 def training_forward(
-    backbone: str, size: int, batch: int, decoder: bool = False, blocks: bool = False
+    backbone: str,
+    size: int,
+    batch: int,
+    decoder: bool = False,
+    blocks: bool = False,
+    frozen: bool = False,
+    rank: int = 0,
 ) -> Callable[[], dict[str, Tensor]]:
-    """A function that computes the losses of a batch; the other arguments are those of `kept`."""
+    """A function that computes the losses of a batch; the other arguments are those of `kept`.
+
+    frozen: whether the backbone is; rank: of the LoRA adapters in it, 0 for none.
+    """
     with unset_fake_temporarily(), torch.device("meta"):  # the start of some weights depends on data
-        model = MAVL(backbone=backbone, image_size=size).train()
+        model = MAVL(backbone=backbone, image_size=size)
+        cast(nn.Module, model.backbone).requires_grad_(not frozen)
+        if rank:
+            add_adapters(model.backbone, rank, 2 * rank)
+        model.train()
     for module in model.modules():
         for name, value in module.named_parameters(recurse=False):
-            module.register_parameter(name, nn.Parameter(torch.empty(value.shape)))
+            module.register_parameter(name, nn.Parameter(torch.empty(value.shape), value.requires_grad))
         for name, value in module.named_buffers(recurse=False):
             module.register_buffer(name, torch.empty(value.shape, dtype=value.dtype))
     model.decoder.activation_checkpointing = decoder
@@ -148,12 +172,18 @@ def bf16() -> Iterator[None]:
 
 
 def _flash_attention(
-    query: Tensor, key: Tensor, value: Tensor, attn_mask: None = None, dropout_p: float = 0.0, is_causal: bool = False
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    attn_mask: None = None,
+    dropout_p: float = 0.0,
+    is_causal: bool = False,
+    scale: float | None = None,
 ) -> Tensor:
     """What F.scaled_dot_product_attention computes on a GPU; it chooses by the GPU, so that here it would not."""
     assert (attn_mask, is_causal) == (None, False)
     inputs = (tensor.bfloat16() for tensor in (query, key, value))
-    return torch.ops.aten._scaled_dot_product_flash_attention(*inputs, dropout_p)[0]
+    return torch.ops.aten._scaled_dot_product_flash_attention(*inputs, dropout_p, scale=scale)[0]
 
 
 class Traffic(TorchDispatchMode):

@@ -9,7 +9,7 @@ from typing import Any, cast
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.utils.data import Dataset
 
 from mavl import vocab
@@ -27,8 +27,8 @@ DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 SMALL = bool(os.environ.get("MAVL_SMALL"))
 REQUESTED = ("cardiomegaly", "edema", "consolidation", "atelectasis", "effusion")
 TEXT_WIDTH = 768
-LORA = {"r": 16, "lora_alpha": 32, "target_modules": r".*attn\.(qkv|proj)"}
-"""Of peft.LoraConfig: the linear layers of attention in a timm ViT."""
+TRAINED = {"whole": {}, "frozen": {"freeze": "backbone"}, "LoRA": {"lora": {"rank": 16, "alpha": 32}}}
+"""Settings of `train` for what is trained."""
 
 
 @dataclass(frozen=True)
@@ -98,6 +98,7 @@ def settings_of(case: Case) -> PretrainSettings:
                 "mixed_precision": case.precision,
                 "compile": case.compiled,
                 "backbone_checkpointing": case.recomputed,
+                **TRAINED.get(case.trained, {}),
                 **VARIANTS.get(case.variant, {}),
             },
         }
@@ -111,7 +112,6 @@ def start_fit(case: Case) -> Fit:
     accelerator = build_accelerator(settings.train, folder, seed=0)
     arguments = settings.model.model_dump(mode="json") | {"text_width": TEXT_WIDTH}
     model = build_model(arguments, settings, accelerator)
-    freeze(model.backbone, case.trained)
     text = embeddings().to(accelerator.device)
     task = Pretraining(model, arguments, text, {}, cast(Any, None), settings, {})
     batches = EpochBatches(1000 * case.batch, case.batch, 0, 0, 1, 1)
@@ -119,17 +119,6 @@ def start_fit(case: Case) -> Fit:
     fit.start()
     fit.model.train()
     return fit
-
-
-def freeze(backbone: Any, trained: str) -> None:
-    """Leave the backbone's weights out of training, with "LoRA" but for adapters in its attention."""
-    if trained == "whole":
-        return
-    cast(nn.Module, backbone).requires_grad_(False)
-    if trained == "LoRA":
-        from peft import LoraConfig, inject_adapter_in_model
-
-        inject_adapter_in_model(LoraConfig(**LORA), backbone.weights)
 
 
 def random_batch(case: Case) -> dict[str, Tensor]:

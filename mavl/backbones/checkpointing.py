@@ -22,12 +22,17 @@ def checkpoint_activations(blocks: Iterable[nn.Module]) -> None:
 
 def _checkpointed(block: nn.Module, *inputs: Any, **options: Any) -> Tensor:
     forward = partial(type(block).forward, block)
-    if not torch.is_grad_enabled():
-        return forward(*inputs, **options)
+    if not torch.is_grad_enabled() or not _has_gradients(block, inputs):
+        return forward(*inputs, **options)  # there is no backward pass, for which an input would be kept
     if torch.compiler.is_compiling():  # the compiler repeats operators, not Python, and updates no statistics again
         return checkpoint(forward, *inputs, use_reentrant=False, **options)
     contexts = partial(_contexts, block)
     return checkpoint(forward, *inputs, use_reentrant=False, context_fn=contexts, **options)
+
+
+def _has_gradients(block: nn.Module, inputs: tuple[Any, ...]) -> bool:
+    trained = any(parameter.requires_grad for parameter in block.parameters())
+    return trained or any(isinstance(each, Tensor) and each.requires_grad for each in inputs)
 
 
 def _contexts(block: nn.Module) -> tuple[AbstractContextManager, AbstractContextManager]:

@@ -45,6 +45,25 @@ class Backbone(Protocol):
     def __call__(self, images: Tensor) -> tuple[Tensor, Tensor | None]: ...
 
 
+def check_side(image_size: int, stride: int, name: str) -> None:
+    """BackboneError for a side in pixels that the stride does not divide, with the two nearest ones that it does."""
+    if image_size % stride:
+        below = max(1, image_size // stride) * stride
+        raise BackboneError(
+            f"{name}: image_size {image_size} is no multiple of its stride {stride}: set it to {below} or "
+            f"{(image_size // stride + 1) * stride}"
+        )
+
+
+def check_sides(size: tuple[int, int], stride: int) -> None:
+    """BackboneError for an input that the stride does not divide, whose last pixels would be cut off unseen."""
+    if size[0] % stride or size[1] % stride:
+        raise BackboneError(
+            f"an image of {size[0]} × {size[1]} pixels, sides that the stride {stride} of the backbone does not "
+            f"divide: resize or pad it to a multiple of {stride}"
+        )
+
+
 @dataclass(frozen=True)
 class PatchGrid:
     """The positions of a grid's patches: patch i, down or across, is centred on input pixel `offset` + i · `stride`.

@@ -9,17 +9,24 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from mavl.backbones.protocol import Backbone, BackboneError
+from mavl.backbones.transformers import TransformersBackbone, pretrained_state
+
+LIBRARY = ("imagenet", "pretrained")
+"""Sources that name the weights of the backbone's library, of which torchvision has those of ImageNet alone."""
 
 
 def load_pretrained(backbone: Backbone, name: str, source: str | Path) -> tuple[list[str], list[str]]:
     """Load pre-trained weights into a backbone; returns (names loaded, names of the source not used).
 
-    source: `imagenet` (the library's weights, from the hub) or a file of a state dict with the library's names. The
-    names not used are those of a classifier. BackboneError when a parameter of the backbone is missing in the source or
-    has another shape.
+    source: `pretrained` or `imagenet` (the library's own weights, from its cache or the network), a file of a state
+    dict with the library's names, or, for a model of transformers, a folder. The names not used are those of a
+    classifier. BackboneError when a parameter of the backbone is missing in the source or has another shape.
     """
-    target = backbone.weights
-    state = _imagenet_state(name) if str(source) == "imagenet" else _read_state(Path(source))
+    target, unused = backbone.weights, []
+    if isinstance(backbone, TransformersBackbone) and (str(source) in LIBRARY or Path(source).is_dir()):
+        state, unused = _transformers_state(backbone, name, str(source))
+    else:
+        state = _library_state(name, str(source)) if str(source) in LIBRARY else _read_state(Path(source))
     wanted = target.state_dict()
     missing = [key for key in wanted if key not in state and not key.endswith("num_batches_tracked")]
     loaded = {key: state[key] for key in wanted if key in state}
@@ -32,15 +39,24 @@ def load_pretrained(backbone: Backbone, name: str, source: str | Path) -> tuple[
         lacks = f"missing {missing[:5]} ({len(missing)} in all), other shapes {shapes[:5]}"
         raise BackboneError(f"{source}: not weights of {name}: {lacks}")
     target.load_state_dict(loaded, strict=False)
-    return list(loaded), [key for key in state if key not in wanted]
+    return list(loaded), [*unused, *(key for key in state if key not in wanted)]
 
 
-def _imagenet_state(name: str) -> Mapping[str, Tensor]:
+def _transformers_state(backbone: TransformersBackbone, name: str, source: str) -> tuple[dict[str, Tensor], list[str]]:
+    if source == "imagenet":
+        fix = "set init.backbone to pretrained, its own weights, to a folder, or to none for random ones"
+        raise BackboneError(f"imagenet: no such weights are known for {name}: {fix}")
+    state, unused = pretrained_state(name.partition(":")[2] if source == "pretrained" else source, backbone)
+    _refuse_nan(state, source)
+    return state, unused
+
+
+def _library_state(name: str, source: str) -> Mapping[str, Tensor]:
     """The weights of the backbone's library, from its cache or the network."""
     library, _, inner = name.partition("@")[0].rpartition(":")
     if library not in ("", "timm"):
         fix = "set init.backbone to none, which keeps the weights that it is built with, or to a file of weights"
-        raise BackboneError(f"imagenet: no such weights are known for {name}: {fix}")
+        raise BackboneError(f"{source}: no such weights are known for {name}: {fix}")
     try:
         if library == "timm":
             import timm
@@ -52,7 +68,7 @@ def _imagenet_state(name: str) -> Mapping[str, Tensor]:
         fix = "set init.backbone to a file of them, or to none for random weights"
         why = " ".join(str(error).split())[:200]
         raise BackboneError(
-            f"imagenet: the weights of {name} are not on this machine and cannot be downloaded ({why}): {fix}"
+            f"{source}: the weights of {name} are not on this machine and cannot be downloaded ({why}): {fix}"
         ) from error
 
 
@@ -69,9 +85,13 @@ def _read_state(path: Path) -> Mapping[str, Tensor]:
         state = state.get(key, state) if isinstance(state, Mapping) else None
     if not isinstance(state, Mapping) or not all(isinstance(value, Tensor) for value in state.values()):
         raise BackboneError(f"{path}: holds no state dict")
-    if unfit := [key for key, value in state.items() if not value.isfinite().all()]:
-        raise BackboneError(f"{path}: {unfit[0]} holds NaN or infinity")
+    _refuse_nan(state, path)
     return {key.removeprefix("module."): value for key, value in state.items()}
+
+
+def _refuse_nan(state: Mapping[str, Tensor], source: str | Path) -> None:
+    if unfit := [key for key, value in state.items() if not value.isfinite().all()]:
+        raise BackboneError(f"{source}: {unfit[0]} holds NaN or infinity")
 
 
 def not_a_model(path: Path) -> str:

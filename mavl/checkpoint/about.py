@@ -10,7 +10,7 @@ from mavl.checkpoint.released import MAVL_KIND, CheckpointError
 from mavl.config.errors import complaints
 from mavl.config.finetune import UNetModel
 from mavl.config.loader import Settings
-from mavl.config.settings import ImageSize, ModelSettings, Size, refuse_repeated
+from mavl.config.settings import ImageSize, LoraSettings, ModelSettings, Size, refuse_repeated
 from mavl.progress import plural
 
 Names = Annotated[list[str], Field(min_length=1), AfterValidator(lambda names: refuse_repeated(names, "findings"))]
@@ -53,7 +53,10 @@ class Text(BaseModel):
 
 
 class _About(BaseModel):
+    """lora: of the adapters in the weights, if there are any."""
+
     findings: Names
+    lora: LoraSettings | None = None
     trained_on: TrainedOn | None = None
     preprocessing: dict[str, Any] | None = None
 

@@ -38,6 +38,7 @@ def save(
     state: dict,
     config: dict,
     trained_on: dict | None = None,
+    lora: dict | None = None,
 ) -> None:
     """Write a model folder; the weights are written last.
 
@@ -47,11 +48,12 @@ def save(
         state: epoch, step, metrics.
         config: the settings of the run.
         trained_on: as mavl.checkpoint.about.TrainedOn.
+        lora: of mavl.config.settings.LoraSettings, where the backbone has adapters.
     """
     make_folder(folder)
     shown = model.preprocessing.to_dict() | {"equalize": equalize}
     about = {"kind": kind, "model": arguments, "findings": findings, "input": shown, "config": config}
-    about |= {"trained_on": trained_on}
+    about |= {"trained_on": trained_on} | ({"lora": lora} if lora else {})
     write_model(folder, model, about, state)
 
 

@@ -2,8 +2,9 @@
 
 A folder holds `mavl.json` (arguments of the network, its vocabulary, text settings, hashes of books, versions),
 `model.safetensors` (weights, with epoch and step in its metadata), `bank.safetensors` (the text vectors of the
-training) and, for a text encoder of random weights, `text_encoder/`. The folders of fine-tuned models
-(mavl.checkpoint.finetuned) name their kind and hold no text.
+training) and, for a text encoder of random weights, `text_encoder/`. An image encoder of transformers has its config
+and preprocessing in `image_encoder/`. The folders of fine-tuned models (mavl.checkpoint.finetuned) name their kind and
+hold no text.
 """
 
 import json
@@ -21,6 +22,8 @@ from safetensors.torch import save as serialize
 from torch import Tensor, nn
 
 from mavl.backbones import Preprocessing
+from mavl.backbones.adapters import merge_adapters
+from mavl.backbones.transformers import CONFIG, PREFIX, TransformersBackbone
 from mavl.backbones.weights import not_a_model
 from mavl.checkpoint.about import check_about
 from mavl.checkpoint.released import MAVL_KIND, CheckpointError, build, convert, non_finite, read_checkpoint
@@ -33,6 +36,7 @@ from mavl.vocab import ANATOMIES, FINDINGS
 
 FORMAT = 1
 ABOUT, WEIGHTS, EMBEDDINGS, TEXT_ENCODER = "mavl.json", "model.safetensors", "bank.safetensors", "text_encoder"
+IMAGE_ENCODER = "image_encoder"
 FORMER_NAMES = {"log_scale": "logit_scale"}
 """{name of a parameter in older model folders: its name today}"""
 HUB = "hf://"
@@ -71,6 +75,7 @@ def save(
     state: dict,
     config: dict,
     trained_on: dict | None = None,
+    lora: dict | None = None,
 ) -> None:
     """Write a model folder. The weights are last, in one rename: after a kill the former or the new ones are there.
 
@@ -80,6 +85,7 @@ def save(
         state: epoch, step, metrics.
         config: the settings of the run.
         trained_on: as mavl.checkpoint.about.TrainedOn.
+        lora: of mavl.config.settings.LoraSettings, where the backbone has adapters.
     """
     make_folder(folder)
     encoder = Path(text["encoder"].removeprefix(BERT))
@@ -97,7 +103,7 @@ def save(
         "books": embeddings.about["books"],
         "config": config,
         "trained_on": trained_on,
-    }
+    } | ({"lora": lora} if lora else {})
     write_model(folder, model, about, state)
 
 
@@ -107,12 +113,17 @@ def make_folder(folder: Path) -> None:
     folder.mkdir(parents=True, exist_ok=True)
 
 
-def write_model(folder: Path, model: nn.Module, about: dict, state: dict) -> None:
+def write_model(folder: Path, model: Any, about: dict, state: dict) -> None:
     """`about`, with the format and the versions, then the weights, with `state` in their metadata.
 
     Of what `torch.compile` returns, the model inside is written, so that its tensors have the names of a plain model.
+    A backbone of transformers is named by the folder with its files, from which it can be built without its source.
     """
     model = getattr(model, "_orig_mod", model)
+    if isinstance(backbone := model.backbone, TransformersBackbone):
+        refuse_link(folder / IMAGE_ENCODER)
+        backbone.save_files(folder / IMAGE_ENCODER)
+        about = about | {"model": about["model"] | {"backbone": PREFIX + IMAGE_ENCODER}}
     write_json(folder / ABOUT, {"format": FORMAT, **about, "provenance": provenance()})
     tensors = {name: value.detach().cpu().contiguous() for name, value in model.state_dict().items()}
     with whole_file(folder / WEIGHTS, "wb") as file:  # not by save_file, whose files only their owner may read
@@ -141,7 +152,7 @@ def read_model(source: str | Path, kinds: Collection[str]) -> tuple[nn.Module, d
     file, a key or a part of the weights that is missing or damaged or does not fit.
     """
     path = find(source)
-    about, weights = _read_released(path) if path.is_file() else _read_folder(path)
+    about, weights = _read_released(path) if path.is_file() else read_folder(path)
     if about["kind"] not in kinds:
         raise CheckpointError(f"{path}: a model of kind {about['kind']!r}; expected {' or '.join(kinds)}")
     model: Any = build(about["kind"], about["model"], weights, str(path))
@@ -165,6 +176,23 @@ def _stored_encoder(folder: Path, name: str) -> str:
     except OutsideError as error:
         raise CheckpointError(f"{folder / ABOUT}: text.encoder: {error}") from error
     return str(own) if own.is_dir() else name
+
+
+def _stored_backbone(folder: Path, arguments: dict) -> dict[str, str]:
+    """The backbone of transformers under a name by which it can be built, the path of its files; {} for another one.
+
+    CheckpointError for a name that leads out of the folder or that has no files in it.
+    """
+    name = arguments.get("backbone", "")
+    if not name.startswith(PREFIX):
+        return {}
+    try:
+        config = inside(folder, f"{name.removeprefix(PREFIX)}/{CONFIG}")
+    except OutsideError as error:
+        raise CheckpointError(f"{folder / ABOUT}: model.backbone: {error}") from error
+    if not config.is_file():
+        raise CheckpointError(f"{folder}: not a model folder, {config.relative_to(folder)} is missing")
+    return {"backbone": f"{PREFIX}{config.parent}"}
 
 
 def _check_same_names(folder: Path, stated: Sequence[str], held: Sequence[str], what: str) -> None:
@@ -217,8 +245,10 @@ def read_about(folder: Path) -> dict:
     return about
 
 
-def _read_folder(folder: Path) -> tuple[dict, dict[str, Tensor]]:
+def read_folder(folder: Path) -> tuple[dict, dict[str, Tensor]]:
+    """What is stored on the model of a folder, and its weights, with adapters merged into their layers."""
     about = read_about(folder)
+    about["model"] = about["model"] | _stored_backbone(folder, about["model"])
     files = [WEIGHTS, EMBEDDINGS] if about["kind"] == MAVL_KIND else [WEIGHTS]
     for name in files:
         if not (folder / name).exists():
@@ -227,6 +257,8 @@ def _read_folder(folder: Path) -> tuple[dict, dict[str, Tensor]]:
         weights = {FORMER_NAMES.get(name, name): tensor for name, tensor in load_file(folder / WEIGHTS).items()}
         with safe_open(folder / WEIGHTS, framework="pt") as file:
             about["state"] = json.loads((file.metadata() or {}).get("state", "{}"))
+        if lora := about.get("lora"):
+            weights = merge_adapters(weights, lora["rank"], lora["alpha"])
     except (SafetensorError, OSError, ValueError) as error:
         reason = not_a_model(folder / WEIGHTS) or f"damaged ({error}); copy it again"
         raise CheckpointError(f"{folder / WEIGHTS}: {reason}") from error

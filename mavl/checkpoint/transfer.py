@@ -12,7 +12,7 @@ from accelerate import Accelerator
 from torch import nn
 
 from mavl.backbones.protocol import Backbone
-from mavl.backbones.weights import load_pretrained
+from mavl.backbones.weights import LIBRARY, load_pretrained
 from mavl.checkpoint.folder import find, load
 from mavl.checkpoint.released import CheckpointError, check_state
 from mavl.config.settings import InitSettings
@@ -41,8 +41,9 @@ class Transfer:
 
 def check_sources(init: InitSettings) -> None:
     """CheckpointError for a source that does not exist; to be called before data are read or a folder is made."""
-    if init.backbone not in ("imagenet", "none") and not Path(init.backbone).is_file():
-        raise CheckpointError(f"init.backbone: {init.backbone}: no such file; set it to a file, imagenet or none")
+    if init.backbone not in (*LIBRARY, "none") and not Path(init.backbone).exists():
+        fix = "set it to a file, pretrained, imagenet or none"
+        raise CheckpointError(f"init.backbone: {init.backbone}: no such file; {fix}")
     if init.checkpoint:
         try:
             find(init.checkpoint)
@@ -56,7 +57,7 @@ def check_sources(init: InitSettings) -> None:
 def initialise(backbone: Backbone, name: str, init: InitSettings, accelerator: Accelerator) -> list[Transfer]:
     """Load the weights that the settings name into the backbone called `name`; print and return what was taken.
 
-    First `init.backbone` ("imagenet", a file, or "none" for random weights), then `init.checkpoint` over it. Errors:
+    First `init.backbone` ("none" for random weights), then `init.checkpoint` over it. Errors:
     BackboneError and CheckpointError, which name the source.
     """
     transfers = []
@@ -70,7 +71,7 @@ def initialise(backbone: Backbone, name: str, init: InitSettings, accelerator: A
     for transfer in transfers:
         accelerator.print(transfer)
     if not transfers:
-        accelerator.print("backbone: the weights it is built with, random in torchvision and timm (init.backbone none)")
+        accelerator.print("backbone: the weights it is built with, random in every library (init.backbone none)")
     return transfers
 
 

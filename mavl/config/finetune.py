@@ -20,6 +20,7 @@ from mavl.config.settings import (
     Seed,
     Size,
     refuse_higher_rates,
+    refuse_idle_rates,
     refuse_repeated,
 )
 
@@ -94,6 +95,7 @@ class FinetuneSettings(Settings):
     def _rate_is_reached_and_never_climbs(self) -> Self:
         schedule, lr = self.schedule, self.optimizer.lr
         refuse_higher_rates(lr, schedule, schedule.warmup_epochs)
+        refuse_idle_rates(self.optimizer, self.train)
         if schedule.warmup_epochs > schedule.epochs and schedule.warmup_lr < lr:
             lengths = f"schedule.warmup_epochs ({schedule.warmup_epochs}) above schedule.epochs ({schedule.epochs})"
             raise ValueError(f"{lengths}, so that the rate would never reach optimizer.lr: set warmup_epochs lower")
@@ -140,6 +142,12 @@ class FinetuneClsSettings(FinetuneSettings):
     train: ClassificationTrain = ClassificationTrain()
     html: bool = True
     output_dir: Folder = "runs/finetune_cls"
+
+    @model_validator(mode="after")
+    def _probe_trains_no_backbone(self) -> Self:
+        if self.model.linear_probe and self.train.lora:
+            raise ValueError("model.linear_probe leaves the backbone as it is, train.lora trains it: set one of them")
+        return self
 
     @property
     def layer4(self) -> bool:

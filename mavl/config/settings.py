@@ -32,12 +32,16 @@ Seed = Annotated[int, Field(ge=0, lt=2**63)]
 Folder = Annotated[str, Field(min_length=1)]
 
 
-def _has_one_group(pattern: str) -> str:
+def _is_a_pattern(pattern: str) -> str:
     try:
-        groups = re.compile(pattern).groups
+        re.compile(pattern)
     except re.error as error:
         raise ValueError(f"{pattern!r} is not a valid regular expression ({error})") from error
-    if groups != 1:
+    return pattern
+
+
+def _has_one_group(pattern: str) -> str:
+    if re.compile(_is_a_pattern(pattern)).groups != 1:
         raise ValueError(f"the pattern {pattern!r} needs one (group), the part of the name that is the patient")
     return pattern
 
@@ -63,6 +67,9 @@ Name = Annotated[str, AfterValidator(_fit_name)]
 
 GroupPattern = Annotated[str, AfterValidator(_has_one_group)]
 """A regular expression whose one (group) finds the patient in a name."""
+
+Pattern = Annotated[str, AfterValidator(_is_a_pattern)]
+"""A regular expression."""
 
 Precision = Literal["no", "fp16", "bf16"] | None
 """None leaves it to `accelerate launch --mixed_precision`."""
@@ -221,7 +228,12 @@ class PhantomData(PretrainLoader):
 
 
 class InitSettings(Settings):
-    """backbone: "imagenet", "none" (random), or a file; checkpoint: a model folder or released .pth to start from."""
+    """What a model starts from.
+
+    backbone: "pretrained" (the weights of its library, or of the hf: folder or hub id), "imagenet" (those of ImageNet,
+    of torchvision and timm), "none" (random), a file, or for an hf: backbone another folder. checkpoint: a model folder
+    or released .pth.
+    """
 
     backbone: str = "imagenet"
     checkpoint: str | None = None
@@ -234,10 +246,16 @@ class PretrainInit(InitSettings):
 
 
 class OptimizerSettings(Settings):
-    """AdamW."""
+    """AdamW.
+
+    backbone_lr: the rate of the backbone and of its adapters, by default lr; the schedule scales both alike.
+    layer_decay: each block of the backbone has the rate of the block after it times this (Bao et al. 2022); 1 is none.
+    """
 
     lr: PositiveFloat = 1e-4
     weight_decay: NonNegativeFloat = 0.02
+    backbone_lr: PositiveFloat | None = None
+    layer_decay: Annotated[float, Field(gt=0, le=1)] = 1.0
 
 
 class ScheduleSettings(Settings):
@@ -255,6 +273,13 @@ class PretrainSchedule(ScheduleSettings):
     warmup_stair: PositiveInt = 100
 
 
+def refuse_idle_rates(optimizer: OptimizerSettings, train: "EngineSettings") -> None:
+    """ValueError for rates of a backbone of which nothing is trained."""
+    if train.freeze and train.lora is None and (optimizer.backbone_lr is not None or optimizer.layer_decay < 1):
+        fix = "leave them or train.freeze out"
+        raise ValueError(f"optimizer.backbone_lr and optimizer.layer_decay with train.freeze have no effect: {fix}")
+
+
 def refuse_higher_rates(lr: float, schedule: ScheduleSettings, warmup: int) -> None:
     """ValueError where a schedule would exceed the optimizer's rate, at its end or in a warm-up longer than 0."""
     rates = {"min_lr": schedule.min_lr} | ({"warmup_lr": schedule.warmup_lr} if warmup else {})
@@ -262,9 +287,24 @@ def refuse_higher_rates(lr: float, schedule: ScheduleSettings, warmup: int) -> N
         raise ValueError(f"{' and '.join(above)} above optimizer.lr ({lr:g}), the highest rate: set at most {lr:g}")
 
 
+class LoraSettings(Settings):
+    """Adapters W + alpha / rank · B · A in linear layers of the backbone (Hu et al. 2022), by the package peft.
+
+    dropout: of an adapter's input; targets: regular expression of the whole names of the layers, by default the linear
+    layers of the attention, or all linear layers of the blocks of a backbone without attention.
+    """
+
+    rank: Annotated[int, Field(ge=1, le=4096)] = 8
+    alpha: PositiveFloat = 16
+    dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    targets: Pattern | None = None
+
+
 class EngineSettings(Settings):
     """What training of any task shares.
 
+    freeze: "backbone" keeps the backbone's weights as they are, in evaluation mode. lora: adapters, which alone are
+    trained in the backbone.
     checkpoint_every: optimizer steps between resumable checkpoints (every validation ends with one); keep: how many
     stay. monitor: what decides the best model; patience: so many validations without a better one end the run (None:
     never). channels_last: channels innermost in images and in weights of convolutions, the faster order on a GPU; of a
@@ -289,6 +329,8 @@ class EngineSettings(Settings):
     compile: bool | None = False
     backbone_checkpointing: bool = False
     tf32: bool = True
+    freeze: Literal["backbone"] | None = None
+    lora: LoraSettings | None = None
 
 
 class TrainSettings(EngineSettings):
@@ -342,6 +384,7 @@ class PretrainSettings(Settings):
     @model_validator(mode="after")
     def _rate_never_climbs(self) -> Self:
         refuse_higher_rates(self.optimizer.lr, self.schedule, self.schedule.warmup_steps)
+        refuse_idle_rates(self.optimizer, self.train)
         return self
 
     @model_validator(mode="after")

@@ -8,6 +8,7 @@ import torchvision
 from torch import Tensor, nn
 
 from mavl.backbones import Backbone, PatchGrid, Preprocessing, build_backbone
+from mavl.backbones.adapters import set_mode
 from mavl.backbones.protocol import patch_grid
 from mavl.backbones.torchvision import RESNETS, ResNetBackbone
 
@@ -48,14 +49,14 @@ class Classifier(nn.Module):
         linear_probe: bool = False,
     ):
         super().__init__()
-        self.linear_probe = linear_probe
         whole = layer4 and backbone in RESNETS and "@" not in backbone
         built = WholeResNet(backbone, image_size) if whole else build_backbone(backbone, image_size)
         self.backbone = cast(Backbone, built)
         self.head = nn.Linear(self.backbone.channels, classes)
         nn.init.normal_(self.head.weight, std=0.02)
         nn.init.zeros_(self.head.bias)
-        cast(nn.Module, self.backbone).requires_grad_(not linear_probe)
+        if linear_probe:
+            cast(nn.Module, self.backbone).requires_grad_(False)
 
     @property
     def preprocessing(self) -> Preprocessing:
@@ -63,9 +64,9 @@ class Classifier(nn.Module):
         return self.backbone.preprocessing
 
     def train(self, mode: bool = True) -> "Classifier":
+        """Set the mode of all modules; a frozen backbone stays in evaluation mode (mavl.backbones.adapters)."""
         super().train(mode)
-        if self.linear_probe:
-            cast(nn.Module, self.backbone).eval()
+        set_mode(self.backbone, mode)
         return self
 
     def forward(self, images: Tensor) -> Tensor:

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from mavl.backbones import PatchGrid, Preprocessing, build_backbone
+from mavl.backbones.adapters import set_mode
 from mavl.backbones.protocol import Backbone, interpolate_positions, patch_grid
 from mavl.model.decoder import QueryDecoder
 from mavl.model.reports import INITIAL_TEMPERATURE, ReportHead, ReportPairs
@@ -161,6 +162,12 @@ class MAVL(nn.Module):
     def preprocessing(self) -> Preprocessing:
         """How an image becomes this model's input."""
         return self.backbone.preprocessing
+
+    def train(self, mode: bool = True) -> "MAVL":
+        """Set the mode of all modules; a frozen backbone stays in evaluation mode (mavl.backbones.adapters)."""
+        super().train(mode)
+        set_mode(self.backbone, mode)
+        return self
 
     def encode_image(self, images: Tensor) -> ImageFeatures:
         """images [B, 3, H, W], normalized -> ImageFeatures."""

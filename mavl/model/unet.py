@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from mavl.backbones import BackboneError, Preprocessing
+from mavl.backbones.adapters import set_mode
 from mavl.backbones.torchvision import ResNetBackbone
 from mavl.vocab import unknown_name
 
@@ -89,6 +90,12 @@ class UNet(nn.Module):
     def preprocessing(self) -> Preprocessing:
         """How an image becomes this model's input."""
         return self.backbone.preprocessing
+
+    def train(self, mode: bool = True) -> "UNet":
+        """Set the mode of all modules; a frozen backbone stays in evaluation mode (mavl.backbones.adapters)."""
+        super().train(mode)
+        set_mode(self.backbone, mode)
+        return self
 
     def forward(self, images: Tensor) -> Tensor:
         """A side that is no multiple of the stride is padded with its last pixels, and the logits are cropped again."""

@@ -32,16 +32,13 @@ from mavl.train.checkpoints import Checkpoints
 from mavl.train.log import RESCUE, Log, NonFiniteLossError, json_numbers
 from mavl.train.optim import build_optimizer, build_scheduler
 from mavl.train.run_folder import CHECKPOINTS, LOG, Progress
+from mavl.train.trainable import SetupError, refuse_missing_peft
 
 LARGER_IS_BETTER = {"valid_loss": False, "valid_auroc": True, "valid_dice": True}
 
 
 COMPILED_FROM = 10_000
 """Steps from which compilation is the default: at 15 to 30 ms saved in each, it has paid twice (docs/benchmarks.md)."""
-
-
-class SetupError(ValueError):
-    """A setting that this machine or installation cannot fulfil."""
 
 
 class MonitorError(RuntimeError):
@@ -258,12 +255,13 @@ def worth_compiling(steps: int, device_type: str) -> bool:
 
 
 def build_accelerator(settings: EngineSettings, output_dir: Path, seed: int) -> Accelerator:
-    """The accelerator of a run, its seeds set; SetupError for a tracker that is not installed.
+    """The accelerator of a run, its seeds set; SetupError for a tracker, or peft, that is not installed.
 
     LaunchError and PrecisionError as of `open_accelerator`.
     """
     if missing := [tracker for tracker in settings.trackers if find_spec(tracker) is None]:
         raise SetupError(f"train.trackers: {missing[0]} is not installed; pip install {missing[0]}, or leave it out")
+    refuse_missing_peft(settings)
     accelerator = open_accelerator(
         settings.mixed_precision,
         settings.tf32,

@@ -16,7 +16,6 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from mavl.backbones import Preprocessing
-from mavl.backbones.checkpointing import checkpoint_activations
 from mavl.checkpoint import BEST, finetuned
 from mavl.checkpoint.finetuned import Finetuned
 from mavl.checkpoint.transfer import Transfer, check_sources
@@ -46,6 +45,7 @@ from mavl.train.run_folder import (
     run_of,
     scalars,
 )
+from mavl.train.trainable import lora_of, prepare_backbone
 
 IMAGES, STARTED_FROM = "images.csv", "started_from.json"
 Settings = FinetuneClsSettings | FinetuneSegSettings
@@ -65,10 +65,9 @@ class Finetuning(ABC):
     def __init__(self, settings: Any, accelerator: Accelerator):
         self.settings, self.accelerator = settings, accelerator
         self.model, self.arguments, self.transfers = self.build_model()  # first: it may not fit, and data take minutes
+        prepare_backbone(self.model, settings.train, accelerator)
         self.data = self.open_data(settings, accelerator, Share.of_run(accelerator))
         self.model.backbone.preprocessing = with_interpolation(self.preprocessing, self.data.interpolation)
-        if settings.train.backbone_checkpointing:
-            checkpoint_activations(self.model.backbone.blocks)
         if settings.train.channels_last:
             self.model = self.model.to(memory_format=torch.channels_last)
 
@@ -120,7 +119,8 @@ class Finetuning(ABC):
     def save(self, folder: Path, model: Any, state: dict) -> None:
         findings, config = self.data.splits["train"].findings, self.settings.model_dump(mode="json")
         trained_on, equalize = describe_images(self.settings.data, len(self.data.splits["train"])), self.data.equalize
-        finetuned.save(folder, self.kind, model, self.arguments, findings, equalize, state, config, trained_on)
+        rest = (state, config, trained_on, lora_of(self.settings.train))
+        finetuned.save(folder, self.kind, model, self.arguments, findings, equalize, *rest)
 
 
 class Rounds(EpochBatches):

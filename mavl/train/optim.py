@@ -1,18 +1,52 @@
 """Optimizer and learning rate, from stock torch; the released schedule is in docs/protocols.md."""
 
 import math
+from typing import cast
 
-from torch import nn
+from torch import Tensor, nn
 from torch.optim import AdamW, Optimizer
 from torch.optim.lr_scheduler import LambdaLR
 
+from mavl.backbones import Backbone
 
-def build_optimizer(model: nn.Module, lr: float, weight_decay: float) -> AdamW:
-    """AdamW in one fused kernel. Only matrices and larger parameters decay, not biases, norms and the like."""
+
+def build_optimizer(
+    model: nn.Module, lr: float, weight_decay: float, backbone_lr: float | None = None, layer_decay: float = 1.0
+) -> AdamW:
+    """AdamW in one fused kernel. Only matrices and larger parameters decay, not biases, norms and the like.
+
+    Args:
+        lr: the rate of all parameters, or of those outside the backbone.
+        backbone_lr: the rate of those in `model.backbone`.
+        layer_decay: each block of the backbone has this times the rate of the block after it.
+    """
     parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
-    decayed, others = [p for p in parameters if p.ndim >= 2], [p for p in parameters if p.ndim < 2]
-    groups = [{"params": decayed, "weight_decay": weight_decay}, {"params": others, "weight_decay": 0.0}]
+    rates: dict[Tensor, float] = {}
+    if backbone_lr is not None or layer_decay < 1:
+        rates = _backbone_rates(cast(Backbone, model.backbone), backbone_lr or lr, layer_decay)
+    groups = []
+    for rate in dict.fromkeys([lr, *(rates[each] for each in parameters if each in rates)]):
+        of_rate = [parameter for parameter in parameters if rates.get(parameter, lr) == rate]
+        decayed, others = [p for p in of_rate if p.ndim >= 2], [p for p in of_rate if p.ndim < 2]
+        groups.append({"params": decayed, "weight_decay": weight_decay, "lr": rate})
+        groups.append({"params": others, "weight_decay": 0.0, "lr": rate})
     return AdamW(groups, lr=lr, fused=True)
+
+
+def _backbone_rates(backbone: Backbone, lr: float, layer_decay: float) -> dict[Tensor, float]:
+    """{parameter: its rate}: lr after the last block, and layer_decay times the rate of what follows before it.
+
+    With n blocks the stem has lr · layer_decay^(n + 1), as in BEiT (Bao et al. 2022). What lies between two blocks, as
+    a reduction of the grid, has the rate of the one before it.
+    """
+    blocks, rates, passed = list(backbone.blocks), {}, 0
+    block_of = {parameter: number for number, block in enumerate(blocks, start=1) for parameter in block.parameters()}
+    for parameter in cast(nn.Module, backbone).parameters():
+        passed = max(passed, block_of.get(parameter, 0))
+        after_all = passed == len(blocks) and parameter not in block_of
+        depth = len(blocks) + 1 if after_all else block_of.get(parameter, passed)
+        rates[parameter] = lr * layer_decay ** (len(blocks) + 1 - depth)
+    return rates
 
 
 def learning_rate(
@@ -42,5 +76,8 @@ def learning_rate(
 
 
 def build_scheduler(optimizer: Optimizer, *, lr: float, **schedule) -> LambdaLR:
-    """`learning_rate` as a scheduler; call its step() once an optimizer step."""
+    """`learning_rate` as a scheduler; call its step() once an optimizer step.
+
+    Each group's own rate is scaled by the same factor, the rate of the step over lr.
+    """
     return LambdaLR(optimizer, lambda step: learning_rate(step, lr=lr, **schedule) / lr)

@@ -12,7 +12,6 @@ from torch.distributed.nn.functional import all_gather
 
 from mavl import checkpoint
 from mavl.backbones import Preprocessing
-from mavl.backbones.checkpointing import checkpoint_activations
 from mavl.checkpoint.released import check_state
 from mavl.checkpoint.transfer import check_sources, initialise
 from mavl.config.loader import cache_folder
@@ -45,6 +44,7 @@ from mavl.train.run_folder import (
     run_of,
     scalars,
 )
+from mavl.train.trainable import lora_of, prepare_backbone
 from mavl.vocab import ABSENT, PRESENT, anatomy_sentence
 
 REPORT_HEAD = "report_head."
@@ -118,8 +118,8 @@ class Pretraining:
 
     def save(self, folder: Path, model: MAVL, state: dict) -> None:
         config = self.settings.model_dump(mode="json")
-        text, trained_on = self.text, self.trained_on
-        checkpoint.save(folder, model, self.arguments, self.embeddings, text, state, config, trained_on)
+        text, trained_on, lora = self.text, self.trained_on, lora_of(self.settings.train)
+        checkpoint.save(folder, model, self.arguments, self.embeddings, text, state, config, trained_on, lora)
 
 
 def run(settings: PretrainSettings, resume: bool = False) -> Progress:
@@ -208,8 +208,6 @@ def build_model(arguments: dict, settings: PretrainSettings, accelerator: Accele
     if (settings.init.new_layers or settings.recipe) == "released":
         initialise_as_released(model)
     model.decoder.activation_checkpointing = settings.train.activation_checkpointing
-    if settings.train.backbone_checkpointing:
-        checkpoint_activations(model.backbone.blocks)
     if settings.train.channels_last:
         model = model.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]  (not in torch's stubs)
     init = settings.init
@@ -224,6 +222,7 @@ def build_model(arguments: dict, settings: PretrainSettings, accelerator: Accele
         accelerator.print(f"{init.checkpoint}: all {len(loaded)} tensors taken")
     else:
         initialise(model.backbone, arguments["backbone"], init, accelerator)
+    prepare_backbone(model, settings.train, accelerator)
     return model
 
 

@@ -17,6 +17,15 @@ from mavl.backbones.weights import load_pretrained
 from mavl.model.mavl import MAVL
 
 SIZES = [(224, 224), (96, 96), (64, 96)]
+FEATURE_MAPS = {
+    "test_convnext": (64, 32),
+    "test_convnext@1": (32, 8),
+    "swin_s3_tiny_224": (768, 32),
+    "swin_s3_tiny_224@2": (384, 16),
+    "test_efficientnet": (256, 32),
+    "regnetx_002@2": (56, 8),
+}
+"""{name in timm: (channels, stride)}"""
 CHANNELS = {
     "resnet18": 256,
     "resnet50": 1024,
@@ -67,6 +76,33 @@ def test_the_grid_has_one_cell_for_each_patch(backbone, name, size):
     assert grid.shape == (1, CHANNELS[name], size[0] // stride, size[1] // stride)
     assert class_token is None if name.startswith("resnet") else class_token.shape == (1, CHANNELS[name])
     assert backbone(name).has_class_token == (not name.startswith("resnet"))
+
+
+@pytest.mark.parametrize("name", FEATURE_MAPS)
+@pytest.mark.parametrize("size", SIZES)
+def test_a_feature_map_is_timms_own(backbone, name, size):
+    ours, (channels, stride) = backbone(f"timm:{name}"), FEATURE_MAPS[name]
+    with torch.no_grad():
+        grid, class_token = ours(images_of(*size))
+        if "@" in name:
+            level = int(name.partition("@")[2])
+            options = {"features_only": True, "out_indices": [level], **hierarchical(name)}
+            plain = timm.create_model(name.partition("@")[0], **options).eval()
+            values = ours.weights.state_dict().values()  # under other names there, in one order
+            plain.load_state_dict(dict(zip(plain.state_dict(), values, strict=True)))
+            [expected] = plain(images_of(*size))
+        else:
+            plain = timm.create_model(name, num_classes=0, **hierarchical(name)).eval()
+            plain.load_state_dict(ours.weights.state_dict(), strict=False)
+            expected = plain.forward_features(images_of(*size))
+    expected = expected.movedim(-1, 1) if name.startswith("swin") else expected
+    torch.testing.assert_close(grid, expected, rtol=0, atol=1e-6)
+    assert grid.shape == (1, channels, size[0] // stride, size[1] // stride)
+    assert (ours.channels, ours.stride, class_token, ours.has_class_token) == (channels, stride, None, False)
+
+
+def hierarchical(name: str) -> dict:
+    return {"strict_img_size": False} if name.startswith("swin") else {}
 
 
 def test_without_a_size_it_is_that_of_imagenet(backbone):
@@ -149,8 +185,9 @@ def test_a_timm_vit_without_any_token_but_patches(monkeypatch, batch):
         ("timm", "unknown backbone 'timm'; did you mean 'timm:NAME'"),
         ("tim:vit_tiny_patch16_224", "unknown backbone 'tim:vit_tiny_patch16_224'; known: resnet18, resnet50"),
         ("timm:vit_tinny_patch16_224", "unknown timm model 'vit_tinny_patch16_224'; did you mean 'vit_tiny_patch16"),
-        ("timm:resnet18", "timm's resnet18 is not a ViT"),
-        ("timm:swin_tiny_patch4_window7_224", "timm's swin_tiny_patch4_window7_224 is not a ViT"),
+        ("timm:hiera_tiny_224", "timm's hiera_tiny_224 gives no feature map of images of any size"),
+        ("timm:maxvit_tiny_rw_224", "maxvit_tiny_rw_224 gives no feature map .*must be divisible by window"),
+        ("timm:test_convnext@4", "timm's test_convnext has levels 0 to 3, not 4"),
         ("timm:test_vit@6", "timm's test_vit has blocks 0 to 5, not 6"),
         ("timm:test_vit@last", "timm's test_vit has blocks 0 to 5, not last"),
     ],

@@ -18,3 +18,10 @@ def test_operators_read_and_write_whole_tensors_and_views_are_free():
 def test_each_checkpointing_leaves_less():
     everything, decoder, both = (kept("resnet18", 64, *again) for again in ((), (True,), (True, True)))
     assert everything > decoder > both > 0
+
+
+def test_a_frozen_encoder_keeps_least_and_adapters_less_than_the_whole():
+    whole, adapted, frozen = (
+        kept("timm:test_vit", 64, **trained) for trained in ({}, {"frozen": True, "rank": 2}, {"frozen": True})
+    )
+    assert whole > adapted > frozen > 0

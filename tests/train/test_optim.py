@@ -122,3 +122,62 @@ def test_a_step_without_gradients_shrinks_matrices_by_lr_times_decay():
     build_optimizer(layer, lr=0.1, weight_decay=0.02).step()
     torch.testing.assert_close(layer.weight, before["weight"] * (1 - 0.1 * 0.02))
     torch.testing.assert_close(layer.bias, before["bias"], rtol=0, atol=0)
+
+
+class Tower(nn.Module):
+    """Three blocks with a reduction before the last one; a stem, a final norm and a head."""
+
+    def __init__(self):
+        super().__init__()
+        self.backbone = nn.Sequential()
+        for name in ("stem", "first", "second", "reduction", "third", "norm"):
+            self.backbone.append(nn.Linear(2, 2))
+            self.backbone[-1].name = name
+        self.backbone.blocks = [self.backbone[1], self.backbone[2], self.backbone[4]]
+        self.head = nn.Linear(2, 1)
+
+    def rates(self, **options) -> dict[str, float]:
+        """{name of the layer: the rate of its weight}, of an optimizer in its first step."""
+        groups = build_optimizer(self, weight_decay=0.02, **options).param_groups
+        rate = {parameter: group["lr"] for group in groups for parameter in group["params"]}
+        assert len(rate) == sum(len(group["params"]) for group in groups) == 14
+        layers = {layer.name: layer for layer in self.backbone} | {"head": self.head}
+        assert all(rate[layer.weight] == rate[layer.bias] for layer in layers.values())
+        return {name: rate[layer.weight] for name, layer in layers.items()}
+
+
+def test_a_rate_of_the_backbone_alone():
+    rates = Tower().rates(lr=1e-3, backbone_lr=1e-4)
+    assert rates.pop("head") == 1e-3
+    assert set(rates.values()) == {1e-4}
+
+
+def test_layer_decay_by_hand():
+    """As of BEiT: 3 blocks, so that the stem is four times removed from what follows the last block."""
+    rates = Tower().rates(lr=1e-3, backbone_lr=1e-4, layer_decay=0.5)
+    expected = {"stem": 1e-4 / 16, "first": 1e-4 / 8, "second": 1e-4 / 4, "reduction": 1e-4 / 4, "third": 1e-4 / 2}
+    assert rates == pytest.approx(expected | {"norm": 1e-4, "head": 1e-3})
+    assert Tower().rates(lr=1e-3, layer_decay=0.5)["third"] == pytest.approx(5e-4)
+
+
+def test_the_schedule_scales_each_rate_and_decay_stays_on_matrices():
+    schedule = FULL | {"warmup_steps": 20, "warmup_stair": 5, "epochs": 4, "steps_per_epoch": 30}
+    optimizer = build_optimizer(Tower(), lr=1e-4, weight_decay=0.02, backbone_lr=1e-5, layer_decay=0.5)
+    scheduler = build_scheduler(optimizer, **schedule)
+    first = [group["initial_lr"] for group in optimizer.param_groups]
+    assert first[:2] == [1e-4, 1e-4]
+    for group in optimizer.param_groups:
+        assert {parameter.ndim for parameter in group["params"]} == ({2} if group["weight_decay"] else {1})
+    for step in range(60):
+        scale = learning_rate(step, **schedule) / 1e-4
+        rates = [group["lr"] for group in optimizer.param_groups]
+        assert rates == pytest.approx([rate * scale for rate in first], rel=1e-12)
+        optimizer.step()
+        scheduler.step()
+
+
+def test_a_frozen_backbone_is_in_no_group():
+    tower = Tower()
+    tower.backbone.requires_grad_(False)
+    groups = build_optimizer(tower, lr=0.1, weight_decay=0.02).param_groups
+    assert [len(group["params"]) for group in groups] == [1, 1]

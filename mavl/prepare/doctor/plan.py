@@ -38,7 +38,7 @@ FILES = re.compile(
 MODELS = ("init.checkpoint", "init.backbone", "text.encoder", "model_path", "text_encoder")
 """The keys of files, and of what may be a hub id too."""
 
-NO_FILES = (None, "imagenet", "none", RANDOM)
+NO_FILES = (None, "imagenet", "pretrained", "none", RANDOM)
 """Values of MODELS that are no file."""
 
 HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
