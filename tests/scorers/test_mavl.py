@@ -10,10 +10,10 @@ import torch
 from mavl import checkpoint
 from mavl.model.heatmaps import HeatmapError, MapOptions
 from mavl.scorers import ScorerOptions, open_scorer
-from mavl.text.bert import BertEncoder
 from mavl.text.books import read_books
 from mavl.text.embeddings import build_embeddings
 from mavl.text.protocol import TextEncoderError
+from mavl.text.transformers import TransformerEncoder
 from mavl.vocab import UnknownFindingError
 from tests.support import tiny
 
@@ -103,7 +103,7 @@ def test_a_maximum_of_tokens_cuts_what_is_encoded_anew(model, rebuilt):
     """The vectors of the model are of whole sentences, unless they are rebuilt. Anatomies have up to 32 tokens."""
     names = (*tiny.FINDINGS, "mass")
     books, encoder = read_books(*BOOKS.values()), str(model.parent / "bert")
-    whole, cut = (build_embeddings(books, names, BertEncoder(encoder, max_length=n)).vectors for n in (128, 33))
+    whole, cut = (build_embeddings(books, names, TransformerEncoder(encoder, max_length=n)).vectors for n in (128, 33))
     longer = [name for name, *pair in zip(names, whole, cut, strict=True) if not torch.allclose(*pair, atol=1e-3)]
     assert longer == ["normal", "effusion", "cardiomegaly", "mass"]
     vectors = open_model(model, max_length=33, rebuild_text=rebuilt).embeddings.vectors
