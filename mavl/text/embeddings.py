@@ -54,6 +54,9 @@ class TextEmbeddings:
             raise EmbeddingsError(f"text embeddings of {expected} findings and aspects hold vectors {found}")
         if (anatomies := tuple(self.anatomy_vectors.shape)) != (len(ANATOMIES), found[2]):
             raise EmbeddingsError(f"text embeddings of width {found[2]} hold vectors {anatomies} of anatomies")
+        if self.scaling and not self.scaling.fits(found[2]):
+            name = self.scaling.name
+            raise EmbeddingsError(f"the scaling {name!r} of text embeddings is no finite map of width {found[2]}")
         if twice := [name for name, count in Counter(self.findings).items() if count > 1]:
             raise EmbeddingsError(f"text embeddings name {twice[0]!r} twice")
         unfit = [

@@ -27,6 +27,12 @@ class Scaling:
     offset: Tensor
     factor: Tensor
 
+    def fits(self, width: int) -> bool:
+        """Whether it is a finite map of vectors of this width."""
+        shapes = tuple(self.offset.shape), tuple(self.factor.shape)
+        finite = bool(self.offset.isfinite().all() and self.factor.isfinite().all())
+        return finite and shapes in (((width,), (width,)), ((width,), (width, width)))
+
     def __call__(self, vectors: Tensor) -> Tensor:
         """vectors [..., T] -> [..., T], float32."""
         centred = vectors - self.offset.to(vectors.device)
