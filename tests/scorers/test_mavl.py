@@ -111,6 +111,24 @@ def test_a_maximum_of_tokens_cuts_what_is_encoded_anew(model, rebuilt):
     torch.testing.assert_close(vectors[-1], cut[-1])
 
 
+@pytest.mark.parametrize("scaling", ["standardize", "whiten"])
+def test_text_that_comes_later_takes_the_scaling_of_the_training(tmp_path, scaling):
+    """That of a new finding, of other books, and of the trained findings where they are encoded again."""
+    model = tiny.write_model(tmp_path, scaling=scaling)
+    stored, books = checkpoint.load(model).embeddings, read_books(*BOOKS.values())
+    encoder = TransformerEncoder(str(model.parent / "bert"))
+    encoded = build_embeddings(books, [*tiny.FINDINGS, "mass"], encoder)
+    expected = stored.scaling(encoded.vectors)
+    assert (expected - encoded.vectors).abs().max() > 0.02
+    scorer, rebuilt = open_model(model), open_model(model, rebuild_text=True)
+    torch.testing.assert_close(scorer.embeddings.vectors, expected, rtol=0, atol=1e-5)
+    torch.testing.assert_close(rebuilt.embeddings.vectors, expected, rtol=0, atol=1e-5)
+    swapped = type(books)({"mass": books.sentences["edema"], "effusion": books.sentences["hernia"]}, {"b": "1"})
+    changed = scorer.with_books(swapped).embeddings
+    others = build_embeddings(books, ["edema", "hernia"], encoder).vectors
+    torch.testing.assert_close(changed.select(["mass", "effusion"]).vectors, stored.scaling(others), rtol=0, atol=1e-5)
+
+
 def test_a_finding_without_text_is_an_error_that_suggests_near_ones(model):
     with pytest.raises(UnknownFindingError, match="unknown finding 'masss'; did you mean 'mass'"):
         open_model(model).scores(IMAGES, ["masss"])
