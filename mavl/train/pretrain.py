@@ -26,10 +26,11 @@ from mavl.metrics.classification import evaluate
 from mavl.model.losses import Targets, pretraining_losses
 from mavl.model.mavl import MAVL, initialise_as_released
 from mavl.model.scores import presence_probability
-from mavl.progress import plural
+from mavl.progress import note, plural
 from mavl.text.books import Books, read_books
 from mavl.text.embeddings import TextEmbeddings, build_embeddings
 from mavl.text.encoder import load_text_encoder
+from mavl.text.protocol import TextEncoderError
 from mavl.text.random_bert import write_random_bert
 from mavl.text.reports import ReportVectors, encode_reports
 from mavl.train.engine import Fit, MonitorError, build_accelerator
@@ -49,6 +50,9 @@ from mavl.vocab import ABSENT, PRESENT, anatomy_sentence
 
 REPORT_HEAD = "report_head."
 """Parameters that a checkpoint to start from may lack, or have without need."""
+
+ENCODER_SETTINGS = ("sep", "max_length", "lower_case", "pooling", "normalize")
+"""Of the section `text`: arguments of the encoder, which gets those that are not "auto"."""
 
 
 @dataclass
@@ -231,19 +235,34 @@ def text_embeddings(settings: PretrainSettings, books: Books, output_dir: Path) 
 
     An encoder of random weights is written into the run folder, unless it is there.
     """
-    text = settings.text
-    name = text.encoder
-    if name == RANDOM:
-        folder = output_dir / checkpoint.TEXT_ENCODER
-        if not folder.exists():
-            sentences = [sentence for aspects in books.sentences.values() for sentence in aspects.values()]
-            write_random_bert(folder, [*sentences, *map(anatomy_sentence, settings.anatomies)], text.seed)
-        name = str(folder)
-    encoder = load_text_encoder(name, sep=text.sep, max_length=text.max_length, lower_case=text.lower_case)
-    cache = cache_folder(text.cache)
+    text, name = settings.text, _encoder_name(settings, books, output_dir)
+    chosen = {key: value for key in ENCODER_SETTINGS if (value := getattr(text, key)) != "auto"}
+    encoder, cache = load_text_encoder(name, **chosen), cache_folder(text.cache)
     findings, aspects, anatomies = settings.findings, settings.model.aspects, settings.anatomies
     embeddings = build_embeddings(books, findings, encoder, aspects, cache, anatomies)
-    return embeddings, {"encoder": name, **encoder.tokenisation}
+    embeddings = embeddings.with_own_scaling(text.scaling)
+    return embeddings, {"encoder": name, **encoder.tokenisation, "scaling": text.scaling}
+
+
+def _encoder_name(settings: PretrainSettings, books: Books, output_dir: Path) -> str:
+    """The name of the encoder, or the folder of one of random weights; with a note where that is the fallback.
+
+    A run that began with the fallback goes on with it.
+    """
+    text, folder = settings.text, output_dir / checkpoint.TEXT_ENCODER
+    if text.encoder != RANDOM:
+        if text.fallback is None:
+            return text.encoder
+        if not folder.exists():
+            try:
+                load_text_encoder(text.encoder).encode([settings.anatomies[0]])
+                return text.encoder
+            except TextEncoderError as error:
+                note(f"note: {error}; text.fallback: an encoder of random weights is used instead")
+    if not folder.exists():
+        sentences = [sentence for aspects in books.sentences.values() for sentence in aspects.values()]
+        write_random_bert(folder, [*sentences, *map(anatomy_sentence, settings.anatomies)], text.seed)
+    return str(folder)
 
 
 def report_vectors(
