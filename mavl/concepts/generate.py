@@ -2,7 +2,7 @@
 
 import tempfile
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from mavl.concepts.answers import RESPONSE_SCHEMA, Checker, diagnoses, without_ordinary
@@ -26,6 +26,7 @@ class Outcome(RunOutcome):
 
     asked: int
     complete: int = 0
+    failed: dict[str, str] = field(default_factory=dict)
 
     @property
     def exit_code(self) -> int:

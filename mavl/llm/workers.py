@@ -4,7 +4,7 @@ import asyncio
 import signal
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Generic, TypeVar
 
 from tqdm import tqdm
@@ -31,7 +31,6 @@ class Outcome:
     calls: int = 0
     tokens_in: int = 0
     tokens_out: int = 0
-    failed: dict[str, str] = field(default_factory=dict)
 
 
 class Workers(Generic[Job]):

@@ -25,12 +25,16 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from mavl.config.cli import override_flags
+from mavl.config.loader import load
 from mavl.files import FileError, csv_writer, whole_file, write_text
+from mavl.llm.settings import flags
 from mavl.prepare.radgraph.labels import LABELS, PROBLEMS, SUMMARY, Problem, replaced_together
 from mavl.prepare.reports.compare import compare, read_references
+from mavl.prepare.reports.llm.settings import LabelSettings
 from mavl.prepare.reports.protocol import Labeller
 from mavl.prepare.reports.rules import RuleLabeller
-from mavl.prepare.reports.sections import SECTIONS
+from mavl.prepare.reports.sections import SECTIONS, Sections
 from mavl.prepare.reports.sources import (
     SHARES,
     Columns,
@@ -45,16 +49,36 @@ from mavl.prepare.reports.store import mentions_of, write_sentences, write_store
 from mavl.prepare.reports.vocabulary import read_findings
 from mavl.progress import plural
 
-LABELLERS: dict[str, Callable[[argparse.Namespace, Sequence[str]], Labeller]] = {
-    "rules": lambda arguments, findings: RuleLabeller(findings, arguments.sections),
-}
-"""How each labeller is built from the command line and the findings."""
-
-VIEWS = {"frontal": ("PA", "AP"), "all": None}
-
 
 class ArgumentsError(FileError):
     """Arguments that do not go together."""
+
+
+def _rules(arguments: argparse.Namespace, findings: Sequence[str]) -> Labeller:
+    if arguments.overrides:
+        raise ArgumentsError(f"--{arguments.overrides[0].partition('=')[0]} is a setting of --labeler llm")
+    return RuleLabeller(findings, arguments.sections)
+
+
+def _language_model(arguments: argparse.Namespace, findings: Sequence[str]) -> Labeller:
+    settings = load(LabelSettings, None, arguments.overrides)
+    from mavl.prepare.reports.llm.labeller import LLMLabeller  # openai takes a second
+
+    return LLMLabeller(settings, findings, arguments.sections)
+
+
+LABELLERS: dict[str, Callable[[argparse.Namespace, Sequence[str]], Labeller]] = {
+    "rules": _rules,
+    "llm": _language_model,
+}
+"""How each labeller is built from the command line and the findings."""
+
+READ: dict[str, Sections] = {"rules": "both", "llm": "findings"}
+"""The sections that a labeller reads where none are chosen."""
+
+SECTIONS_OF = f" (by default {', '.join(f'{sections} for {name}' for name, sections in READ.items())})"
+
+VIEWS = {"frontal": ("PA", "AP"), "all": None}
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -72,9 +96,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--seed", type=int, default=0, help=f"of the split by a hash of patient or study ({shares})")
     parser.add_argument("--out", type=Path, required=True, metavar="FOLDER", help="folder to write to")
     parser.add_argument("--labeler", choices=LABELLERS, default="rules", help="%(default)s")
-    parser.add_argument(
-        "--sections", choices=SECTIONS, default="both", help="; ".join(map(": ".join, SECTIONS.items()))
-    )
+    parser.add_argument("--sections", choices=SECTIONS, help="; ".join(map(": ".join, SECTIONS.items())) + SECTIONS_OF)
     parser.add_argument("--findings", nargs="+", default=[], metavar="NAME", help="or a file with a name in each line")
     parser.add_argument("--books", nargs="+", type=Path, default=[], metavar="FILE", help="whose findings are labelled")
     parser.add_argument("--views", choices=VIEWS, default="all", help="images to list: all (default), or PA and AP")
@@ -84,17 +106,24 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="PATH",
         help="a label store, a CSV of labels, or Open-I's reports with their terms",
     )
+    override_flags(parser.add_argument_group("--labeler llm"), flags(LabelSettings))
+    parser.add_argument("--dry-run", action="store_true", help="only count requests and tokens")
 
 
 def run(arguments: argparse.Namespace) -> int:
     """0, also where rows have problems, which a person has to judge."""
+    arguments.sections = arguments.sections or READ[arguments.labeler]
     findings = read_findings(arguments.findings, arguments.books)
     problems: list[Problem] = []
     studies = _studies(arguments, problems)
     references = read_references(arguments.compare, studies, findings, arguments) if arguments.compare else []
     labeller = LABELLERS[arguments.labeler](arguments, findings)
+    if arguments.dry_run:
+        print(f"{labeller.estimate([study.report for study in studies])}. Nothing was sent.")
+        return 0
     with replaced_together(arguments.out) as drafts:
-        found = list(mentions_of(studies, labeller))
+        studies, found = mentions_of(studies, labeller, problems)
+        require(studies, arguments.csv or arguments.openi, problems)
         numbers = write_store(drafts, studies, found, findings, VIEWS[arguments.views], problems)
         write_sentences(drafts, studies, arguments.sections)
         agreement = compare(drafts, studies, found, findings, references) if references else {}
@@ -108,6 +137,7 @@ def run(arguments: argparse.Namespace) -> int:
             "split": f"column {arguments.split_column!r}" if arguments.split_column else f"hash, seed {arguments.seed}",
             **numbers,
             **agreement,
+            **labeller.describe(),
             "problems": dict(Counter(problem.kind for problem in problems).most_common()),
         }
         text = json.dumps(summary, indent=2)
