@@ -31,6 +31,10 @@ class ForeignLabelsError(ValueError):
     """A label file that would be written over, and that no command of this project wrote."""
 
 
+TORN = "group in several splits"
+"""A kind of problem."""
+
+
 class Problem(NamedTuple):
     """A row of problems.csv. where: the report, image or row of the fault."""
 

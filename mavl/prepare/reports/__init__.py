@@ -36,7 +36,6 @@ from mavl.prepare.reports.protocol import Labeller
 from mavl.prepare.reports.rules import RuleLabeller
 from mavl.prepare.reports.sections import SECTIONS, Sections
 from mavl.prepare.reports.sources import (
-    SHARES,
     Columns,
     Study,
     openi_studies,
@@ -47,6 +46,7 @@ from mavl.prepare.reports.sources import (
 )
 from mavl.prepare.reports.store import mentions_of, write_sentences, write_store
 from mavl.prepare.reports.vocabulary import read_findings
+from mavl.prepare.splits import SHARES
 from mavl.progress import plural
 
 
