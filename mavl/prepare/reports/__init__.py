@@ -125,7 +125,7 @@ def run(arguments: argparse.Namespace) -> int:
         studies, found = mentions_of(studies, labeller, problems)
         require(studies, arguments.csv or arguments.openi, problems)
         numbers = write_store(drafts, studies, found, findings, VIEWS[arguments.views], problems)
-        write_sentences(drafts, studies, arguments.sections)
+        write_sentences(drafts, studies, arguments.sections, problems)
         agreement = compare(drafts, studies, found, findings, references) if references else {}
         with whole_file(drafts / PROBLEMS) as file:
             csv_writer(file).writerows([Problem._fields, *problems])
@@ -144,6 +144,8 @@ def run(arguments: argparse.Namespace) -> int:
         write_text(drafts / SUMMARY, f"{text}\n")
     print(text)
     print(f"{plural(len(studies), 'study')} in {arguments.out / LABELS}; sections read: {SECTIONS[arguments.sections]}")
+    if empty := [split for split, number in numbers["images"].items() if not number]:
+        print(f"no image in {' and '.join(empty)}: training needs images in train and validate; give --split-column")
     if problems:
         print(f"{plural(len(problems), 'problem')}, listed in {PROBLEMS}; the first: {': '.join(problems[0])}")
     return 0

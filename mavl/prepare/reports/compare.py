@@ -18,7 +18,7 @@ from mavl.data.samples import read_entries
 from mavl.files import csv_writer, read_json, whole_file
 from mavl.prepare.radgraph.labels import LABELS, Problem
 from mavl.prepare.radgraph.manifests import MANIFESTS
-from mavl.prepare.reports.agreement import HEADINGS, agreement_of, macro, micro
+from mavl.prepare.reports.agreement import HEADINGS, agreement_of, macro, micro, rounded
 from mavl.prepare.reports.openi import is_openi, read_openi
 from mavl.prepare.reports.protocol import Mention
 from mavl.prepare.reports.rules import RuleLabeller
@@ -156,7 +156,7 @@ def compare(
         found = agreement_of(ours, theirs, known)
         together, means = micro(found), macro(found)
         rows += [[reference.name, *each.cells()] for each in [*found, together]]
-        rows.append([reference.name, "macro", "", "", "", "", *(round(value, 4) for value in means.values())])
+        rows.append([reference.name, "macro", "", "", "", "", *rounded(means.values())])
         different += _disagreements(reference, pairs, known)
         title = f"Agreement with {reference.name}: {plural(len(pairs), 'study')}, {plural(len(known), 'finding')}"
         _print(title, found, together, means)

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 from mavl.prepare.reports.places import places_of
 from mavl.prepare.reports.protocol import Mention, Report, Status
 from mavl.prepare.reports.sections import Sections, read_sentences, tables
-from mavl.prepare.reports.words import pattern_of, phrases, spell
+from mavl.prepare.reports.words import pattern_of, phrases, spell, tokens
 from mavl.progress import plural
 from mavl.text.synonyms import all_names, key, meaning
 
@@ -67,7 +67,7 @@ class RuleLabeller:
         masked = triggers.mask(spelled)
         made = []
         spans = [(each.start, each.end) for each in found]
-        for each, places in zip(found, places_of(spelled, spans), strict=True):
+        for each, places in zip(found, places_of(tokens(sentence), spans), strict=True):
             status = triggers.status(masked, each.start, each.end)
             if status is None:
                 continue

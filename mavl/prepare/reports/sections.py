@@ -4,6 +4,7 @@ import re
 from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
+from textwrap import wrap
 from typing import Literal
 
 import yaml
@@ -20,7 +21,10 @@ SECTIONS: dict[Sections, str] = {
     "both": "findings and impression",
 }
 
-_ABBREVIATIONS = ("dr", "mr", "mrs", "ms", "st", "vs", "e.g", "i.e", "approx", "resp", "no")
+LONGEST = 1000
+"""Most characters of a sentence; a longer one, which no reader wrote as one, is cut between words."""
+
+_ABBREVIATIONS = ("dr", "mr", "mrs", "ms", "st", "vs", "e.g", "i.e", "approx", "resp")
 _END = re.compile(r"(?<=[.!?])[\s.]+(?=\S)|\n\s*\n|\n(?=\s*(?:\d+[.)]|[-*•])\s)")
 _NUMBERED = re.compile(r"^(?:\d{1,2}[.)]|[-*•])\s*")
 
@@ -37,7 +41,7 @@ def _headings() -> tuple[re.Pattern[str], dict[str, str]]:
     section_of = {name: section for section, names in tables()["sections"].items() for name in names}
     names = "|".join(sorted(map(re.escape, section_of), key=len, reverse=True))
     upper = names.upper()
-    return re.compile(rf"(?m)(?:^[ \t]*((?i:{names}))|\b({upper}))[ \t]*:"), section_of
+    return re.compile(rf"(?m)^[ \t]*((?i:{names}))[ \t]*(?::|$)|\b({upper})[ \t]*:"), section_of
 
 
 def split_sections(text: str) -> dict[str, str]:
@@ -91,6 +95,6 @@ def split_sentences(text: str) -> list[str]:
             rest = part  # the sentence goes on
             continue
         rest = ""
-        if re.search(r"\w", part := _NUMBERED.sub("", part)):
-            sentences.append(part)
-    return [*sentences, rest] if re.search(r"[^\W\d]", rest) else sentences
+        sentences.append(_NUMBERED.sub("", part))
+    sentences.append(rest)
+    return [part for sentence in sentences if re.search(r"[^\W\d]", sentence) for part in wrap(sentence, LONGEST)]

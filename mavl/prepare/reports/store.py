@@ -108,8 +108,15 @@ def write_store(
     }
 
 
-def write_sentences(out: Path, studies: Sequence[Study], sections: Sections) -> None:
-    """Write, for the study of each row, a line with the JSON list of the sentences that are read of it."""
+def write_sentences(out: Path, studies: Sequence[Study], sections: Sections, problems: list[Problem]) -> None:
+    """Write, for the study of each row, a line with the JSON list of the sentences that are read of it.
+
+    A study without one becomes a problem.
+    """
     with whole_file(out / SENTENCES) as file:
         for study in studies:
-            file.write(json.dumps(read_sentences(study.report, sections), ensure_ascii=False) + "\n")
+            sentences = read_sentences(study.report, sections)
+            file.write(json.dumps(sentences, ensure_ascii=False) + "\n")
+            if not sentences:
+                detail = f"{study.report.study} has neither findings nor impression; it is unlabelled"
+                problems.append(Problem("report without sentences", study.report.where, detail))

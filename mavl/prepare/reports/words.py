@@ -18,7 +18,8 @@ def stem(word: str) -> str:
     """The one spelling of a word and its inflections; "" for an article and for punctuation that separates nothing."""
     if not word[0].isalnum():
         return word if word in _KEPT else ""
-    return key(lemma(word.lower())).replace(" ", "")
+    word = word.lower()
+    return key(word if word in tables()["no_inflections"] else lemma(word)).replace(" ", "")
 
 
 def spell(text: str) -> str:
@@ -28,6 +29,16 @@ def spell(text: str) -> str:
     ' no pleural effusion '
     """
     return f" {' '.join(filter(None, map(stem, _TOKEN.findall(text))))} "
+
+
+def tokens(text: str) -> list[tuple[int, str]]:
+    """(place of its stem in `spell(text)`, word in lower case) of each word that has a stem."""
+    found, place = [], 1
+    for word in _TOKEN.findall(text):
+        if spelled := stem(word):
+            found.append((place, word.lower()))
+            place += len(spelled) + 1
+    return found
 
 
 def phrases(written: Iterable[str]) -> list[str]:

@@ -12,7 +12,6 @@ import pytest
 from mavl.data.labels import LabelStore
 from mavl.data.phantom import draw
 from mavl.data.samples import read_reports
-from mavl.files import FileError
 from mavl.prepare import radgraph
 from mavl.prepare.radgraph.graphs import RADGRAPH_XL
 from mavl.prepare.radgraph.labels import LABELS
@@ -138,15 +137,14 @@ def test_everything_wrong_is_listed_and_nothing_stops(prepare, graphs):
 @pytest.mark.parametrize(
     ("arguments", "complaint"),
     [
-        (["--image-column", "film"], r"images\.csv: no column 'film'"),
+        (["--image-column", "film"], r"images\.csv: unknown column 'film'; known: image"),
         ([], "--csv takes --graphs and --image-column, the column with the paths of the images"),
         (["--image-column", "image", "--study-column", "image"], r"none of its reports belongs to an image of --csv"),
     ],
 )
-def test_a_table_that_cannot_be_used_is_one_line(prepare, graphs, arguments, complaint):
-    with pytest.raises((ValueError, FileError), match=complaint) as error:
+def test_a_table_that_cannot_be_used_is_named(prepare, graphs, arguments, complaint):
+    with pytest.raises(ValueError, match=complaint):
         prepare({"0": graphs[0]}, [{"image": "1.png"}], *arguments)
-    assert "\n" not in str(error.value)
 
 
 def test_columns_without_a_table_are_refused(tmp_path):
