@@ -7,6 +7,9 @@ from collections.abc import Iterable, Sequence
 from mavl.prepare.radgraph.labels import Problem
 from mavl.prepare.radgraph.mimic import SPLITS, StudyImage
 
+NO_IMAGE = "{}\n"
+"""The manifest of a split without images."""
+
 MANIFESTS = {split: f"rad_graph_metric_{split}.json" for split in SPLITS}
 
 
@@ -48,5 +51,5 @@ def manifest_texts(
             lines[split].append(f"{json.dumps(path)}: {json.dumps({'labels_id': row, 'view': view})}")
         else:
             left_out[view or "unknown"] += 1
-    texts = {split: "{\n" + ",\n".join(found) + "\n}\n" if found else "{}\n" for split, found in lines.items()}
+    texts = {split: "{\n" + ",\n".join(found) + "\n}\n" if found else NO_IMAGE for split, found in lines.items()}
     return texts, {split: len(found) for split, found in lines.items()}, left_out

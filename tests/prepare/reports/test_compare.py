@@ -90,3 +90,11 @@ def test_a_reference_that_fits_nothing_is_refused(tmp_path, content, message):
     with pytest.raises(DataError, match=message):
         compared(tmp_path, tmp_path / "labels.csv", "--findings", "mass")
     assert not (tmp_path / "out").exists()
+
+
+def test_a_damaged_label_store_is_refused(tmp_path):
+    other = tmp_path / "other"
+    other.mkdir()
+    np.save(other / "landmark_observation_adj_mtx.npy", np.zeros((2, 51, 3), dtype=np.int8))
+    with pytest.raises(DataError, match=r"other: not a label store \(.*shape \(2, 51, 3\)"):
+        compared(tmp_path, other)

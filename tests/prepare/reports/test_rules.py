@@ -46,6 +46,11 @@ def stated(sentence: str, findings=OWN) -> dict[str, str]:
         ("No change in the effusion.", {"effusion": "present"}),
         ("The pneumothorax has resolved.", {"pneumothorax": "absent"}),
         ("The pneumothorax has almost completely resolved.", {"pneumothorax": "present"}),
+        ("The effusion has resolved and a nodule is seen.", {"effusion": "absent", "nodule": "present"}),
+        ("No interval effusion.", {"effusion": "absent"}),
+        ("No effusion or interval change.", {"effusion": "absent"}),
+        ("Opacity which may be compatible with atelectasis.", {"opacity": "present", "atelectasis": "uncertain"}),
+        ("Findings most suggestive of edema.", {"edema": "present"}),
         ("Resolution of the edema.", {"edema": "absent"}),
         ("The nodule is no longer seen.", {"nodule": "absent"}),
         ("Effusion is not seen.", {"effusion": "absent"}),
@@ -96,6 +101,7 @@ def test_a_finding_has_many_names_and_some_look_like_it(sentence, expected):
 def test_names_of_the_vocabulary_count_and_places_do_not():
     found = stated("Low lung volumes. The lungs are clear.", FINDINGS)
     assert (found["low"], found["clear"]) == ("present", "present")
+    assert stated("No abnormality.", FINDINGS)["normal"] == "present"
     assert "low" not in stated("Opacity in the left lower lobe.", FINDINGS)
     assert "lead" not in stated("A pacemaker leading to the right atrium.", FINDINGS)
 
