@@ -35,7 +35,7 @@ class Cache:
         name = re.sub(r"[^\w-]+", "_", str(kind["model"]))[-40:]
         self.path, self._labels, damaged = folder / f"{name}-{digest}.jsonl", {}, 0
         folder.mkdir(parents=True, exist_ok=True)
-        self._file = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o600)
+        self._append(b"")
         content = self.path.read_bytes()
         for line in content.splitlines():
             try:
@@ -46,7 +46,7 @@ class Cache:
         if damaged:
             note(f"{self.path}: {plural(damaged, 'damaged line')}; the reports of these are requested again")
         if content and not content.endswith(b"\n"):  # a kill cut the last line
-            os.write(self._file, b"\n")
+            self._append(b"\n")
 
     def get(self, text: str) -> Labels | None:
         return self._labels.get(_hash(text))
@@ -55,14 +55,14 @@ class Cache:
         """Write the labels of some texts; they are on the disk when this returns."""
         lines = [_Line(text=_hash(text), labels=of) for text, of in labels.items()]
         if lines:
-            content = "".join(f"{line.model_dump_json()}\n" for line in lines).encode()
-            while content:
-                content = content[os.write(self._file, content) :]
-            os.fsync(self._file)
+            self._append("".join(f"{line.model_dump_json()}\n" for line in lines).encode())
             self._labels |= {line.text: line.labels for line in lines}
 
-    def close(self) -> None:
-        os.close(self._file)
+    def _append(self, content: bytes) -> None:
+        with open(self.path, "ab", opener=lambda path, flags: os.open(path, flags, 0o600)) as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
 
 
 def _hash(text: str) -> str:

@@ -30,7 +30,7 @@ class LLMLabeller:
         self,
         settings: LabelSettings,
         findings: Sequence[str],
-        sections: Sections = "findings",
+        sections: Sections = "both",
         anatomies: Sequence[str] = ANATOMIES,
     ):
         self.findings = tuple(findings)

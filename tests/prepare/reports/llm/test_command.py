@@ -95,8 +95,7 @@ def test_a_killed_run_started_again_requests_only_the_rest_and_writes_the_store(
         assert np.flatnonzero(effusion[row] == 0).tolist() == [ANATOMIES.index("unspecified")]
     summary = json.loads((tmp_path / "labels" / "summary.json").read_text())
     assert (summary["labeler"], summary["model"], summary["answers"], summary["tokens_in"]) == ("llm", "tiny", 3, 3000)
-    assert summary["sections"] == "findings"
-    assert out.count("sections read: the findings, or the impression of a report without findings") == 1
+    assert "sections read: findings and impression" in out
 
 
 def test_an_interrupt_keeps_the_answers_under_way_and_says_how_to_go_on(start, server, tmp_path):
