@@ -16,20 +16,18 @@ from mavl.data.benchmarks.tables import ColumnLabels, TableFormat, normal_path, 
 from mavl.data.labels import finding_labels
 from mavl.data.samples import examine_manifest
 from mavl.files import csv_writer, read_json, whole_file
-from mavl.prepare.radgraph.labels import LABELS, Problem
+from mavl.prepare.radgraph.labels import COMPARISON, DISAGREEMENTS, LABELS, VOCABULARY, Problem
 from mavl.prepare.radgraph.manifests import MANIFESTS, NO_IMAGE
 from mavl.prepare.reports.agreement import HEADINGS, agreement_of, macro, micro, rounded
 from mavl.prepare.reports.openi import is_openi, read_openi
 from mavl.prepare.reports.protocol import Mention
 from mavl.prepare.reports.rules import RuleLabeller
 from mavl.prepare.reports.sources import Study
-from mavl.prepare.reports.store import VOCABULARY
 from mavl.progress import note, plural
 from mavl.report.tables import add_row, new_table
 from mavl.text.synonyms import resolve
 from mavl.vocab import FINDINGS, PRESENT, UnknownFindingError
 
-COMPARISON, DISAGREEMENTS = "compare.csv", "disagreements.csv"
 TERMS = ("major", "automatic")
 
 

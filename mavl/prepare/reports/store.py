@@ -11,6 +11,8 @@ import numpy as np
 from mavl.files import whole_file, write_json, write_text
 from mavl.prepare.radgraph.labels import (
     LABELS,
+    SENTENCES,
+    VOCABULARY,
     Labelled,
     Problem,
     checksum,
@@ -24,8 +26,6 @@ from mavl.prepare.reports.sections import Sections, read_sentences
 from mavl.prepare.reports.sources import Study
 from mavl.progress import progress_bar
 from mavl.vocab import ABSENT, ANATOMIES, PRESENT, UNKNOWN
-
-VOCABULARY, SENTENCES = "vocabulary.json", "sentences.jsonl"
 
 
 def label_matrix(mentions: Iterable[Mention], findings: Sequence[str]) -> np.ndarray:
