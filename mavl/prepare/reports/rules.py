@@ -7,12 +7,13 @@ after a finding counts up to the next ending, such as "but".
 import re
 from collections.abc import Iterator, Sequence
 from functools import cache
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from mavl.prepare.reports.places import places_of
 from mavl.prepare.reports.protocol import Mention, Report, Status
 from mavl.prepare.reports.sections import Sections, read_sentences, tables
 from mavl.prepare.reports.words import pattern_of, phrases, spell, tokens
+from mavl.progress import plural
 from mavl.text.synonyms import all_names, key, meaning
 
 _DOUBT = "possible_"
@@ -53,6 +54,14 @@ class RuleLabeller:
         for report in reports:
             sentences = read_sentences(report, self.sections)
             yield [mention for sentence in sentences for mention in self.mentions(sentence)]
+
+    def estimate(self, reports: Sequence[Report]) -> str:
+        """That it costs no request."""
+        return f"no request to make for {plural(len(reports), 'report')}"
+
+    def describe(self) -> dict[str, Any]:
+        """Nothing: rules need no further numbers."""
+        return {}
 
     def mentions(self, sentence: str) -> list[Mention]:
         """The mentions of a sentence."""

@@ -90,3 +90,19 @@ def test_a_reference_that_fits_nothing_is_refused(tmp_path, content, message):
     with pytest.raises(DataError, match=message):
         compared(tmp_path, tmp_path / "labels.csv", "--findings", "mass")
     assert not (tmp_path / "out").exists()
+
+
+def test_an_agreement_of_former_labels_does_not_stay(tmp_path):
+    (tmp_path / "labels.csv").write_text("study,mass\ns1,1\n")
+    compared(tmp_path, tmp_path / "labels.csv")
+    assert (tmp_path / "out/compare.csv").exists()
+    prepare("--csv", tmp_path / "reports.csv", *COLUMNS, "--out", tmp_path / "out")
+    assert not {"compare.csv", "disagreements.csv"} & {path.name for path in (tmp_path / "out").iterdir()}
+
+
+def test_a_damaged_label_store_is_refused(tmp_path):
+    other = tmp_path / "other"
+    other.mkdir()
+    np.save(other / "landmark_observation_adj_mtx.npy", np.zeros((2, 51, 3), dtype=np.int8))
+    with pytest.raises(DataError, match=r"other: not a label store \(.*shape \(2, 51, 3\)"):
+        compared(tmp_path, other)

@@ -121,6 +121,9 @@ def test_names_of_the_vocabulary_count_and_places_do_not():
         ("Atelectasis and effusion at the left base.", "atelectasis", {"left_lower_lung"}),
         ("The heart is enlarged, no edema.", "edema", {"unspecified"}),
         ("Bibasilar atelectasis.", "atelectasis", {"lung_bases"}),
+        ("Opacity in the left base, consistent with atelectasis.", "atelectasis", {"left_lower_lung"}),
+        ("Opacity in the left base and effusion.", "effusion", {"unspecified"}),
+        ("Opacity in the posterior right upper lobe and mass.", "mass", {"unspecified"}),
         ("Fracture of the left clavicle.", "fracture", {"clavicle"}),
     ],
 )
