@@ -68,8 +68,9 @@ def read_objects(text: str, read: Callable[[Any], T]) -> tuple[list[T], AnswerEr
 
 
 def complaints_of(error: ValidationError) -> list[str]:
-    """One line for each fault of an object."""
-    return [
+    """One line for each fault of an object; half pairs of surrogates, which no request holds, as escapes."""
+    lines = (
         f'"{".".join(map(str, each["loc"]))[:80]}" {_COMPLAINTS.get(each["type"], each["msg"])}'
         for each in error.errors()
-    ]
+    )
+    return [line.encode(errors="backslashreplace").decode() for line in lines]

@@ -4,7 +4,7 @@ import re
 from collections.abc import Sequence
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, ValidationError
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, ValidationError
 
 from mavl.llm.answers import AnswerError, complaints_of, read_objects, response_schema
 from mavl.prepare.reports.protocol import Status
@@ -26,6 +26,16 @@ def _word(given: Any) -> Any:
     return "both" if word in _BOTH else "none" if word in _NONE else word
 
 
+def _encodable(text: str) -> str:
+    """The text; ValueError for half a pair of surrogates, which no file holds."""
+    if any("\ud800" <= letter <= "\udfff" for letter in text):
+        raise ValueError("it holds half a pair of surrogates")
+    return text
+
+
+_Text = Annotated[str, AfterValidator(_encodable)]
+
+
 class _Strict(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
 
@@ -33,11 +43,11 @@ class _Strict(BaseModel):
 class Stated(_Strict):
     """A finding as the model names it. anatomy: "" where none is stated; quote: the report's words."""
 
-    finding: str
+    finding: _Text
     status: Annotated[Status, BeforeValidator(_word)]
-    anatomy: Annotated[str, BeforeValidator(lambda given: "" if given is None else given)]
+    anatomy: Annotated[_Text, BeforeValidator(lambda given: "" if given is None else given)]
     laterality: Annotated[Laterality, BeforeValidator(_word)]
-    quote: str
+    quote: _Text
 
 
 class _Labels(_Strict):
