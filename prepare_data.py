@@ -1,11 +1,12 @@
 """From the downloads to data that training reads: labels of reports, small images, and what is wrong with both.
 
     python prepare_data.py radgraph --graphs MIMIC-CXR_graphs.json --root <MIMIC-CXR-JPG> --out data_file
+    python prepare_data.py reports --csv reports.csv --image-column image --text-column report --out own_labels
     python prepare_data.py store --help                # images decoded once, at the size that training needs
     python prepare_data.py doctor --help               # every path, image, label and split of a config
 
 The --help of each states what it reads, what it writes and what it costs. When `store` is killed, the same command
-continues; `radgraph` starts again. Nothing here needs a GPU.
+continues; `radgraph` and `reports` start again. Nothing here needs a GPU.
 """
 
 import argparse
@@ -16,6 +17,7 @@ from mavl.config.cli import complain_in_one_line
 
 COMMANDS = {
     "radgraph": "report graphs -> label store, manifests, statistics",
+    "reports": "reports of any hospital -> label store, manifests, vocabulary, sentences",
     "store": "images -> small copies under the same names",
     "doctor": "a config -> what is wrong with its data",
 }

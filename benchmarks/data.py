@@ -3,7 +3,7 @@
 import math
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache
 from itertools import count
@@ -88,10 +88,10 @@ def write_films(folder: Path) -> Films:
 
 
 def build_dataset(
-    paths: list[Path], labels: Path, on_device: bool = False, columns: list[int] | None = None
+    paths: list[Path], labels: Path, on_device: bool = False, findings: Sequence[str] | None = None
 ) -> PretrainingDataset:
     listed = ImageList.of_paths(None, paths, (), np.arange(IMAGES))
-    samples = ListedSamples(listed, LabelStore(labels, columns))
+    samples = ListedSamples(listed, LabelStore(labels, findings))
     return PretrainingDataset(samples, TrainTransform(PREPROCESSING, on_device=on_device), seed=0)
 
 

@@ -4,7 +4,8 @@ The order is an interface. It is the order of label columns, of text rows and of
 """
 
 import difflib
-from collections.abc import Iterable
+import re
+from collections.abc import Iterable, Sequence
 from typing import Literal, get_args
 
 FINDINGS: tuple[str, ...] = tuple(
@@ -59,6 +60,10 @@ PRESENT, ABSENT, UNKNOWN = 1, 0, -1
 """The label alphabet. The released files also hold a 2, which the losses ignore like UNKNOWN."""
 
 
+LONGEST_NAME = 100
+"""Most characters of the name of a finding or an anatomy."""
+
+
 class UnknownFindingError(KeyError):
     """A finding that does not exist there; the message suggests near names."""
 
@@ -69,6 +74,22 @@ class UnknownFindingError(KeyError):
 def anatomy_sentence(anatomy: str) -> str:
     """The text whose embedding represents an anatomy, as in the release."""
     return f"It is located at {anatomy}"
+
+
+def is_name(text: str) -> bool:
+    """Whether a text can be the name of a finding or an anatomy."""
+    return 0 < len(text) <= LONGEST_NAME and text.isprintable()
+
+
+def mirrored(anatomies: Sequence[str]) -> list[int]:
+    """For each anatomy the position of its name with left and right exchanged; its own where no such name is listed.
+
+    A structure without a counterpart, such as the right atrium or the middle lobe, keeps its name in a flipped image.
+    """
+    swapped = {"left": "right", "right": "left"}
+    positions = {name: position for position, name in enumerate(anatomies)}
+    twins = ("".join(swapped.get(word, word) for word in re.split(r"([ _-])", name)) for name in anatomies)
+    return [positions.get(twin, position) for position, twin in enumerate(twins)]
 
 
 def unknown_name(kind: str, name: str, known: Iterable[str]) -> str:

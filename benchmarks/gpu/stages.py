@@ -34,7 +34,6 @@ from benchmarks.gpu.steps import (
 from benchmarks.speed import by_kind, profile
 from benchmarks.steps import best_seconds, synchronize
 from mavl.data.loading import build_loader, to_device
-from mavl.data.samples import finding_columns
 
 ROOT = Path(__file__).resolve().parents[2]
 WORKERS = min(16, os.cpu_count() or 1)
@@ -208,7 +207,7 @@ def loader(stage: Stage) -> None:
     with tempfile.TemporaryDirectory() as name:
         films = write_films(Path(name))
         for title, on_device in (("store", True), ("store", False), ("originals", True)):
-            dataset = build_dataset(films.paths[title], films.labels, on_device, finding_columns(FINDINGS))
+            dataset = build_dataset(films.paths[title], films.labels, on_device, FINDINGS)
             images_per_second, waited = feed(fit, dataset)
             values = {"operations": "device" if on_device else "workers", "workers": WORKERS}
             stage.row(what="loader", files=title, **values, images_per_second=images_per_second, waited=waited)

@@ -20,6 +20,7 @@ class MAVLArguments(ModelSettings):
     """Of mavl.model.mavl.MAVL."""
 
     text_width: Size = 768
+    report_head: bool = False
 
 
 class ClassifierArguments(Settings):
@@ -66,6 +67,7 @@ class MAVLAbout(_About):
     model: MAVLArguments
     text: Text
     aspects: list[str] | None = None
+    anatomies: list[str] | None = None
 
     @model_validator(mode="after")
     def _statements_agree(self) -> Self:

@@ -99,7 +99,7 @@ def save(
         "text": text,
         "findings": embeddings.findings,
         "aspects": embeddings.aspects,
-        "anatomies": ANATOMIES,
+        "anatomies": embeddings.anatomies,
         "books": embeddings.about["books"],
         "config": config,
         "trained_on": trained_on,
@@ -140,6 +140,7 @@ def load(source: str | Path) -> Pretrained:
             raise CheckpointError(f"{path / EMBEDDINGS}: damaged: NaN or infinite values in {names}")
         _check_same_names(path, about["findings"], embeddings.findings, "findings")
         _check_same_names(path, cast(MAVL, model).aspects, embeddings.aspects, "aspects")
+        _check_same_names(path, about.get("anatomies") or ANATOMIES, embeddings.anatomies, "anatomies")
         text["encoder"] = _stored_encoder(path, text["encoder"])
     return Pretrained(cast(MAVL, model), embeddings, tuple(about["findings"]), text, about, about.get("trained_on"))
 

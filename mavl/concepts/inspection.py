@@ -27,8 +27,8 @@ from mavl.concepts.similarity import (
 from mavl.config.loader import Settings, load
 from mavl.files import NotJSONError, read_json
 from mavl.progress import plural
-from mavl.text.books import BookError, Books, is_name
-from mavl.vocab import ASPECTS, DESCRIPTION
+from mavl.text.books import BookError, Books
+from mavl.vocab import ASPECTS, DESCRIPTION, is_name
 
 if TYPE_CHECKING:
     from mavl.text.protocol import TextEncoder  # torch takes seconds

@@ -17,8 +17,8 @@ from mavl.config.loader import Settings
 from mavl.config.settings import TextSettings
 from mavl.files import read_text
 from mavl.progress import plural
-from mavl.text.books import LONGEST_NAME, is_name
 from mavl.text.synonyms import key, spellings
+from mavl.vocab import LONGEST_NAME, is_name
 
 LETTERS_A_TOKEN = 4
 """A rule of thumb for English."""

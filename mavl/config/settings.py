@@ -3,9 +3,10 @@
 # pyright: reportIncompatibleVariableOverride=false
 # a section may narrow the type of a key, since its fields are frozen, which pyright ignores
 
+import os
 import re
 from collections.abc import Sequence
-from typing import Annotated, Literal, Self, TypeVar
+from typing import Annotated, ClassVar, Literal, Self, TypeVar
 
 from pydantic import (
     AfterValidator,
@@ -19,7 +20,7 @@ from pydantic import (
 )
 
 from mavl.config.loader import Settings
-from mavl.vocab import ASPECTS, FINDINGS, Aspect, unknown_name
+from mavl.vocab import ANATOMIES, ASPECTS, FINDINGS, LONGEST_NAME, UNSPECIFIED, Aspect, is_name
 
 Share = Annotated[float, Field(ge=0, le=1)]
 ImageSize = Annotated[int, Field(ge=32, le=8192)]
@@ -55,14 +56,14 @@ def refuse_repeated(values: Values, what: str) -> Values:
     return values
 
 
-def _known_finding(name: str) -> str:
-    if name not in FINDINGS:
-        raise ValueError(unknown_name("finding", name, FINDINGS))
+def _fit_name(name: str) -> str:
+    if not is_name(name):
+        raise ValueError(f"{name[:LONGEST_NAME]!r} is no name: 1 to {LONGEST_NAME} printable characters")
     return name
 
 
-Finding = Annotated[str, AfterValidator(_known_finding)]
-"""A finding of the vocabulary."""
+Name = Annotated[str, AfterValidator(_fit_name)]
+"""Of a finding or an anatomy, in the 75 × 51 of MAVL or not."""
 
 GroupPattern = Annotated[str, AfterValidator(_has_one_group)]
 """A regular expression whose one (group) finds the patient in a name."""
@@ -159,7 +160,15 @@ class LoaderSettings(Settings):
     cache: str | None = LIST_CACHE
 
 
-class MimicData(LoaderSettings):
+class PretrainLoader(LoaderSettings):
+    """Of pre-training. flips: whether a flipped image exchanges left and right in the anatomies of its labels ("swap"),
+    leaves them ("plain"), or no image is flipped ("none"); by default "swap" of recipe sound, "plain" of released.
+    """
+
+    flips: Literal["swap", "plain", "none"] | None = None
+
+
+class MimicData(PretrainLoader):
     """The released JSON and NPY files, or those of `prepare_data.py radgraph`.
 
     Paths in the released JSON start with `prefix`, which `root` replaces; in the other they are below `root`.
@@ -172,14 +181,43 @@ class MimicData(LoaderSettings):
     prefix: str = "/remote-home/share/medical/public/MIMIC-CXR-JPG/MIMIC-CXR/small"
 
 
-class TableData(LoaderSettings):
+class TableData(PretrainLoader):
     """Images with finding columns: a benchmark YAML with train and valid splits. Locations are then `unspecified`."""
 
     source: Literal["table"] = "table"
     benchmark: str
 
 
-class PhantomData(LoaderSettings):
+class ReportData(PretrainLoader):
+    """The folder that `prepare_data.py reports` has written; its images are below `root`."""
+
+    source: Literal["reports"] = "reports"
+    labels: Folder
+
+    prefix: ClassVar[str] = ""
+
+    @property
+    def train_file(self) -> str:
+        return os.path.join(self.labels, "rad_graph_metric_train.json")
+
+    @property
+    def valid_file(self) -> str:
+        return os.path.join(self.labels, "rad_graph_metric_validate.json")
+
+    @property
+    def label_file(self) -> str:
+        return os.path.join(self.labels, "landmark_observation_adj_mtx.npy")
+
+    @property
+    def vocabulary_file(self) -> str:
+        return os.path.join(self.labels, "vocabulary.json")
+
+    @property
+    def sentences_file(self) -> str:
+        return os.path.join(self.labels, "sentences.jsonl")
+
+
+class PhantomData(PretrainLoader):
     """Phantoms: `train` new ones every epoch, `valid` always the same. exclude: findings that none has."""
 
     source: Literal["phantom"] = "phantom"
@@ -299,24 +337,32 @@ class TrainSettings(EngineSettings):
     """Of pre-training. monitor: `valid_loss` (smallest) or `valid_auroc` (largest).
 
     activation_checkpointing: the same as backbone_checkpointing for the layers of the decoder. compile: None compiles
-    runs of 10,000 steps or more on a GPU.
+    runs of 10,000 steps or more on a GPU. contrastive_weight: factor of the contrast of images and findings;
+    report_weight: of images and whole reports, which needs data.source reports; report_gather: whether it compares
+    with the reports of all processes, not of one alone.
     """
 
     seed: Seed = 42
     activation_checkpointing: bool = False
     contrastive_weight: NonNegativeFloat = 0.1
+    report_weight: NonNegativeFloat = 0.0
+    report_gather: bool = True
     monitor: Literal["valid_loss", "valid_auroc"] = "valid_loss"
     compile: bool | None = None
 
 
 class PretrainSettings(Settings):
-    """train_mavl.py. recipe: of the schedule and the initialisation, "sound" or "released" (docs/protocols.md)."""
+    """train_mavl.py. recipe: of schedule, initialisation and flips, "sound" or "released" (docs/protocols.md).
+
+    findings: names in the books, each with labels; the 75 of MAVL or others. anatomies: where reports locate them.
+    """
 
     recipe: Recipe = "sound"
-    findings: Annotated[tuple[Finding, ...], Field(min_length=1)] = FINDINGS
+    findings: Annotated[tuple[Name, ...], Field(min_length=1)] = FINDINGS
+    anatomies: Annotated[tuple[Name, ...], Field(min_length=2)] = ANATOMIES
     model: ModelSettings = ModelSettings()
     text: TextSettings = TextSettings()
-    data: Annotated[MimicData | TableData | PhantomData, Field(discriminator="source")] = MimicData()
+    data: Annotated[MimicData | ReportData | TableData | PhantomData, Field(discriminator="source")] = MimicData()
     init: PretrainInit = PretrainInit()
     optimizer: OptimizerSettings = OptimizerSettings()
     schedule: PretrainSchedule = PretrainSchedule()
@@ -328,8 +374,23 @@ class PretrainSettings(Settings):
     def _findings_differ(cls, findings: tuple[str, ...]) -> tuple[str, ...]:
         return refuse_repeated(findings, "findings")
 
+    @field_validator("anatomies")
+    @classmethod
+    def _anatomies_differ(cls, anatomies: tuple[str, ...]) -> tuple[str, ...]:
+        if UNSPECIFIED not in anatomies:
+            raise ValueError(f"{UNSPECIFIED!r} is missing, the place of findings without a stated one")
+        return refuse_repeated(anatomies, "anatomies")
+
     @model_validator(mode="after")
     def _rate_never_climbs(self) -> Self:
         refuse_higher_rates(self.optimizer.lr, self.schedule, self.schedule.warmup_steps)
         refuse_idle_rates(self.optimizer, self.train)
+        return self
+
+    @model_validator(mode="after")
+    def _reports_can_be_compared(self) -> Self:
+        if self.train.report_weight and not isinstance(self.data, ReportData):
+            raise ValueError("train.report_weight needs the reports of data.source reports (prepare_data.py reports)")
+        if self.train.report_weight and not self.model.contrastive:
+            raise ValueError("train.report_weight needs model.contrastive, whose pooled images it compares")
         return self

@@ -1,6 +1,6 @@
 """Pre-training data: samples -> seeded, sharded, resumable batches."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,15 +10,17 @@ from torch.utils.data import Dataset, Sampler
 
 from mavl.backbones.preprocessing import Preprocessing
 from mavl.config.loader import cache_folder, load
-from mavl.config.settings import MimicData, PhantomData, PretrainSettings, TableData
+from mavl.config.settings import MimicData, PhantomData, PretrainSettings, ReportData, TableData
 from mavl.data import DataError
 from mavl.data.benchmarks.benchmark import Benchmark, read_split
 from mavl.data.checks import Share, bad_images, damaged_masks
 from mavl.data.images.transforms import TrainTransform, Transform, eval_transform
-from mavl.data.labels import draw_locations, finding_labels
-from mavl.data.samples import ListedSamples, PhantomSamples, finding_columns, read_reports, table_samples
+from mavl.data.labels import LabelStore, Selection, Vocabulary, draw_locations, finding_labels
+from mavl.data.samples import ListedSamples, PhantomSamples, read_reports, table_samples
 from mavl.files import write_json
 from mavl.progress import plural
+from mavl.text.reports import ReportVectors
+from mavl.vocab import mirrored
 
 VALID_SEED_OFFSET = 1_000_003
 """Keeps the phantoms of validation apart from those of training."""
@@ -29,12 +31,23 @@ Key = tuple[int, int]
 class PretrainingDataset(Dataset):
     """dataset[epoch, index] -> {image uint8 [1, S, S], labels [F], locations [F, 8], index}, and maybe operations [2].
 
+    With reports also {report [T], zeros where there is none, study: -1 then}.
+
     `mavl.data.loading.to_device` turns a batch of them into the model's input. Everything random about an item is
     seeded by (seed, epoch, index), so it does not depend on workers, batches, processes, or what was loaded before.
+    mirrored: for each anatomy the one whose labels it has in a flipped image (mavl.vocab.mirrored); None: its own.
     """
 
-    def __init__(self, samples: ListedSamples | PhantomSamples, transform: Transform, seed: int):
-        self.samples, self.transform, self.seed = samples, transform, seed
+    def __init__(
+        self,
+        samples: ListedSamples | PhantomSamples,
+        transform: Transform,
+        seed: int,
+        mirrored: Sequence[int] | None = None,
+        reports: ReportVectors | None = None,
+    ):
+        self.samples, self.transform, self.seed, self.mirrored = samples, transform, seed, mirrored
+        self.reports = reports
 
     def __len__(self) -> int:
         return len(self.samples)
@@ -42,11 +55,23 @@ class PretrainingDataset(Dataset):
     def __getitem__(self, key: Key) -> dict:
         generator = np.random.default_rng((self.seed, *key))
         image, matrix = self.samples[key]
-        return self.transform.item(image, generator) | {
+        item, flipped = self.transform.item_and_flip(image, generator)
+        if flipped and self.mirrored is not None:
+            matrix = matrix[self.mirrored]
+        if self.reports is not None:
+            item |= self._report(key[1])
+        return item | {
             "labels": torch.from_numpy(finding_labels(matrix)),
             "locations": torch.from_numpy(draw_locations(matrix, generator)),
             "index": key[1],
         }
+
+    def _report(self, index: int) -> dict:
+        assert self.reports is not None
+        assert isinstance(self.samples, ListedSamples)
+        study = self.samples.study(index)
+        vector = torch.from_numpy(self.reports[study])
+        return {"report": vector.nan_to_num(), "study": -1 if vector.isnan().any() else study}
 
 
 class EpochBatches(Sampler[list[Key]]):
@@ -97,7 +122,11 @@ class PretrainingData:
 
 
 def open_data(
-    settings: PretrainSettings, preprocessing: Preprocessing, progress: bool = True, share: Share | None = None
+    settings: PretrainSettings,
+    preprocessing: Preprocessing,
+    progress: bool = True,
+    share: Share | None = None,
+    reports: ReportVectors | None = None,
 ) -> PretrainingData:
     """Open both splits of the configured source; every image file is checked before anything is trained.
 
@@ -106,11 +135,15 @@ def open_data(
 
     Args:
         share: the part of the image files that this process checks; by default all.
+        reports: of each study of the label file, for the contrast of images and reports.
     """
     data, datasets, left_out = settings.data, {}, {}
     benchmark = load(Benchmark, Path(data.benchmark)) if isinstance(data, TableData) else None
     plain = eval_transform(preprocessing, benchmark.interpolation if benchmark else None)
-    augmented = TrainTransform(preprocessing, data.min_crop, data.augment == "full", data.augment_on == "device")
+    flips = data.flips or ("swap" if settings.recipe == "sound" else "plain")
+    augment, on_device = data.augment == "full", data.augment_on == "device"
+    augmented = TrainTransform(preprocessing, data.min_crop, augment, on_device, flip=flips != "none")
+    mirror = mirrored(settings.anatomies) if flips == "swap" else None
     for name in ("train", "valid"):
         samples, damaged = _open_split(name, settings, benchmark, preprocessing.image_size)
         bad = {}
@@ -121,7 +154,7 @@ def open_data(
             samples = samples.without(bad)
         left_out[name] = [*damaged, *bad.values()]
         transform = augmented if name == "train" and data.augment != "none" else plain
-        datasets[name] = PretrainingDataset(samples, transform, settings.train.seed)
+        datasets[name] = PretrainingDataset(samples, transform, settings.train.seed, mirror, reports)
     train, valid = (dataset.samples for dataset in datasets.values())
     if isinstance(train, ListedSamples) and (shared := train.images.common(valid.images)):
         raise DataError(f"train and valid have {plural(len(shared), 'image')} in common, such as {min(shared)}")
@@ -132,19 +165,20 @@ def _open_split(
     name: str, settings: PretrainSettings, benchmark: Benchmark | None, size: int
 ) -> tuple[ListedSamples | PhantomSamples, list[str]]:
     """The samples of a split, and a line for each image that has no label because its mask is damaged."""
-    data, fresh, columns = settings.data, name == "train", finding_columns(settings.findings)
+    data, fresh, names = settings.data, name == "train", (settings.findings, settings.anatomies)
     root, cache = Path(data.root) if data.root else None, cache_folder(data.cache)
     if isinstance(data, PhantomData):
         number, seed = (data.train, data.seed) if fresh else (data.valid, data.seed + VALID_SEED_OFFSET)
-        return PhantomSamples(seed, number, size, columns, data.exclude, fresh), []
-    if isinstance(data, MimicData):
+        return PhantomSamples(seed, number, size, Selection.of(*names, Vocabulary()), data.exclude, fresh), []
+    if isinstance(data, MimicData | ReportData):
+        store = LabelStore(Path(data.label_file), *names)
         manifest = Path(data.train_file if fresh else data.valid_file)
-        return read_reports(manifest, Path(data.label_file), root, data.prefix, columns, cache), []
+        return read_reports(manifest, store, root, data.prefix, cache), []
     assert benchmark is not None
     split = read_split(benchmark, name, root)
     damaged = damaged_masks(split, data.max_bad_share)
     kept, root = split.without(damaged) if damaged else split, root or benchmark.root
-    return table_samples(kept, settings.findings, benchmark.equalize, root, cache), list(damaged.values())
+    return table_samples(kept, *names, benchmark.equalize, root, cache), list(damaged.values())
 
 
 def write_left_out(path: Path, left_out: dict[str, list[str]]) -> None:

@@ -17,10 +17,10 @@ from mavl.data.benchmarks.rows import Problem, raise_problems
 from mavl.data.benchmarks.splits import Split
 from mavl.data.benchmarks.tables import normal_path
 from mavl.data.images.read import ImageFile
-from mavl.data.labels import LabelStore, unlocated
+from mavl.data.labels import LabelStore, Selection, unlocated
 from mavl.data.lists import ImageList, cached, stored
 from mavl.files import NotJSONError, read_json
-from mavl.vocab import FINDINGS, UNKNOWN, unknown_name
+from mavl.vocab import ANATOMIES, UNKNOWN, unknown_name
 
 Sample = tuple[Image.Image | ImageFile, np.ndarray]
 
@@ -30,19 +30,25 @@ class ListedSamples:
     """Images that a manifest or a table lists, not decoded yet.
 
     images: with labels int8 [n, F] without anatomies, or with a `store` the row of each image's study [n].
+    anatomies: names of the rows of the label matrices, of those without a store.
     """
 
     images: ImageList
     store: LabelStore | None = None
     equalize: bool = False
+    anatomies: tuple[str, ...] = ANATOMIES
 
     def __len__(self) -> int:
         return len(self.images)
 
     def __getitem__(self, key: tuple[int, int]) -> Sample:
         label = self.images.label(key[1])
-        matrix = unlocated(label) if self.store is None else self.store[label]
+        matrix = unlocated(label, self.anatomies) if self.store is None else self.store[label]
         return ImageFile(self.images[key[1]], equalize=self.equalize), matrix
+
+    def study(self, index: int) -> int:
+        """The row of an image's study in the store."""
+        return int(self.images.label(index))
 
     def without(self, indices: Collection[int]) -> Self:
         """The samples without these."""
@@ -56,7 +62,7 @@ class PhantomSamples:
     seed: int
     number: int
     size: int
-    columns: list[int]
+    selection: Selection
     exclude: tuple[str, ...] = ()
     fresh: bool = True
 
@@ -71,21 +77,20 @@ class PhantomSamples:
     def __getitem__(self, key: tuple[int, int]) -> Sample:
         epoch, index = key
         made = phantom.draw(self.seed, epoch * self.fresh * self.number + index, self.size, self.exclude)
-        return Image.fromarray(made.image), made.labels[:, self.columns]
+        return Image.fromarray(made.image), self.selection(made.labels)
 
 
 def read_reports(
-    manifest: Path, label_file: Path, root: Path | None, prefix: str, columns: list[int], cache: Path | None = None
+    manifest: Path, store: LabelStore, root: Path | None, prefix: str, cache: Path | None = None
 ) -> ListedSamples:
     """The released `rad_graph_metric_*.json` with its NPY; `root` replaces the original author's folder.
 
     DataError for a file that cannot be read, and with every entry that has no study in the label file. With a list of
     the same content in the cache, the manifest is not parsed.
     """
-    store = LabelStore(label_file, columns)
 
     def build() -> ImageList:
-        entries, problems = examine_manifest(manifest, label_file, len(store))
+        entries, problems = examine_manifest(manifest, store.path, len(store))
         raise_problems(problems)
         rows = np.array([entry["labels_id"] for entry in entries.values()])
         names = (_image_name(path, root, prefix) for path in entries)
@@ -165,7 +170,12 @@ def read_entries(manifest: Path) -> tuple[dict, list[Problem]]:
 
 
 def table_samples(
-    split: Split, findings: Sequence[str], equalize: bool, root: Path | None, cache: Path | None = None
+    split: Split,
+    findings: Sequence[str],
+    anatomies: tuple[str, ...],
+    equalize: bool,
+    root: Path | None,
+    cache: Path | None = None,
 ) -> ListedSamples:
     """A benchmark's split as training samples; findings without a column are unknown everywhere."""
     labels = pd.DataFrame(split.labels, columns=list(split.findings)).reindex(columns=findings, fill_value=UNKNOWN)
@@ -174,9 +184,4 @@ def table_samples(
         columns = ", ".join(split.findings)
         raise DataError(f"{split.name}: none of its columns ({columns}) is among the findings trained on")
     images = ImageList.of_paths(root, split.paths, split.rows, labels)
-    return ListedSamples(stored(cache, images), equalize=equalize)
-
-
-def finding_columns(findings: Sequence[str]) -> list[int]:
-    """Columns of the vocabulary for these findings."""
-    return [FINDINGS.index(finding) for finding in findings]
+    return ListedSamples(stored(cache, images), equalize=equalize, anatomies=anatomies)

@@ -24,18 +24,26 @@ class Targets:
     """The targets of a pre-training batch.
 
     labels [B, F]. locations [B, F, 8]: indices of anatomies, the true one first. anatomy_vectors [51, T]: text
-    embeddings of the anatomies. contrastive_weight: factor of the contrastive loss.
+    embeddings of the anatomies. contrastive_weight, report_weight: factors of these losses. studies [B]: the study of
+    each image, -1 where it has no report; with reports only. gather: of a tensor [B, …] those of all processes.
     """
 
     labels: Tensor
     locations: Tensor
     anatomy_vectors: Tensor
     contrastive_weight: float = CONTRASTIVE_WEIGHT
+    report_weight: float = 0.0
+    studies: Tensor | None = None
+    gather: Callable[[Tensor], Tensor] = lambda own: own
 
 
 def pretraining_losses(output: MAVLOutput, targets: Targets) -> dict[str, Tensor]:
-    """The scalar of each of TERMS, weighted, and as "loss" their sum."""
+    """The scalar of each of TERMS, weighted, and as "loss" their sum; with reports also "loss_report"."""
     terms = {name: term(output, targets) for name, term in TERMS.items()}
+    if output.pairs is not None and targets.studies is not None:
+        images, reports, studies = map(targets.gather, (output.pairs.images, output.pairs.reports, targets.studies))
+        contrast = report_loss(images, reports, output.pairs.logit_scale, studies)
+        terms["loss_report"] = targets.report_weight * contrast
     return {"loss": reduce(torch.add, terms.values()), **terms}
 
 
@@ -88,6 +96,22 @@ def contrastive_loss(cosine: Tensor, logit_scale: Tensor, labels: Tensor) -> Ten
     image_to_text = -(targets * logits.log_softmax(dim=2)).mean()
     text_to_image = -(targets * logits.log_softmax(dim=0)).mean()
     return image_to_text + text_to_image
+
+
+def report_loss(images: Tensor, reports: Tensor, logit_scale: Tensor, studies: Tensor) -> Tensor:
+    """Cross-entropy image→report plus report→image, halved (CLIP, Radford et al. 2021).
+
+    images, reports [B, D]: unit vectors, row by row of one study. studies [B]: images of one study share its report, so
+    each is a right answer of the other; pairs with -1 have no report and are left out.
+    """
+    known = studies >= 0
+    logits = (images @ reports.T) * logit_scale.float().exp()
+    same = (studies[:, None] == studies) & known & known[:, None]
+    targets = same.float() / same.sum(dim=1, keepdim=True).clamp(min=1)
+    logits = logits.masked_fill(~(known & known[:, None]), torch.finfo(logits.dtype).min)
+    image_to_report = -(targets * logits.log_softmax(dim=1)).sum()
+    report_to_image = -(targets * logits.log_softmax(dim=0)).sum()
+    return (image_to_report + report_to_image) / 2 / known.sum().clamp(min=1)
 
 
 def masked_bce_loss(logits: Tensor, labels: Tensor) -> Tensor:

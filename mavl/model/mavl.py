@@ -6,7 +6,7 @@ D width, T text width, C backbone channels, h × w the grid, P = h·w patches, L
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor, nn
@@ -16,9 +16,9 @@ from mavl.backbones import PatchGrid, Preprocessing, build_backbone
 from mavl.backbones.adapters import set_mode
 from mavl.backbones.protocol import Backbone, interpolate_positions, patch_grid
 from mavl.model.decoder import QueryDecoder
+from mavl.model.reports import INITIAL_TEMPERATURE, ReportHead, ReportPairs
 from mavl.vocab import ASPECTS
 
-INITIAL_TEMPERATURE = 0.07
 POOLING_HEADS = 8
 
 
@@ -35,6 +35,7 @@ class MAVLOutput:
         temperature. Both None without a contrastive head.
     attention: one [B, Q, P] for each decoder layer, rows sum to 1. None unless requested.
     patch_grid: positions of the patches in the input.
+    pairs: of images and reports; None where no reports were given.
     """
 
     presence_logits: Tensor
@@ -45,6 +46,7 @@ class MAVLOutput:
     logit_scale: Tensor | None
     attention: tuple[Tensor, ...] | None
     patch_grid: PatchGrid
+    pairs: ReportPairs | None = None
 
 
 @dataclass(frozen=True)
@@ -114,6 +116,7 @@ class MAVL(nn.Module):
         aspects: names of the A aspects, in the order of the text embeddings.
         text_width: T of the text embeddings.
         feature_dropout: probability that a whole (image, query) feature vector is zeroed before the heads in training.
+        report_head: whether images are compared with whole reports too, which needs `contrastive`.
     """
 
     def __init__(
@@ -131,6 +134,7 @@ class MAVL(nn.Module):
         feature_dropout: float = 0.1,
         self_attention: bool = True,
         contrastive: bool = True,
+        report_head: bool = False,
     ):
         super().__init__()
         self.aspects = tuple(aspects)
@@ -150,6 +154,9 @@ class MAVL(nn.Module):
             self.logit_scale = nn.Parameter(torch.full((len(aspects),), INITIAL_TEMPERATURE).log().neg())
         else:
             self.pool = self.logit_scale = None
+        if report_head and not contrastive:
+            raise ValueError("report_head needs contrastive, whose pooled image reports are compared with")
+        self.report_head = ReportHead(text_width, width) if report_head else None
 
     @property
     def preprocessing(self) -> Preprocessing:
@@ -226,10 +233,18 @@ class MAVL(nn.Module):
         *,
         findings: Sequence[int] | None = None,
         return_attention: bool = False,
+        reports: Tensor | None = None,
     ) -> MAVLOutput:
-        """images [B, 3, H, W], normalized, and text [F, A, T] -> MAVLOutput."""
+        """images [B, 3, H, W], normalized, and text [F, A, T] -> MAVLOutput; reports [B, T]: text vectors, for pairs.
+
+        reports need report_head.
+        """
         image, queries = self.encode_image(images), self.encode_text(text, images.shape[0])
-        return self.decode(image, queries, findings=findings, return_attention=return_attention)
+        output = self.decode(image, queries, findings=findings, return_attention=return_attention)
+        if reports is None:
+            return output
+        assert self.report_head is not None
+        return replace(output, pairs=self.report_head(image.pooled, reports))
 
     def patch_grid(self, size: tuple[int, int]) -> PatchGrid:
         """Positions of the grid's patches in images of this height and width."""

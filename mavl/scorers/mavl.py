@@ -20,7 +20,7 @@ from mavl.text.books import Books, read_books
 from mavl.text.embeddings import SAME_ENCODER, TextEmbeddings, build_embeddings
 from mavl.text.encoder import load_text_encoder
 from mavl.text.protocol import TextEncoder, TextEncoderError
-from mavl.vocab import DESCRIPTION, HEALTHY
+from mavl.vocab import ANATOMIES, DESCRIPTION, HEALTHY
 
 
 class MAVLScorer:
@@ -72,7 +72,8 @@ class MAVLScorer:
     def with_books(self, books: Books) -> "MAVLScorer":
         options = self.options
         encoder = _text_encoder(self.pretrained, options.text_encoder, options.max_length)
-        changed = build_embeddings(books, tuple(books.sentences), encoder, self.aspects, options.text_cache)
+        names, anatomies = tuple(books.sentences), self.embeddings.anatomies
+        changed = build_embeddings(books, names, encoder, self.aspects, options.text_cache, anatomies)
         kept = [name for name in self.vocabulary if name not in books.sentences]
         embeddings = self.embeddings.to("cpu").select(kept).extended(changed).select(self.vocabulary)
         other = copy(self)
@@ -144,7 +145,8 @@ def model_embeddings(
     books = read_books(descriptions, aspects if names != (DESCRIPTION,) else ())
     encoder = _text_encoder(pretrained, text_encoder, max_length)
     encoded = new if stored is not None else [*pretrained.findings, *new]
-    embeddings = build_embeddings(books, encoded, encoder, names, cache)
+    anatomies = ANATOMIES if pretrained.embeddings is None else pretrained.embeddings.anatomies
+    embeddings = build_embeddings(books, encoded, encoder, names, cache, anatomies)
     return embeddings if stored is None else stored.extended(embeddings)
 
 

@@ -9,14 +9,15 @@ A disease book is JSON `{finding: description}`; an aspect book is JSON `{findin
 import hashlib
 import unicodedata
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from mavl.files import NotJSONError, parse_json, shipped
-from mavl.vocab import ASPECTS, DESCRIPTION, unknown_name
+from mavl.progress import note, plural
+from mavl.vocab import ASPECTS, DESCRIPTION, LONGEST_NAME, is_name, unknown_name
 
-LONGEST_NAME, LONGEST_TEXT = 100, 10_000
-"""Most characters of a finding's name, and of a description or a line."""
+LONGEST_TEXT = 10_000
+"""Most characters of a description or a line."""
 
 
 class BookError(ValueError):
@@ -33,6 +34,19 @@ class Books:
 
     sentences: dict[str, dict[str, str]]
     hashes: dict[str, str]
+
+    def filled(self, findings: Iterable[str], aspects: Sequence[str] = ASPECTS) -> "Books":
+        """The books in which those of the findings that have a description alone have it for every aspect.
+
+        What is filled is printed; the hashes stay those of the files.
+        """
+        alone = [name for name in findings if len(aspects) > 1 and [*self.sentences.get(name, {})] == [DESCRIPTION]]
+        if not alone:
+            return self
+        names = f"{plural(len(alone), 'finding')} without aspects in the books, {', '.join(alone[:5])}"
+        note(f"note: {names}{', …' if len(alone) > 5 else ''}: the description stands for each aspect")
+        made = {name: dict.fromkeys(aspects, self.sentences[name][DESCRIPTION]) for name in alone}
+        return replace(self, sentences=self.sentences | made)
 
     def require(self, findings: Iterable[str], aspects: Sequence[str] = ASPECTS) -> None:
         """BookError that names every finding which lacks one of the aspects."""
@@ -92,11 +106,6 @@ def _read(path: Path, part: str, hashes: dict[str, str]) -> dict:
     if lacking := [name for name, entry in entries.items() if isinstance(entry, dict) and part not in entry]:
         raise BookError(f"{path}: {lacking[0]!r} has no {part!r}")
     return {name: entry[part] if isinstance(entry, dict) else entry for name, entry in entries.items()}
-
-
-def is_name(text: str) -> bool:
-    """Whether a text can be the name of a finding."""
-    return 0 < len(text) <= LONGEST_NAME and text.isprintable()
 
 
 def _check_text(place: str, text: str) -> None:

@@ -31,7 +31,7 @@ class EmbeddingsError(ValueError):
 
 @dataclass(frozen=True)
 class TextEmbeddings:
-    """vectors [F, A, T]: row (f, a) is aspect a of finding f; anatomy_vectors [51, T]; float32.
+    """vectors [F, A, T]: row (f, a) is aspect a of finding f; anatomy_vectors [51, T], by `anatomies`; float32.
 
     about: their origin (encoder, tokenisation, hashes of the books), for checkpoints and reports.
     """
@@ -41,18 +41,19 @@ class TextEmbeddings:
     vectors: Tensor
     anatomy_vectors: Tensor
     about: dict
+    anatomies: tuple[str, ...] = ANATOMIES
 
     def __post_init__(self):
         expected, found = (len(self.findings), len(self.aspects)), tuple(self.vectors.shape)
         if found[:2] != expected or len(found) != 3:
             raise EmbeddingsError(f"text embeddings of {expected} findings and aspects hold vectors {found}")
-        if (anatomies := tuple(self.anatomy_vectors.shape)) != (len(ANATOMIES), found[2]):
+        if (anatomies := tuple(self.anatomy_vectors.shape)) != (len(self.anatomies), found[2]):
             raise EmbeddingsError(f"text embeddings of width {found[2]} hold vectors {anatomies} of anatomies")
         if twice := [name for name, count in Counter(self.findings).items() if count > 1]:
             raise EmbeddingsError(f"text embeddings name {twice[0]!r} twice")
         unfit = [
             name
-            for names, vectors in ((self.findings, self.vectors), (ANATOMIES, self.anatomy_vectors))
+            for names, vectors in ((self.findings, self.vectors), (self.anatomies, self.anatomy_vectors))
             for name, finite in zip(names, vectors.isfinite().flatten(1).all(dim=1).tolist(), strict=True)
             if not finite
         ]
@@ -73,14 +74,16 @@ class TextEmbeddings:
     def extended(self, more: "TextEmbeddings") -> "TextEmbeddings":
         """These embeddings followed by those of other findings.
 
-        EmbeddingsError when a finding is in both, when the aspects or their order differ, or when the vectors of the
-        anatomies differ, which come from the same text: another encoder or tokenisation.
+        EmbeddingsError when a finding is in both, when the aspects, the anatomies or their order differ, or when the
+        vectors of the anatomies differ, which come from the same text: another encoder or tokenisation.
         """
         if twice := [name for name in more.findings if name in self.findings]:
             raise EmbeddingsError(f"in both text embeddings: {', '.join(twice)}")
         if more.aspects != self.aspects:
             orders = f"{', '.join(self.aspects)} in the model and {', '.join(more.aspects)} in the new text"
             raise EmbeddingsError(f"the aspects of text vectors are {orders}: give the new text those of the model")
+        if more.anatomies != self.anatomies:
+            raise EmbeddingsError("the new text has other anatomies than the model")
         if more.vectors.shape[1:] != self.vectors.shape[1:]:
             shapes = f"{tuple(self.vectors.shape[1:])} in the model and {tuple(more.vectors.shape[1:])} in the new text"
             raise EmbeddingsError(f"text vectors [aspects, width] are {shapes}: another text encoder?")
@@ -98,7 +101,7 @@ class TextEmbeddings:
 
     def save(self, path: Path) -> None:
         """Write as safetensors, whole or not at all."""
-        names = {key: json.dumps(getattr(self, key)) for key in ("findings", "aspects", "about")}
+        names = {key: json.dumps(getattr(self, key)) for key in ("findings", "aspects", "about", "anatomies")}
         tensors = {"vectors": self.vectors.cpu().contiguous(), "anatomy_vectors": self.anatomy_vectors.cpu()}
         path.parent.mkdir(parents=True, exist_ok=True)
         with whole_file(path, "wb") as file:  # not by save_file, which lets only the owner read its files
@@ -111,7 +114,9 @@ class TextEmbeddings:
             with safe_open(path, framework="pt") as file:
                 names = {key: parse_json(value, key) for key, value in dict(file.metadata()).items()}
                 vectors, anatomy_vectors = (file.get_tensor(key).float() for key in ("vectors", "anatomy_vectors"))
-            return cls(tuple(names["findings"]), tuple(names["aspects"]), vectors, anatomy_vectors, names["about"])
+            anatomies = names.get("anatomies", ANATOMIES)  # absent in files of older versions
+            findings, aspects, anatomies = map(tuple, (names["findings"], names["aspects"], anatomies))
+            return cls(findings, aspects, vectors, anatomy_vectors, names["about"], anatomies)
         except (SafetensorError, OSError, TypeError, KeyError, ValueError) as error:
             raise EmbeddingsError(f"{path}: damaged, or no text embeddings ({error})") from error
 
@@ -122,25 +127,29 @@ def build_embeddings(
     encoder: TextEncoder,
     aspects: Sequence[str] = ASPECTS,
     cache: Path | None = None,
+    anatomies: Sequence[str] = ANATOMIES,
 ) -> TextEmbeddings:
     """The embeddings of these findings, from the cache if the same encoder has encoded the same texts before.
 
-    BookError that names every finding without a sentence.
+    A finding with a description alone has it for all aspects, which is printed. BookError that names every finding
+    without a sentence.
     """
+    books = books.filled(findings, aspects)
     books.require(findings, aspects)
     sentences = [books.sentences[finding][aspect] for finding in findings for aspect in aspects]
-    sentences += [anatomy_sentence(anatomy) for anatomy in ANATOMIES]
+    sentences += [anatomy_sentence(anatomy) for anatomy in anatomies]
     about = {"encoder": encoder.name, "tokenisation": encoder.tokenisation, "books": books.hashes}
     key = json.dumps([sentences, list(findings), list(aspects), encoder.fingerprint, encoder.tokenisation])
     path = cache and cache / f"{hashlib.sha256(key.encode()).hexdigest()[:32]}.safetensors"
     if path and path.exists():
         try:
-            return replace(TextEmbeddings.load(path), about=about)
+            return replace(TextEmbeddings.load(path), about=about, anatomies=tuple(anatomies))
         except EmbeddingsError as error:
             note(f"note: {error}; it is made again")
     vectors = encoder.encode(sentences)
-    rows = vectors[: -len(ANATOMIES)].unflatten(0, (len(findings), len(aspects)))
-    embeddings = TextEmbeddings(tuple(findings), tuple(aspects), rows, vectors[-len(ANATOMIES) :], about)
+    rows = vectors[: -len(anatomies)].unflatten(0, (len(findings), len(aspects)))
+    of_anatomies = vectors[-len(anatomies) :]
+    embeddings = TextEmbeddings(tuple(findings), tuple(aspects), rows, of_anatomies, about, tuple(anatomies))
     if path:
         embeddings.save(path)
     return embeddings

@@ -13,7 +13,7 @@ from mavl.data.lists import ImageList
 MOST_SIZES = 20_000
 """Image files of a split whose sizes are compared; of a larger split, evenly spread ones."""
 
-MIMIC_FILES = ("train_file", "valid_file", "label_file")
+LABEL_FILES = ("train_file", "valid_file", "label_file", "vocabulary_file", "sentences_file")
 
 
 def data_hashes(data: Any, images: Mapping[str, ImageList]) -> dict[str, str]:
@@ -32,7 +32,7 @@ def data_hashes(data: Any, images: Mapping[str, ImageList]) -> dict[str, str]:
         hashes["benchmark"] = _sha256(benchmark.model_dump_json(exclude={"root"}).encode())
         lists = {name: split_file(benchmark, name, root) for name in benchmark.splits if name in images}
     else:
-        lists = {name: Path(getattr(data, name)) for name in MIMIC_FILES if hasattr(data, name)}
+        lists = {name: Path(getattr(data, name)) for name in LABEL_FILES if hasattr(data, name)}
     for name, path in lists.items():
         with open(path, "rb") as file:
             hashes[f"list {name}"] = hashlib.file_digest(file, "sha256").hexdigest()

@@ -7,16 +7,17 @@ from pathlib import Path
 import numpy as np
 import torch
 from accelerate import Accelerator
-from torch import Tensor, nn
+from torch import Tensor, distributed, nn
+from torch.distributed.nn.functional import all_gather
 
 from mavl import checkpoint
 from mavl.backbones import Preprocessing
 from mavl.checkpoint.released import check_state
 from mavl.checkpoint.transfer import check_sources, initialise
 from mavl.config.loader import cache_folder
-from mavl.config.settings import RANDOM, PretrainSettings
+from mavl.config.settings import RANDOM, PretrainSettings, ReportData
 from mavl.data.checks import Share
-from mavl.data.labels import finding_labels
+from mavl.data.labels import LabelStore, finding_labels
 from mavl.data.launch import main_process_first
 from mavl.data.loading import compute_all
 from mavl.data.pretraining import EpochBatches, PretrainingDataset, open_data, write_left_out
@@ -30,6 +31,7 @@ from mavl.text.books import Books, read_books
 from mavl.text.embeddings import TextEmbeddings, build_embeddings
 from mavl.text.encoder import load_text_encoder
 from mavl.text.random_bert import write_random_bert
+from mavl.text.reports import ReportVectors, encode_reports
 from mavl.train.engine import Fit, MonitorError, build_accelerator
 from mavl.train.inputs import data_hashes, describe_images
 from mavl.train.run_folder import (
@@ -43,7 +45,10 @@ from mavl.train.run_folder import (
     scalars,
 )
 from mavl.train.trainable import lora_of, prepare_backbone
-from mavl.vocab import ABSENT, ANATOMIES, PRESENT, anatomy_sentence
+from mavl.vocab import ABSENT, PRESENT, anatomy_sentence
+
+REPORT_HEAD = "report_head."
+"""Parameters that a checkpoint to start from may lack, or have without need."""
 
 
 @dataclass
@@ -70,9 +75,18 @@ class Pretraining:
 
     def _outputs(self, model: nn.Module, batch: dict) -> tuple[dict[str, Tensor], Tensor]:
         """The losses, and the presence logits [B, F, 2]."""
-        output = model(batch["image"], self.embeddings.vectors)
-        anatomy_vectors, weight = self.embeddings.anatomy_vectors, self.settings.train.contrastive_weight
-        targets = Targets(batch["labels"], batch["locations"], anatomy_vectors, weight)
+        reports = {"reports": batch["report"]} if "report" in batch else {}
+        output = model(batch["image"], self.embeddings.vectors, **reports)
+        train, gathers = self.settings.train, self.settings.train.report_gather and model.training
+        targets = Targets(
+            batch["labels"],
+            batch["locations"],
+            self.embeddings.anatomy_vectors,
+            train.contrastive_weight,
+            train.report_weight,
+            batch.get("study"),
+            **({"gather": gather} if gathers and reports else {}),
+        )
         return pretraining_losses(output, targets), output.presence_logits
 
     def validate(self, model: nn.Module, accelerator: Accelerator) -> dict[str, float]:
@@ -124,19 +138,28 @@ def run(settings: PretrainSettings, resume: bool = False) -> Progress:
             if accelerator.is_main_process:
                 open_run_folder(output_dir, settings, books.hashes, resume, describe_launch(accelerator))
             embeddings, text = text_embeddings(settings, books, output_dir)
-        fit = _prepare(settings, accelerator, embeddings, text)
+            reports = report_vectors(settings, text, output_dir, accelerator)
+        fit = _prepare(settings, accelerator, embeddings, text, reports)
         accelerator.init_trackers("mavl", config=scalars(settings))
         progress = fit.run(resume)
         accelerator.end_training()
     return progress
 
 
-def _prepare(settings: PretrainSettings, accelerator: Accelerator, embeddings: TextEmbeddings, text: dict) -> Fit:
+def _prepare(
+    settings: PretrainSettings,
+    accelerator: Accelerator,
+    embeddings: TextEmbeddings,
+    text: dict,
+    reports: ReportVectors | None,
+) -> Fit:
     """The model and the data of a run; prints its size."""
     output_dir = Path(settings.output_dir)
     arguments = settings.model.model_dump(mode="json") | {"text_width": embeddings.vectors.shape[-1]}
+    if reports is not None:
+        arguments["report_head"] = True
     model = build_model(arguments, settings, accelerator)
-    data = open_data(settings, model.preprocessing, accelerator.is_main_process, Share.of_run(accelerator))
+    data = open_data(settings, model.preprocessing, accelerator.is_main_process, Share.of_run(accelerator), reports)
     _check_monitor(settings, data.valid, embeddings.findings)
     if accelerator.is_main_process:
         splits = {"train": data.train.samples, "valid": data.valid.samples}
@@ -190,6 +213,10 @@ def build_model(arguments: dict, settings: PretrainSettings, accelerator: Accele
     init = settings.init
     if init.checkpoint:
         loaded = checkpoint.load(init.checkpoint).model.state_dict()
+        report_head = {name: value for name, value in model.state_dict().items() if name.startswith(REPORT_HEAD)}
+        loaded = report_head | {
+            name: value for name, value in loaded.items() if name in report_head or not name.startswith(REPORT_HEAD)
+        }
         check_state(loaded, model.state_dict(), init.checkpoint)
         model.load_state_dict(loaded)
         accelerator.print(f"{init.checkpoint}: all {len(loaded)} tensors taken")
@@ -210,9 +237,33 @@ def text_embeddings(settings: PretrainSettings, books: Books, output_dir: Path) 
         folder = output_dir / checkpoint.TEXT_ENCODER
         if not folder.exists():
             sentences = [sentence for aspects in books.sentences.values() for sentence in aspects.values()]
-            write_random_bert(folder, [*sentences, *map(anatomy_sentence, ANATOMIES)], text.seed)
+            write_random_bert(folder, [*sentences, *map(anatomy_sentence, settings.anatomies)], text.seed)
         name = str(folder)
     encoder = load_text_encoder(name, sep=text.sep, max_length=text.max_length, lower_case=text.lower_case)
     cache = cache_folder(text.cache)
-    embeddings = build_embeddings(books, settings.findings, encoder, settings.model.aspects, cache)
+    findings, aspects, anatomies = settings.findings, settings.model.aspects, settings.anatomies
+    embeddings = build_embeddings(books, findings, encoder, aspects, cache, anatomies)
     return embeddings, {"encoder": name, **encoder.tokenisation}
+
+
+def report_vectors(
+    settings: PretrainSettings, text: dict, output_dir: Path, accelerator: Accelerator
+) -> ReportVectors | None:
+    """The vectors of the reports, None where they are not compared with images.
+
+    text: keyword arguments of the text encoder, with its name.
+    """
+    if not settings.train.report_weight:
+        return None
+    assert isinstance(settings.data, ReportData)
+    encoder = load_text_encoder(text["encoder"], **{key: value for key, value in text.items() if key != "encoder"})
+    studies = len(LabelStore(Path(settings.data.label_file)))
+    folder, device = cache_folder(settings.text.cache) or output_dir, str(accelerator.device)
+    return encode_reports(Path(settings.data.sentences_file), studies, encoder, folder, device)
+
+
+def gather(own: Tensor) -> Tensor:
+    """own [B, …] of this process -> [processes · B, …] of all, with gradients to each."""
+    if not (distributed.is_available() and distributed.is_initialized()) or distributed.get_world_size() == 1:
+        return own
+    return torch.cat(all_gather(own.contiguous()))

@@ -120,6 +120,8 @@ def test_near_lines_of_one_aspect_or_of_one_finding_alone(tmp_path):
         ("near lines", ("mass/border", "cyst/border")),
         ("near lines", ("scar/border", "scar/texture")),
     ]
+    texts = [problem.text for problem in inspect(read_entries([book]), Justified()).problems]
+    assert texts == ["red green blue white | red green blue black", "one two three four | one two three five"]
     alike = Alike(pair=("cyst/border", "mass/border"), reason="so they are")
     assert problems(book, Justified(pairs=(alike,))) == [("near lines", ("scar/border", "scar/texture"))]
 

@@ -3,6 +3,7 @@
 And the vocabulary that orders them stands in one place.
 """
 
+import json
 import pickle
 import re
 from pathlib import Path
@@ -10,7 +11,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from mavl.data.labels import LabelStore, draw_locations, finding_labels, unlocated
+from mavl.data.labels import (
+    LabelStore,
+    Selection,
+    Vocabulary,
+    VocabularyError,
+    draw_locations,
+    finding_labels,
+    unlocated,
+)
 from mavl.vocab import ANATOMIES, ASPECTS, FINDINGS
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -130,16 +139,16 @@ def test_the_released_float64_is_read_as_int8(file):
 def test_chosen_findings_come_in_their_order(file):
     array = np.random.default_rng(0).integers(-1, 2, (3, *SHAPE)).astype(np.int8)
     columns = [FINDINGS.index(name) for name in ("edema", "normal")]
-    assert np.array_equal(LabelStore(file(array), columns)[1], array[1][:, columns])
+    assert np.array_equal(LabelStore(file(array), ("edema", "normal"))[1], array[1][:, columns])
 
 
 def test_workers_get_the_path_and_not_the_numbers(file):
-    store = LabelStore(file(np.ones((50, *SHAPE), dtype=np.int8)), [3])
+    store = LabelStore(file(np.ones((50, *SHAPE), dtype=np.int8)), ["stable"])
     store[0]
     pickled = pickle.dumps(store)
     assert len(pickled) < 1000
     again = pickle.loads(pickled)
-    assert (again.path, again.columns) == (store.path, [3])
+    assert (again.path, again.selection.columns) == (store.path, (FINDINGS.index("stable"),))
     assert np.array_equal(again[49], store[49])
 
 
@@ -186,3 +195,54 @@ def test_the_label_file_is_opened_for_reading_only(tmp_path):
     array = LabelStore(path).array
     with pytest.raises(ValueError, match="read-only"):
         array[0, 0, 0] = 1
+
+
+def write_vocabulary(folder, **content):
+    (folder / "vocabulary.json").write_text(json.dumps(content))
+
+
+def test_a_vocabulary_beside_the_file_names_its_findings_and_anatomies(tmp_path):
+    array = np.array([[[1, -1, 0], [-1, 0, 2]]], dtype=np.int8)  # one study, two anatomies, three findings
+    np.save(tmp_path / "labels.npy", array)
+    write_vocabulary(tmp_path, findings=["silicosis", "edema", "mesothelioma"], anatomies=["unspecified", "left lung"])
+    store = LabelStore(tmp_path / "labels.npy", ["mesothelioma", "silicosis"], ["left lung", "unspecified"])
+    assert store[0].tolist() == [[-1, -1], [0, 1]]  # a 2 of the released alphabet is unknown
+    assert LabelStore(tmp_path / "labels.npy")[0].tolist() == array[0].tolist()
+    with pytest.raises(VocabularyError, match=r"labels\.npy: unknown finding 'silicose'; did you mean 'silicosis'\?"):
+        LabelStore(tmp_path / "labels.npy", ["silicose"])
+    with pytest.raises(VocabularyError, match="unknown anatomy 'right lung'; did you mean 'left lung'"):
+        LabelStore(tmp_path / "labels.npy", ["edema"], ["unspecified", "right lung"])
+
+
+def test_labels_at_other_anatomies_are_kept_at_unspecified():
+    vocabulary = Vocabulary(("f", "g", "h", "i"), ("a", "unspecified", "b", "c"))
+    values = np.array([[1, 0, 0, 2], [-1, 1, -1, 0], [0, -1, -1, -1], [-1, -1, -1, 1]], dtype=np.int8)
+    chosen = Selection.of(["f", "g", "h", "i"], ["unspecified", "b"], vocabulary)(values)
+    assert chosen.tolist() == [[1, 1, 0, 1], [0, -1, -1, -1]]  # a and c are added to unspecified
+    assert finding_labels(chosen).tolist() == finding_labels(np.where(values == 2, -1, values)).tolist()
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        "[1]",
+        "{",
+        '{"findings": ["a"]}',
+        '{"findings": [1], "anatomies": ["b"]}',
+        '{"findings": ["a", "a"], "anatomies": ["b"]}',
+        '{"findings": ["a"], "anatomies": "b\\n"}',
+    ],
+)
+def test_a_damaged_vocabulary_is_refused(tmp_path, content):
+    (tmp_path / "vocabulary.json").write_text(content)
+    with pytest.raises(VocabularyError, match=r"vocabulary\.json"):
+        LabelStore(tmp_path / "labels.npy")
+
+
+def test_of_few_anatomies_the_missing_candidates_are_minus_one():
+    values = np.array([[-1, 0], [1, -1], [-1, -1]], dtype=np.int8)
+    locations = draw_locations(values, np.random.default_rng(0))
+    assert locations.shape == (2, 8)
+    assert locations[0, 0] == 1
+    assert sorted(locations[0, 1:]) == [-1] * 5 + [0, 2]
+    assert sorted(locations[1]) == [-1] * 5 + [0, 1, 2]

@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from mavl.data.labels import LabelStore
 from mavl.data.lists import LIST, ImageList
 from mavl.data.samples import ListedSamples, read_reports
 from mavl.data.texts import Texts
@@ -29,8 +30,8 @@ def manifest(tmp_path) -> Path:
 
 def read(manifest: Path, root: str | None = "root", cache: str | None = "cache") -> ListedSamples:
     folder = manifest.parent
-    places = (root and folder / root, "/old", [0], cache and folder / cache)
-    return read_reports(manifest, folder / "labels.npy", *places)
+    places = (root and folder / root, "/old", cache and folder / cache)
+    return read_reports(manifest, LabelStore(folder / "labels.npy"), *places)
 
 
 def content(images: ImageList) -> list[tuple]:
@@ -75,7 +76,7 @@ def test_a_worker_has_the_images_that_are_left(manifest, cache):
 def test_a_mapped_list_costs_a_worker_nothing(manifest):
     entries = {f"/old/{number}.png": {"labels_id": 0} for number in range(5000)}
     manifest.write_text(json.dumps(entries))
-    assert len(pickle.dumps(read(manifest))) < 1000
+    assert len(pickle.dumps(read(manifest))) < 2000
     assert len(pickle.dumps(read(manifest, cache=None))) > 5000 * 8
 
 
@@ -157,6 +158,7 @@ BUILDER = """
 import sys
 from pathlib import Path
 from mavl.data import samples
+from mavl.data.labels import LabelStore
 
 folder, examine = Path(sys.argv[1]), samples.examine_manifest
 
@@ -166,7 +168,8 @@ def counted(*arguments):
     return examine(*arguments)
 
 samples.examine_manifest = counted
-print(samples.read_reports(folder / "train.json", folder / "labels.npy", None, "", [0], folder / "cache").images[0])
+store = LabelStore(folder / "labels.npy")
+print(samples.read_reports(folder / "train.json", store, None, "", folder / "cache").images[0])
 """
 
 

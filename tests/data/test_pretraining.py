@@ -17,9 +17,10 @@ from mavl.config.settings import PretrainSettings
 from mavl.data import DataError
 from mavl.data.images.read import ImageError, read_image
 from mavl.data.images.transforms import eval_transform
+from mavl.data.labels import finding_labels
 from mavl.data.loading import build_loader, to_device
 from mavl.data.pretraining import EpochBatches, PretrainingData, PretrainingDataset, open_data, write_left_out
-from mavl.vocab import ANATOMIES, FINDINGS
+from mavl.vocab import ANATOMIES, FINDINGS, mirrored
 
 PREFIX = "/remote-home/share/medical/public/MIMIC-CXR-JPG/MIMIC-CXR/small"
 TRAIN, VALID, STUDIES = 12, 4, 20
@@ -51,10 +52,10 @@ def grey_of(item: dict) -> int:
     return value
 
 
-def settings(data: dict, findings=FINDINGS, seed: int = 42) -> PretrainSettings:
+def settings(data: dict, findings=FINDINGS, seed: int = 42, recipe: str = "sound") -> PretrainSettings:
     loader = {"workers": 0, "augment": "none", "cache": None}
     sections = {"model": {"image_size": 32}, "train": {"seed": seed}, "data": loader | data}
-    return PretrainSettings.model_validate({"findings": findings, **sections})
+    return PretrainSettings.model_validate({"findings": findings, "recipe": recipe, **sections})
 
 
 @pytest.fixture
@@ -495,3 +496,25 @@ class TestDevice:
             assert torch.equal(value, batches["device"][name])
         assert batches["loader"]["image"].shape == (3 * TRAIN, 3, 32, 32)
         assert batches["loader"]["image"].dtype == torch.float32
+
+
+def test_a_flip_exchanges_left_and_right_of_the_labels_in_the_sound_recipe():
+    data = PHANTOM | {"train": 24, "augment": "crop"}
+    swapped, plain, unflipped = (
+        opened(data | {"flips": flips}).train if flips else opened(data).train for flips in (None, "plain", "none")
+    )
+    assert opened(data, recipe="released").train.mirrored is None
+    partners, sided = mirrored(ANATOMIES), 0
+    for index in range(24):
+        _, matrix = plain.samples[0, index]
+        exchanged, as_stated, still = (dataset[0, index] for dataset in (swapped, plain, unflipped))
+        assert torch.equal(exchanged["image"], as_stated["image"])
+        assert torch.equal(exchanged["labels"], still["labels"])
+        flipped = not torch.equal(as_stated["image"], still["image"])
+        assert not flipped or torch.equal(as_stated["image"], still["image"].flip(-1))
+        for finding in np.flatnonzero(finding_labels(matrix) == 1):
+            place = int(exchanged["locations"][finding, 0])
+            assert matrix[partners[place] if flipped else place, finding] == 1
+            assert matrix[as_stated["locations"][finding, 0], finding] == 1
+            sided += flipped and partners[place] != place
+    assert sided > 5

@@ -26,6 +26,7 @@ from mavl.data.images.read import read_image
 from mavl.data.images.transforms import eval_transform
 from mavl.evaluate.classification import Result, heatmaps, run
 from mavl.evaluate.subject import EvaluationError, prepare, scorer_options
+from mavl.metrics.classification import evaluate as evaluate_scores
 from mavl.model.mavl import MAVL, MAVLOutput
 from mavl.model.scores import HeadError
 from mavl.report.classification import table
@@ -430,6 +431,20 @@ class TestPage:
 
     def test_none_where_none_is_wanted(self, evaluate):
         assert not (evaluate().folder / "report.html").exists()
+
+
+def test_the_summary_has_the_mean_of_the_trained_and_of_the_new_findings():
+    labels = np.array([[1, 1, -1], [0, 0, -1], [0, 1, -1]], dtype=np.int8)
+    scores = np.array([[0.9, 0.9, 0.5], [0.1, 0.5, 0.5], [0.2, 0.1, 0.5]])
+    evaluation = evaluate_scores(labels, scores, ("edema", "odd", "mass"), resamples=0)
+    result = Result(evaluation, {"new_findings": ["odd"]}, Path())
+    assert (
+        result.summary == "mean AUROC 1.000 over 1 finding of the pre-training; 0.500 over 1 finding never trained on"
+    )
+    without = Result(
+        evaluate_scores(labels[:, 2:], scores[:, 2:], ("mass",), resamples=0), {"new_findings": []}, Path()
+    )
+    assert without.summary == "no finding has both labels"
 
 
 def test_the_result_folder_says_how_the_numbers_came_about(evaluate, model, books):

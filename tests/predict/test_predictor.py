@@ -28,7 +28,6 @@ from mavl.model.scores import HeadError, scores
 from mavl.predict import load
 from mavl.predict.prediction import TOP, Request
 from mavl.predict.pretrained import AvailableBooks, PretrainedPredictor
-from mavl.text.books import BookError
 from mavl.text.embeddings import UnknownFindingError
 from mavl.vocab import ASPECTS
 from tests.support import tiny
@@ -191,12 +190,16 @@ def test_findings_of_this_projects_books_need_no_other(predictor):
     assert predictor.request("covid19").embeddings.findings == (*tiny.FINDINGS, "covid19")
 
 
-def test_findings_that_cannot_be_asked_are_named(model, predictor, books):
+def test_findings_that_cannot_be_asked_are_named(predictor):
     with pytest.raises(UnknownFindingError, match="unknown finding 'pneumona'; did you mean 'pneumonia'"):
         predictor.request(["pneumona"])
-    incomplete = mavl.load(model, descriptions=books["descriptions"], device="cpu")
-    with pytest.raises(BookError, match="'Simon foci' has no border, fluid"):
-        incomplete.request("Simon foci")
+
+
+def test_a_finding_in_one_sentence_is_predicted_and_that_is_said(model, films, books, capsys):
+    described = mavl.load(model, descriptions=books["descriptions"], device="cpu")
+    [prediction] = described.predict(films / "grey.png", findings=["Simon foci"])
+    assert 0 < prediction.scores()["Simon foci"] < 1
+    assert "1 finding without aspects in the books, Simon foci" in capsys.readouterr().err
 
 
 def test_a_model_without_a_contrastive_head_has_one_score(tmp_path, films):

@@ -311,3 +311,34 @@ def _build(folder: str, cache: Path, barrier) -> None:
 def _with_other_weights(folder: str, target: Path, seed: int = 1) -> Path:
     words = [line for line in (Path(folder) / "vocab.txt").read_text().split() if not line.startswith(("#", "["))]
     return write_random_bert(target, words, seed=seed, width=32, layers=1)
+
+
+def test_a_description_alone_stands_for_every_aspect_and_is_printed(encoder, capsys):
+    books = Books(BOOKS.sentences | {"silicosis": {"description": "Silica in the lung."}}, BOOKS.hashes)
+    embeddings = build_embeddings(books, ["silicosis", "mass"], encoder)
+    expected = encoder.encode(["Silica in the lung."])
+    torch.testing.assert_close(embeddings.vectors[0], expected.expand(9, -1), rtol=0, atol=1e-6)
+    assert "note: 1 finding without aspects in the books, silicosis: the description stands" in capsys.readouterr().err
+    build_embeddings(books, ["silicosis"], encoder, ["description"])
+    assert capsys.readouterr().err == ""
+
+
+def test_a_finding_with_some_aspects_is_refused(encoder):
+    books = Books({"silicosis": {"description": "Silica.", "border": "border: sharp"}}, {})
+    with pytest.raises(BookError, match="'silicosis' has no fluid, location"):
+        build_embeddings(books, ["silicosis"], encoder)
+
+
+def test_own_anatomies_are_kept_and_must_agree(encoder, tmp_path):
+    own = ("left lung", "right lung", "unspecified")
+    first = build_embeddings(BOOKS, ["mass"], encoder, cache=tmp_path, anatomies=own)
+    torch.testing.assert_close(first.anatomy_vectors, encoder.encode([f"It is located at {name}" for name in own]))
+    first.save(tmp_path / "text.safetensors")
+    again, cached = (
+        TextEmbeddings.load(tmp_path / "text.safetensors"),
+        build_embeddings(BOOKS, ["mass"], encoder, cache=tmp_path, anatomies=own),
+    )
+    assert again.anatomies == cached.anatomies == own
+    assert torch.equal(cached.anatomy_vectors, first.anatomy_vectors)
+    with pytest.raises(EmbeddingsError, match="other anatomies than the model"):
+        first.extended(build_embeddings(BOOKS, ["edema"], encoder))

@@ -38,6 +38,12 @@ class EvalTransform:
     def item(self, image: Image.Image | ImageFile, generator: np.random.Generator) -> dict[str, Tensor]:
         return {"image": self.pixels(image)}
 
+    def item_and_flip(
+        self, image: Image.Image | ImageFile, generator: np.random.Generator
+    ) -> tuple[dict[str, Tensor], bool]:
+        """The item, and whether left is right in it."""
+        return self.item(image, generator), False
+
     def __call__(self, image: Image.Image | ImageFile) -> Tensor:
         """float32 [3, S, S]."""
         return normalize(self.pixels(image), self.preprocessing)
@@ -45,7 +51,7 @@ class EvalTransform:
 
 @dataclass(frozen=True)
 class TrainTransform:
-    """Random crop of (min_scale, 1) of the area, bicubic, flip and, with `augment`, two random operations.
+    """Random crop of (min_scale, 1) of the area, bicubic, `flip` of half and, with `augment`, two random operations.
 
     The crop is chosen before anything is decoded, as shares of the sides: an original and its small copy
     (`prepare_data.py store`) show the same part. on_device: `augment_and_normalize` applies the operations.
@@ -55,17 +61,24 @@ class TrainTransform:
     min_scale: float = 0.2
     augment: bool = True
     on_device: bool = False
+    flip: bool = True
 
     def item(self, image: Image.Image | ImageFile, generator: np.random.Generator) -> dict[str, Tensor]:
         """{"image": uint8 [1, S, S]}, and "operations" int8 [2] where the device applies them."""
+        return self.item_and_flip(image, generator)[0]
+
+    def item_and_flip(
+        self, image: Image.Image | ImageFile, generator: np.random.Generator
+    ) -> tuple[dict[str, Tensor], bool]:
+        """The item, and whether left is right in it."""
         box = draw_crop(image.size, self.min_scale, generator)
-        flip = generator.random() < 0.5
+        flip = generator.random() < 0.5 and self.flip
         codes = torch.from_numpy(draw_operations(generator)) if self.augment else None
         pixels = crop(image, box, self.preprocessing.image_size)
         pixels = pixels.flip(-1) if flip else pixels
         if codes is not None and self.on_device:
-            return {"image": pixels, "operations": codes}
-        return {"image": pixels if codes is None else apply_operations(pixels[None], codes[None])[0]}
+            return {"image": pixels, "operations": codes}, flip
+        return {"image": pixels if codes is None else apply_operations(pixels[None], codes[None])[0]}, flip
 
 
 Transform = EvalTransform | TrainTransform

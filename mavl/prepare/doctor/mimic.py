@@ -6,10 +6,10 @@ from pathlib import Path
 
 import numpy as np
 
-from mavl.config.settings import MimicData
+from mavl.config.settings import MimicData, ReportData
 from mavl.data.benchmarks.splits import Split
 from mavl.data.labels import LabelStore, finding_labels
-from mavl.data.samples import examine_manifest, finding_columns, image_path
+from mavl.data.samples import examine_manifest, image_path
 from mavl.prepare.doctor.report import Diagnosis
 from mavl.prepare.radgraph.mimic import MimicError, find_table, read_views
 from mavl.prepare.radgraph.released import IGNORED
@@ -18,10 +18,13 @@ from mavl.vocab import ABSENT, PRESENT, UNKNOWN
 PATIENT = re.compile(r"/(p\d{8})/")
 
 
-def read_mimic(data: MimicData, findings: Sequence[str], root: Path | None, diagnosis: Diagnosis) -> Iterator[Split]:
+def read_mimic(
+    data: MimicData | ReportData, findings: Sequence[str], root: Path | None, diagnosis: Diagnosis
+) -> Iterator[Split]:
     """The train and valid split; none where the label store cannot be read. Missing files are not reported here."""
-    store, views, labels = LabelStore(Path(data.label_file), finding_columns(findings)), _views(root, diagnosis), {}
+    views, labels = _views(root, diagnosis), {}
     try:
+        store = LabelStore(Path(data.label_file), findings)
         studies = len(store)
     except OSError:
         return

@@ -15,7 +15,7 @@ from mavl.config.evaluation import EvaluationSettings, GroundingSettings, ZeroSh
 from mavl.config.finetune import FinetuneClsSettings, FinetuneSegSettings, MaskFolder
 from mavl.config.loader import ConfigError, Settings, load
 from mavl.config.released import translate_config
-from mavl.config.settings import RANDOM, MimicData, PhantomData, PretrainSettings
+from mavl.config.settings import RANDOM, MimicData, PhantomData, PretrainSettings, ReportData
 from mavl.data.benchmarks.benchmark import Benchmark
 from mavl.files import shipped
 from mavl.prepare.doctor.report import Diagnosis
@@ -32,7 +32,9 @@ TASKS: dict[type[Settings], str] = {
     FinetuneClsSettings: "fine-tuning, classification",
     FinetuneSegSettings: "fine-tuning, segmentation",
 }
-FILES = re.compile(r"(text\.|sensitivity\.wordings\..+\.)?(descriptions|aspects)|data\.(train|valid|label)_file")
+FILES = re.compile(
+    r"(text\.|sensitivity\.wordings\..+\.)?(descriptions|aspects)|data\.((train|valid|label)_file|labels)"
+)
 MODELS = ("init.checkpoint", "init.backbone", "text.encoder", "model_path", "text_encoder")
 """The keys of files, and of what may be a hub id too."""
 
@@ -55,7 +57,7 @@ class Plan:
     task: str
     root: Path | None
     benchmark: Benchmark | None
-    mimic: MimicData | None = None
+    mimic: MimicData | ReportData | None = None
     folder: MaskFolder | None = None
     findings: tuple[str, ...] = ()
     splits: tuple[str, ...] = ()
@@ -76,7 +78,7 @@ def read_plan(config: Path, root: Path | None, overrides: Sequence[str] = ()) ->
         return Plan(task, root or settings.root, settings, splits=tuple(settings.splits))
     data: Any = getattr(settings, "data", settings)
     benchmark = load(Benchmark, Path(data.benchmark)) if getattr(data, "benchmark", None) else None
-    mimic = data if isinstance(data, MimicData) else None
+    mimic = data if isinstance(data, MimicData | ReportData) else None
     findings, optional = getattr(data, "findings", ()), ()
     splits = tuple(benchmark.splits) if benchmark else ()
     if isinstance(settings, PretrainSettings):

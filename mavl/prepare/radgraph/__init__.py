@@ -20,21 +20,28 @@ where --verify finds damage.
 import argparse
 import json
 import os
-import shutil
 from collections import Counter
 from pathlib import Path
 
 from mavl.config.cli import positive
-from mavl.data.processes import sole_writer
 from mavl.files import csv_writer, read_json, whole_file, write_text
 from mavl.prepare.radgraph.graphs import NO_GRAPH, NO_STUDY, UNKNOWN_LABEL, label_file
-from mavl.prepare.radgraph.labels import LABELS, Problem, checksum, draw_picture, write_labels, write_table
+from mavl.prepare.radgraph.labels import (
+    LABELS,
+    PROBLEMS,
+    SUMMARY,
+    Problem,
+    checksum,
+    draw_picture,
+    replaced_together,
+    write_labels,
+    write_table,
+)
 from mavl.prepare.radgraph.manifests import MANIFESTS, join_studies, manifest_texts
 from mavl.prepare.radgraph.mimic import METADATA, read_images, read_views
 from mavl.prepare.radgraph.released import convert, released_entries
 from mavl.progress import plural
 
-SUMMARY, PROBLEMS, DRAFTS = "summary.json", "problems.csv", ".drafts"
 VIEWS = {"frontal": ("PA", "AP"), "all": None}
 
 
@@ -60,17 +67,8 @@ def run(arguments: argparse.Namespace) -> int:
     """0, also where the source has problems, which a person has to judge; 1 where labels are damaged."""
     if arguments.graphs or arguments.released:
         _check(arguments)
-        arguments.out.mkdir(parents=True, exist_ok=True)
-        with sole_writer(arguments.out):
-            drafts = arguments.out / DRAFTS
-            shutil.rmtree(drafts, ignore_errors=True)  # of a run that was killed
-            drafts.mkdir()
-            try:
-                _write(arguments, drafts)
-                for draft in drafts.iterdir():
-                    draft.replace(arguments.out / draft.name)
-            finally:
-                shutil.rmtree(drafts, ignore_errors=True)
+        with replaced_together(arguments.out) as drafts:
+            _write(arguments, drafts)
     elif not arguments.verify:
         raise ArgumentsError("nothing to read: give --graphs or --released; or --verify")
     return 0 if not arguments.verify or _verify(arguments.out) else 1
@@ -90,8 +88,6 @@ def _check(arguments: argparse.Namespace) -> None:
         raise ArgumentsError(f"{missing[0]}: no such file; {expected}")
     if arguments.released and arguments.released.resolve() == out.resolve():
         raise ArgumentsError(f"--out {out}: its files, which are read, would be written over; choose another --out")
-    if (out / LABELS).exists() and not (out / SUMMARY).exists():  # it may be the released one, a long download
-        raise ArgumentsError(f"{out / LABELS} was not written by this command; choose another --out, or remove it")
 
 
 def _write(arguments: argparse.Namespace, out: Path) -> None:

@@ -43,6 +43,18 @@ def _matches(place: str, any_of=(), each_of=(), none_of=(), or_exactly=()) -> bo
     return named or place in or_exactly
 
 
+def place_words() -> frozenset[str]:
+    """The single words that the rules of the anatomies know."""
+    texts = (
+        text for rule in _TABLES["anatomies"].values() for of in rule.values() for each in of for text in _each(each)
+    )
+    return frozenset(word for text in texts for word in text.split("|") if " " not in word)
+
+
+def _each(text: str | list[str]) -> list[str]:
+    return [text] if isinstance(text, str) else text
+
+
 @lru_cache(_CACHED)
 def finding_column(observation: str) -> int:
     """The column of an observation's words: a finding of the vocabulary, else excluded_obs or tail_abnorm_obs."""

@@ -31,11 +31,15 @@ class Mention(NamedTuple):
 class Labeller(Protocol):
     """Reports -> mentions.
 
-    name: for summaries. findings: the vocabulary that its mentions are from.
+    name: for summaries.
     """
 
     name: str
-    findings: Sequence[str]
+
+    @property
+    def findings(self) -> Sequence[str]:
+        """The vocabulary, in the order of the columns of labels."""
+        ...
 
     def label(self, reports: Sequence[Report]) -> Iterator[list[Mention]]:
         """The mentions of each report, in order."""

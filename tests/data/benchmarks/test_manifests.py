@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from mavl.data import DataError
+from mavl.data.labels import LabelStore
 from mavl.data.samples import examine_manifest, image_path, read_reports
 
 
@@ -31,7 +32,7 @@ def test_entries_that_contradict_each_other_are_refused(tmp_path):
     np.save(tmp_path / "labels.npy", np.zeros((3, 51, 75), np.int8))
     (tmp_path / "train.json").write_text(f'{{"a.jpg": {entry(0)}, "./a.jpg": {entry(1)}}}')
     with pytest.raises(DataError, match=r"\./a\.jpg is a\.jpg in another spelling: keep one of them"):
-        read_reports(tmp_path / "train.json", tmp_path / "labels.npy", None, "", [0])
+        read_reports(tmp_path / "train.json", LabelStore(tmp_path / "labels.npy"), None, "")
 
 
 @pytest.mark.parametrize("row", ["true", "-1", "3", '"1"', "1.0", "null"])

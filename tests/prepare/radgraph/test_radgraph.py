@@ -154,9 +154,8 @@ def test_all_views_are_listed_on_demand(mimic):
 
 def test_training_reads_what_was_written(mimic, phantoms):
     out = prepare(mimic)
-    samples = read_reports(
-        out / "rad_graph_metric_validate.json", out / LABELS, Path("/jpg"), MimicData().prefix, columns=None
-    )
+    manifest, store = out / "rad_graph_metric_validate.json", LabelStore(out / LABELS)
+    samples = read_reports(manifest, store, Path("/jpg"), MimicData().prefix)
     assert samples.images[0] == "/jpg/files/p10/p10000001/s50000001/d1P.jpg"
     np.testing.assert_array_equal(samples.store[samples.images.label(len(samples) - 1)], phantoms[4].labels)
 

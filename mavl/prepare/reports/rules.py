@@ -1,0 +1,175 @@
+"""A rule labeller: phrases of findings, and what negates them or leaves them open, as rules.yaml lists them.
+
+It is NegEx (Chapman et al., Journal of Biomedical Informatics 2001) for reports of chest X-rays: a trigger before or
+after a finding counts up to the next ending, such as "but".
+"""
+
+import re
+from collections.abc import Iterator, Sequence
+from functools import cache
+from typing import NamedTuple
+
+from mavl.prepare.reports.places import places_of
+from mavl.prepare.reports.protocol import Mention, Report, Status
+from mavl.prepare.reports.sections import Sections, read_sentences, tables
+from mavl.prepare.reports.words import pattern_of, phrases, spell, tokens
+from mavl.text.synonyms import all_names, key, meaning
+
+_DOUBT = "possible_"
+"""What a phrase such as "cannot be excluded" becomes before negations are looked for."""
+
+
+class Found(NamedTuple):
+    """A finding in a spelled sentence: characters start to end; heads: findings that it is a kind of."""
+
+    start: int
+    end: int
+    finding: str
+    heads: tuple[str, ...] = ()
+
+
+class RuleLabeller:
+    """Mentions of findings by rules.
+
+    findings: their names, any; sections: those that are read.
+    """
+
+    name = "rules"
+
+    def __init__(self, findings: Sequence[str], sections: Sections = "findings"):
+        self.findings = tuple(findings)
+        self.sections: Sections = sections
+        self._finding_of = _phrases_of(self.findings)
+        self._joined = pattern_of(self._finding_of)
+        self._distinct = {name: pattern_of(of) for name in self.findings if (of := _listed("distinct", name))}
+        self._open = [(pattern_of([phrase]), name) for name, phrase in _open_phrases(self.findings)]
+
+    def label(self, reports: Sequence[Report]) -> Iterator[list[Mention]]:
+        """The mentions of each report, in the order of its sentences."""
+        for report in reports:
+            sentences = read_sentences(report, self.sections)
+            yield [mention for sentence in sentences for mention in self.mentions(sentence)]
+
+    def mentions(self, sentence: str) -> list[Mention]:
+        """The mentions of a sentence."""
+        spelled = spell(sentence)
+        found = self._find(spelled)
+        triggers = _triggers()
+        masked = triggers.mask(spelled)
+        made = []
+        spans = [(each.start, each.end) for each in found]
+        for each, places in zip(found, places_of(tokens(sentence), spans), strict=True):
+            status = triggers.status(masked, each.start, each.end)
+            if status is None:
+                continue
+            names = (each.finding, *each.heads) if status == "present" else (each.finding,)
+            made += [Mention(name, status, place, sentence) for name in names for place in places]
+        return list(dict.fromkeys(made))
+
+    def findings_in(self, text: str) -> set[str]:
+        """The findings that a text names, whatever it says of them."""
+        return {name for found in self._find(spell(text)) for name in (found.finding, *found.heads)}
+
+    def _find(self, spelled: str) -> list[Found]:
+        found = []
+        for match in self._joined.finditer(spelled):
+            for finding, heads in self._finding_of[match[0]]:
+                found.append(Found(match.start(), match.end(), finding, heads))
+        for pattern, finding in self._open:
+            found += [Found(match.start(), match.end(), finding) for match in pattern.finditer(spelled)]
+        others = {
+            name: [match.span() for match in pattern.finditer(spelled)] for name, pattern in self._distinct.items()
+        }
+        return sorted(
+            each
+            for each in found
+            if not any(start <= each.start and each.end <= end for start, end in others.get(each.finding, ()))
+        )
+
+
+def _phrases_of(findings: Sequence[str]) -> dict[str, list[tuple[str, tuple[str, ...]]]]:
+    """{phrase without gaps: [(finding, findings that it is a kind of)]}. A finding's own name means no other one."""
+    own = {spell(finding): finding for finding in findings}
+    made: dict[str, dict[str, tuple[str, ...]]] = {}
+    for spelled, finding in own.items():
+        words = spelled.split()
+        tails = (" ".join(words[start:]) for start in range(1, len(words)))
+        heads = (own[f" {tail} "] for tail in tails if f" {tail} " in own)
+        heads = tuple(head for head in heads if finding not in map(key, _listed("distinct", head)))
+        made.setdefault(spelled.strip(), {})[finding] = heads
+    for finding in findings:
+        for phrase in _other_phrases(finding):
+            if ".." not in phrase and (spelled := spell(phrase)) not in own:
+                made.setdefault(spelled.strip(), {})[finding] = ()
+    return {phrase: list(of.items()) for phrase, of in made.items()}
+
+
+def _open_phrases(findings: Sequence[str]) -> Iterator[tuple[str, str]]:
+    """(finding, phrase) of all phrases with gaps."""
+    return ((finding, phrase) for finding in findings for phrase in _other_phrases(finding) if ".." in phrase)
+
+
+def _other_phrases(finding: str) -> list[str]:
+    """What reports call a finding, beside its name."""
+    meant = meaning(finding)
+    named = [name for pair in all_names() if meaning(pair[1]) == meant for name in pair]
+    return [*phrases(_listed("terms", finding)), *named]
+
+
+def _listed(table: str, finding: str) -> list[str]:
+    """What a table of rules.yaml lists for a finding, under its own name or that of which it is a synonym."""
+    names = (key(finding), meaning(finding))
+    return [phrase for name, listed in tables()[table].items() if key(name) in names for phrase in listed]
+
+
+class _Triggers:
+    """The tables of negation and uncertainty as patterns over spelled sentences."""
+
+    def __init__(self, content: dict):
+        negation, uncertainty = content["negation"], content["uncertainty"]
+        self.no_negation, self.first = pattern_of(content["no_negation"]), pattern_of(uncertainty["first"])
+        self.absent_before, self.absent_near = pattern_of(negation["before"]), pattern_of(negation["near"])
+        self.absent_after = pattern_of(negation["after"])
+        self.uncertain_before = pattern_of(uncertainty["before"])
+        self.uncertain_after = pattern_of(uncertainty["after"])
+        self.endings = pattern_of(content["endings"])
+        self.causes = pattern_of(content["causes"])
+        self.left_out = pattern_of(content["left_out"])
+
+    def mask(self, spelled: str) -> str:
+        """The sentence with what looks like a negation and is none, and with "cannot exclude" as "possible"."""
+        spelled = self.first.sub(lambda match: _DOUBT.ljust(len(match[0]), "_"), spelled)
+        return self.no_negation.sub(lambda match: "_" * len(match[0]), spelled)
+
+    def status(self, spelled: str, start: int, end: int) -> Status | None:
+        """The status of what stands from start to end; None for what the report does not see in these images."""
+        first = _last_end(self.endings, spelled, start)
+        stop = self.endings.search(spelled, end)
+        before, after = spelled[max(first - 1, 0) : end + 1], spelled[end : stop.start() if stop else None]
+        if self.left_out.search(before) or self.left_out.search(after):
+            return None
+        if _DOUBT in before + after:
+            return "uncertain"
+        cause = _last_end(self.causes, before, len(before) - (end - start) - 1)
+        effect = before[max(cause - 1, 0) :]
+        comma = effect.rfind(" , ", 0, len(effect) - (end - start) - 1)
+        stop = self.causes.search(after)
+        if (
+            self.absent_before.search(effect)
+            or self.absent_near.search(effect, max(comma, 0))
+            or self.absent_after.search(after[: stop.start() + 1 if stop else None])
+        ):
+            return "absent"
+        if self.uncertain_before.search(before) or self.uncertain_after.search(after):
+            return "uncertain"
+        return "present"
+
+
+def _last_end(pattern: re.Pattern[str], text: str, before: int) -> int:
+    """Where the last match of a pattern before a place ends; 0 for none."""
+    return max((match.end() for match in pattern.finditer(text, 0, max(before, 0))), default=0)
+
+
+@cache
+def _triggers() -> _Triggers:
+    return _Triggers(tables())
