@@ -61,16 +61,15 @@ class EngineSettings(Settings):
     """What training of any task shares.
 
     freeze: "backbone" keeps the backbone's weights as they are, in evaluation mode. lora: adapters, which alone are
-    trained in the backbone.
-    checkpoint_every: optimizer steps between resumable checkpoints (every validation ends with one); keep: how many
-    stay. monitor: what decides the best model; patience: so many validations without a better one end the run (None:
-    never). channels_last: channels innermost in images and in weights of convolutions, the faster order on a GPU; of a
-    ViT it concerns the patch embedding alone, without a copy. compile: torch.compile the model: a minute or two at the
-    start, then a step of pre-training takes some three quarters of its time on a GPU (docs/benchmarks.md).
-    backbone_checkpointing: keep the input alone of each block of the backbone and compute its activations again in the
-    backward pass; less memory, more time. tf32: on a GPU, fp32 products and convolutions round their inputs to 10 bits
-    behind the point (evaluation and prediction never do). mixed_precision bf16 is recommended on a GPU: it takes less
-    memory and time.
+    trained in the backbone; the rest of it stays in evaluation mode too. checkpoint_every: optimizer steps between
+    resumable checkpoints (every validation ends with one); keep: how many stay. monitor: what decides the best model;
+    patience: so many validations without a better one end the run (None: never). channels_last: channels innermost in
+    images and in weights of convolutions, the faster order on a GPU; of a ViT it concerns the patch embedding alone,
+    without a copy. compile: torch.compile the model: a minute or two at the start, then a step of pre-training takes
+    some three quarters of its time on a GPU (docs/benchmarks.md). backbone_checkpointing: keep the input alone of each
+    block of the backbone and compute its activations again in the backward pass; less memory, more time. tf32: on a
+    GPU, fp32 products and convolutions round their inputs to 10 bits behind the point (evaluation and prediction never
+    do). mixed_precision bf16 is recommended on a GPU: it takes less memory and time.
     """
 
     mixed_precision: Precision = None
