@@ -38,11 +38,13 @@ WITHOUT_POOLER = ("vit", "swin")
 
 CONFIG, PROCESSORS = "config.json", ("preprocessor_config.json", "processor_config.json")
 LEFT_OUT = "auto_map attn_implementation _attn_implementation quantization_config dtype torch_dtype".split()
-"""Keys of a config that may name code, or ask for another precision."""
+"""Keys of a config that may name code, or state another precision."""
 DEEPEST, LARGEST = 1000, 65536
 """Most layers of a model, and the greatest size in a config, so that a damaged one does not fill the memory."""
 DINOV3_STEM = 4
 """Pixels of a patch in DINOv3's ConvNeXt, whose config does not state it."""
+UNFIT = ("missing_keys", "mismatched_keys", "error_msgs")
+"""What transformers reports on weights that do not fit; it leaves them random."""
 RESAMPLING: dict[int, Interpolation] = {0: "nearest", 1: "lanczos", 2: "bilinear", 3: "bicubic"}
 """{Pillow's number, which `resample` in a processor's file is: its name}"""
 
@@ -74,10 +76,10 @@ class TransformersBackbone(nn.Module):
         self.options = {"interpolate_pos_encoding": True} if config.model_type in WITH_POSITIONS else {}
         self.preprocessing = read_preprocessing(self.processor, image_size, f"{PREFIX}{name}")
         check_side(image_size, self.stride, f"{PREFIX}{name}")
-        for unused in ("embeddings.mask_token", "layernorm" if config.model_type.startswith("convnext") else ""):
-            for key, parameter in self.network.named_parameters():
-                if unused and key.startswith(unused):
-                    parameter.requires_grad_(False)  # never in the output; processes would wait for its gradient
+        unused = ("embeddings.mask_token", *(["layernorm."] if config.model_type.startswith("convnext") else []))
+        for key, parameter in self.network.named_parameters():
+            if key.startswith(unused):
+                parameter.requires_grad_(False)  # without a part in the output: processes would wait for its gradient
 
     @property
     def weights(self) -> nn.Module:
@@ -117,7 +119,6 @@ def pretrained_state(name: str, backbone: TransformersBackbone) -> tuple[dict[st
 
     logging.disable_progress_bar()
     network = backbone.network
-    options: dict[str, Any] = {"add_pooling_layer": False} if network.config.model_type in WITHOUT_POOLER else {}
     try:
         loaded, info = type(network).from_pretrained(
             name,
@@ -126,19 +127,16 @@ def pretrained_state(name: str, backbone: TransformersBackbone) -> tuple[dict[st
             attn_implementation=network.config._attn_implementation,
             trust_remote_code=False,
             output_loading_info=True,
-            **options,
+            **_options(network.config.model_type),
         )
     except Exception as error:  # of the hub, of safetensors, of torch, or of a conversion
         why = " ".join(str(error).split())[:200]
         fix = "set init.backbone to a folder with them, or to none for random weights"
         raise BackboneError(f"{name}: weights that cannot be read ({why}): {fix}") from error
-    unfit = [f"{kind} {sorted(map(str, info[kind]))[:5]}" for kind in BAD if info.get(kind)]
+    unfit = [f"{kind} {sorted(map(str, info[kind]))[:5]}" for kind in UNFIT if info.get(kind)]
     if unfit:
         raise BackboneError(f"{name}: not the weights of this {network.config.model_type}: {', '.join(unfit)}")
     return loaded.state_dict(), sorted(map(str, info["unexpected_keys"]))
-
-
-BAD = ("missing_keys", "mismatched_keys", "error_msgs")
 
 
 def read_preprocessing(processor: dict[str, Any], image_size: int, where: str) -> Preprocessing:
@@ -199,16 +197,20 @@ def _build(values: dict[str, Any], name: str) -> nn.Module:
     if (model_type := str(values.get("model_type"))) not in MODELS:
         raise BackboneError(f"{PREFIX}{name}: {unknown_name('model_type', model_type, MODELS)}")
     kind = getattr(transformers, MODELS[model_type])
-    options = {"add_pooling_layer": False} if model_type in WITHOUT_POOLER else {}
     try:
         _refuse_huge(values)
         config = kind.config_class.from_dict(values)
         if config.num_channels != 3:
             raise ValueError(f"images of {config.num_channels} channels, not 3")
-        return kind(config, **options)
+        return kind(config, **_options(model_type))
     except Exception as error:  # a config may hold any value at any place
         why = " ".join(str(error).split())[:200]
         raise BackboneError(f"{PREFIX}{name}: {CONFIG}: not of a {model_type} that can be built ({why})") from error
+
+
+def _options(model_type: str) -> dict[str, Any]:
+    """Of the model's class, beside its config."""
+    return {"add_pooling_layer": False} if model_type in WITHOUT_POOLER else {}
 
 
 def _refuse_huge(values: dict[str, Any]) -> None:

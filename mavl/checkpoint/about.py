@@ -10,7 +10,8 @@ from mavl.checkpoint.released import MAVL_KIND, CheckpointError
 from mavl.config.errors import complaints
 from mavl.config.finetune import UNetModel
 from mavl.config.loader import Settings
-from mavl.config.settings import ImageSize, LoraSettings, ModelSettings, Size, refuse_repeated
+from mavl.config.settings import ImageSize, ModelSettings, Size, refuse_repeated
+from mavl.config.training import LoraSettings
 from mavl.progress import plural
 from mavl.text.scaling import ScalingName
 

@@ -48,7 +48,7 @@ def save(
         state: epoch, step, metrics.
         config: the settings of the run.
         trained_on: as mavl.checkpoint.about.TrainedOn.
-        lora: of mavl.config.settings.LoraSettings, where the backbone has adapters.
+        lora: of mavl.config.training.LoraSettings, where the backbone has adapters.
     """
     make_folder(folder)
     shown = model.preprocessing.to_dict() | {"equalize": equalize}

@@ -13,13 +13,13 @@ from mavl.config.settings import (
     DESCRIPTION_BOOKS,
     TEXT_CACHE,
     Folder,
-    Precision,
     Seed,
     Share,
     Size,
     Workers,
     refuse_repeated,
 )
+from mavl.config.training import Precision
 from mavl.vocab import WORDINGS, Aspect, BuiltInWording
 
 

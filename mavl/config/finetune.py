@@ -9,19 +9,21 @@ from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt, field_va
 
 from mavl.config.loader import Settings
 from mavl.config.settings import (
-    EngineSettings,
     Folder,
     GroupPattern,
     ImageSize,
     InitSettings,
     LoaderSettings,
-    OptimizerSettings,
-    ScheduleSettings,
     Seed,
     Size,
+    refuse_repeated,
+)
+from mavl.config.training import (
+    EngineSettings,
+    OptimizerSettings,
+    ScheduleSettings,
     refuse_higher_rates,
     refuse_idle_rates,
-    refuse_repeated,
 )
 
 Fraction = Annotated[float, Field(gt=0, lt=1)]

@@ -22,7 +22,8 @@ from mavl.backbones import Preprocessing
 from mavl.checkpoint import BEST, LAST
 from mavl.checkpoint.released import non_finite
 from mavl.config.finetune import FinetuneClsSettings, FinetuneSegSettings
-from mavl.config.settings import EngineSettings, PretrainSettings
+from mavl.config.settings import PretrainSettings
+from mavl.config.training import EngineSettings
 from mavl.data.launch import open_accelerator
 from mavl.data.loading import build_loader, to_device
 from mavl.data.pretraining import EpochBatches

@@ -8,7 +8,7 @@ from torch import nn
 
 from mavl.backbones.adapters import add_adapters
 from mavl.backbones.checkpointing import checkpoint_activations
-from mavl.config.settings import EngineSettings
+from mavl.config.training import EngineSettings
 from mavl.progress import plural
 
 
