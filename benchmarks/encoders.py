@@ -224,8 +224,62 @@ def _append(runs: Path, row: dict[str, Any]) -> None:
 
 
 def table(runs: pd.DataFrame) -> str:
-    """Lines of a Markdown table: mean AUROC in % of trained and held-out findings, 95 % interval over findings."""
-    return runs.to_string()
+    """Two Markdown tables: mean AUROC in % by text, and paired differences; ± halves a 95 % interval.
+
+    Of trained findings the interval is over runs, of unseen ones over findings, each the mean of its runs.
+    """
+    figures = _by_finding(runs)
+    names = [name for name in CONTENDERS if name in set(figures.contender)]
+    lines = [f"| encoder | runs | head | group | {' | '.join(WORDINGS)} |", "| --- " * (4 + len(WORDINGS)) + "|"]
+    for name in names:
+        of_name = figures[figures.contender == name]
+        for head in HEADS:
+            for group in ("trained", "unseen"):
+                chosen = of_name[(of_name["head"] == head) & (of_name.group == group)]
+                cells = [_mean(chosen[chosen.wording == wording], "auroc") for wording in WORDINGS]
+                lines.append(f"| {name} | {_runs(of_name)} | {head} | {group} | {' | '.join(cells)} |")
+    lines += ["", "| encoder | head | group | books − random's books | pairs | books − shuffled |", "| --- " * 6 + "|"]
+    books, shuffled = (figures[figures.wording == wording] for wording in ("books", "shuffled"))
+    keys = ["fold", "seed", "head", "group", "finding"]
+    for name in names:
+        own = books[books.contender == name]
+        to_random = _difference(own, books[books.contender == "random"], keys)
+        to_shuffled = _difference(own, shuffled[shuffled.contender == name], keys)
+        for head in HEADS:
+            for group in ("trained", "unseen"):
+                first, second = (d[(d["head"] == head) & (d.group == group)] for d in (to_random, to_shuffled))
+                cells = [_mean(first, "difference"), str(_runs(first)), _mean(second, "difference")]
+                lines.append(f"| {name} | {head} | {group} | {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
+def _by_finding(runs: pd.DataFrame) -> pd.DataFrame:
+    """A row for each AUROC: contender, fold, seed, wording, head, finding, group (trained or unseen), auroc."""
+    figures = runs.melt(["contender", "fold", "seed"], value_name="auroc")
+    figures[["wording", "head", "finding"]] = figures.pop("variable").str.split(" ", n=2, expand=True)
+    held = [finding in FOLDS[fold] for fold, finding in zip(figures.fold, figures.finding, strict=True)]
+    return figures.assign(group=np.where(held, "unseen", "trained"))
+
+
+def _difference(figures: pd.DataFrame, others: pd.DataFrame, keys: list[str]) -> pd.DataFrame:
+    both = figures.merge(others, on=keys, suffixes=("", "_other"))
+    return both.assign(difference=both.auroc - both.auroc_other)
+
+
+def _runs(figures: pd.DataFrame) -> int:
+    return len(figures[["fold", "seed"]].drop_duplicates())
+
+
+def _mean(figures: pd.DataFrame, column: str) -> str:
+    """Mean ± half of its 95 % interval by Student's t, in %."""
+    if figures.empty:
+        return "–"
+    unit = ["fold", "seed"] if figures.group.iloc[0] == "trained" else ["finding"]
+    values = 100 * figures.groupby(unit)[column].mean()
+    if len(values) < 2:
+        return f"{values.mean():.1f}"
+    half = student.ppf(0.975, len(values) - 1) * values.std() / len(values) ** 0.5
+    return f"{values.mean():.1f} ± {half:.1f}"
 
 
 if __name__ == "__main__":
