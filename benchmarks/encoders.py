@@ -23,6 +23,7 @@ import numpy as np
 import pandas as pd
 import torch
 from safetensors.torch import load_file, save_file
+from scipy.stats import t as student
 from sklearn.metrics import roc_auc_score
 from torch import Tensor
 
@@ -224,9 +225,9 @@ def _append(runs: Path, row: dict[str, Any]) -> None:
 
 
 def table(runs: pd.DataFrame) -> str:
-    """Two Markdown tables: mean AUROC in % by text, and paired differences; ± halves a 95 % interval.
+    """Two Markdown tables: mean AUROC in % by text, and paired differences; ± is half of a 95 % interval over findings.
 
-    Of trained findings the interval is over runs, of unseen ones over findings, each the mean of its runs.
+    The value of a finding is the mean of its runs.
     """
     figures = _by_finding(runs)
     names = [name for name in CONTENDERS if name in set(figures.contender)]
@@ -271,11 +272,10 @@ def _runs(figures: pd.DataFrame) -> int:
 
 
 def _mean(figures: pd.DataFrame, column: str) -> str:
-    """Mean ± half of its 95 % interval by Student's t, in %."""
+    """Mean over findings ± half of its 95 % interval by Student's t, in %."""
     if figures.empty:
         return "–"
-    unit = ["fold", "seed"] if figures.group.iloc[0] == "trained" else ["finding"]
-    values = 100 * figures.groupby(unit)[column].mean()
+    values = 100 * figures.groupby("finding")[column].mean()
     if len(values) < 2:
         return f"{values.mean():.1f}"
     half = student.ppf(0.975, len(values) - 1) * values.std() / len(values) ** 0.5
