@@ -225,33 +225,32 @@ def _append(runs: Path, row: dict[str, Any]) -> None:
 
 
 def table(runs: pd.DataFrame) -> str:
-    """Two Markdown tables: mean AUROC in % by text, and paired differences; ± is half of a 95 % interval over findings.
+    """Markdown tables of trained and of unseen findings: mean AUROC in % ± half of its 95 % interval over findings.
 
-    The value of a finding is the mean of its runs.
+    The value of a finding is the mean of its runs. The differences are paired by run and finding.
     """
     figures = _by_finding(runs)
-    names = [name for name in CONTENDERS if name in set(figures.contender)]
-    lines = [f"| encoder | runs | head | group | {' | '.join(WORDINGS)} |", "| --- " * (4 + len(WORDINGS)) + "|"]
-    for name in names:
-        of_name = figures[figures.contender == name]
-        for head in HEADS:
-            for group in ("trained", "unseen"):
-                chosen = of_name[(of_name["head"] == head) & (of_name.group == group)]
-                cells = [_mean(chosen[chosen.wording == wording], "auroc") for wording in WORDINGS]
-                lines.append(f"| {name} | {_runs(of_name)} | {head} | {group} | {' | '.join(cells)} |")
-    lines += ["", "| encoder | head | group | books − random's books | pairs | books − shuffled |", "| --- " * 6 + "|"]
-    books, shuffled = (figures[figures.wording == wording] for wording in ("books", "shuffled"))
-    keys = ["fold", "seed", "head", "group", "finding"]
-    for name in names:
-        own = books[books.contender == name]
-        to_random = _difference(own, books[books.contender == "random"], keys)
-        to_shuffled = _difference(own, shuffled[shuffled.contender == name], keys)
-        for head in HEADS:
-            for group in ("trained", "unseen"):
-                first, second = (d[(d["head"] == head) & (d.group == group)] for d in (to_random, to_shuffled))
-                cells = [_mean(first, "difference"), str(_runs(first)), _mean(second, "difference")]
-                lines.append(f"| {name} | {head} | {group} | {' | '.join(cells)} |")
+    of_books, shuffled = (figures[figures.wording == wording] for wording in ("books", "shuffled"))
+    columns = ["encoder", "runs", "head", *WORDINGS, "books − shuffled", "books − those of random"]
+    lines = []
+    for group in ("trained", "unseen"):
+        lines += ["", f"{group} findings", "", f"| {' | '.join(columns)} |", "| --- " * len(columns) + "|"]
+        for name in (name for name in CONTENDERS if name in set(figures.contender)):
+            for head in HEADS:
+                keys = {"head": head, "group": group}
+                own = _where(figures, contender=name, **keys)
+                books = _where(of_books, contender=name, **keys)
+                cells = [_mean(own[own.wording == wording]) for wording in WORDINGS]
+                cells.append(_mean(_difference(books, _where(shuffled, contender=name, **keys))))
+                cells.append(_mean(_difference(books, _where(of_books, contender="random", **keys))))
+                lines.append(
+                    f"| {name} | {len(own[['fold', 'seed']].drop_duplicates())} | {head} | {' | '.join(cells)} |"
+                )
     return "\n".join(lines)
+
+
+def _where(figures: pd.DataFrame, **values: str) -> pd.DataFrame:
+    return figures[(figures[list(values)] == pd.Series(values)).all(axis=1)]
 
 
 def _by_finding(runs: pd.DataFrame) -> pd.DataFrame:
@@ -262,22 +261,14 @@ def _by_finding(runs: pd.DataFrame) -> pd.DataFrame:
     return figures.assign(group=np.where(held, "unseen", "trained"))
 
 
-def _difference(figures: pd.DataFrame, others: pd.DataFrame, keys: list[str]) -> pd.DataFrame:
-    both = figures.merge(others, on=keys, suffixes=("", "_other"))
-    return both.assign(difference=both.auroc - both.auroc_other)
+def _difference(figures: pd.DataFrame, others: pd.DataFrame) -> pd.DataFrame:
+    both = figures.merge(others, on=["fold", "seed", "finding"], suffixes=("", "_other"))
+    return both.assign(auroc=both.auroc - both.auroc_other)
 
 
-def _runs(figures: pd.DataFrame) -> int:
-    return len(figures[["fold", "seed"]].drop_duplicates())
-
-
-def _mean(figures: pd.DataFrame, column: str) -> str:
+def _mean(figures: pd.DataFrame) -> str:
     """Mean over findings ± half of its 95 % interval by Student's t, in %."""
-    if figures.empty:
-        return "–"
-    values = 100 * figures.groupby("finding")[column].mean()
-    if len(values) < 2:
-        return f"{values.mean():.1f}"
+    values = 100 * figures.groupby("finding").auroc.mean()
     half = student.ppf(0.975, len(values) - 1) * values.std() / len(values) ** 0.5
     return f"{values.mean():.1f} ± {half:.1f}"
 
