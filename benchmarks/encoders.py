@@ -23,6 +23,7 @@ import numpy as np
 import pandas as pd
 import torch
 from safetensors.torch import load_file, save_file
+from scipy.stats import t as student
 from sklearn.metrics import roc_auc_score
 from torch import Tensor
 
@@ -224,8 +225,52 @@ def _append(runs: Path, row: dict[str, Any]) -> None:
 
 
 def table(runs: pd.DataFrame) -> str:
-    """Lines of a Markdown table: mean AUROC in % of trained and held-out findings, 95 % interval over findings."""
-    return runs.to_string()
+    """Markdown tables of trained and of unseen findings: mean AUROC in % ± half of its 95 % interval over findings.
+
+    The value of a finding is the mean of its runs. The differences are paired by run and finding.
+    """
+    figures = _by_finding(runs)
+    of_books, shuffled = (figures[figures.wording == wording] for wording in ("books", "shuffled"))
+    columns = ["encoder", "runs", "head", *WORDINGS, "books − shuffled", "books − those of random"]
+    lines = []
+    for group in ("trained", "unseen"):
+        lines += ["", f"{group} findings", "", f"| {' | '.join(columns)} |", "| --- " * len(columns) + "|"]
+        for name in (name for name in CONTENDERS if name in set(figures.contender)):
+            for head in HEADS:
+                keys = {"head": head, "group": group}
+                own = _where(figures, contender=name, **keys)
+                books = _where(of_books, contender=name, **keys)
+                cells = [_mean(own[own.wording == wording]) for wording in WORDINGS]
+                cells.append(_mean(_difference(books, _where(shuffled, contender=name, **keys))))
+                cells.append(_mean(_difference(books, _where(of_books, contender="random", **keys))))
+                lines.append(
+                    f"| {name} | {len(own[['fold', 'seed']].drop_duplicates())} | {head} | {' | '.join(cells)} |"
+                )
+    return "\n".join(lines)
+
+
+def _where(figures: pd.DataFrame, **values: str) -> pd.DataFrame:
+    return figures[(figures[list(values)] == pd.Series(values)).all(axis=1)]
+
+
+def _by_finding(runs: pd.DataFrame) -> pd.DataFrame:
+    """A row for each AUROC: contender, fold, seed, wording, head, finding, group (trained or unseen), auroc."""
+    figures = runs.melt(["contender", "fold", "seed"], value_name="auroc")
+    figures[["wording", "head", "finding"]] = figures.pop("variable").str.split(" ", n=2, expand=True)
+    held = [finding in FOLDS[fold] for fold, finding in zip(figures.fold, figures.finding, strict=True)]
+    return figures.assign(group=np.where(held, "unseen", "trained"))
+
+
+def _difference(figures: pd.DataFrame, others: pd.DataFrame) -> pd.DataFrame:
+    both = figures.merge(others, on=["fold", "seed", "finding"], suffixes=("", "_other"))
+    return both.assign(auroc=both.auroc - both.auroc_other)
+
+
+def _mean(figures: pd.DataFrame) -> str:
+    """Mean over findings ± half of its 95 % interval by Student's t, in %."""
+    values = 100 * figures.groupby("finding").auroc.mean()
+    half = student.ppf(0.975, len(values) - 1) * values.std() / len(values) ** 0.5
+    return f"{values.mean():.1f} ± {half:.1f}"
 
 
 if __name__ == "__main__":

@@ -143,7 +143,7 @@ def _object(path: Path) -> dict[str, Any]:
 
 
 def _number(config: dict[str, Any], key: str, default: int) -> int:
-    """A positive whole number of a config; the default where it is absent or null.
+    """A whole number of a config, not below zero; the default where it is absent or null.
 
     model_max_length is a float of 1e30 in folders that set no limit.
     """
@@ -151,5 +151,5 @@ def _number(config: dict[str, Any], key: str, default: int) -> int:
     if value is None:
         return default
     if isinstance(value, bool) or not isinstance(value, int | float) or not value >= 0 or value == float("inf"):
-        raise TextEncoderError(f"text encoder: {key} is {value!r}, not a positive number")
+        raise TextEncoderError(f"the files of the text encoder give {key} as {value!r}, which is no number of tokens")
     return int(value)

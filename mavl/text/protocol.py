@@ -1,9 +1,10 @@
 """The interface of text encoders: sentences -> vectors."""
 
 from collections.abc import Sequence
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
-from torch import Tensor
+if TYPE_CHECKING:
+    from torch import Tensor  # torch takes seconds, and the doctor does not need it
 
 
 class TextEncoderError(ValueError):
@@ -26,6 +27,6 @@ class TextEncoder(Protocol):
     @property
     def fingerprint(self) -> str: ...
 
-    def encode(self, sentences: Sequence[str], device: str = "cpu") -> Tensor:
+    def encode(self, sentences: Sequence[str], device: str = "cpu") -> "Tensor":
         """sentences [n] -> vectors [n, T], float32 on the CPU."""
         ...

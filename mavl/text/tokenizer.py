@@ -38,6 +38,8 @@ def read_tokenizer(declared: Declared, sep: bool | None, max_length: int, lower_
             _set_closing(tokenizer, sep, where)
         if lower_case is not None and lower_case != lower_cases(tokenizer):
             _set_case(tokenizer, lower_case, where)
+    if (special := sum(map(len, _special(tokenizer)))) >= max_length:  # tokenizers would then cut nothing
+        raise TextEncoderError(f"{where}: text.max_length {max_length} leaves no word beside {special} special tokens")
     tokenizer.enable_truncation(max_length)
     tokenizer.no_padding()
     return tokenizer

@@ -93,24 +93,7 @@ class TransformerEncoder:
             return minilm_folder()
         if Path(self.name).is_dir():
             return Path(self.name)
-        from huggingface_hub import snapshot_download
-        from huggingface_hub.errors import HFValidationError, LocalEntryNotFoundError
-
-        cached = None
-        with suppress(LocalEntryNotFoundError, HFValidationError):
-            cached = Path(snapshot_download(self.name, allow_patterns=ENCODER_FILES, local_files_only=True))
-            if _is_whole(cached, self.name):
-                return cached
-        try:
-            return Path(snapshot_download(self.name, allow_patterns=ENCODER_FILES))
-        except (OSError, ValueError) as error:
-            if cached and _files(cached, WEIGHT_FILES) and self.pooling != AUTO:
-                return cached
-            raise TextEncoderError(
-                f"text encoder {self.name!r} is not a folder and cannot be downloaded from the hub "
-                f"({type(error).__name__}); download it once with network access, "
-                "or set text.encoder to a folder with a text encoder"
-            ) from error
+        return _snapshot(self.name, self.pooling == AUTO)
 
     @cached_property
     def declared(self) -> Declared:
@@ -218,13 +201,46 @@ def _read_model(declared: Declared, pooler: bool) -> Any:
     return model
 
 
-def _is_whole(cached: Path, name: str) -> bool:
-    """Whether a snapshot has the weights, and what declares the pooling, which other programs do not fetch."""
-    if not _files(cached, [*WEIGHT_FILES, *(f"0_*/{file}" for file in WEIGHT_FILES)]):
-        return False
+def _snapshot(name: str, auto: bool) -> Path:
+    """The folder of a hub's encoder. Without a network it is the cached one, if that is whole.
+
+    auto: whether the files have to declare the pooling. Other programs fetch the weights alone, without modules.json,
+    and the pooling of a sentence encoder would then be taken for undeclared.
+    """
+    from huggingface_hub import hf_hub_download, snapshot_download
+    from huggingface_hub.errors import EntryNotFoundError, HFValidationError, LocalEntryNotFoundError
+
+    lacking = ""
+    with suppress(LocalEntryNotFoundError, HFValidationError):
+        cached = Path(snapshot_download(name, allow_patterns=ENCODER_FILES, local_files_only=True))
+        if _files(cached, [*WEIGHT_FILES, *(f"0_*/{file}" for file in WEIGHT_FILES)]):
+            if not auto or _declaration_is_known(cached, name):
+                return cached
+            lacking = f"; of its cached files {MODULES} may be missing, so set text.pooling to use them"
+    try:
+        folder = Path(snapshot_download(name, allow_patterns=ENCODER_FILES))
+        if not _declaration_is_known(folder, name):
+            with suppress(EntryNotFoundError):  # the cache then records that there is none
+                hf_hub_download(name, MODULES)
+        return folder
+    except (OSError, ValueError) as error:
+        raise TextEncoderError(
+            f"text encoder {name!r} is not a folder and cannot be downloaded from the hub ({type(error).__name__})"
+            f"{lacking}; download it once with network access, or set text.encoder to a folder with a text encoder"
+        ) from error
+
+
+def _declaration_is_known(folder: Path, name: str) -> bool:
+    """Whether modules.json is there, known not to exist, or not expected, as of a BERT that is no sentence encoder."""
+    from huggingface_hub import try_to_load_from_cache
+
+    if (folder / MODULES).exists():
+        return True
     with suppress(OSError, ValueError, AttributeError):
-        plain = read_json(cached / "config.json").get("model_type") in ("bert", "cxr-bert")
-        return (cached / MODULES).exists() or (plain and not name.startswith("sentence-transformers/"))
+        plain = read_json(folder / "config.json").get("model_type") in ("bert", "cxr-bert")
+        return (plain and not name.startswith("sentence-transformers/")) or try_to_load_from_cache(
+            name, MODULES
+        ) is not None
     return True
 
 

@@ -101,6 +101,11 @@ def test_tokens_are_as_the_settings_say(folders, kind):
     assert tokens(lower_case=False) == [opening, unknown, "lung", closing]
 
 
+def test_a_length_without_room_for_a_word_is_refused(folders):
+    with pytest.raises(TextEncoderError, match=r"text\.max_length 2 leaves no word beside 2 special tokens"):
+        TransformerEncoder(str(folders["mpnet"]), max_length=2).token_ids(["The lung"])
+
+
 def test_a_closing_token_is_added_where_the_file_has_none(tmp_path):
     folder = write_encoder(tmp_path, "roberta", template="<s> $A")
     encoder = TransformerEncoder(str(folder), sep=True)

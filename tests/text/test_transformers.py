@@ -9,6 +9,7 @@ from safetensors.torch import load_file, save_file
 from mavl.text.protocol import TextEncoderError
 from mavl.text.random_bert import write_random_bert
 from mavl.text.transformers import TransformerEncoder
+from tests.support.text_encoders import write_encoder
 
 SENTENCES = [
     "Fluid in the lung.",
@@ -238,6 +239,26 @@ def test_the_error_of_an_encoder_that_is_nowhere_names_a_fix(monkeypatch, name):
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
     with pytest.raises(TextEncoderError, match=f"'{name}' is not a folder and cannot be .* hub .* download"):
         TransformerEncoder(name).encode(["edge"])
+
+
+def test_cached_weights_without_a_declaration_are_used_with_a_pooling_of_ones_own(monkeypatch, tmp_path):
+    """transformers fetches no modules.json: by it alone a sentence encoder would be taken for one of first vectors."""
+    write_encoder(tmp_path, "mpnet")
+
+    def snapshot(name, allow_patterns, local_files_only=False):
+        if not local_files_only:
+            raise OSError("no network")
+        return tmp_path
+
+    monkeypatch.setattr("huggingface_hub.snapshot_download", snapshot)
+    monkeypatch.setattr("huggingface_hub.try_to_load_from_cache", lambda name, file: None)
+    with pytest.raises(
+        TextEncoderError, match=r"modules\.json may be missing, so set text\.pooling .*; download it once"
+    ):
+        TransformerEncoder("some/encoder").encode(["edge"])
+    assert TransformerEncoder("some/encoder", pooling="mean").encode(["edge"]).shape == (1, WIDTH)
+    monkeypatch.setattr("huggingface_hub.try_to_load_from_cache", lambda name, file: object())  # it does not exist
+    assert TransformerEncoder("some/encoder").tokenisation["pooling"] == "cls"
 
 
 def test_a_cached_tokenizer_alone_is_no_encoder(monkeypatch, folder, tmp_path):

