@@ -6,7 +6,7 @@
     python prepare_data.py doctor --help               # every path, image, label and split of a config
 
 The --help of each states what it reads, what it writes and what it costs. When `store` is killed, the same command
-continues; `radgraph` and `reports` start again. Nothing here needs a GPU.
+continues; `radgraph` and `reports` start again, but for the answers of a language model. Nothing here needs a GPU.
 """
 
 import argparse
@@ -42,7 +42,7 @@ def main() -> int:
     try:
         return arguments.run(arguments)
     except KeyboardInterrupt as interrupt:
-        hint = ["the same command goes on where it was"] if arguments.command in GO_ON else []
+        hint = ["the same command goes on where it was"] if arguments.command in GO_ON else interrupt.args
         raise KeyboardInterrupt(*hint) from interrupt
 
 

@@ -21,10 +21,10 @@ from benchmarks.statistics import seconds
 from mavl.config.settings import TextSettings
 from mavl.data import phantom
 from mavl.data.checks import check_images
-from mavl.text.bert import BertEncoder
 from mavl.text.books import read_books
 from mavl.text.embeddings import build_embeddings
 from mavl.text.random_bert import SPECIAL_TOKENS
+from mavl.text.transformers import TransformerEncoder
 from mavl.vocab import FINDINGS
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -78,13 +78,13 @@ def text() -> None:
     with tempfile.TemporaryDirectory() as name:
         folder, cache = Path(name) / "bert", Path(name) / "cache"
         write_bert(folder, sentences)
-        encoder = BertEncoder(str(folder))
+        encoder = TransformerEncoder(str(folder))
         lengths = [len(ids) for ids in encoder.token_ids(sentences)]
         some = sentences[::SAMPLE]
         encode_padded(encoder, some[:8])
         padded = seconds(lambda: encode_padded(encoder, some)) * len(sentences) / len(some)
         cold = seconds(lambda: build_embeddings(books, FINDINGS, encoder, cache=cache))
-        warm = seconds(lambda: build_embeddings(books, FINDINGS, BertEncoder(str(folder)), cache=cache))
+        warm = seconds(lambda: build_embeddings(books, FINDINGS, TransformerEncoder(str(folder)), cache=cache))
     print(f"{len(sentences)} sentences, {sum(lengths) / len(lengths):.0f} tokens on average: {cold:.1f} s", end="; ")
     print(f"padded to {PADDED}, extrapolated from {len(some)}: {padded:.0f} s ({padded / cold:.1f} times)", end="; ")
     print(f"from the cache: {warm:.3f} s")
@@ -102,14 +102,14 @@ def write_bert(folder: Path, sentences: Iterable[str]) -> None:
 
 
 @torch.no_grad()
-def encode_padded(encoder: BertEncoder, sentences: list[str]) -> None:
+def encode_padded(encoder: TransformerEncoder, sentences: list[str]) -> None:
     """As the release does: batches in the order of the book, each sentence padded to PADDED tokens."""
     for start in range(0, len(sentences), encoder.batch_size):
         ids = encoder.token_ids(sentences[start : start + encoder.batch_size])
         tokens, mask = torch.zeros(len(ids), PADDED, dtype=torch.long), torch.zeros(len(ids), PADDED, dtype=torch.long)
         for row, each in enumerate(ids):
             tokens[row, : len(each)], mask[row, : len(each)] = torch.tensor(each), 1
-        encoder.bert(input_ids=tokens, attention_mask=mask)
+        encoder.model(input_ids=tokens, attention_mask=mask)
 
 
 # Labels from RadGraph's graphs ----------------------------------------------------------------------------------------

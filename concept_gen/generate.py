@@ -16,11 +16,12 @@ import argparse
 import sys
 from pathlib import Path
 
-from mavl.concepts.plan import FLAGS, ConceptSettings, make_plan, read_names
+from mavl.concepts.plan import ConceptSettings, make_plan, read_names
 from mavl.concepts.prompts import read_prompts
 from mavl.concepts.review import VERDICTS, read_review, write_sheet
 from mavl.config.cli import complain_in_one_line, override_flags
 from mavl.config.loader import load
+from mavl.llm.settings import flags
 from mavl.progress import plural
 
 PROMPTS = Path(__file__).resolve().parent / "prompts"
@@ -40,7 +41,7 @@ def parse() -> argparse.Namespace:
     sheets = parser.add_mutually_exclusive_group()
     sheets.add_argument("--review", type=Path, metavar="SHEET.csv", help=SHEET)
     sheets.add_argument("--read-review", type=Path, metavar="SHEET.csv", help="read a sheet back into the book")
-    override_flags(parser, FLAGS)
+    override_flags(parser, flags(ConceptSettings))
     return parser.parse_args()
 
 
@@ -53,10 +54,9 @@ def write_book(arguments: argparse.Namespace, names: list[str]) -> int:
         print(f"{plan.estimate()}. Nothing was sent.")
         print(f"to request: {', '.join(map(repr, findings)) or 'nothing'}")
         return 0
-    from mavl.concepts.client import Client  # openai takes a second; a mistyped name should not
-    from mavl.concepts.generate import generate
+    from mavl.concepts.generate import generate  # openai takes a second; a mistyped name should not
 
-    outcome = generate(plan, Client(settings))
+    outcome = generate(plan)
     for finding, reason in outcome.failed.items():
         print(f"failed {finding}: {reason}", file=sys.stderr)
     print(f"{outcome}: {arguments.out}")

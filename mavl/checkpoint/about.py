@@ -13,6 +13,7 @@ from mavl.config.loader import Settings
 from mavl.config.settings import ImageSize, ModelSettings, Size, refuse_repeated
 from mavl.config.training import LoraSettings
 from mavl.progress import plural
+from mavl.text.scaling import ScalingName
 
 Names = Annotated[list[str], Field(min_length=1), AfterValidator(lambda names: refuse_repeated(names, "findings"))]
 
@@ -43,7 +44,10 @@ class TrainedOn(BaseModel):
 
 
 class Text(BaseModel):
-    """Keyword arguments of the text encoder, and its name; other kinds of encoder have other ones too."""
+    """Keyword arguments of the text encoder, its name, and the scaling of its vectors.
+
+    Other kinds of encoder have other arguments too.
+    """
 
     model_config = ConfigDict(extra="allow")
 
@@ -51,6 +55,9 @@ class Text(BaseModel):
     max_length: PositiveInt = 128
     sep: bool = False
     lower_case: bool = True
+    pooling: Literal["cls", "mean", "pooler"] = "cls"
+    normalize: bool = False
+    scaling: ScalingName = "none"
 
 
 class _About(BaseModel):

@@ -30,8 +30,9 @@ from mavl.checkpoint.released import MAVL_KIND, CheckpointError, build, convert,
 from mavl.files import NotJSONError, OutsideError, inside, read_json, refuse_link, whole_file, write_json
 from mavl.model.mavl import MAVL
 from mavl.provenance import provenance
-from mavl.text.bert import BertEncoder
-from mavl.text.embeddings import TextEmbeddings
+from mavl.text.embeddings import FORMER, TextEmbeddings
+from mavl.text.encoder import split_kind
+from mavl.text.transformers import TransformerEncoder, encoder_files
 from mavl.vocab import ANATOMIES, FINDINGS
 
 FORMAT = 1
@@ -41,11 +42,15 @@ FORMER_NAMES = {"log_scale": "logit_scale"}
 """{name of a parameter in older model folders: its name today}"""
 HUB = "hf://"
 """Before the id of a model of the Hugging Face hub, so that a mistyped folder is never asked for there."""
-BERT = "bert:"
-"""What may be before the name of a text encoder (mavl.text.encoder)."""
 LAST, BEST = "last", "best"
 """The model folders in the folder of a run."""
-RELEASED_TEXT = {"encoder": "emilyalsentzer/Bio_ClinicalBERT", "sep": False, "max_length": 128, "lower_case": True}
+RELEASED_TEXT = {
+    "encoder": "emilyalsentzer/Bio_ClinicalBERT",
+    "sep": False,
+    "max_length": 128,
+    "lower_case": True,
+    **FORMER,
+}
 
 
 @dataclass(frozen=True)
@@ -88,7 +93,7 @@ def save(
         lora: of mavl.config.training.LoraSettings, where the backbone has adapters.
     """
     make_folder(folder)
-    encoder = Path(text["encoder"].removeprefix(BERT))
+    encoder = Path(split_kind(text["encoder"])[1])
     if encoder.is_dir():
         _copy_text_encoder(encoder, folder / TEXT_ENCODER)
         text = text | {"encoder": TEXT_ENCODER}
@@ -133,7 +138,7 @@ def write_model(folder: Path, model: Any, about: dict, state: dict) -> None:
 def load(source: str | Path) -> Pretrained:
     """A model folder, a released .pth, or a hub id -> Pretrained."""
     model, about, path = read_model(source, [MAVL_KIND])
-    embeddings, text = None, dict(about["text"])
+    embeddings, text = None, FORMER | about["text"]
     if path.is_dir():
         embeddings = TextEmbeddings.load(path / EMBEDDINGS)
         if names := non_finite({"vectors": embeddings.vectors, "anatomy_vectors": embeddings.anatomy_vectors}):
@@ -169,10 +174,11 @@ def _stored_encoder(folder: Path, name: str) -> str:
 
     CheckpointError for a relative name that leads out of the folder.
     """
-    if Path(name.removeprefix(BERT)).is_absolute():
+    _, inner = split_kind(name)
+    if Path(inner).is_absolute():
         return name
     try:
-        own = inside(folder, name.removeprefix(BERT))
+        own = inside(folder, inner)
     except OutsideError as error:
         raise CheckpointError(f"{folder / ABOUT}: text.encoder: {error}") from error
     return str(own) if own.is_dir() else name
@@ -286,10 +292,13 @@ def _read_released(path: Path) -> tuple[dict, dict[str, Tensor]]:
 
 
 def _copy_text_encoder(source: Path, target: Path) -> None:
-    """Copy the whole folder or nothing; do not copy the same encoder again."""
-    if target.exists() and BertEncoder(str(target)).fingerprint == BertEncoder(str(source)).fingerprint:
+    """Copy all files that are read, or nothing; do not copy the same encoder again."""
+    if target.exists() and TransformerEncoder(str(target)).fingerprint == TransformerEncoder(str(source)).fingerprint:
         return
     draft = target.with_name(f".{target.name}.{os.getpid()}")
-    shutil.copytree(source, draft, dirs_exist_ok=True)
+    for file in encoder_files(source):
+        copy = draft / file.relative_to(source)
+        copy.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy2(file, copy)
     shutil.rmtree(target, ignore_errors=True)
     os.replace(draft, target)

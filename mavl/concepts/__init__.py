@@ -1,6 +1,6 @@
 """Books of findings written by a language model, their review by a clinician, and checks of any book.
 
-`generate` runs concept_gen/generate.py: `plan` (the missing answers) -> `prompts` (the conversation) -> `client` (the
+`generate` runs concept_gen/generate.py: `plan` (the missing answers) -> `prompts` (the conversation) -> mavl.llm (the
 server) -> `answers` (the checks) -> `book` (answers and book on disk); `review` is the clinician's sheet.
 `inspection` and `similarity` check books of any origin (concept_gen/inspect_book.py).
 """

@@ -1,14 +1,14 @@
 """Checks of the language model's answers: what an answer must hold, and which other findings it must not describe."""
 
-import json
 import re
 from collections.abc import Iterable
 from functools import cache
 from typing import Any
 
-from pydantic import ConfigDict, ValidationError, create_model
+from pydantic import ConfigDict, create_model
 
 from mavl.config.settings import DESCRIPTION_BOOKS
+from mavl.llm.answers import AnswerError, read_objects, response_schema
 from mavl.progress import plural
 from mavl.text.books import read_books
 from mavl.text.synonyms import all_names, key, meaning
@@ -64,18 +64,8 @@ _ORDINARY = {key(word) for word in (*NORMALITY, *_WORDS)}
 _FIELDS: dict[str, Any] = dict.fromkeys(("finding", *ASPECTS), (str, ...))
 _ANSWER = create_model("Answer", __config__=ConfigDict(extra="forbid", strict=True), **_FIELDS)
 
-RESPONSE_SCHEMA = {"name": "finding", "strict": True, "schema": _ANSWER.model_json_schema()}
-"""For servers that constrain the output. It states no lengths, which not all servers support."""
-
-_COMPLAINTS = {"missing": "is missing", "extra_forbidden": "was not asked for"}
-
-
-class AnswerError(ValueError):
-    """An answer that cannot be used; `problems` has one line for each fault, worded for the model."""
-
-    def __init__(self, problems: Iterable[str]):
-        self.problems = tuple(problems)
-        super().__init__("; ".join(self.problems))
+RESPONSE_SCHEMA = response_schema("finding", _ANSWER)
+"""It states no lengths, which not all servers support."""
 
 
 class Checker:
@@ -172,31 +162,11 @@ def diagnoses() -> frozenset[str]:
 
 
 def _parse(text: str) -> dict[str, str]:
-    """The last JSON object in the text that has all keys; thinking, drafts, code fences or a list may be around it.
-
-    AnswerError has the complaints of the object that comes nearest to one.
-    """
-    text = text.rpartition("</think>")[2]
-    answer, complaints = None, [(2, ["it is not a JSON object" if text.strip() else "the answer is empty"])]
-    start = text.find("{")
-    while start >= 0:
-        end = start + 1
-        try:
-            content, stop = json.JSONDecoder().raw_decode(text, start)
-            answer, end = _ANSWER.model_validate(content).model_dump(), stop
-        except ValidationError as error:
-            complaints.append((0, [_complaint(each) for each in error.errors()]))
-        except (ValueError, RecursionError) as error:
-            complaints.append((1, [f"it is not valid JSON ({error})"]))
-        start = text.find("{", end)
-    if answer is None:
-        raise AnswerError(min(complaints, key=lambda complaint: (complaint[0], len(complaint[1])))[1])
-    return answer
-
-
-def _complaint(error: Any) -> str:
-    """One line for one of pydantic's errors."""
-    return f'"{".".join(map(str, error["loc"]))[:80]}" {_COMPLAINTS.get(error["type"], "is no text")}'
+    """The last JSON object in the text that has all keys. AnswerError where there is none."""
+    answers, error = read_objects(text, _ANSWER.model_validate)
+    if not answers:
+        raise error
+    return answers[-1].model_dump()
 
 
 def _bare(line: str) -> str:

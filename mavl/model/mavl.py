@@ -115,6 +115,7 @@ class MAVL(nn.Module):
         image_size: input side in pixels for which learned positions are laid out; other sizes interpolate them.
         aspects: names of the A aspects, in the order of the text embeddings.
         text_width: T of the text embeddings.
+        text_norm: whether a LayerNorm precedes the query projection.
         feature_dropout: probability that a whole (image, query) feature vector is zeroed before the heads in training.
         report_head: whether images are compared with whole reports too, which needs `contrastive`.
     """
@@ -126,6 +127,7 @@ class MAVL(nn.Module):
         image_size: int = 224,
         aspects: Sequence[str] = ASPECTS,
         text_width: int = 768,
+        text_norm: bool = False,
         width: int = 256,
         layers: int = 4,
         heads: int = 4,
@@ -142,7 +144,8 @@ class MAVL(nn.Module):
         self.grid_projection = nn.Sequential(
             nn.Conv2d(encoder.channels, encoder.channels, 1), nn.PReLU(), nn.Conv2d(encoder.channels, width, 1)
         )
-        self.query_projection = nn.Linear(text_width, width)
+        projection = nn.Linear(text_width, width)
+        self.query_projection = nn.Sequential(nn.LayerNorm(text_width), projection) if text_norm else projection
         self.decoder = QueryDecoder(width, layers, heads, feedforward, dropout, self_attention)
         self.feature_dropout = nn.Dropout1d(feature_dropout)
         self.presence_head = nn.Linear(len(aspects) * width, 2)

@@ -135,7 +135,7 @@ def model_embeddings(
     """Embeddings of the vocabulary that the model was trained with, then of the other findings.
 
     The vectors of a model folder are used as they are. The rest, and all for a released file or with `rebuild`, is
-    encoded from the books.
+    encoded from the books, and scaled as those of the training.
     """
     stored = None if rebuild else pretrained.embeddings
     new = [name for name in dict.fromkeys(findings) if name not in pretrained.findings]
@@ -147,7 +147,9 @@ def model_embeddings(
     encoded = new if stored is not None else [*pretrained.findings, *new]
     anatomies = ANATOMIES if pretrained.embeddings is None else pretrained.embeddings.anatomies
     embeddings = build_embeddings(books, encoded, encoder, names, cache, anatomies)
-    return embeddings if stored is None else stored.extended(embeddings)
+    if stored is None:
+        return embeddings.scaled(pretrained.embeddings.scaling if pretrained.embeddings else None)
+    return stored.extended(embeddings)
 
 
 def _text_encoder(pretrained: Pretrained, name: str | None, max_length: int | None) -> TextEncoder:

@@ -19,10 +19,14 @@ from mavl.files import parse_json, whole_file
 from mavl.progress import note
 from mavl.text.books import Books
 from mavl.text.protocol import TextEncoder
+from mavl.text.scaling import Scaling, ScalingName, fit_scaling
 from mavl.vocab import ANATOMIES, ASPECTS, UnknownFindingError, anatomy_sentence, unknown_name
 
 SAME_ENCODER = 1e-2
 """Largest difference of two computations of one text vector; another encoder or tokenisation differs by far more."""
+
+FORMER = {"pooling": "cls", "normalize": False}
+"""Settings that former versions did not have, and what they computed: the keys of the cache leave them out."""
 
 
 class EmbeddingsError(ValueError):
@@ -33,7 +37,8 @@ class EmbeddingsError(ValueError):
 class TextEmbeddings:
     """vectors [F, A, T]: row (f, a) is aspect a of finding f; anatomy_vectors [51, T], by `anatomies`; float32.
 
-    about: their origin (encoder, tokenisation, hashes of the books), for checkpoints and reports.
+    about: their origin (encoder, tokenisation, hashes of the books), for checkpoints and reports. scaling: the map that
+    was applied to them, and that text of further findings takes too; None where they are as encoded.
     """
 
     findings: tuple[str, ...]
@@ -42,6 +47,7 @@ class TextEmbeddings:
     anatomy_vectors: Tensor
     about: dict
     anatomies: tuple[str, ...] = ANATOMIES
+    scaling: Scaling | None = None
 
     def __post_init__(self):
         expected, found = (len(self.findings), len(self.aspects)), tuple(self.vectors.shape)
@@ -49,6 +55,9 @@ class TextEmbeddings:
             raise EmbeddingsError(f"text embeddings of {expected} findings and aspects hold vectors {found}")
         if (anatomies := tuple(self.anatomy_vectors.shape)) != (len(self.anatomies), found[2]):
             raise EmbeddingsError(f"text embeddings of width {found[2]} hold vectors {anatomies} of anatomies")
+        if self.scaling and not self.scaling.fits(found[2]):
+            name = self.scaling.name
+            raise EmbeddingsError(f"the scaling {name!r} of text embeddings is no finite map of width {found[2]}")
         if twice := [name for name, count in Counter(self.findings).items() if count > 1]:
             raise EmbeddingsError(f"text embeddings name {twice[0]!r} twice")
         unfit = [
@@ -71,8 +80,19 @@ class TextEmbeddings:
         """The same embeddings with these findings only, in this order."""
         return replace(self, findings=tuple(findings), vectors=self.vectors[self.index(findings)])
 
+    def scaled(self, scaling: Scaling | None) -> "TextEmbeddings":
+        """The same embeddings, which must be as encoded, through this map."""
+        if scaling is None:
+            return self
+        vectors, anatomy_vectors = scaling(self.vectors), scaling(self.anatomy_vectors)
+        return replace(self, vectors=vectors, anatomy_vectors=anatomy_vectors, scaling=scaling)
+
+    def with_own_scaling(self, name: ScalingName) -> "TextEmbeddings":
+        """The same embeddings through the map of this name that is fitted to them, anatomies included."""
+        return self.scaled(fit_scaling(name, torch.cat([self.vectors.flatten(0, 1), self.anatomy_vectors])))
+
     def extended(self, more: "TextEmbeddings") -> "TextEmbeddings":
-        """These embeddings followed by those of other findings.
+        """These embeddings followed by those of other findings, which are as encoded, or scaled by the same map.
 
         EmbeddingsError when a finding is in both, when the aspects, the anatomies or their order differ, or when the
         vectors of the anatomies differ, which come from the same text: another encoder or tokenisation.
@@ -87,6 +107,8 @@ class TextEmbeddings:
         if more.vectors.shape[1:] != self.vectors.shape[1:]:
             shapes = f"{tuple(self.vectors.shape[1:])} in the model and {tuple(more.vectors.shape[1:])} in the new text"
             raise EmbeddingsError(f"text vectors [aspects, width] are {shapes}: another text encoder?")
+        if more.scaling is None:
+            more = more.scaled(self.scaling)
         if not torch.allclose(more.anatomy_vectors, self.anatomy_vectors, rtol=0, atol=SAME_ENCODER):
             raise EmbeddingsError(
                 f"{self.about['encoder']!r}, the model's text encoder, and {more.about['encoder']!r} give the same "
@@ -103,6 +125,9 @@ class TextEmbeddings:
         """Write as safetensors, whole or not at all."""
         names = {key: json.dumps(getattr(self, key)) for key in ("findings", "aspects", "about", "anatomies")}
         tensors = {"vectors": self.vectors.cpu().contiguous(), "anatomy_vectors": self.anatomy_vectors.cpu()}
+        if self.scaling:
+            names["scaling"] = json.dumps(self.scaling.name)
+            tensors |= {"scaling_offset": self.scaling.offset, "scaling_factor": self.scaling.factor}
         path.parent.mkdir(parents=True, exist_ok=True)
         with whole_file(path, "wb") as file:  # not by save_file, which lets only the owner read its files
             file.write(serialize(tensors, names))
@@ -114,9 +139,13 @@ class TextEmbeddings:
             with safe_open(path, framework="pt") as file:
                 names = {key: parse_json(value, key) for key, value in dict(file.metadata()).items()}
                 vectors, anatomy_vectors = (file.get_tensor(key).float() for key in ("vectors", "anatomy_vectors"))
+                scaling = None
+                if "scaling" in names:
+                    map_of = (file.get_tensor(key).float() for key in ("scaling_offset", "scaling_factor"))
+                    scaling = Scaling(names["scaling"], *map_of)
             anatomies = names.get("anatomies", ANATOMIES)  # absent in files of older versions
             findings, aspects, anatomies = map(tuple, (names["findings"], names["aspects"], anatomies))
-            return cls(findings, aspects, vectors, anatomy_vectors, names["about"], anatomies)
+            return cls(findings, aspects, vectors, anatomy_vectors, names["about"], anatomies, scaling)
         except (SafetensorError, OSError, TypeError, KeyError, ValueError) as error:
             raise EmbeddingsError(f"{path}: damaged, or no text embeddings ({error})") from error
 
@@ -139,7 +168,8 @@ def build_embeddings(
     sentences = [books.sentences[finding][aspect] for finding in findings for aspect in aspects]
     sentences += [anatomy_sentence(anatomy) for anatomy in anatomies]
     about = {"encoder": encoder.name, "tokenisation": encoder.tokenisation, "books": books.hashes}
-    key = json.dumps([sentences, list(findings), list(aspects), encoder.fingerprint, encoder.tokenisation])
+    shaping = {key: value for key, value in encoder.tokenisation.items() if FORMER.get(key) != value}
+    key = json.dumps([sentences, list(findings), list(aspects), encoder.fingerprint, shaping])
     path = cache and cache / f"{hashlib.sha256(key.encode()).hexdigest()[:32]}.safetensors"
     if path and path.exists():
         try:

@@ -8,10 +8,10 @@ from safetensors.torch import save as serialize
 from torch import nn
 
 from mavl.files import whole_file, write_json, write_text
-from mavl.text.bert import BertEncoder
+from mavl.text.scaling import SPREAD
+from mavl.text.transformers import TransformerEncoder
 
 SPECIAL_TOKENS = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
-RANDOM_SPREAD = 0.05
 
 
 def write_random_bert(folder: Path, sentences: Iterable[str], seed: int, width: int = 128, layers: int = 2) -> Path:
@@ -19,7 +19,7 @@ def write_random_bert(folder: Path, sentences: Iterable[str], seed: int, width: 
 
     It has no medical knowledge: sentences that share words get similar vectors, no more. Its weights are wider than
     BERT's usual 0.02, so that its attention depends on the words. Its last LayerNorm gives the vectors of the sentences
-    mean 0 and standard deviation RANDOM_SPREAD in each dimension: their common part carries no information, and small
+    mean 0 and standard deviation SPREAD in each dimension: their common part carries no information, and small
     vectors start the location scores, dot products over the whole width, near zero.
     """
     from transformers import BertConfig, BertModel
@@ -45,11 +45,11 @@ def write_random_bert(folder: Path, sentences: Iterable[str], seed: int, width: 
     write_text(folder / "vocab.txt", "\n".join(vocabulary) + "\n")
     write_json(folder / "tokenizer_config.json", {"tokenizer_class": "BertTokenizer"})
     _write_weights(folder, bert)
-    vectors = BertEncoder(str(folder)).encode(sentences)
+    vectors = TransformerEncoder(str(folder)).encode(sentences)
     norm = bert.get_submodule(f"encoder.layer.{layers - 1}.output.LayerNorm")
     assert isinstance(norm, nn.LayerNorm)
     with torch.no_grad():
-        scale = RANDOM_SPREAD / vectors.std(dim=0, correction=0).clamp(min=0.1)
+        scale = SPREAD / vectors.std(dim=0, correction=0).clamp(min=0.1)
         norm.bias.sub_(vectors.mean(dim=0)).mul_(scale)
         norm.weight.mul_(scale)
     _write_weights(folder, bert)

@@ -14,10 +14,9 @@ from mavl import checkpoint
 from mavl.backbones import Preprocessing
 from mavl.checkpoint.released import check_state
 from mavl.checkpoint.transfer import check_sources, initialise
-from mavl.config.loader import cache_folder
-from mavl.config.settings import RANDOM, PretrainSettings, ReportData
+from mavl.config.settings import PretrainSettings
 from mavl.data.checks import Share
-from mavl.data.labels import LabelStore, finding_labels
+from mavl.data.labels import finding_labels
 from mavl.data.launch import main_process_first
 from mavl.data.loading import compute_all
 from mavl.data.pretraining import EpochBatches, PretrainingDataset, open_data, write_left_out
@@ -27,11 +26,9 @@ from mavl.model.losses import Targets, pretraining_losses
 from mavl.model.mavl import MAVL, initialise_as_released
 from mavl.model.scores import presence_probability
 from mavl.progress import plural
-from mavl.text.books import Books, read_books
-from mavl.text.embeddings import TextEmbeddings, build_embeddings
-from mavl.text.encoder import load_text_encoder
-from mavl.text.random_bert import write_random_bert
-from mavl.text.reports import ReportVectors, encode_reports
+from mavl.text.books import read_books
+from mavl.text.embeddings import TextEmbeddings
+from mavl.text.reports import ReportVectors
 from mavl.train.engine import Fit, MonitorError, build_accelerator
 from mavl.train.inputs import data_hashes, describe_images
 from mavl.train.run_folder import (
@@ -44,8 +41,9 @@ from mavl.train.run_folder import (
     run_of,
     scalars,
 )
+from mavl.train.text import report_vectors, text_embeddings
 from mavl.train.trainable import lora_of, prepare_backbone
-from mavl.vocab import ABSENT, PRESENT, anatomy_sentence
+from mavl.vocab import ABSENT, PRESENT
 
 REPORT_HEAD = "report_head."
 """Parameters that a checkpoint to start from may lack, or have without need."""
@@ -224,42 +222,6 @@ def build_model(arguments: dict, settings: PretrainSettings, accelerator: Accele
         initialise(model.backbone, arguments["backbone"], init, accelerator)
     prepare_backbone(model, settings.train, accelerator)
     return model
-
-
-def text_embeddings(settings: PretrainSettings, books: Books, output_dir: Path) -> tuple[TextEmbeddings, dict]:
-    """The embeddings of the findings and aspects to train on, and the arguments of the encoder, with its name.
-
-    An encoder of random weights is written into the run folder, unless it is there.
-    """
-    text = settings.text
-    name = text.encoder
-    if name == RANDOM:
-        folder = output_dir / checkpoint.TEXT_ENCODER
-        if not folder.exists():
-            sentences = [sentence for aspects in books.sentences.values() for sentence in aspects.values()]
-            write_random_bert(folder, [*sentences, *map(anatomy_sentence, settings.anatomies)], text.seed)
-        name = str(folder)
-    encoder = load_text_encoder(name, sep=text.sep, max_length=text.max_length, lower_case=text.lower_case)
-    cache = cache_folder(text.cache)
-    findings, aspects, anatomies = settings.findings, settings.model.aspects, settings.anatomies
-    embeddings = build_embeddings(books, findings, encoder, aspects, cache, anatomies)
-    return embeddings, {"encoder": name, **encoder.tokenisation}
-
-
-def report_vectors(
-    settings: PretrainSettings, text: dict, output_dir: Path, accelerator: Accelerator
-) -> ReportVectors | None:
-    """The vectors of the reports, None where they are not compared with images.
-
-    text: keyword arguments of the text encoder, with its name.
-    """
-    if not settings.train.report_weight:
-        return None
-    assert isinstance(settings.data, ReportData)
-    encoder = load_text_encoder(text["encoder"], **{key: value for key, value in text.items() if key != "encoder"})
-    studies = len(LabelStore(Path(settings.data.label_file)))
-    folder, device = cache_folder(settings.text.cache) or output_dir, str(accelerator.device)
-    return encode_reports(Path(settings.data.sentences_file), studies, encoder, folder, device)
 
 
 def gather(own: Tensor) -> Tensor:

@@ -34,6 +34,8 @@ MAY_CHANGE = frozenset(
     """.split()
 )
 """Settings that have no effect on the weights but rounding, so that a resumed run may have other ones."""
+FORMER_DEFAULTS = {"text.sep": False, "text.max_length": 128, "text.lower_case": True}
+"""Of runs from before `text.pooling`, which trained with BERTs alone: for these "auto" is the same."""
 _INSTEAD = "copy it back, or start a new run from its weights with --checkpoint"
 
 
@@ -191,6 +193,10 @@ def _changed_settings(folder: Path, settings: Settings) -> list[str]:
     if document is None or document.problems or not isinstance(content := document.data, dict):
         raise ResumeError(f"{folder / CONFIG}: empty or damaged; {_INSTEAD}")
     before, now = flat(content), flat(settings.model_dump(mode="json"))
+    if "text.pooling" not in before:
+        before |= {
+            key: "auto" for key, value in FORMER_DEFAULTS.items() if before.get(key) == value and now.get(key) == "auto"
+        }
     chosen = flat(settings.model_dump(mode="json", exclude_defaults=True))
     return [
         f"{key}: {before.get(key)!r} then, {now.get(key)!r} now"

@@ -3,6 +3,7 @@
 import json
 import math
 import os
+import re
 from urllib.error import URLError
 
 import pytest
@@ -265,8 +266,9 @@ def test_weights_of_another_architecture_are_refused(tmp_path):
     torch.save(torchvision.models.resnet18(weights=None).state_dict(), tmp_path / "resnet18.pth")
     with pytest.raises(BackboneError, match=r"resnet18\.pth: not weights of vit_b_16: .*'class_token'.*\(150 in all\)"):
         load_pretrained(build_backbone("vit_b_16"), "vit_b_16", tmp_path / "resnet18.pth")
-    with pytest.raises(BackboneError, match=r"not weights of resnet50: missing \['layer1\.0\.conv3\.weight'"):
+    with pytest.raises(BackboneError, match=r"not weights of resnet50: missing \['layer1\.0\.conv3\.weight'") as error:
         load_pretrained(build_backbone("resnet50"), "resnet50", tmp_path / "resnet18.pth")
+    assert [part.count("'") // 2 for part in re.findall(r"\[[^]]*\]", str(error.value))] == [5, 5]  # five are named
 
 
 def test_weights_of_another_shape_are_refused_and_none_is_taken(tmp_path):

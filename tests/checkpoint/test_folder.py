@@ -14,9 +14,9 @@ from mavl.backbones import BackboneError
 from mavl.checkpoint.folder import CheckpointError
 from mavl.files import OutsideError
 from mavl.model.mavl import MAVL
-from mavl.text.bert import BertEncoder
-from mavl.text.embeddings import EmbeddingsError, TextEmbeddings
+from mavl.text.embeddings import FORMER, EmbeddingsError, TextEmbeddings
 from mavl.text.random_bert import write_random_bert
+from mavl.text.transformers import TransformerEncoder
 from mavl.vocab import ANATOMIES, ASPECTS
 
 FINDINGS = ("edema", "normal", "mass")
@@ -99,7 +99,7 @@ def test_from_pretrained_takes_a_folder_by_its_name(folder):
 
 def test_a_folder_tells_what_its_model_is(folder):
     loaded = checkpoint.load(str(folder))
-    assert (loaded.findings, loaded.text) == (FINDINGS, TEXT)
+    assert (loaded.findings, loaded.text) == (FINDINGS, TEXT | FORMER)
     assert torch.equal(loaded.embeddings.vectors, draw_bank().vectors)
     assert loaded.embeddings.findings == FINDINGS
     assert loaded.about["state"] == {"epoch": 3, "step": 70}
@@ -139,13 +139,13 @@ def test_a_kill_while_the_weights_are_saved_leaves_the_former_ones(monkeypatch, 
 
 def test_a_text_encoder_of_ones_own_travels_with_the_folder(tmp_path):
     encoder = write_random_bert(tmp_path / "run" / "drawn", ["edema in the lung"], seed=0, width=32, layers=1)
-    expected = BertEncoder(str(encoder)).encode(["the lung"])
+    expected = TransformerEncoder(str(encoder)).encode(["the lung"])
     save(tmp_path / "run" / "best", build(), text=TEXT | {"encoder": str(encoder)})
     shutil.move(tmp_path / "run" / "best", tmp_path / "elsewhere")
     shutil.rmtree(tmp_path / "run")
     text = checkpoint.load(tmp_path / "elsewhere").text
-    assert text == TEXT | {"encoder": str(tmp_path / "elsewhere" / "text_encoder")}
-    vectors = BertEncoder(text.pop("encoder"), **text | {"sep": False}).encode(["the lung"])
+    assert text == TEXT | FORMER | {"encoder": str(tmp_path / "elsewhere" / "text_encoder")}
+    vectors = TransformerEncoder(text.pop("encoder"), **text | {"sep": False}).encode(["the lung"])
     assert torch.equal(vectors, expected)
     assert "run" not in json.loads((tmp_path / "elsewhere" / "mavl.json").read_text())["text"]["encoder"]
 
@@ -154,8 +154,8 @@ def test_another_text_encoder_takes_the_place_of_the_former(tmp_path):
     for seed in (0, 0, 1):
         encoder = write_random_bert(tmp_path / f"drawn{seed}", ["edema"], seed=seed, width=32, layers=1)
         save(tmp_path / "best", build(), text=TEXT | {"encoder": str(encoder)})
-        kept = BertEncoder(checkpoint.load(tmp_path / "best").text["encoder"])
-        assert kept.fingerprint == BertEncoder(str(encoder)).fingerprint
+        kept = TransformerEncoder(checkpoint.load(tmp_path / "best").text["encoder"])
+        assert kept.fingerprint == TransformerEncoder(str(encoder)).fingerprint
     again = checkpoint.load(tmp_path / "best")
     save(tmp_path / "best", again.model, text=again.text)  # from its own folder into it
     assert (tmp_path / "best" / "text_encoder" / "vocab.txt").exists()

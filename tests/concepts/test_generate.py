@@ -9,7 +9,6 @@ import torch
 
 from mavl.concepts import ConceptError
 from mavl.concepts.book import Entry, Provenance, read_whole_book
-from mavl.concepts.client import Client
 from mavl.concepts.generate import choose, generate, most_central
 from mavl.concepts.review import ACCEPT, REJECT, read_review, write_sheet
 from mavl.text.books import BookError, read_books
@@ -137,7 +136,7 @@ def test_the_cache_serves_another_book_and_another_question_is_asked_anew(run, s
 def test_what_another_run_added_meanwhile_stays(plan, run, tmp_path):
     planned = plan(["lung cyst"])
     run(["rib fracture"])
-    assert generate(planned, Client(planned.settings)).complete == 1
+    assert generate(planned).complete == 1
     assert findings(tmp_path) == ["rib fracture", "lung cyst"]
 
 
@@ -243,7 +242,7 @@ def test_nothing_is_asked_where_the_book_could_not_be_written(plan, server, tmp_
     (tmp_path / "folder").write_text("a file")
     planned = plan()
     with pytest.raises(FileExistsError, match="folder"):
-        generate(replace(planned, out=tmp_path / "folder" / "book.json"), Client(planned.settings))
+        generate(replace(planned, out=tmp_path / "folder" / "book.json"))
     assert not server.requests
 
 

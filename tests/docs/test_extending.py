@@ -129,7 +129,7 @@ def test_a_config_names_a_text_encoder(monkeypatch, tmp_path):
     }
     embeddings, stored = text_embeddings(PretrainSettings.model_validate(config), BOOKS, tmp_path)
     assert embeddings.vectors[0, :, 0].tolist() == [3, 2]
-    assert stored == {"encoder": "lengths:x", "times": 1.0}
+    assert stored == {"encoder": "lengths:x", "times": 1.0, "scaling": "none"}
 
 
 def test_a_model_folder_of_a_text_encoder_is_given_new_findings_by_it(monkeypatch, tmp_path):

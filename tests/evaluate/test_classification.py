@@ -33,10 +33,10 @@ from mavl.report.classification import table
 from mavl.report.folder import OccupiedError
 from mavl.scorers.mavl import model_embeddings
 from mavl.scorers.random import RandomScorer
-from mavl.text.bert import BertEncoder
 from mavl.text.books import BookError, read_books
 from mavl.text.embeddings import TextEmbeddings, build_embeddings
 from mavl.text.random_bert import write_random_bert
+from mavl.text.transformers import TransformerEncoder
 from mavl.vocab import ASPECTS, DESCRIPTION
 from tests.support.pages import check_self_contained
 
@@ -69,9 +69,11 @@ def books(tmp_path_factory) -> dict[str, tuple[str]]:
 
 
 @pytest.fixture(scope="module")
-def encoder(books, tmp_path_factory) -> BertEncoder:
+def encoder(books, tmp_path_factory) -> TransformerEncoder:
     sentences = [text for aspects in read_books(**books).sentences.values() for text in aspects.values()]
-    return BertEncoder(str(write_random_bert(tmp_path_factory.mktemp("bert"), sentences, seed=0, width=32, layers=1)))
+    return TransformerEncoder(
+        str(write_random_bert(tmp_path_factory.mktemp("bert"), sentences, seed=0, width=32, layers=1))
+    )
 
 
 @pytest.fixture(scope="module")
@@ -105,7 +107,9 @@ def write_benchmark(
     return path
 
 
-def build(folder: Path, books: dict, encoder: BertEncoder, images: torch.Tensor, findings=TRAINED, **changed) -> Path:
+def build(
+    folder: Path, books: dict, encoder: TransformerEncoder, images: torch.Tensor, findings=TRAINED, **changed
+) -> Path:
     """A model folder: drawn weights, wide enough to tell one image from the next, BatchNorm at home in the images."""
     torch.manual_seed(0)
     arguments = ARGUMENTS | changed | {"text_width": 32}
@@ -322,7 +326,7 @@ class TestVocabulary:
         result = evaluate(protocol="released")
         assert result.about["bank"]["tokenisation"]["max_length"] == 64
         names = (*TRAINED, "pneumothorax")
-        cut = BertEncoder(encoder.name, max_length=64)
+        cut = TransformerEncoder(encoder.name, max_length=64)
         embeddings = extended(books, cut, names)
         changed = (embeddings.vectors - extended(books, encoder, names).vectors).abs().amax(dim=(1, 2)) > 1e-3
         assert [name for name, differs in zip(names, changed, strict=True) if differs] == [LONG]

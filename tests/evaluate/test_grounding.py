@@ -35,10 +35,10 @@ from mavl.metrics.margins import compare_to_baselines
 from mavl.model.heatmaps import HeatmapError, enlarge
 from mavl.model.mavl import MAVL
 from mavl.report import grounding as grounding_report
-from mavl.text.bert import BertEncoder
 from mavl.text.books import read_books
 from mavl.text.embeddings import build_embeddings
 from mavl.text.random_bert import write_random_bert
+from mavl.text.transformers import TransformerEncoder
 from mavl.vocab import DESCRIPTION
 from tests.support.grounding import best_threshold, measure
 from tests.support.pages import Reader, check_self_contained, in_browser
@@ -60,12 +60,14 @@ def _accelerator_of_its_own():
 
 
 @pytest.fixture(scope="module")
-def encoder(tmp_path_factory) -> BertEncoder:
+def encoder(tmp_path_factory) -> TransformerEncoder:
     sentences = [text for aspects in read_books(**BOOKS).sentences.values() for text in aspects.values()]
-    return BertEncoder(str(write_random_bert(tmp_path_factory.mktemp("bert"), sentences, seed=0, width=32, layers=1)))
+    return TransformerEncoder(
+        str(write_random_bert(tmp_path_factory.mktemp("bert"), sentences, seed=0, width=32, layers=1))
+    )
 
 
-def build(folder: Path, encoder: BertEncoder, **changed) -> Path:
+def build(folder: Path, encoder: TransformerEncoder, **changed) -> Path:
     """A model folder with drawn weights, whose queries look at some patches more than at others."""
     torch.manual_seed(0)
     arguments = ARGUMENTS | changed | {"text_width": 32}
@@ -128,7 +130,7 @@ def cases_of(result: Result, of: str = "model") -> pd.DataFrame:
     return table[table["map"] == of].reset_index(drop=True)
 
 
-def expected_cases(model: Path, encoder: BertEncoder, folder: Path, split: str, protocol: str) -> list[tuple]:
+def expected_cases(model: Path, encoder: TransformerEncoder, folder: Path, split: str, protocol: str) -> list[tuple]:
     """(image, finding, map, mask) of every case of the phantoms, in the table's order, from the attention itself."""
     size = 56
     table = pd.read_csv(folder / f"{split}.csv")

@@ -9,7 +9,7 @@ import torch
 from mavl.checkpoint import released
 from mavl.model.losses import Targets, pretraining_losses
 from mavl.model.scores import contrastive_probability, presence_probability
-from mavl.text.bert import BertEncoder
+from mavl.text.transformers import TransformerEncoder
 from tests.support import goldens
 from tests.support.goldens import build, close
 
@@ -69,5 +69,5 @@ def test_losses_and_gradients_equal_the_release(shared):
 @pytest.mark.parametrize("length", [64, 128])
 def test_token_ids_equal_the_released_tokenizer(shared, length):
     golden = json.loads(shared("goldens/tokens/ids.json").read_text())
-    encoder = BertEncoder(str(shared("goldens/tokens")), sep=False, max_length=length)
+    encoder = TransformerEncoder(str(shared("goldens/tokens")), sep=False, max_length=length)
     assert encoder.token_ids(golden["sentences"]) == golden[f"ids_at_{length}"]

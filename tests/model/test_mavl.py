@@ -110,6 +110,17 @@ def test_cosine_is_of_the_pooled_image_and_the_projected_text(model):
     assert output.cosine.abs().max() <= 1 + 1e-6
 
 
+def test_text_is_normalized_before_its_projection_where_that_is_set():
+    model, text = build(text_norm=True), 5 + 3 * draw(2, 9, 12)
+    norm, linear = model.query_projection
+    normalized = (text - text.mean(dim=-1, keepdim=True)) / (text.var(dim=-1, correction=0, keepdim=True) + 1e-5).sqrt()
+    with torch.no_grad():
+        norm.weight.copy_(torch.arange(12.0))
+        projected = model.encode_text(text).projected
+        torch.testing.assert_close(projected, linear(normalized * torch.arange(12.0)).flatten(0, 1))
+    assert type(build().query_projection) is torch.nn.Linear
+
+
 def test_heads_are_linear_in_the_aspect_features_side_by_side(model):
     with torch.no_grad():
         output = model(draw(1, 3, 64, 64), draw(3, 9, 12))

@@ -70,6 +70,12 @@ def test_equal_scores_have_curves(score, tmp_path):
     assert (tmp_path / "roc.png").stat().st_size > 5000
 
 
+def test_one_class_has_no_mean_beside_it(axes, tmp_path):
+    labels, scores = np.array([[1], [0], [1]]), np.array([[0.3], [0.2], [0.1]])
+    plot_curves(labels, scores, evaluate(labels, scores, ["a"], resamples=0), tmp_path)
+    assert [entry.split("  ")[-1] for entry in entries(axes[0])] == ["a"]
+
+
 def test_of_many_classes_only_the_best_and_the_worst_are_named(axes, tmp_path):
     rng = np.random.default_rng(0)
     labels = rng.integers(0, 2, (200, 60))

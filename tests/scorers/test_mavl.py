@@ -10,10 +10,10 @@ import torch
 from mavl import checkpoint
 from mavl.model.heatmaps import HeatmapError, MapOptions
 from mavl.scorers import ScorerOptions, open_scorer
-from mavl.text.bert import BertEncoder
 from mavl.text.books import read_books
 from mavl.text.embeddings import build_embeddings
 from mavl.text.protocol import TextEncoderError
+from mavl.text.transformers import TransformerEncoder
 from mavl.vocab import UnknownFindingError
 from tests.support import tiny
 
@@ -103,12 +103,30 @@ def test_a_maximum_of_tokens_cuts_what_is_encoded_anew(model, rebuilt):
     """The vectors of the model are of whole sentences, unless they are rebuilt. Anatomies have up to 32 tokens."""
     names = (*tiny.FINDINGS, "mass")
     books, encoder = read_books(*BOOKS.values()), str(model.parent / "bert")
-    whole, cut = (build_embeddings(books, names, BertEncoder(encoder, max_length=n)).vectors for n in (128, 33))
+    whole, cut = (build_embeddings(books, names, TransformerEncoder(encoder, max_length=n)).vectors for n in (128, 33))
     longer = [name for name, *pair in zip(names, whole, cut, strict=True) if not torch.allclose(*pair, atol=1e-3)]
     assert longer == ["normal", "effusion", "cardiomegaly", "mass"]
     vectors = open_model(model, max_length=33, rebuild_text=rebuilt).embeddings.vectors
     torch.testing.assert_close(vectors[:-1], (cut if rebuilt else whole)[:-1])
     torch.testing.assert_close(vectors[-1], cut[-1])
+
+
+@pytest.mark.parametrize("scaling", ["standardize", "whiten"])
+def test_text_that_comes_later_takes_the_scaling_of_the_training(tmp_path, scaling):
+    """That of a new finding, of other books, and of the trained findings where they are encoded again."""
+    model = tiny.write_model(tmp_path, scaling=scaling)
+    stored, books = checkpoint.load(model).embeddings, read_books(*BOOKS.values())
+    encoder = TransformerEncoder(str(model.parent / "bert"))
+    encoded = build_embeddings(books, [*tiny.FINDINGS, "mass"], encoder)
+    expected = stored.scaling(encoded.vectors)
+    assert (expected - encoded.vectors).abs().max() > 0.02
+    scorer, rebuilt = open_model(model), open_model(model, rebuild_text=True)
+    torch.testing.assert_close(scorer.embeddings.vectors, expected, rtol=0, atol=1e-5)
+    torch.testing.assert_close(rebuilt.embeddings.vectors, expected, rtol=0, atol=1e-5)
+    swapped = type(books)({"mass": books.sentences["edema"], "effusion": books.sentences["hernia"]}, {"b": "1"})
+    changed = scorer.with_books(swapped).embeddings
+    others = build_embeddings(books, ["edema", "hernia"], encoder).vectors
+    torch.testing.assert_close(changed.select(["mass", "effusion"]).vectors, stored.scaling(others), rtol=0, atol=1e-5)
 
 
 def test_a_finding_without_text_is_an_error_that_suggests_near_ones(model):

@@ -26,11 +26,18 @@ def good(finding: str, **changed: str) -> dict[str, str]:
 
 
 class LLMServer:
-    """requests, headers: in the order of arrival; asked, answered: their numbers by finding.
+    """requests, headers: in the order of arrival; asked, answered: their numbers by subject, here a finding.
 
-    script: the replies to the requests for a finding, in order; after the last one, answers are good.
+    script: the replies to the requests for a subject, in order; after the last one, answers are good.
     always: a reply to every request before the script, which applies where it returns False.
     """
+
+    def subjects_of(self, body: dict) -> list[str]:
+        """What a request is about."""
+        return REQUEST.findall("\n".join(each["content"] for each in body["messages"]))[-1:]
+
+    def answer_well(self, reply: "Reply") -> None:
+        answer(good(reply.finding))(reply)
 
     def __init__(self):
         self.requests: list[dict] = []
@@ -69,10 +76,10 @@ class LLMServer:
     def handle(self, reply: "Reply") -> None:
         with self.lock:
             self.requests.append(reply.body)
-            self.asked[reply.finding] += 1
+            self.asked.update(reply.subjects)
             self.headers.append(reply.handler.headers)
-            acts = self.script[reply.finding]
-            act = acts.pop(0) if acts else answer(good(reply.finding))
+            acts = next((self.script[each] for each in reply.subjects if self.script[each]), None)
+            act = acts.pop(0) if acts else self.answer_well
         if self.always is None or self.always(reply) is False:
             act(reply)
 
@@ -87,7 +94,8 @@ class Reply:
 
     def __init__(self, handler: http.server.BaseHTTPRequestHandler, server: LLMServer, body: dict):
         self.handler, self.server, self.body = handler, server, body
-        self.finding = REQUEST.findall("\n".join(each["content"] for each in body["messages"]))[-1]
+        self.subjects = server.subjects_of(body)
+        self.finding = self.subjects[0]
 
     def send(self, status: int, content: bytes, headers: dict[str, str] | None = None, missing: int = 0) -> None:
         """missing: bytes that are promised and never come."""
@@ -107,7 +115,7 @@ class Reply:
         choice = {"index": 0, "message": message, "finish_reason": finish}
         usage = {"prompt_tokens": 1000, "completion_tokens": 200, "total_tokens": 1200}
         with self.server.lock:
-            self.server.answered[self.finding] += 1
+            self.server.answered.update(self.subjects)
         self.send(
             200, json.dumps({"id": "1", "object": "chat.completion", "choices": [choice], "usage": usage}).encode()
         )
@@ -148,3 +156,22 @@ def drip(reply: Reply) -> None:
     while not reply.server.closing.wait(0.1):
         reply.handler.wfile.write(b" ")
         reply.handler.wfile.flush()
+
+
+class ReportServer(LLMServer):
+    """A server for labels of reports, whose subjects are their texts; labels: {text: its items in an answer}."""
+
+    def __init__(self, labels: dict[str, list[dict]]):
+        super().__init__()
+        self.labels = labels
+
+    def subjects_of(self, body: dict) -> list[str]:
+        reports = json.JSONDecoder().raw_decode(body["messages"][-1]["content"])[0]
+        return [report["text"] for report in reports]
+
+    def answer_well(self, reply: Reply) -> None:
+        answer({"reports": self.entries(reply)})(reply)
+
+    def entries(self, reply: Reply) -> list[dict]:
+        """The entries of a good answer."""
+        return [{"id": str(n), "findings": self.labels[text]} for n, text in enumerate(reply.subjects, 1)]

@@ -9,16 +9,19 @@ from PIL import Image
 from mavl import checkpoint
 from mavl.config.settings import ASPECT_BOOKS, DESCRIPTION_BOOKS
 from mavl.model.mavl import MAVL
-from mavl.text.bert import BertEncoder
 from mavl.text.books import read_books
 from mavl.text.embeddings import build_embeddings
 from mavl.text.random_bert import write_random_bert
+from mavl.text.scaling import ScalingName
+from mavl.text.transformers import TransformerEncoder
 
 ROOT = Path(__file__).resolve().parents[2]
 FINDINGS = ("normal", "clear", "stable", "pneumonia", "effusion", "thicken", "cardiomegaly")
 
 
-def write_model(folder: Path, seed: int = 0, findings: tuple[str, ...] = FINDINGS, **changed) -> Path:
+def write_model(
+    folder: Path, seed: int = 0, findings: tuple[str, ...] = FINDINGS, scaling: ScalingName = "none", **changed
+) -> Path:
     """Weights are drawn wider than they start, so that images and findings get scores of their own."""
     books = read_books([ROOT / path for path in DESCRIPTION_BOOKS], [ROOT / path for path in ASPECT_BOOKS])
     sentences = [sentence for finding in findings for sentence in books.sentences[finding].values()]
@@ -32,7 +35,8 @@ def write_model(folder: Path, seed: int = 0, findings: tuple[str, ...] = FINDING
         model.query_projection.weight.mul_(20)
         model.grid_projection[-1].weight.mul_(5)
         model.presence_head.bias.copy_(torch.tensor([-2.0, 2.5]))
-    embeddings = build_embeddings(books, findings, BertEncoder(str(bert)), model.aspects)
+    embeddings = build_embeddings(books, findings, TransformerEncoder(str(bert)), model.aspects)
+    embeddings = embeddings.with_own_scaling(scaling)
     checkpoint.save(folder / "model", model, arguments, embeddings, text, {"epoch": 1}, {})
     return folder / "model"
 

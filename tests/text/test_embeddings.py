@@ -10,10 +10,10 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from mavl.text.bert import BertEncoder
 from mavl.text.books import BookError, Books
 from mavl.text.embeddings import EmbeddingsError, TextEmbeddings, build_embeddings
 from mavl.text.random_bert import write_random_bert
+from mavl.text.transformers import TransformerEncoder
 from mavl.vocab import ANATOMIES, ASPECTS, anatomy_sentence
 
 FINDINGS = ("edema", "mass", "normal")
@@ -31,15 +31,17 @@ def folder(tmp_path_factory) -> str:
 
 
 @pytest.fixture
-def encoder(folder) -> BertEncoder:
-    return BertEncoder(folder)
+def encoder(folder) -> TransformerEncoder:
+    return TransformerEncoder(folder)
 
 
 @pytest.fixture
 def calls(monkeypatch) -> list[int]:
     """How many sentences each call of an encoder was given."""
-    numbers, encode = [], BertEncoder.encode
-    monkeypatch.setattr(BertEncoder, "encode", lambda self, texts: numbers.append(len(texts)) or encode(self, texts))
+    numbers, encode = [], TransformerEncoder.encode
+    monkeypatch.setattr(
+        TransformerEncoder, "encode", lambda self, texts: numbers.append(len(texts)) or encode(self, texts)
+    )
     return numbers
 
 
@@ -109,11 +111,11 @@ def test_embeddings_with_aspects_in_another_order_do_not_mix():
 
 
 def test_embeddings_of_different_encoders_do_not_mix(folder, tmp_path):
-    embeddings = build_embeddings(BOOKS, FINDINGS, BertEncoder(folder))
-    for other in (BertEncoder(folder, sep=True), BertEncoder(str(_with_other_weights(folder, tmp_path)))):
+    embeddings = build_embeddings(BOOKS, FINDINGS, TransformerEncoder(folder))
+    for other in (TransformerEncoder(folder, sep=True), TransformerEncoder(str(_with_other_weights(folder, tmp_path)))):
         with pytest.raises(EmbeddingsError, match="another text encoder or tokenisation"):
             embeddings.extended(build_embeddings(BOOKS, ["covid19"], other))
-    cut = BertEncoder(folder, max_length=64, batch_size=1)
+    cut = TransformerEncoder(folder, max_length=64, batch_size=1)
     assert embeddings.extended(build_embeddings(BOOKS, ["covid19"], cut)).findings[-1] == "covid19"
     new = {"findings": ("d",), "vectors": torch.zeros(1, 9, 4), "anatomy_vectors": torch.zeros(51, 4)}
     narrow = replace(embeddings, **new)
@@ -157,7 +159,7 @@ def test_an_encoder_with_a_weight_that_is_no_number_is_refused(folder, tmp_path)
     state["encoder.layer.0.output.LayerNorm.bias"][0] = torch.nan
     save_file(state, other / "model.safetensors", metadata={"format": "pt"})
     with pytest.raises(EmbeddingsError, match=r"the text embeddings of edema, mass, normal, trachea, .* hold NaN"):
-        build_embeddings(BOOKS, FINDINGS, BertEncoder(str(other)), cache=tmp_path / "cache")
+        build_embeddings(BOOKS, FINDINGS, TransformerEncoder(str(other)), cache=tmp_path / "cache")
     assert not (tmp_path / "cache").exists()
 
 
@@ -213,7 +215,7 @@ def test_the_cache_is_missed_by_other_weights_under_the_same_name(folder, calls,
     for seed in (0, 1, 0):
         name = str(_with_other_weights(folder, tmp_path / "bert", seed))
         before = len(calls)  # random weights are made by encoding too
-        build_embeddings(BOOKS, FINDINGS, BertEncoder(name), cache=tmp_path / "cache")
+        build_embeddings(BOOKS, FINDINGS, TransformerEncoder(name), cache=tmp_path / "cache")
         encoded.append(len(calls) - before)
     assert encoded == [1, 1, 0]
 
@@ -225,9 +227,9 @@ def test_the_cache_is_missed_when_anything_differs(folder, encoder, calls, tmp_p
         (BOOKS, FINDINGS, encoder),
         (Books(changed, BOOKS.hashes), FINDINGS, encoder),
         (BOOKS, FINDINGS[::-1], encoder),
-        (BOOKS, FINDINGS, BertEncoder(folder, sep=True)),
-        (BOOKS, FINDINGS, BertEncoder(folder, max_length=64)),
-        (BOOKS, FINDINGS, BertEncoder(folder, lower_case=False)),
+        (BOOKS, FINDINGS, TransformerEncoder(folder, sep=True)),
+        (BOOKS, FINDINGS, TransformerEncoder(folder, max_length=64)),
+        (BOOKS, FINDINGS, TransformerEncoder(folder, lower_case=False)),
     ]
     for books, findings, text_encoder in cases:
         build_embeddings(books, findings, text_encoder, cache=tmp_path / "cache")
@@ -300,7 +302,7 @@ def test_processes_that_build_the_same_embeddings_at_once_leave_one_good_file(fo
 def _build(folder: str, cache: Path, barrier) -> None:
     torch.set_num_threads(1)  # a forked process cannot use its parent's threads
 
-    class Meeting(BertEncoder):
+    class Meeting(TransformerEncoder):
         def encode(self, sentences, device="cpu"):
             barrier.wait(30)  # both processes have missed the cache
             return super().encode(sentences, device)

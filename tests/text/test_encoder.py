@@ -2,8 +2,8 @@
 
 import pytest
 
-from mavl.text.bert import BertEncoder
 from mavl.text.encoder import load_text_encoder
+from mavl.text.transformers import TransformerEncoder
 
 
 @pytest.mark.parametrize(
@@ -17,9 +17,9 @@ from mavl.text.encoder import load_text_encoder
     ],
 )
 def test_a_name_without_the_prefix_of_a_kind_is_that_of_a_bert(name, inner):
-    assert load_text_encoder(name) == BertEncoder(inner)
+    assert load_text_encoder(name) == TransformerEncoder(inner)
 
 
 def test_settings_that_the_class_does_not_take_are_left_out():
     encoder = load_text_encoder("some/folder", sep=True, max_length=64, lower_case=False, times=2.0)
-    assert encoder == BertEncoder("some/folder", sep=True, max_length=64, lower_case=False)
+    assert encoder == TransformerEncoder("some/folder", sep=True, max_length=64, lower_case=False)

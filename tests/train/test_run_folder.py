@@ -82,6 +82,21 @@ class TestRunFolder:
             open_again(folder, resume=False)
         open_again(folder)
 
+    def test_a_run_of_a_former_version_goes_on_with_the_same_tokens(self, folder):
+        """Before `text.pooling` the tokens were those of the released training, whatever an encoder declared."""
+        path, former = folder / "config.yaml", {"sep": False, "max_length": 128, "lower_case": True}
+        config = yaml.safe_load(path.read_text())
+        text = {key: value for key, value in config["text"].items() if key in ("encoder", "seed", "cache")}
+        text |= {key: config["text"][key] for key in ("descriptions", "aspects")}
+        path.write_text(yaml.safe_dump(config | {"text": text | former}))
+        open_again(folder)
+        path.write_text(yaml.safe_dump(config | {"text": text | former | {"max_length": 64}}))
+        with pytest.raises(ResumeError, match=r"text\.max_length: 64 then, 'auto' now"):
+            open_again(folder)
+        path.write_text(yaml.safe_dump(config | {"text": text | former}))
+        with pytest.raises(ResumeError, match=r"text\.scaling: None then, 'whiten' now"):
+            open_again(folder, **{"text.scaling": "whiten"})
+
     def test_another_precision_of_the_launcher_is_another_run(self, folder):
         open_run_folder(folder, settings(), BOOKS, resume=True, launch={"mixed_precision": "no"})
         with pytest.raises(ResumeError) as caught:

@@ -1,10 +1,12 @@
-"""The label file and manifests of MIMIC-CXR, from RadGraph's report graphs or from the released label files.
+"""The label file and manifests of MIMIC-CXR or of own images, from RadGraph's report graphs or the released labels.
 
     python prepare_data.py radgraph --graphs <RadGraph>/MIMIC-CXR_graphs.json --root <MIMIC-CXR-JPG> --out data_file
+    python prepare_data.py radgraph --graphs graphs.json --csv images.csv --image-column image --out own_labels
     python prepare_data.py radgraph --released <folder of the released files> --root <MIMIC-CXR-JPG> --out data_file
     python prepare_data.py radgraph --verify --out data_file
 
-Reads the graphs once, and the split and metadata CSV of MIMIC-CXR-JPG. Writes, in --out,
+Reads the graphs once, and the split and metadata CSV of MIMIC-CXR-JPG, or a table with a row for each image, whose
+study is the name of its graph (--study-column), or else the row's number, from 0. Writes, in --out,
 
     landmark_observation_adj_mtx.npy     int8 [studies, 51, 75]: 1 present, 0 absent, -1 unknown; a memory map
     rad_graph_metric_{train,validate,test}.json     image below --root -> row of its study, and its view
@@ -39,6 +41,7 @@ from mavl.prepare.radgraph.labels import (
 )
 from mavl.prepare.radgraph.manifests import MANIFESTS, join_studies, manifest_texts
 from mavl.prepare.radgraph.mimic import METADATA, read_images, read_views
+from mavl.prepare.radgraph.own import Columns, read_table_of_images, study_of
 from mavl.prepare.radgraph.released import convert, released_entries
 from mavl.progress import plural
 
@@ -55,9 +58,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--graphs", type=Path, metavar="FILE", help="MIMIC-CXR_graphs.json of RadGraph, or RadGraph-XL's"
     )
     source.add_argument("--released", type=Path, metavar="FOLDER", help=f"of the released {LABELS} and manifests")
-    parser.add_argument("--root", type=Path, metavar="FOLDER", help="MIMIC-CXR-JPG, with its split and metadata CSV")
+    images = parser.add_mutually_exclusive_group()
+    images.add_argument("--root", type=Path, metavar="FOLDER", help="MIMIC-CXR-JPG, with its split and metadata CSV")
+    images.add_argument("--csv", type=Path, metavar="FILE", help="table of own images, with the columns below")
+    parser.add_argument("--image-column", metavar="NAME", help="paths of the images below the config's data.root")
+    parser.add_argument("--study-column", metavar="NAME", help="names of the graphs; without it the row's number")
+    parser.add_argument("--patient-column", metavar="NAME", help="kept together where the split is by hash")
+    parser.add_argument("--split-column", metavar="NAME", help="train, validate or test; without it by hash")
+    parser.add_argument("--seed", type=int, default=0, help="of the split by a hash of patient or study (%(default)s)")
     parser.add_argument("--out", type=Path, required=True, metavar="FOLDER", help="folder to write to")
-    parser.add_argument("--views", choices=VIEWS, default="frontal", help="images to list: PA and AP (default), or all")
+    parser.add_argument("--views", choices=VIEWS, help="images to list: PA and AP, or all, the default with --csv")
     parser.add_argument("--images", default="files", metavar="NAME", help="folder of p10, p11, … below --root (files)")
     parser.add_argument("--workers", type=positive, default=os.cpu_count() or 1, help="processes (%(default)s)")
     parser.add_argument("--verify", action="store_true", help="read every label again, after a source if one is given")
@@ -66,6 +76,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """0, also where the source has problems, which a person has to judge; 1 where labels are damaged."""
     if arguments.graphs or arguments.released:
+        arguments.views = arguments.views or ("all" if arguments.csv else "frontal")
         _check(arguments)
         with replaced_together(arguments.out) as drafts:
             _write(arguments, drafts)
@@ -77,7 +88,11 @@ def run(arguments: argparse.Namespace) -> int:
 def _check(arguments: argparse.Namespace) -> None:
     """ArgumentsError, before the work, where an input is missing or a file must not be replaced."""
     out = arguments.out
-    if arguments.root is None and (arguments.graphs or VIEWS[arguments.views]):
+    if arguments.csv and (arguments.released or not arguments.image_column):
+        raise ArgumentsError("--csv takes --graphs and --image-column, the column with the paths of the images")
+    if any(getattr(arguments, f"{name}_column") for name in Columns._fields) and not arguments.csv:
+        raise ArgumentsError("--image-column and the other columns are those of --csv, which is missing")
+    if arguments.root is None and not arguments.csv and (arguments.graphs or VIEWS[arguments.views]):
         raise ArgumentsError("--root is missing: splits and views of the images are in MIMIC-CXR-JPG's CSV files")
     if arguments.graphs:
         sources, expected = [arguments.graphs], "--graphs is RadGraph's MIMIC-CXR_graphs.json"
@@ -95,10 +110,17 @@ def _write(arguments: argparse.Namespace, out: Path) -> None:
     root, problems = arguments.root, []
     source = arguments.graphs or arguments.released
     with whole_file(out / LABELS, "w+b") as file:
-        if arguments.graphs:
+        if arguments.csv:
+            columns = Columns(
+                arguments.image_column, arguments.study_column, arguments.patient_column, arguments.split_column
+            )
+            images = read_table_of_images(arguments.csv, columns, arguments.seed, problems)
+            studies, counts = write_labels(file, label_file(arguments.graphs, arguments.workers, study_of), problems)
+            entries = join_studies(images, studies, problems)
+        elif arguments.graphs:
             images = read_images(root, arguments.images, problems)
             studies, counts = write_labels(file, label_file(arguments.graphs, arguments.workers), problems)
-            entries = join_studies(images, studies, problems)
+            entries = join_studies(images, studies, problems, prefix="s")
         else:
             views = read_views(root, problems) if root else None
             studies, counts = write_labels(file, convert(arguments.released / LABELS), problems)
@@ -107,7 +129,7 @@ def _write(arguments: argparse.Namespace, out: Path) -> None:
             raise ArgumentsError(f"{source}: {_without_label(problems)}")
         texts, listed, left_out = manifest_texts(entries, VIEWS[arguments.views])
         if not any(listed.values()):
-            raise ArgumentsError(f"{source}: {_without_image(problems, left_out, root)}")
+            raise ArgumentsError(f"{source}: {_without_image(problems, left_out, arguments)}")
         sha256 = checksum(file)
     for split, text in texts.items():
         write_text(out / MANIFESTS[split], text)
@@ -129,14 +151,15 @@ def _write(arguments: argparse.Namespace, out: Path) -> None:
     write_text(out / SUMMARY, f"{text}\n")
     print(text)
     if left_out:
-        print(f"{plural(left_out.total(), 'image')} of other views left out ({METADATA}: {_counted(left_out)})")
+        print(f"{plural(left_out.total(), 'image')} of other views left out ({_counted(left_out, arguments)})")
     if problems:
         print(f"{plural(len(problems), 'problem')}, listed in {PROBLEMS}; the first: {': '.join(problems[0])}")
 
 
-def _counted(views: Counter[str]) -> str:
-    """The most frequent ones with their numbers."""
-    return ", ".join(f"{view} {number}" for view, number in views.most_common(5))
+def _counted(views: Counter[str], arguments: argparse.Namespace) -> str:
+    """The most frequent ones with their numbers and their source."""
+    source = arguments.csv.name if arguments.csv else METADATA
+    return f"{source}: " + ", ".join(f"{view} {number}" for view, number in views.most_common(5))
 
 
 def _without_label(problems: list[Problem]) -> str:
@@ -151,16 +174,17 @@ def _without_label(problems: list[Problem]) -> str:
     return "holds no report with a label of RadGraph"
 
 
-def _without_image(problems: list[Problem], left_out: Counter[str], root: Path | None) -> str:
+def _without_image(problems: list[Problem], left_out: Counter[str], arguments: argparse.Namespace) -> str:
     """Why no manifest of a source lists an image."""
     if left_out:
-        views = f"{plural(left_out.total(), 'image')} of other views ({METADATA}: {_counted(left_out)})"
+        views = f"{plural(left_out.total(), 'image')} of other views ({_counted(left_out, arguments)})"
         return f"{views}, and none to list; --views all lists them too"
     first = next((each for each in problems if each.kind == NO_STUDY), problems[0] if problems else None)
     if first and first.kind == NO_STUDY:
         return f"none of its reports belongs to an image of --root; {first.where!r} names no study, {first.detail}"
     odd = f"; {plural(len(problems), 'problem')}, the first: {': '.join(first)}" if first else ""
-    return f"none of its reports belongs to an image of --root {root}{odd}"
+    images = f"--csv {arguments.csv}" if arguments.csv else f"--root {arguments.root}"
+    return f"none of its reports belongs to an image of {images}{odd}"
 
 
 def _verify(out: Path) -> bool:

@@ -9,7 +9,8 @@ import json
 import re
 from bisect import bisect_left
 from collections import defaultdict
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import NamedTuple
@@ -59,13 +60,22 @@ class _Entity(NamedTuple):
     relations: list[tuple[str, str]]  # kind, target
 
 
-def label_file(path: Path, workers: int) -> Iterator[Labelled]:
-    """The labels of a whole graphs file, in order. ReadingError where the file is damaged."""
+def mimic_study(name: str) -> str | None:
+    """The study id, "50414267", of a name as in MIMIC-CXR_graphs.json; None for others."""
+    study = _STUDY.search(name)
+    return study[1] if study else None
+
+
+def label_file(path: Path, workers: int, study_of: Callable[[str], str | None] = mimic_study) -> Iterator[Labelled]:
+    """The labels of a whole graphs file, in order. study_of: the study id of a graph's name, or None.
+
+    ReadingError where the file is damaged.
+    """
     reports = members(path)
-    return work_through(_label_reports, iter(lambda: list(islice(reports, BATCH)), []), workers)
+    return work_through(partial(_label_reports, study_of), iter(lambda: list(islice(reports, BATCH)), []), workers)
 
 
-def _label_reports(reports: list[tuple[str, bytes]]) -> Labelled:
+def _label_reports(study_of: Callable[[str], str | None], reports: list[tuple[str, bytes]]) -> Labelled:
     """reports: (name, JSON of the graph); a value that is no graph becomes a problem and no row."""
     matrices, studies, problems = [], [], []
     for name, text in reports:
@@ -77,9 +87,9 @@ def _label_reports(reports: list[tuple[str, bytes]]) -> Labelled:
         except (ValueError, RecursionError) as error:
             problems.append(Problem(NO_GRAPH, name, str(error)))
             continue
-        study = _STUDY.search(name)
+        study = study_of(name)
         matrices.append(matrix)
-        studies.append(study[1] if study else "")
+        studies.append(study or "")
         if study is None:
             found.append((NO_STUDY, "expected one like p10/p10000032/s50414267.txt"))
         problems += [Problem(kind, name, detail) for kind, detail in found]

@@ -20,6 +20,15 @@ from mavl.vocab import ABSENT, ANATOMIES, FINDINGS, PRESENT
 
 LABELS = "landmark_observation_adj_mtx.npy"
 SUMMARY, PROBLEMS, DRAFTS = "summary.json", "problems.csv", ".drafts"
+VOCABULARY, SENTENCES, COMPARISON, DISAGREEMENTS = (
+    "vocabulary.json",
+    "sentences.jsonl",
+    "compare.csv",
+    "disagreements.csv",
+)
+OF_SOME_RUNS = {VOCABULARY, SENTENCES, COMPARISON, DISAGREEMENTS}
+"""Files of a label store that some commands write beside the others."""
+
 SHAPE = (len(ANATOMIES), len(FINDINGS))
 COUNTED = {"present": PRESENT, "absent": ABSENT}
 COLOURS = {"present": "Reds", "absent": "Blues"}
@@ -29,6 +38,10 @@ BATCH = 128
 
 class ForeignLabelsError(ValueError):
     """A label file that would be written over, and that no command of this project wrote."""
+
+
+TORN = "group in several splits"
+"""A kind of problem."""
 
 
 class Problem(NamedTuple):
@@ -55,6 +68,8 @@ class Labelled(NamedTuple):
 def replaced_together(out: Path) -> Iterator[Path]:
     """A folder of drafts in `out`: at the end of the block its files replace those of `out`, unless the block fails.
 
+    Files OF_SOME_RUNS that the block does not write are removed.
+
     One process at a time may write to `out`. ForeignLabelsError for labels that no command of this project wrote.
     """
     if (out / LABELS).exists() and not (out / SUMMARY).exists():  # it may be the released one, a long download
@@ -66,8 +81,11 @@ def replaced_together(out: Path) -> Iterator[Path]:
         drafts.mkdir()
         try:
             yield drafts
-            for draft in drafts.iterdir():
-                draft.replace(out / draft.name)
+            written = {draft.name for draft in drafts.iterdir()}
+            for name in OF_SOME_RUNS - written:  # they would describe the former labels
+                (out / name).unlink(missing_ok=True)
+            for name in written:
+                (drafts / name).replace(out / name)
         finally:
             shutil.rmtree(drafts, ignore_errors=True)
 

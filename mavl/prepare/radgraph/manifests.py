@@ -5,7 +5,10 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 
 from mavl.prepare.radgraph.labels import Problem
-from mavl.prepare.radgraph.mimic import SPLITS, MimicImage
+from mavl.prepare.radgraph.mimic import SPLITS, StudyImage
+
+NO_IMAGE = "{}\n"
+"""The manifest of a split without images."""
 
 MANIFESTS = {split: f"rad_graph_metric_{split}.json" for split in SPLITS}
 
@@ -14,19 +17,23 @@ Entry = tuple[str, str, str | None, int]
 """An image: its path below the folder of the images, its split, its view, and its row of the label file."""
 
 
-def join_studies(images: Sequence[MimicImage], studies: Sequence[str], problems: list[Problem]) -> list[Entry]:
-    """The images whose study has a graph. studies: the study id of each row, "" where unknown.
+def join_studies(
+    images: Sequence[StudyImage], studies: Sequence[str], problems: list[Problem], prefix: str = ""
+) -> list[Entry]:
+    """The images whose study has a graph.
+
+    studies: the study id of each row, "" where unknown. prefix: of the id in problems, as MIMIC-CXR writes s50414267.
 
     Reported: studies without a graph, graphs without an image, and studies with several graphs: the first counts.
     """
     rows: dict[str, int] = {}
     for row, study in enumerate(studies):
         if study and rows.setdefault(study, row) != row:
-            problems.append(Problem("study with two graphs", f"s{study}", "the first one counts"))
+            problems.append(Problem("study with two graphs", f"{prefix}{study}", "the first one counts"))
     shown = {image.study for image in images}
     without = sorted(shown - rows.keys())
-    problems += [Problem("study without graph", f"s{study}", "its images are left out") for study in without]
-    problems += [Problem("graph without images", f"s{study}") for study in sorted(rows.keys() - shown)]
+    problems += [Problem("study without graph", f"{prefix}{study}", "its images are left out") for study in without]
+    problems += [Problem("graph without images", f"{prefix}{study}") for study in sorted(rows.keys() - shown)]
     return [(*image[:3], rows[image.study]) for image in images if image.study in rows]
 
 
@@ -44,5 +51,5 @@ def manifest_texts(
             lines[split].append(f"{json.dumps(path)}: {json.dumps({'labels_id': row, 'view': view})}")
         else:
             left_out[view or "unknown"] += 1
-    texts = {split: "{\n" + ",\n".join(found) + "\n}\n" if found else "{}\n" for split, found in lines.items()}
+    texts = {split: "{\n" + ",\n".join(found) + "\n}\n" if found else NO_IMAGE for split, found in lines.items()}
     return texts, {split: len(found) for split, found in lines.items()}, left_out

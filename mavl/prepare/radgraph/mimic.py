@@ -26,8 +26,8 @@ class MimicError(ValueError):
     """A file of MIMIC-CXR-JPG that is missing, damaged, or another; the message names it and the fix."""
 
 
-class MimicImage(NamedTuple):
-    """An image. path: below MIMIC-CXR-JPG's folder; view: None where the metadata do not have the image."""
+class StudyImage(NamedTuple):
+    """An image. path: below the folder of the images; view: None where it is not known."""
 
     path: str
     split: str
@@ -53,7 +53,7 @@ def read_views(root: Path, problems: list[Problem]) -> dict[str, str]:
     return views
 
 
-def read_images(root: Path, folder: str, problems: list[Problem]) -> list[MimicImage]:
+def read_images(root: Path, folder: str, problems: list[Problem]) -> list[StudyImage]:
     """Each image of the split file. A row with a fault is reported and left out, as is a repeated image."""
     views, found = read_views(root, problems), {}
     for place, (dicom, subject, study, split) in _rows(root, "split", problems):
@@ -66,7 +66,7 @@ def read_images(root: Path, folder: str, problems: list[Problem]) -> list[MimicI
         elif path in found:
             problems.append(Problem("image twice", path, f"again at {place}, as {split}; the first row counts"))
         else:
-            found[path] = MimicImage(path, split, view_of(path, views, problems), study)
+            found[path] = StudyImage(path, split, view_of(path, views, problems), study)
     return list(found.values())
 
 

@@ -1,6 +1,6 @@
 """Agreement of two label matrices, finding by finding."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -42,7 +42,12 @@ class Agreement(NamedTuple):
     def cells(self) -> list[str | int | float]:
         """The row of a table: name, counts, precision, recall, F1, kappa; "" for what is not defined."""
         rates = (self.precision, self.recall, self.f1, self.kappa)
-        return [*self, *("" if np.isnan(rate) else round(rate, 4) for rate in rates)]
+        return [*self, *rounded(rates)]
+
+
+def rounded(rates: Iterable[float]) -> list[float | str]:
+    """Cells of a table; "" for what is not defined."""
+    return ["" if np.isnan(rate) else round(rate, 4) for rate in rates]
 
 
 HEADINGS = (*Agreement._fields, "precision", "recall", "f1", "kappa")
@@ -65,9 +70,7 @@ def micro(found: Sequence[Agreement]) -> Agreement:
 
 
 def macro(found: Sequence[Agreement]) -> dict[str, float]:
-    """The means of precision, recall, F1 and kappa over the findings that the reference has."""
+    """The means of precision, recall, F1 and kappa over the findings that the reference has, where they are defined."""
     known = [each for each in found if each.both + each.reference_only]
-    return {
-        name: float(np.nanmean([getattr(each, name) for each in known])) if known else float("nan")
-        for name in HEADINGS[-4:]
-    }
+    values = {name: [value for each in known if not np.isnan(value := getattr(each, name))] for name in HEADINGS[-4:]}
+    return {name: _share(sum(of), len(of)) for name, of in values.items()}

@@ -14,11 +14,11 @@ from mavl.data import DataError
 from mavl.data.benchmarks.rows import raise_problems
 from mavl.data.benchmarks.tables import ColumnLabels, TableFormat, normal_path, read_table
 from mavl.data.labels import finding_labels
-from mavl.data.samples import read_entries
+from mavl.data.samples import examine_manifest
 from mavl.files import csv_writer, read_json, whole_file
-from mavl.prepare.radgraph.labels import LABELS, Problem
-from mavl.prepare.radgraph.manifests import MANIFESTS
-from mavl.prepare.reports.agreement import HEADINGS, agreement_of, macro, micro
+from mavl.prepare.radgraph.labels import COMPARISON, DISAGREEMENTS, LABELS, VOCABULARY, Problem
+from mavl.prepare.radgraph.manifests import MANIFESTS, NO_IMAGE
+from mavl.prepare.reports.agreement import HEADINGS, agreement_of, macro, micro, rounded
 from mavl.prepare.reports.openi import is_openi, read_openi
 from mavl.prepare.reports.protocol import Mention
 from mavl.prepare.reports.rules import RuleLabeller
@@ -28,7 +28,6 @@ from mavl.report.tables import add_row, new_table
 from mavl.text.synonyms import resolve
 from mavl.vocab import FINDINGS, PRESENT, UnknownFindingError
 
-COMPARISON, DISAGREEMENTS = "compare.csv", "disagreements.csv"
 TERMS = ("major", "automatic")
 
 
@@ -81,25 +80,25 @@ def _coders(path: Path, findings: Sequence[str]) -> list[Reference]:
 
 def _store(folder: Path, studies: Sequence[Study], findings: Sequence[str]) -> Reference:
     """The labels of a label store, of the studies that share an image with it."""
-    path = folder / "vocabulary.json"
-    names = read_json(path)["findings"] if path.is_file() else list(FINDINGS)
-    array = np.load(folder / LABELS, mmap_mode="r")
-    if array.ndim != 3 or array.shape[2] != len(names):
-        raise DataError(f"{folder / LABELS}: shape {array.shape}, expected [studies, anatomies, {len(names)}]")
-    rows: dict[str, int] = {}
-    for manifest in MANIFESTS.values():
-        if (folder / manifest).is_file() and (folder / manifest).stat().st_size > len("{}\n"):
-            rows |= {
-                normal_path(image): entry["labels_id"] for image, entry in read_entries(folder / manifest)[0].items()
-            }
+    try:
+        vocabulary = folder / VOCABULARY
+        names = list(read_json(vocabulary)["findings"]) if vocabulary.is_file() else list(FINDINGS)
+        array = np.load(folder / LABELS, mmap_mode="r")
+        if array.ndim != 3 or array.shape[2] != len(names):
+            raise ValueError(f"{LABELS} has shape {array.shape}, expected [studies, anatomies, {len(names)}]")
+        rows: dict[str, int] = {}
+        for path in (folder / name for name in MANIFESTS.values()):
+            if path.is_file() and path.stat().st_size > len(NO_IMAGE):
+                entries, _ = examine_manifest(path, folder / LABELS, len(array))
+                rows |= {normal_path(image): entry["labels_id"] for image, entry in entries.items()}
+    except (ValueError, KeyError, TypeError) as error:
+        raise DataError(f"{folder}: not a label store ({error})") from error
     labels = {}
     for study in studies:
         found = next((rows[image.path] for image in study.images if image.path in rows), None)
         if found is not None:
             present = finding_labels(np.asarray(array[found])) == PRESENT
-            labels[study.report.study] = frozenset(
-                name for name, is_present in zip(names, present, strict=True) if is_present
-            )
+            labels[study.report.study] = frozenset(names[column] for column in np.flatnonzero(present))
     return Reference(folder.name, frozenset(names) & frozenset(findings), labels)
 
 
@@ -156,7 +155,7 @@ def compare(
         found = agreement_of(ours, theirs, known)
         together, means = micro(found), macro(found)
         rows += [[reference.name, *each.cells()] for each in [*found, together]]
-        rows.append([reference.name, "macro", "", "", "", "", *(round(value, 4) for value in means.values())])
+        rows.append([reference.name, "macro", "", "", "", "", *rounded(means.values())])
         different += _disagreements(reference, pairs, known)
         title = f"Agreement with {reference.name}: {plural(len(pairs), 'study')}, {plural(len(known), 'finding')}"
         _print(title, found, together, means)

@@ -1,7 +1,8 @@
 """The anatomies of findings by the words near them, by the rules of mavl/prepare/radgraph/rules.yaml.
 
 A place is a run of words such as "base of the left lung" or "right middle and lower lobes". One that follows a
-preposition belongs to the findings before it, another one to the findings that follow.
+preposition belongs to the findings before it, another one to the findings that follow. In "opacity in the left base,
+consistent with atelectasis" it belongs to both.
 """
 
 from collections.abc import Iterator, Sequence
@@ -48,6 +49,9 @@ def places_of(words: Sequence[tuple[int, str]], spans: Sequence[tuple[int, int]]
     for run in _runs(texts):
         for owner in _owners(run, list(held), texts):
             held[owner] += run.anatomies
+    for one, other in pairwise(held):
+        if not held[other] and _is_named_by(texts[one[1] : other[0]]):
+            held[other] = held[one]
     return [() if span in parts else tuple(dict.fromkeys(held[span])) or (UNSPECIFIED,) for span in found]
 
 
@@ -67,6 +71,12 @@ def _owners(run: Run, found: Sequence[Span], words: Sequence[str]) -> list[Span]
     if before and (run.after or not after):
         return _coordinated(before[::-1], words)
     return _coordinated(after, words)
+
+
+def _is_named_by(between: Sequence[str]) -> bool:
+    """Whether words such as "consistent with" between two findings make the second one a name of the first."""
+    known = _tables()
+    return any(word in known.names for word in between) and not any(word in STOPS or word == AND for word in between)
 
 
 def _joined(between: Sequence[str], barriers: Sequence[str] = ()) -> bool:
@@ -99,7 +109,8 @@ def _runs(words: Sequence[str]) -> Iterator[Run]:
             elif words[end] not in known.fillers and words[end] != AND:
                 break
             end += 1
-        preposition = start > 0 and words[start - 1] in known.prepositions
+        before = next((word for word in reversed(words[:start]) if word not in known.fillers or word == "of"), "")
+        preposition = before in known.prepositions
         if anatomies := _anatomies(words[start:last]):
             yield Run(start, last, preposition, anatomies)
         start = last
@@ -143,6 +154,7 @@ class _Tables(NamedTuple):
     sides: frozenset[str]
     fillers: frozenset[str]
     prepositions: frozenset[str]
+    names: frozenset[str]
     endings: frozenset[str]
 
 
@@ -150,10 +162,10 @@ class _Tables(NamedTuple):
 def _tables() -> _Tables:
     """The tables of places; words: {word: the words of the anatomy rules that it means}."""
     written = tables()["places"]
-    modifiers, sides, fillers, prepositions = (
-        frozenset(written[name]) for name in ("modifiers", "sides", "fillers", "prepositions")
+    modifiers, sides, fillers, prepositions, names = (
+        frozenset(written[name]) for name in ("modifiers", "sides", "fillers", "prepositions", "names")
     )
     words = {word: word for word in place_words()} | dict.fromkeys(modifiers, "") | written["words"]
     words |= {word: word for word in modifiers}
     endings = frozenset(word for ending in tables()["endings"] for word in ending.split() if " " not in ending)
-    return _Tables(words, modifiers, sides, fillers, prepositions, endings | set(STOPS))
+    return _Tables(words, modifiers, sides, fillers, prepositions, names, endings | set(STOPS))

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Literal, NamedTuple, Protocol
+from typing import Any, Literal, NamedTuple, Protocol
 
 from mavl.vocab import UNSPECIFIED
 
@@ -41,6 +41,14 @@ class Labeller(Protocol):
         """The vocabulary, in the order of the columns of labels."""
         ...
 
-    def label(self, reports: Sequence[Report]) -> Iterator[list[Mention]]:
-        """The mentions of each report, in order."""
+    def label(self, reports: Sequence[Report]) -> Iterator[list[Mention] | str]:
+        """The mentions of each report, in order, or a line that states why it has no labels."""
+        ...
+
+    def estimate(self, reports: Sequence[Report]) -> str:
+        """What `label` will cost."""
+        ...
+
+    def describe(self) -> dict[str, Any]:
+        """What a summary states of the labels beside their numbers, after `label`."""
         ...

@@ -7,12 +7,13 @@ after a finding counts up to the next ending, such as "but".
 import re
 from collections.abc import Iterator, Sequence
 from functools import cache
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from mavl.prepare.reports.places import places_of
 from mavl.prepare.reports.protocol import Mention, Report, Status
 from mavl.prepare.reports.sections import Sections, read_sentences, tables
 from mavl.prepare.reports.words import pattern_of, phrases, spell, tokens
+from mavl.progress import plural
 from mavl.text.synonyms import all_names, key, meaning
 
 _DOUBT = "possible_"
@@ -20,12 +21,16 @@ _DOUBT = "possible_"
 
 
 class Found(NamedTuple):
-    """A finding in a spelled sentence: characters start to end; heads: findings that it is a kind of."""
+    """A finding in a spelled sentence: characters start to end.
+
+    heads: findings that it is a kind of; gaps: whether other words, as "not", may be among those of its phrase.
+    """
 
     start: int
     end: int
     finding: str
     heads: tuple[str, ...] = ()
+    gaps: bool = False
 
 
 class RuleLabeller:
@@ -36,7 +41,7 @@ class RuleLabeller:
 
     name = "rules"
 
-    def __init__(self, findings: Sequence[str], sections: Sections = "findings"):
+    def __init__(self, findings: Sequence[str], sections: Sections = "both"):
         self.findings = tuple(findings)
         self.sections: Sections = sections
         self._finding_of = _phrases_of(self.findings)
@@ -50,16 +55,20 @@ class RuleLabeller:
             sentences = read_sentences(report, self.sections)
             yield [mention for sentence in sentences for mention in self.mentions(sentence)]
 
+    def estimate(self, reports: Sequence[Report]) -> str:
+        """That it costs no request."""
+        return f"no request to make for {plural(len(reports), 'report')}"
+
+    def describe(self) -> dict[str, Any]:
+        """Nothing: rules need no further numbers."""
+        return {}
+
     def mentions(self, sentence: str) -> list[Mention]:
         """The mentions of a sentence."""
-        spelled = spell(sentence)
-        found = self._find(spelled)
-        triggers = _triggers()
-        masked = triggers.mask(spelled)
-        made = []
-        spans = [(each.start, each.end) for each in found]
-        for each, places in zip(found, places_of(tokens(sentence), spans), strict=True):
-            status = triggers.status(masked, each.start, each.end)
+        triggers, made = _triggers(), []
+        masked = triggers.mask(spell(sentence))
+        for each, places in self._located(sentence):
+            status = triggers.status(masked, each)
             if status is None:
                 continue
             names = (each.finding, *each.heads) if status == "present" else (each.finding,)
@@ -68,7 +77,13 @@ class RuleLabeller:
 
     def findings_in(self, text: str) -> set[str]:
         """The findings that a text names, whatever it says of them."""
-        return {name for found in self._find(spell(text)) for name in (found.finding, *found.heads)}
+        return {name for found, _ in self._located(text) for name in (found.finding, *found.heads)}
+
+    def _located(self, sentence: str) -> list[tuple[Found, tuple[str, ...]]]:
+        """The findings that a sentence names, with their anatomies."""
+        found = self._find(spell(sentence))
+        places = places_of(tokens(sentence), [(each.start, each.end) for each in found])
+        return [pair for pair in zip(found, places, strict=True) if pair[1]]
 
     def _find(self, spelled: str) -> list[Found]:
         found = []
@@ -76,7 +91,7 @@ class RuleLabeller:
             for finding, heads in self._finding_of[match[0]]:
                 found.append(Found(match.start(), match.end(), finding, heads))
         for pattern, finding in self._open:
-            found += [Found(match.start(), match.end(), finding) for match in pattern.finditer(spelled)]
+            found += [Found(*match.span(), finding, gaps=True) for match in pattern.finditer(spelled)]
         others = {
             name: [match.span() for match in pattern.finditer(spelled)] for name, pattern in self._distinct.items()
         }
@@ -127,7 +142,8 @@ class _Triggers:
 
     def __init__(self, content: dict):
         negation, uncertainty = content["negation"], content["uncertainty"]
-        self.no_negation, self.first = pattern_of(content["no_negation"]), pattern_of(uncertainty["first"])
+        self.first = pattern_of(uncertainty["first"])
+        self.no_trigger = pattern_of([*content["no_negation"], *content["no_ending"]])
         self.absent_before, self.absent_near = pattern_of(negation["before"]), pattern_of(negation["near"])
         self.absent_after = pattern_of(negation["after"])
         self.uncertain_before = pattern_of(uncertainty["before"])
@@ -137,22 +153,24 @@ class _Triggers:
         self.left_out = pattern_of(content["left_out"])
 
     def mask(self, spelled: str) -> str:
-        """The sentence with what looks like a negation and is none, and with "cannot exclude" as "possible"."""
+        """The sentence without what looks like a trigger and is none, and with "cannot exclude" as "possible"."""
         spelled = self.first.sub(lambda match: _DOUBT.ljust(len(match[0]), "_"), spelled)
-        return self.no_negation.sub(lambda match: "_" * len(match[0]), spelled)
+        return self.no_trigger.sub(lambda match: "_" * len(match[0]), spelled)
 
-    def status(self, spelled: str, start: int, end: int) -> Status | None:
-        """The status of what stands from start to end; None for what the report does not see in these images."""
-        first = _last_end(self.endings, spelled, start)
+    def status(self, spelled: str, found: Found) -> Status | None:
+        """The status of a finding in a masked sentence; None for one that the report does not see in these images."""
+        start, end = found.start, found.end
+        first = max(_last_end(pattern, spelled, start) for pattern in (self.endings, self.absent_after))
         stop = self.endings.search(spelled, end)
-        before, after = spelled[max(first - 1, 0) : end + 1], spelled[end : stop.start() if stop else None]
+        before = spelled[max(first - 1, 0) : (end if found.gaps else start) + 1]
+        after = spelled[end : stop.start() if stop else None]
         if self.left_out.search(before) or self.left_out.search(after):
             return None
         if _DOUBT in before + after:
             return "uncertain"
-        cause = _last_end(self.causes, before, len(before) - (end - start) - 1)
-        effect = before[max(cause - 1, 0) :]
-        comma = effect.rfind(" , ", 0, len(effect) - (end - start) - 1)
+        words = len(before) - (end - start if found.gaps else 0) - 1
+        effect = before[max(_last_end(self.causes, before, words) - 1, 0) :]
+        comma = effect.rfind(" , ", 0, max(words - (len(before) - len(effect)) + 1, 0))
         stop = self.causes.search(after)
         if (
             self.absent_before.search(effect)

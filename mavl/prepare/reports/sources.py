@@ -1,7 +1,5 @@
 """Reports with their images: from a table of any hospital, or from Open-I's XML."""
 
-import hashlib
-from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -11,19 +9,10 @@ from mavl.data import DataError
 from mavl.data.benchmarks.benchmark import view_column
 from mavl.data.benchmarks.rows import raise_problems
 from mavl.data.benchmarks.tables import TableFormat, normal_path, read_table
-from mavl.prepare.radgraph.labels import Problem
-from mavl.prepare.radgraph.mimic import SPLITS
+from mavl.prepare.radgraph.labels import TORN, Problem
 from mavl.prepare.reports.openi import read_openi
 from mavl.prepare.reports.protocol import Report
-
-SPLIT_NAMES = {name: split for split, names in {
-    "train": ("train", "training"),
-    "validate": ("validate", "validation", "valid", "val", "dev", "development"),
-    "test": ("test", "testing"),
-}.items() for name in names}  # fmt: skip
-
-SHARES = {"train": 0.8, "validate": 0.1, "test": 0.1}
-"""Shares of the groups in a split by hash."""
+from mavl.prepare.splits import SPLIT_NAMES, hashed_split, torn_groups
 
 
 class Image(NamedTuple):
@@ -125,25 +114,10 @@ def share_out(studies: Sequence[Study], seed: int) -> None:
         study.images = [image if image.split else image._replace(split=split) for image in study.images]
 
 
-def hashed_split(group: str, seed: int) -> str:
-    """The split of a group: the same for one seed, in whatever table it stands."""
-    place = int.from_bytes(hashlib.sha256(f"{seed}:{group}".encode()).digest()[:8]) / 2**64
-    for split in SPLITS:
-        place -= SHARES[split]
-        if place < 0:
-            return split
-    return SPLITS[-1]
-
-
 def report_leaks(studies: Sequence[Study], problems: list[Problem]) -> None:
     """Add a problem for each group with images in several splits."""
-    splits: dict[str, Counter[str]] = {}
-    for study in studies:
-        splits.setdefault(study.group, Counter()).update(image.split for image in study.images)
-    for group, of in splits.items():
-        if len(of) > 1:
-            counted = ", ".join(f"{split} {number}" for split, number in of.items())
-            problems.append(Problem("group in several splits", group, f"images: {counted}"))
+    images = ((study.group, image.split) for study in studies for image in study.images)
+    problems += [Problem(TORN, group, detail) for group, detail in torn_groups(images)]
 
 
 def require(studies: Sequence[Study], source: Path, problems: Sequence[Problem]) -> None:

@@ -11,6 +11,8 @@ import numpy as np
 from mavl.files import whole_file, write_json, write_text
 from mavl.prepare.radgraph.labels import (
     LABELS,
+    SENTENCES,
+    VOCABULARY,
     Labelled,
     Problem,
     checksum,
@@ -24,8 +26,6 @@ from mavl.prepare.reports.sections import Sections, read_sentences
 from mavl.prepare.reports.sources import Study
 from mavl.progress import progress_bar
 from mavl.vocab import ABSENT, ANATOMIES, PRESENT, UNKNOWN
-
-VOCABULARY, SENTENCES = "vocabulary.json", "sentences.jsonl"
 
 
 def label_matrix(mentions: Iterable[Mention], findings: Sequence[str]) -> np.ndarray:
@@ -49,12 +49,22 @@ def label_matrix(mentions: Iterable[Mention], findings: Sequence[str]) -> np.nda
     return matrix
 
 
-def mentions_of(studies: Sequence[Study], labeller: Labeller) -> Iterator[list[Mention]]:
-    """The mentions of each study, in order, under a progress bar."""
+def mentions_of(
+    studies: Sequence[Study], labeller: Labeller, problems: list[Problem]
+) -> tuple[list[Study], list[list[Mention]]]:
+    """The studies that have labels, and the mentions of each; a study without labels becomes a problem."""
+    labelled, found = [], []
     with progress_bar(total=len(studies), description=f"labelling by {labeller.name}", unit="report") as bar:
-        for mentions in labeller.label([study.report for study in studies]):
+        for study, mentions in zip(studies, labeller.label([study.report for study in studies]), strict=True):
             bar.update()
-            yield mentions
+            if isinstance(mentions, str):
+                problems.append(
+                    Problem("report without labels", study.report.where, f"{study.report.study}: {mentions}")
+                )
+            else:
+                labelled.append(study)
+                found.append(mentions)
+    return labelled, found
 
 
 def write_store(

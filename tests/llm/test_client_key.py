@@ -2,9 +2,9 @@
 
 import pytest
 
-from mavl.concepts import ConceptError
-from mavl.concepts.client import Client
-from mavl.concepts.plan import ConceptSettings
+from mavl.llm import LLMError
+from mavl.llm.client import Client
+from mavl.llm.settings import ServerSettings
 from tests.support.llm_server import answer, good, raw, status
 
 KEY = "sk-test-Zq8vT1xK9mW3"
@@ -38,10 +38,10 @@ def test_a_key_that_was_named_goes_to_the_server_that_was_named(run, server, mon
 def test_the_server_of_openai_gets_its_key(monkeypatch):
     monkeypatch.setenv("OPENAI_API_KEY", KEY)
     for base_url in (None, "https://api.openai.com/v1"):
-        client = Client(ConceptSettings(model="m", base_url=base_url))
+        client = Client(ServerSettings(model="m", base_url=base_url), {})
         assert str(client) == "m at api.openai.com, with the key in OPENAI_API_KEY"
     for base_url in ("http://api.openai.com/v1", "https://api.openai.com.example.org/v1", "https://openai.com@h/v1"):
-        assert "with no key (see --api-key-env)" in str(Client(ConceptSettings(model="m", base_url=base_url)))
+        assert "with no key (see --api-key-env)" in str(Client(ServerSettings(model="m", base_url=base_url), {}))
 
 
 @pytest.mark.parametrize(
@@ -59,8 +59,8 @@ def test_the_server_of_openai_gets_its_key(monkeypatch):
 )
 def test_a_key_or_an_address_that_cannot_be_used_is_named(monkeypatch, settings, complaint):
     monkeypatch.setenv("ODD_KEY", "sk-\u00fc")
-    with pytest.raises(ConceptError, match=complaint) as error:
-        Client(ConceptSettings(model="m", **settings))
+    with pytest.raises(LLMError, match=complaint) as error:
+        Client(ServerSettings(model="m", **settings), {})
     assert "secret" not in str(error.value)
 
 

@@ -18,18 +18,13 @@ import httpx2
 import openai
 from tqdm import tqdm
 
-from mavl.concepts import ConceptError
-from mavl.concepts.answers import RESPONSE_SCHEMA
-from mavl.concepts.book import Attempt
-from mavl.concepts.plan import ConceptSettings
-from mavl.concepts.prompts import Message
+from mavl.llm import LLMError
+from mavl.llm.answers import Attempt, Message
+from mavl.llm.settings import ServerSettings
 from mavl.progress import plural
 
 OPENAI_HOST = b"api.openai.com"
 NO_ADDRESS = "--base-url is no address of a server; it should read http://host:port/v1"
-
-FORMATS = ({"type": "json_schema", "json_schema": RESPONSE_SCHEMA}, {"type": "json_object"}, None)
-"""Response formats, the strictest first; the prompts request JSON in any case."""
 
 NOT_THE_FORMAT, WRONG_REQUEST = {401, 402, 403, 408, 409, 429}, {400, 422}
 """Status codes that another response format does not change, and those that other parameters may change."""
@@ -41,15 +36,15 @@ SECRET = 8
 """A key with fewer characters is no secret but a placeholder such as "none" or "ollama"."""
 
 
-class ServerError(ConceptError):
-    """The server does not serve this run; requests for other findings would fail too."""
+class ServerError(LLMError):
+    """The server does not serve this run; other requests would fail too."""
 
 
-class UnansweredError(ConceptError):
+class UnansweredError(LLMError):
     """This request got no answer, however often it was sent."""
 
 
-class StoppedError(ConceptError):
+class StoppedError(LLMError):
     """The run is ending; the request was not sent again."""
 
 
@@ -77,10 +72,15 @@ class _HTTP(openai.DefaultAsyncHttpxClient):
 
 
 class Client:
-    """Sends conversations to a model. stopped: set it to send no more requests; sdk: close it at the end."""
+    """Sends conversations to a model. stopped: set it to send no more requests; sdk: close it at the end.
 
-    def __init__(self, settings: ConceptSettings):
+    schema: of the answers (mavl.llm.answers.response_schema). It is one of three response formats, the strictest first;
+    the prompts request JSON in any case.
+    """
+
+    def __init__(self, settings: ServerSettings, schema: dict[str, Any]):
         self.settings, self.stopped = settings, asyncio.Event()
+        self._formats = ({"type": "json_schema", "json_schema": schema}, {"type": "json_object"}, None)
         options: dict[str, Any] = {"max_retries": settings.max_retries, "timeout": settings.timeout}
         http = _HTTP(settings.timeout, self.stopped)
         try:  # without an address the SDK takes OPENAI_BASE_URL, or OpenAI's
@@ -115,7 +115,7 @@ class Client:
         create: Any = self.sdk.chat.completions.with_raw_response.create
         level, refusal = self._format, None
         while True:
-            sent = self._parameters | ({"response_format": form} if (form := FORMATS[level]) else {})
+            sent = self._parameters | ({"response_format": form} if (form := self._formats[level]) else {})
             try:
                 reply = await create(model=self.settings.model, messages=messages, **sent)
                 return self._attempt(reply.http_response, level, "temperature" not in sent)
@@ -125,7 +125,7 @@ class Client:
                 if error.status_code in NOT_THE_FORMAT:
                     raise self._judge(error) from None
                 refusal = refusal or error
-                if level in (self._taken, len(FORMATS) - 1):
+                if level in (self._taken, len(self._formats) - 1):
                     raise self._judge(refusal) from None
                 level += 1
             except openai.APIConnectionError as error:
@@ -133,7 +133,7 @@ class Client:
                 raise self._unanswered(self._line(cause) or type(cause).__name__, error) from None
 
     def _attempt(self, reply: httpx2.Response, level: int, temperature_refused: bool) -> Attempt:
-        """The answer in a reply to a request with FORMATS[level]."""
+        """The answer in a reply to a request with the format of this number."""
         text, finish, refusal, used = _read(reply)
         limit = f"--max-tokens {self.settings.max_tokens}" if self.settings.max_tokens else OWN_LIMIT
         flaws = {"length": f"it was cut off at {limit}; write less", "content_filter": FILTERED}
@@ -141,7 +141,7 @@ class Client:
         if text:
             self._format = self._taken = level if self._taken is None else self._taken
         elif self._taken is None and not flaw:  # an empty answer may be the format's fault
-            self._format = min(level + 1, len(FORMATS) - 1)
+            self._format = min(level + 1, len(self._formats) - 1)
         return Attempt(
             answer=self.clean(text),
             problems=(flaw,) if flaw else (),
@@ -163,7 +163,7 @@ class Client:
             return False
         return True
 
-    def _judge(self, error: openai.APIStatusError) -> ConceptError:
+    def _judge(self, error: openai.APIStatusError) -> LLMError:
         """The meaning of a status other than 200, for the request or for the run."""
         status, said, wait = error.status_code, self._line(error.message), error.response.headers.get("retry-after")
         too_long = wait and _tries(error) <= self.settings.max_retries  # for the SDK

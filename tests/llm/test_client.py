@@ -7,8 +7,8 @@ from email.utils import formatdate
 
 import pytest
 
-from mavl.concepts import ConceptError
 from mavl.concepts.book import read_whole_book
+from mavl.llm import LLMError
 from tests.support.llm_server import NAMES, answer, cut, drip, good, hang, raw, status
 
 
@@ -112,7 +112,7 @@ LASTING = {
 def test_a_failure_that_lasts_ends_the_run_at_once_and_keeps_what_is_there(run, server, tmp_path, act, complaint):
     server.script["covid19"] = [act] * 3
     outcome = run(concurrency=1)
-    with pytest.raises(ConceptError, match=complaint):
+    with pytest.raises(LLMError, match=complaint):
         raise outcome.fatal
     assert "\n" not in str(outcome.fatal)
     assert "sk-te" not in str(outcome.fatal)

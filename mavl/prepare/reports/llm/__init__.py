@@ -1,0 +1,1 @@
+"""Labels of reports by a language model: `labeller` -> `prompts` -> mavl.llm (the server) -> `answers` -> `cache`."""
