@@ -51,7 +51,7 @@ FOLDS = (("mass", "tube", "effusion"), ("nodule", "pacemaker", "pneumothorax"))
 WORDINGS = ("books", "descriptions", "names", "shuffled")
 PERMUTATIONS = 3
 TESTED, TEST_SEED = 600, 1
-SMALL = ("model.image_size=64", "data.train=1600", "init.backbone=none", "model.text_norm=false")
+SMALL = ("model.image_size=64", "data.train=1600", "init.backbone=none")
 
 
 @dataclass(frozen=True)
