@@ -40,8 +40,8 @@ from mavl.progress import progress_bar
 from mavl.text.books import Books, read_books
 from mavl.text.embeddings import TextEmbeddings, build_embeddings
 from mavl.text.encoder import load_text_encoder
+from mavl.text.encoders.random_bert import write_random_bert
 from mavl.text.protocol import TextEncoder
-from mavl.text.random_bert import write_random_bert
 from mavl.text.scaling import ScalingName
 from mavl.text.wordings import built_in_wordings
 from mavl.train.optim import build_optimizer, build_scheduler

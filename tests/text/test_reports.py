@@ -6,10 +6,10 @@ import pickle
 import numpy as np
 import pytest
 import torch
+from mavl.text.bert import BertEncoder
 
 from mavl.text import reports
-from mavl.text.bert import BertEncoder
-from mavl.text.random_bert import write_random_bert
+from mavl.text.encoders.random_bert import write_random_bert
 from mavl.text.reports import ReportsError, encode_reports
 
 SENTENCES = [["The heart is enlarged.", "No effusion."], [], ["No effusion."], [" ", "A nodule."]]
