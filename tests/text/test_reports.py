@@ -18,7 +18,8 @@ SENTENCES = [["The heart is enlarged.", "No effusion."], [], ["No effusion."], [
 @pytest.fixture(scope="module")
 def encoder(tmp_path_factory) -> TransformerEncoder:
     words = [sentence for report in SENTENCES for sentence in report]
-    return TransformerEncoder(str(write_random_bert(tmp_path_factory.mktemp("bert"), words, seed=0, width=32, layers=1)))
+    folder = write_random_bert(tmp_path_factory.mktemp("bert"), words, seed=0, width=32, layers=1)
+    return TransformerEncoder(str(folder))
 
 
 @pytest.fixture
