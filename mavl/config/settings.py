@@ -18,6 +18,7 @@ from pydantic import (
     model_validator,
 )
 
+from mavl.config.label_store import LABELS, MANIFESTS, SENTENCES, VOCABULARY
 from mavl.config.loader import Settings
 from mavl.config.training import (
     EngineSettings,
@@ -185,9 +186,9 @@ class MimicData(PretrainLoader):
     """
 
     source: Literal["mimic"] = "mimic"
-    train_file: str = "data_file/rad_graph_metric_train.json"
-    valid_file: str = "data_file/rad_graph_metric_validate.json"
-    label_file: str = "data_file/landmark_observation_adj_mtx.npy"
+    train_file: str = f"data_file/{MANIFESTS['train']}"
+    valid_file: str = f"data_file/{MANIFESTS['validate']}"
+    label_file: str = f"data_file/{LABELS}"
     prefix: str = "/remote-home/share/medical/public/MIMIC-CXR-JPG/MIMIC-CXR/small"
 
 
@@ -208,23 +209,23 @@ class ReportData(PretrainLoader):
 
     @property
     def train_file(self) -> str:
-        return os.path.join(self.labels, "rad_graph_metric_train.json")
+        return os.path.join(self.labels, MANIFESTS["train"])
 
     @property
     def valid_file(self) -> str:
-        return os.path.join(self.labels, "rad_graph_metric_validate.json")
+        return os.path.join(self.labels, MANIFESTS["validate"])
 
     @property
     def label_file(self) -> str:
-        return os.path.join(self.labels, "landmark_observation_adj_mtx.npy")
+        return os.path.join(self.labels, LABELS)
 
     @property
     def vocabulary_file(self) -> str:
-        return os.path.join(self.labels, "vocabulary.json")
+        return os.path.join(self.labels, VOCABULARY)
 
     @property
     def sentences_file(self) -> str:
-        return os.path.join(self.labels, "sentences.jsonl")
+        return os.path.join(self.labels, SENTENCES)
 
 
 class PhantomData(PretrainLoader):

@@ -1,18 +1,18 @@
 """Labels from reports: a matrix [anatomies, findings] of a study -> the targets of the losses (MedKLIP, ICCV 2023)."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Self
 
 import numpy as np
 
-from mavl.files import NotJSONError, read_json
+from mavl.config.label_store import VOCABULARY
+from mavl.files import NotJSONError, read_json, write_json
 from mavl.vocab import ABSENT, ANATOMIES, FINDINGS, PRESENT, UNKNOWN, UNSPECIFIED, is_name, unknown_name
 
 CANDIDATES = 8
-VOCABULARY = "vocabulary.json"
 
 
 def finding_labels(matrix: np.ndarray) -> np.ndarray:
@@ -116,6 +116,10 @@ class Vocabulary:
             if not all(isinstance(name, str) and is_name(name) for name in names) or len(set(names)) < len(names):
                 raise VocabularyError(f"{path}: findings and anatomies are lists of names, each once")
         return made
+
+    def save(self, folder: Path) -> None:
+        """Write `vocabulary.json` into the folder of a label file."""
+        write_json(folder / VOCABULARY, asdict(self))
 
 
 class LabelStore:

@@ -25,12 +25,16 @@ from mavl.evaluate import classification, grounding
 from mavl.metrics import classification as classification_metrics
 from mavl.metrics.metric import Metric
 from mavl.model import MAVL, losses
+from mavl.prepare import reports
+from mavl.prepare.reports.protocol import Mention
 from mavl.scorers.mavl import model_embeddings
 from mavl.text import encoder as encoders
 from mavl.text.books import Books
 from mavl.text.embeddings import TextEmbeddings, build_embeddings
 from mavl.text.protocol import TextEncoderError
 from mavl.train.pretrain import build_model, text_embeddings
+from mavl.vocab import ANATOMIES
+from tests.support.reports import COLUMNS, prepare, read_table, write_csv
 
 ASPECTS = ("description", "shape")
 SIZES = {"image_size": 32, "text_width": 4, "width": 8, "layers": 1, "heads": 2, "feedforward": 8, "aspects": ASPECTS}
@@ -153,6 +157,53 @@ def test_a_text_encoder_makes_embeddings_that_are_cached_by_what_identifies_them
     assert embeddings.vectors[0, :, 0].tolist() == [3, 2]
     assert build_embeddings(BOOKS, ["mass"], twice, ASPECTS, tmp_path).vectors[0, :, 0].tolist() == [6, 4]
     assert embeddings.about["encoder"] == "x"
+
+
+# A report labeller ----------------------------------------------------------------------------------------------------
+
+
+class Capitals:
+    """A finding in capitals is present in the pleura, one in small letters is absent. It reads no digits."""
+
+    name = "capitals"
+
+    def __init__(self, findings):
+        self.findings = findings
+
+    def label(self, reports):
+        for report in reports:
+            if any(letter.isdigit() for letter in report.text):
+                yield "it holds a digit"
+                continue
+            stated = ((finding, finding.upper() in report.text) for finding in self.findings)
+            yield [
+                Mention(finding, "present" if loud else "absent", "pleural_unspec", report.text)
+                for finding, loud in stated
+                if loud or finding in report.text
+            ]
+
+    def estimate(self, reports):
+        return "no cost"
+
+    def describe(self):
+        return {"alphabet": "Latin"}
+
+
+def test_a_report_labeller_writes_a_label_store(monkeypatch, tmp_path):
+    monkeypatch.setitem(reports.LABELLERS, "capitals", lambda arguments, findings: Capitals(findings))
+    texts = ("EFFUSION, no mass", "effusion of 3 cm", "clear lungs")
+    rows = [
+        {"image": f"{row}.png", "study": f"s{row}", "report": text, "split": "train"} for row, text in enumerate(texts)
+    ]
+    findings = ("--findings", "effusion", "mass")
+    prepare("--csv", write_csv(tmp_path, rows), *COLUMNS, *findings, "--labeler", "capitals", "--out", tmp_path / "out")
+    labels = np.load(tmp_path / "out/landmark_observation_adj_mtx.npy")
+    assert labels[:, ANATOMIES.index("pleural_unspec")].tolist() == [[1, 0], [-1, -1]]
+    manifest = json.loads((tmp_path / "out/rad_graph_metric_train.json").read_text())
+    assert {image: entry["labels_id"] for image, entry in manifest.items()} == {"0.png": 0, "2.png": 1}
+    assert [row["detail"] for row in read_table(tmp_path / "out/problems.csv")] == ["s1: it holds a digit"]
+    summary = json.loads((tmp_path / "out/summary.json").read_text())
+    assert (summary["labeler"], summary["alphabet"]) == ("capitals", "Latin")
 
 
 # A loss ---------------------------------------------------------------------------------------------------------------

@@ -6,19 +6,20 @@ import pickle
 import numpy as np
 import pytest
 import torch
-from mavl.text.bert import BertEncoder
 
 from mavl.text import reports
 from mavl.text.encoders.random_bert import write_random_bert
+from mavl.text.encoders.transformers import TransformerEncoder
 from mavl.text.reports import ReportsError, encode_reports
 
 SENTENCES = [["The heart is enlarged.", "No effusion."], [], ["No effusion."], [" ", "A nodule."]]
 
 
 @pytest.fixture(scope="module")
-def encoder(tmp_path_factory) -> BertEncoder:
+def encoder(tmp_path_factory) -> TransformerEncoder:
     words = [sentence for report in SENTENCES for sentence in report]
-    return BertEncoder(str(write_random_bert(tmp_path_factory.mktemp("bert"), words, seed=0, width=32, layers=1)))
+    folder = write_random_bert(tmp_path_factory.mktemp("bert"), words, seed=0, width=32, layers=1)
+    return TransformerEncoder(str(folder))
 
 
 @pytest.fixture
@@ -43,10 +44,10 @@ def test_a_report_is_the_mean_of_its_sentences(encoder, file, tmp_path, monkeypa
 def test_they_are_computed_once_for_a_file_and_an_encoder(encoder, file, tmp_path, monkeypatch):
     first = encode_reports(file, 4, encoder, tmp_path / "cache")
     with monkeypatch.context() as patched:
-        patched.setattr(BertEncoder, "encode", None)
+        patched.setattr(TransformerEncoder, "encode", None)
         again = encode_reports(file, 4, encoder, tmp_path / "cache")
     assert again.path == first.path
-    assert encode_reports(file, 4, BertEncoder(encoder.name, sep=True), tmp_path / "cache").path != first.path
+    assert encode_reports(file, 4, TransformerEncoder(encoder.name, sep=True), tmp_path / "cache").path != first.path
     file.write_text('["No effusion."]\n' * 4)
     changed = encode_reports(file, 4, encoder, tmp_path / "cache")
     torch.testing.assert_close(torch.tensor(changed[0]), encoder.encode(["No effusion."])[0])

@@ -26,10 +26,10 @@ from collections import Counter
 from pathlib import Path
 
 from mavl.config.cli import positive
+from mavl.config.label_store import LABELS, MANIFESTS
 from mavl.files import csv_writer, read_json, whole_file, write_text
 from mavl.prepare.radgraph.graphs import NO_GRAPH, NO_STUDY, UNKNOWN_LABEL, label_file
 from mavl.prepare.radgraph.labels import (
-    LABELS,
     PROBLEMS,
     SUMMARY,
     Problem,
@@ -39,13 +39,11 @@ from mavl.prepare.radgraph.labels import (
     write_labels,
     write_table,
 )
-from mavl.prepare.radgraph.manifests import MANIFESTS, join_studies, manifest_texts
+from mavl.prepare.radgraph.manifests import VIEWS, join_studies, manifest_texts
 from mavl.prepare.radgraph.mimic import METADATA, read_images, read_views
 from mavl.prepare.radgraph.own import Columns, read_table_of_images, study_of
 from mavl.prepare.radgraph.released import convert, released_entries
 from mavl.progress import plural
-
-VIEWS = {"frontal": ("PA", "AP"), "all": None}
 
 
 class ArgumentsError(ValueError):

@@ -13,19 +13,14 @@ from typing import IO, Any, NamedTuple
 
 import numpy as np
 
+from mavl.config.label_store import LABELS, SENTENCES, VOCABULARY
 from mavl.data.processes import sole_writer
 from mavl.files import csv_writer, whole_file
 from mavl.progress import plural
 from mavl.vocab import ABSENT, ANATOMIES, FINDINGS, PRESENT
 
-LABELS = "landmark_observation_adj_mtx.npy"
 SUMMARY, PROBLEMS, DRAFTS = "summary.json", "problems.csv", ".drafts"
-VOCABULARY, SENTENCES, COMPARISON, DISAGREEMENTS = (
-    "vocabulary.json",
-    "sentences.jsonl",
-    "compare.csv",
-    "disagreements.csv",
-)
+COMPARISON, DISAGREEMENTS = "compare.csv", "disagreements.csv"
 OF_SOME_RUNS = {VOCABULARY, SENTENCES, COMPARISON, DISAGREEMENTS}
 """Files of a label store that some commands write beside the others."""
 

@@ -4,14 +4,15 @@ import json
 from collections import Counter
 from collections.abc import Iterable, Sequence
 
+from mavl.config.label_store import SPLITS
 from mavl.prepare.radgraph.labels import Problem
-from mavl.prepare.radgraph.mimic import SPLITS, StudyImage
+from mavl.prepare.radgraph.mimic import StudyImage
 
 NO_IMAGE = "{}\n"
 """The manifest of a split without images."""
 
-MANIFESTS = {split: f"rad_graph_metric_{split}.json" for split in SPLITS}
-
+VIEWS = {"frontal": ("PA", "AP"), "all": None}
+"""The views that each value of --views lists, None for all."""
 
 Entry = tuple[str, str, str | None, int]
 """An image: its path below the folder of the images, its split, its view, and its row of the label file."""

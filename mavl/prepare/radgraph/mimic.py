@@ -8,11 +8,11 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
+from mavl.config.label_store import SPLITS
 from mavl.files import FileError, read_unpacked
 from mavl.prepare.radgraph.labels import Problem
 from mavl.progress import plural
 
-SPLITS = ("train", "validate", "test")
 COLUMNS = {"split": ("dicom_id", "subject_id", "study_id", "split"), "metadata": ("dicom_id", "ViewPosition")}
 """The columns that are read of the two files."""
 

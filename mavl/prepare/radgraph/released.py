@@ -10,9 +10,10 @@ from pathlib import Path
 
 import numpy as np
 
+from mavl.config.label_store import LABELS, MANIFESTS
 from mavl.data.labels import LabelStore
-from mavl.prepare.radgraph.labels import BATCH, LABELS, Labelled, Problem
-from mavl.prepare.radgraph.manifests import MANIFESTS, Entry
+from mavl.prepare.radgraph.labels import BATCH, Labelled, Problem
+from mavl.prepare.radgraph.manifests import Entry
 from mavl.prepare.radgraph.mimic import view_of
 from mavl.progress import progress_bar
 from mavl.vocab import ABSENT, PRESENT, UNKNOWN

@@ -29,10 +29,12 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from mavl.config.cli import override_flags
+from mavl.config.label_store import LABELS
 from mavl.config.loader import load
 from mavl.files import FileError, csv_writer, whole_file, write_text
 from mavl.llm.settings import flags
-from mavl.prepare.radgraph.labels import LABELS, PROBLEMS, SUMMARY, Problem, replaced_together
+from mavl.prepare.radgraph.labels import PROBLEMS, SUMMARY, Problem, replaced_together
+from mavl.prepare.radgraph.manifests import VIEWS
 from mavl.prepare.reports.compare import compare, read_references
 from mavl.prepare.reports.llm.settings import LabelSettings
 from mavl.prepare.reports.protocol import Labeller
@@ -75,8 +77,6 @@ LABELLERS: dict[str, Callable[[argparse.Namespace, Sequence[str]], Labeller]] = 
     "llm": _language_model,
 }
 """How each labeller is built from the command line and the findings."""
-
-VIEWS = {"frontal": ("PA", "AP"), "all": None}
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -10,14 +10,15 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from mavl.config.label_store import LABELS, MANIFESTS
 from mavl.data import DataError
 from mavl.data.benchmarks.rows import raise_problems
 from mavl.data.benchmarks.tables import ColumnLabels, TableFormat, normal_path, read_table
-from mavl.data.labels import finding_labels
+from mavl.data.labels import LabelStore, finding_labels
 from mavl.data.samples import examine_manifest
-from mavl.files import csv_writer, read_json, whole_file
-from mavl.prepare.radgraph.labels import COMPARISON, DISAGREEMENTS, LABELS, VOCABULARY, Problem
-from mavl.prepare.radgraph.manifests import MANIFESTS, NO_IMAGE
+from mavl.files import csv_writer, whole_file
+from mavl.prepare.radgraph.labels import COMPARISON, DISAGREEMENTS, Problem
+from mavl.prepare.radgraph.manifests import NO_IMAGE
 from mavl.prepare.reports.agreement import HEADINGS, agreement_of, macro, micro, rounded
 from mavl.prepare.reports.openi import is_openi, read_openi
 from mavl.prepare.reports.protocol import Mention
@@ -26,7 +27,7 @@ from mavl.prepare.reports.sources import Study
 from mavl.progress import note, plural
 from mavl.report.tables import add_row, new_table
 from mavl.text.synonyms import resolve
-from mavl.vocab import FINDINGS, PRESENT, UnknownFindingError
+from mavl.vocab import PRESENT, UnknownFindingError
 
 TERMS = ("major", "automatic")
 
@@ -81,23 +82,19 @@ def _coders(path: Path, findings: Sequence[str]) -> list[Reference]:
 def _store(folder: Path, studies: Sequence[Study], findings: Sequence[str]) -> Reference:
     """The labels of a label store, of the studies that share an image with it."""
     try:
-        vocabulary = folder / VOCABULARY
-        names = list(read_json(vocabulary)["findings"]) if vocabulary.is_file() else list(FINDINGS)
-        array = np.load(folder / LABELS, mmap_mode="r")
-        if array.ndim != 3 or array.shape[2] != len(names):
-            raise ValueError(f"{LABELS} has shape {array.shape}, expected [studies, anatomies, {len(names)}]")
-        rows: dict[str, int] = {}
+        store, rows = LabelStore(folder / LABELS), {}
+        number = len(store)
         for path in (folder / name for name in MANIFESTS.values()):
             if path.is_file() and path.stat().st_size > len(NO_IMAGE):
-                entries, _ = examine_manifest(path, folder / LABELS, len(array))
+                entries, _ = examine_manifest(path, store.path, number)
                 rows |= {normal_path(image): entry["labels_id"] for image, entry in entries.items()}
-    except (ValueError, KeyError, TypeError) as error:
+    except ValueError as error:
         raise DataError(f"{folder}: not a label store ({error})") from error
-    labels = {}
+    names, labels = store.vocabulary.findings, {}
     for study in studies:
         found = next((rows[image.path] for image in study.images if image.path in rows), None)
         if found is not None:
-            present = finding_labels(np.asarray(array[found])) == PRESENT
+            present = finding_labels(store[found]) == PRESENT
             labels[study.report.study] = frozenset(names[column] for column in np.flatnonzero(present))
     return Reference(folder.name, frozenset(names) & frozenset(findings), labels)
 

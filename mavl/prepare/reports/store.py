@@ -8,11 +8,10 @@ from typing import Any
 
 import numpy as np
 
-from mavl.files import whole_file, write_json, write_text
+from mavl.config.label_store import LABELS, MANIFESTS, SENTENCES
+from mavl.data.labels import Vocabulary
+from mavl.files import whole_file, write_text
 from mavl.prepare.radgraph.labels import (
-    LABELS,
-    SENTENCES,
-    VOCABULARY,
     Labelled,
     Problem,
     checksum,
@@ -20,7 +19,7 @@ from mavl.prepare.radgraph.labels import (
     write_labels,
     write_table,
 )
-from mavl.prepare.radgraph.manifests import MANIFESTS, manifest_texts
+from mavl.prepare.radgraph.manifests import manifest_texts
 from mavl.prepare.reports.protocol import Labeller, Mention
 from mavl.prepare.reports.sections import Sections, read_sentences
 from mavl.prepare.reports.sources import Study
@@ -95,7 +94,7 @@ def write_store(
     texts, listed, left_out = manifest_texts(entries, views)
     for split, text in texts.items():
         write_text(out / MANIFESTS[split], text)
-    write_json(out / VOCABULARY, {"findings": list(findings), "anatomies": list(ANATOMIES)})
+    Vocabulary(tuple(findings)).save(out)
     write_table(counts, out / "statistics.csv", findings)
     draw_picture(counts, len(studies), out / "statistics.png", findings)
     return {

@@ -4,19 +4,19 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from mavl.files import FileError, read_text
-from mavl.text.books import BookError, is_name, read_books
+from mavl.text.books import BookError, read_books
 from mavl.text.synonyms import key
-from mavl.vocab import FINDINGS
+from mavl.vocab import FINDINGS, is_name
 
 
-class VocabularyError(FileError):
-    """Names that are no vocabulary."""
+class FindingsError(FileError):
+    """Names that are no findings."""
 
 
 def read_findings(names: Sequence[str], books: Sequence[Path]) -> tuple[str, ...]:
     """The findings; the 75 where neither is given.
 
-    names: findings, or one file with a finding in each line. Raises VocabularyError for what is no name and for names
+    names: findings, or one file with a finding in each line. Raises FindingsError for what is no name and for names
     that differ in spelling alone.
     """
     if len(names) == 1 and Path(names[0]).is_file():
@@ -25,9 +25,9 @@ def read_findings(names: Sequence[str], books: Sequence[Path]) -> tuple[str, ...
     spelled: dict[str, str] = {}
     for name in found:
         if not is_name(name) or not key(name):
-            raise VocabularyError(f"{name!r} is no name of a finding")
+            raise FindingsError(f"{name!r} is no name of a finding")
         if (other := spelled.setdefault(key(name), name)) != name:
-            raise VocabularyError(f"{other!r} and {name!r} are one name in two spellings: keep one of them")
+            raise FindingsError(f"{other!r} and {name!r} are one name in two spellings: keep one of them")
     return tuple(spelled.values())
 
 

@@ -155,7 +155,7 @@ FOURTEEN = (
 
 @pytest.mark.skipif(not (DATA / "openi").is_dir(), reason="needs the reports of Open-I")
 def test_real_reports_agree_with_their_coders(tmp_path):
-    """The floor of docs/data.md: 14 classes, against the terms that people gave to 1,965 reports."""
+    """The floor of docs/reports.md: 14 classes, against the terms that people gave to 1,965 reports."""
     source = DATA / "openi"
     prepare("--openi", source, "--findings", *FOURTEEN, "--out", tmp_path, "--compare", source)
     agreement = json.loads((tmp_path / "summary.json").read_text())["agreement"]
