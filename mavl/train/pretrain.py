@@ -41,7 +41,7 @@ from mavl.train.run_folder import (
     run_of,
     scalars,
 )
-from mavl.train.text import report_vectors, text_embeddings
+from mavl.train.text import refuse_other_text, report_vectors, text_embeddings
 from mavl.train.trainable import lora_of, prepare_backbone
 from mavl.vocab import ABSENT, PRESENT
 
@@ -136,6 +136,8 @@ def run(settings: PretrainSettings, resume: bool = False) -> Progress:
             if accelerator.is_main_process:
                 open_run_folder(output_dir, settings, books.hashes, resume, describe_launch(accelerator))
             embeddings, text = text_embeddings(settings, books, output_dir)
+            if resume and accelerator.is_main_process:
+                refuse_other_text(embeddings, output_dir)
             reports = report_vectors(settings, text, output_dir, accelerator)
         fit = _prepare(settings, accelerator, embeddings, text, reports)
         accelerator.init_trackers("mavl", config=scalars(settings))

@@ -2,19 +2,22 @@
 
 from pathlib import Path
 
+import torch
 from accelerate import Accelerator
 
 from mavl import checkpoint
+from mavl.checkpoint.folder import EMBEDDINGS
 from mavl.config.loader import cache_folder
 from mavl.config.settings import RANDOM, PretrainSettings, ReportData
 from mavl.data.labels import LabelStore
 from mavl.progress import note
 from mavl.text.books import Books
-from mavl.text.embeddings import TextEmbeddings, build_embeddings
+from mavl.text.embeddings import SAME_ENCODER, TextEmbeddings, build_embeddings
 from mavl.text.encoder import load_text_encoder
 from mavl.text.encoders.random_bert import write_random_bert
 from mavl.text.protocol import TextEncoderError
 from mavl.text.reports import ReportVectors, encode_reports
+from mavl.train.checkpoints import ResumeError
 from mavl.vocab import anatomy_sentence
 
 ENCODER_SETTINGS = ("sep", "max_length", "lower_case", "pooling", "normalize")
@@ -54,6 +57,19 @@ def _encoder_name(settings: PretrainSettings, books: Books, output_dir: Path) ->
         sentences = [sentence for aspects in books.sentences.values() for sentence in aspects.values()]
         write_random_bert(folder, [*sentences, *map(anatomy_sentence, settings.anatomies)], text.seed)
     return str(folder)
+
+
+def refuse_other_text(embeddings: TextEmbeddings, folder: Path) -> None:
+    """ResumeError where the last model of a run, if there is one, has other text vectors than it would go on with."""
+    stored = folder / checkpoint.LAST / EMBEDDINGS
+    if stored.exists():
+        before = TextEmbeddings.load(stored)
+        alike = before.findings == embeddings.findings and before.vectors.shape == embeddings.vectors.shape
+        if not alike or not torch.allclose(before.vectors, embeddings.vectors, rtol=0, atol=SAME_ENCODER):
+            fix = "set text.pooling, normalize and sep as mavl.json beside it states them, or start a new run"
+            raise ResumeError(
+                f"{stored}: other text vectors than now, by another encoder or another reading of it; {fix}"
+            )
 
 
 def report_vectors(

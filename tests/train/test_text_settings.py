@@ -13,7 +13,8 @@ from mavl.model.mavl import MAVL
 from mavl.text.books import Books
 from mavl.text.encoders.minilm import PACKAGE
 from mavl.text.protocol import TextEncoderError
-from mavl.train.pretrain import text_embeddings
+from mavl.train.checkpoints import ResumeError
+from mavl.train.text import refuse_other_text, text_embeddings
 from mavl.vocab import ANATOMIES
 from tests.support.text_encoders import change, declare, write_encoder
 
@@ -93,3 +94,14 @@ def test_a_run_that_began_with_the_fallback_goes_on_with_it(sentence_encoder, tm
     after, text = embed(tmp_path / "run", encoder=str(sentence_encoder), fallback="random")
     assert torch.equal(before.vectors, after.vectors)
     assert text["pooling"] == "cls"
+
+
+def test_a_run_does_not_go_on_with_other_text_vectors(sentence_encoder, tmp_path):
+    embeddings, _ = embed(tmp_path, encoder=str(sentence_encoder))
+    refuse_other_text(embeddings, tmp_path)  # nothing to compare with
+    embeddings.save(tmp_path / "last" / "bank.safetensors")
+    refuse_other_text(embed(tmp_path, encoder=str(sentence_encoder))[0], tmp_path)
+    with pytest.raises(ResumeError, match=r"last/bank\.safetensors: other text vectors than now"):
+        refuse_other_text(embed(tmp_path, encoder=str(sentence_encoder), pooling="cls")[0], tmp_path)
+    with pytest.raises(ResumeError, match="other text vectors"):
+        refuse_other_text(embeddings.select(embeddings.findings[:5]), tmp_path)
