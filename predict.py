@@ -29,7 +29,9 @@ def parse() -> argparse.Namespace:
     parser.add_argument("images", nargs="+", help="image, folder, pattern, or CSV with a column image or path")
     parser.add_argument("--model", required=True, help="model folder, released .pth, or hf://OWNER/NAME")
     parser.add_argument("--findings", nargs="+", help="names or synonyms; the model's vocabulary when left out")
-    parser.add_argument("--books", nargs="+", default=[], help="books of concept_gen/generate.py, with both in one")
+    parser.add_argument(
+        "--books", nargs="+", default=[], help="books with findings of your own: whole, or a sentence each"
+    )
     parser.add_argument("--descriptions", nargs="+", default=[], help="disease books with findings of your own")
     parser.add_argument("--aspects", nargs="+", default=[], help="aspect books with findings of your own")
     parser.add_argument("--text_encoder", help="folder or hub id of the BERT, if not the model's own")

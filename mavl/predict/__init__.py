@@ -13,6 +13,7 @@ from mavl.model.heatmaps import DEFAULT_MAP, MapOptions
 from mavl.predict.classifier import ClassifierPredictor
 from mavl.predict.predictor import Predictor
 from mavl.predict.pretrained import AvailableBooks, PretrainedPredictor
+from mavl.text.books import in_sentences
 
 __all__ = ["load"]
 
@@ -33,8 +34,9 @@ def load(
 
     Args:
         books: a file or several with more findings, beside this project's, as of concept_gen/generate.py, which hold
-            both parts of a finding; descriptions, aspects: files with one part. The findings that a model folder was
-            trained with keep their vectors, whatever the books say. A fine-tuned model takes no books.
+            both parts of a finding, or a sentence for each finding; descriptions, aspects: files with one part. The
+            findings that a model folder was trained with keep their vectors, whatever the books say. A fine-tuned
+            model takes no books.
         text_encoder: a folder or hub id, by default the model's own; only new findings need it, and released files,
             which hold no vectors.
         device: by default the GPU if there is one. From then on the process keeps freed memory on a CPU, and computes
@@ -50,7 +52,8 @@ def load(
             )
         return ClassifierPredictor(source, finetuned.load(source), device)
     pretrained = checkpoint.load(source)
-    described, listed = ([*_paths(books), *_paths(of_kind)] for of_kind in (descriptions, aspects))
+    of_aspects = [book for book in _paths(books) if not in_sentences(book)]
+    described, listed = [*_paths(books), *_paths(descriptions)], [*of_aspects, *_paths(aspects)]
     available = AvailableBooks(pretrained, described, listed)
     return PretrainedPredictor(source, pretrained, available, text_encoder, device, map_options)
 

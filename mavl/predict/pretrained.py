@@ -77,7 +77,11 @@ class PretrainedPredictor(Predictor):
         self._inference: InferenceModel | None = None
 
     def _embeddings(self, findings: tuple[str, ...]) -> TextEmbeddings:
-        return self._encoded(tuple(name for name in findings if name not in self.vocabulary))
+        """Those of the vocabulary and of new findings, for which the contrastive head leads: with what it compares."""
+        new = [name for name in findings if name not in self.vocabulary]
+        if new and self.model.pool is not None:
+            new += [name for name in HEALTHY if name in self.books.sentences and name not in self.vocabulary]
+        return self._encoded(tuple(dict.fromkeys(new)))
 
     def _encode(self, new: tuple[str, ...]) -> TextEmbeddings:
         return model_embeddings(

@@ -82,6 +82,11 @@ def read_books(descriptions: Iterable[Path | str] = (), aspects: Iterable[Path |
     return Books(sentences, hashes)
 
 
+def in_sentences(path: Path | str) -> bool:
+    """Whether a book is a disease book, `{finding: description}`, which gives no aspects."""
+    return all(isinstance(entry, str) for entry in _read(shipped(path), "aspects", {}).values())
+
+
 def _read(path: Path, part: str, hashes: dict[str, str]) -> dict:
     """{finding: its description, or its aspects}: that part of a whole book, all of a book of one kind."""
     try:

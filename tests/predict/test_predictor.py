@@ -195,11 +195,21 @@ def test_findings_that_cannot_be_asked_are_named(predictor):
         predictor.request(["pneumona"])
 
 
-def test_a_finding_in_one_sentence_is_predicted_and_that_is_said(model, films, books, capsys):
-    described = mavl.load(model, descriptions=books["descriptions"], device="cpu")
+@pytest.mark.parametrize("flag", ["descriptions", "books"])
+def test_a_finding_in_one_sentence_is_predicted_and_that_is_said(flag, model, films, books, capsys):
+    described = mavl.load(model, **{flag: books["descriptions"]}, device="cpu")
     [prediction] = described.predict(films / "grey.png", findings=["Simon foci"])
     assert 0 < prediction.scores()["Simon foci"] < 1
     assert "1 finding without aspects in the books, Simon foci" in capsys.readouterr().err
+
+
+def test_the_contrastive_head_leads_for_a_new_finding_also_where_the_vocabulary_has_no_normality(tmp_path, films):
+    predictor = mavl.load(tiny.write_model(tmp_path, findings=("pneumonia", "effusion")), device="cpu")
+    assert predictor.predict(films / "grey.png")[0].contrastive is None
+    [prediction] = predictor.predict(films / "grey.png", ["covid19", "pneumonia"])
+    assert prediction.scores()["covid19"] == pytest.approx(prediction.contrastive[0])
+    embeddings = predictor.request(["covid19"]).embeddings
+    assert embeddings.findings == ("pneumonia", "effusion", "covid19", "normal", "clear")
 
 
 def test_a_model_without_a_contrastive_head_has_one_score(tmp_path, films):

@@ -145,6 +145,10 @@ def run(arguments: argparse.Namespace) -> int:
     print(f"{plural(len(studies), 'study')} in {arguments.out / LABELS}; sections read: {SECTIONS[arguments.sections]}")
     if empty := [split for split, number in numbers["images"].items() if not number]:
         print(f"no image in {' and '.join(empty)}: training needs images in train and validate; give --split-column")
+    present = {mention.finding for of_study in found for mention in of_study if mention.status == "present"}
+    if never := [name for name in findings if name not in present]:
+        names = f"{', '.join(never[:5])}{', …' if len(never) > 5 else ''}"
+        print(f"{plural(len(never), 'finding')} of {len(findings)} in no report: {names}")
     if problems:
         print(f"{plural(len(problems), 'problem')}, listed in {PROBLEMS}; the first: {': '.join(problems[0])}")
     return 0

@@ -13,11 +13,15 @@ from mavl.prepare.reports.places import places_of
 from mavl.prepare.reports.protocol import Mention, Report, Status
 from mavl.prepare.reports.sections import Sections, read_sentences, tables
 from mavl.prepare.reports.words import pattern_of, phrases, spell, tokens
-from mavl.progress import plural
+from mavl.progress import note, plural
 from mavl.text.synonyms import all_names, key, meaning
 
 _DOUBT = "possible_"
 """What a phrase such as "cannot be excluded" becomes before negations are looked for."""
+
+_ENOUGH = 6
+_ENGLISH = frozenset("the of and are with without there lung lungs heart clear right left size chest".split())
+"""Words of a report, and those of which an English one of that length has at least one (99.6 % of Open-I's do)."""
 
 
 class Found(NamedTuple):
@@ -50,10 +54,19 @@ class RuleLabeller:
         self._open = [(pattern_of([phrase]), name) for name, phrase in _open_phrases(self.findings)]
 
     def label(self, reports: Sequence[Report]) -> Iterator[list[Mention]]:
-        """The mentions of each report, in the order of its sentences."""
+        """The mentions of each report, in the order of its sentences. Prints where most reports are not English."""
+        long = foreign = 0
         for report in reports:
             sentences = read_sentences(report, self.sections)
+            words = re.findall(r"\w+", " ".join(sentences).lower())
+            long += len(words) >= _ENOUGH
+            foreign += len(words) >= _ENOUGH and _ENGLISH.isdisjoint(words)
             yield [mention for sentence in sentences for mention in self.mentions(sentence)]
+        if 2 * foreign > long:
+            note(
+                f"note: {foreign:,} of {plural(long, 'report')} with {_ENOUGH} words or more seem not to be English, "
+                "the only language of the rules: their negations are not seen. --labeler llm reads other languages"
+            )
 
     def estimate(self, reports: Sequence[Report]) -> str:
         """That it costs no request."""

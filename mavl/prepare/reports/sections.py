@@ -1,7 +1,7 @@
 """Reports -> sections -> sentences."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from functools import cache
 from pathlib import Path
 from textwrap import wrap
@@ -39,9 +39,16 @@ def tables() -> dict:
 def _headings() -> tuple[re.Pattern[str], dict[str, str]]:
     """A pattern of headings, and the section of each, in lower case."""
     section_of = {name: section for section, names in tables()["sections"].items() for name in names}
-    names = "|".join(sorted(map(re.escape, section_of), key=len, reverse=True))
-    upper = names.upper()
-    return re.compile(rf"(?m)^[ \t]*((?i:{names}))[ \t]*(?::|$)|\b({upper})[ \t]*:"), section_of
+    names = _alternatives(section_of)
+    read = _alternatives([name for name, section in section_of.items() if section != LEFT_OUT])
+    after_a_sentence = rf"(?<=[.!?])[ \t]+(?=[A-Z])((?i:{read}))[ \t]*:"
+    heading = rf"(?m)^[ \t]*((?i:{names}))[ \t]*(?::|$)|\b({names.upper()})[ \t]*:|{after_a_sentence}"
+    return re.compile(heading), section_of
+
+
+def _alternatives(names: Iterable[str]) -> str:
+    """A pattern of one of the names, the longest first."""
+    return "|".join(sorted(map(re.escape, names), key=len, reverse=True))
 
 
 def split_sections(text: str) -> dict[str, str]:
@@ -57,7 +64,7 @@ def split_sections(text: str) -> dict[str, str]:
         if part := text[start : found.start() if found else len(text)].strip():
             parts.setdefault(name, []).append(part)
         if found:
-            name, start = section_of[(found[1] or found[2]).lower()], found.end()
+            name, start = section_of[(found[1] or found[2] or found[3]).lower()], found.end()
     return {name: "\n\n".join(found) for name, found in parts.items()}
 
 

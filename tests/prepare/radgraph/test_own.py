@@ -100,9 +100,8 @@ def test_without_a_study_column_graph_n_is_that_of_row_n(prepare, graphs, labels
     assert problems(out) == []
     for split, of in manifests(out).items():
         if of:
-            samples = read_reports(
-                out / f"rad_graph_metric_{split}.json", out / LABELS, Path("/films"), "", columns=None
-            )
+            manifest = out / f"rad_graph_metric_{split}.json"
+            samples = read_reports(manifest, LabelStore(out / LABELS), Path("/films"), "")
             assert samples.images[0] == f"/films/{next(iter(of))}"
 
 

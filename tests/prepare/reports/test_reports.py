@@ -9,7 +9,7 @@ import pytest
 
 from mavl.data.labels import LabelStore
 from mavl.data.samples import read_reports
-from mavl.vocab import ANATOMIES, FINDINGS
+from mavl.vocab import ANATOMIES
 from tests.support.processes import run
 from tests.support.reports import COLUMNS, prepare, read_table, report, write_archive, write_csv
 
@@ -56,6 +56,16 @@ def test_files_are_those_of_the_label_store(made):
     assert list(json.loads((folder / "out/rad_graph_metric_validate.json").read_text())) == ["a/3.png"]
     assert [row["kind"] for row in read_table(folder / "out/problems.csv")] == ["empty report"]
     assert "3 studies in" in printed
+    assert "in no report" not in printed
+
+
+def test_findings_that_no_report_states_and_reports_in_other_languages_are_named(tmp_path, capsys):
+    text = "Pleuraerguss links, kein Pneumothorax, keine Infiltrate."
+    table = write_csv(tmp_path, [{**row, "report": text} for row in ROWS])
+    prepare("--csv", table, *COLUMNS, "--findings", "pneumothorax", "bar sign", "mass", "--out", tmp_path / "out")
+    printed = capsys.readouterr()
+    assert "2 findings of 3 in no report: bar sign, mass" in printed.out
+    assert "4 of 4 reports with 6 words or more seem not to be English" in printed.err
 
 
 def test_labels_have_findings_where_the_report_says(made):
@@ -83,15 +93,9 @@ def test_labels_have_findings_where_the_report_says(made):
 def test_training_reads_the_default_vocabulary(tmp_path):
     prepare("--csv", write_csv(tmp_path, ROWS), *COLUMNS, "--out", tmp_path / "out")
     out = tmp_path / "out"
-    samples = read_reports(
-        out / "rad_graph_metric_train.json",
-        out / "landmark_observation_adj_mtx.npy",
-        tmp_path,
-        "",
-        [FINDINGS.index("effusion")],
-    )
-    assert len(samples) == 2
-    row = LabelStore(out / "landmark_observation_adj_mtx.npy", [FINDINGS.index("effusion")])[0]
+    store = LabelStore(out / "landmark_observation_adj_mtx.npy", ["effusion"])
+    assert len(read_reports(out / "rad_graph_metric_train.json", store, tmp_path, "")) == 2
+    row = store[0]
     assert [(ANATOMIES[place], value) for place, value in enumerate(row[:, 0].tolist()) if value != -1] == [
         ("left_pleural", 1)
     ]

@@ -24,6 +24,15 @@ def test_sections_are_found_by_their_headings():
     }
 
 
+def test_headings_in_a_line_are_capitals_or_begin_a_sentence():
+    text = "Indication: Pneumonia? Findings: No edema. Impression: A nodule. Known history: Mass. A finding: scar."
+    assert split_sections(text) == {
+        "left_out": "Pneumonia?",
+        "findings": "No edema.",
+        "impression": "A nodule. Known history: Mass. A finding: scar.",
+    }
+
+
 @pytest.mark.parametrize(
     ("sections", "sentences"),
     [
