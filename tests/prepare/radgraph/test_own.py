@@ -9,14 +9,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from mavl.config.label_store import LABELS, MANIFESTS, SPLITS
 from mavl.data.labels import LabelStore
 from mavl.data.phantom import draw
 from mavl.data.samples import read_reports
 from mavl.prepare import radgraph
 from mavl.prepare.radgraph.graphs import RADGRAPH_XL
-from mavl.prepare.radgraph.labels import LABELS
 
-SPLITS = ("train", "validate", "test")
 XL = {old: new for new, old in RADGRAPH_XL.items()}
 
 
@@ -100,9 +99,7 @@ def test_without_a_study_column_graph_n_is_that_of_row_n(prepare, graphs, labels
     assert problems(out) == []
     for split, of in manifests(out).items():
         if of:
-            samples = read_reports(
-                out / f"rad_graph_metric_{split}.json", out / LABELS, Path("/films"), "", columns=None
-            )
+            samples = read_reports(out / MANIFESTS[split], LabelStore(out / LABELS), Path("/films"), "")
             assert samples.images[0] == f"/films/{next(iter(of))}"
 
 

@@ -21,13 +21,14 @@ import psutil
 import pytest
 from PIL import Image
 
+from mavl.config.label_store import LABELS, SPLITS
 from mavl.config.settings import MimicData
 from mavl.data.labels import LabelStore
 from mavl.data.phantom import draw
 from mavl.data.phantom.dataset import report_path
 from mavl.data.samples import read_reports
 from mavl.prepare import radgraph
-from mavl.prepare.radgraph.labels import LABELS, SHAPE, draw_picture
+from mavl.prepare.radgraph.labels import SHAPE, draw_picture
 from mavl.prepare.radgraph.mimic import METADATA
 from mavl.vocab import ANATOMIES, FINDINGS
 
@@ -35,7 +36,6 @@ EDEMA = {"tokens": "edema", "label": "OBS-DP", "start_ix": 0, "relations": []}
 
 ROOT = Path(__file__).resolve().parents[3]
 NUMBER = 7
-SPLITS = ("train", "validate", "test")
 VIEWS = ("PA", "LATERAL", "AP")
 WRITTEN = {"summary.json", "problems.csv", "statistics.csv", "statistics.png", LABELS} | {
     f"rad_graph_metric_{split}.json" for split in SPLITS
