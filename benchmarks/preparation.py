@@ -23,8 +23,8 @@ from mavl.data import phantom
 from mavl.data.checks import check_images
 from mavl.text.books import read_books
 from mavl.text.embeddings import build_embeddings
-from mavl.text.random_bert import SPECIAL_TOKENS
-from mavl.text.transformers import TransformerEncoder
+from mavl.text.encoders.random_bert import SPECIAL_TOKENS
+from mavl.text.encoders.transformers import TransformerEncoder
 from mavl.vocab import FINDINGS
 
 ROOT = Path(__file__).resolve().parents[1]

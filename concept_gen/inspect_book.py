@@ -40,7 +40,7 @@ def text_encoder(arguments: argparse.Namespace, entries: "Entries") -> "TextEnco
     if arguments.text_encoder is None:
         return None
     from mavl.text.encoder import load_text_encoder
-    from mavl.text.random_bert import write_random_bert
+    from mavl.text.encoders.random_bert import write_random_bert
 
     if arguments.text_encoder not in (RANDOM, "drawn"):  # "drawn" is its former name
         return load_text_encoder(arguments.text_encoder)

@@ -32,7 +32,7 @@ from mavl.model.mavl import MAVL
 from mavl.provenance import provenance
 from mavl.text.embeddings import FORMER, TextEmbeddings
 from mavl.text.encoder import split_kind
-from mavl.text.transformers import TransformerEncoder, encoder_files
+from mavl.text.encoders.transformers import TransformerEncoder, encoder_files
 from mavl.vocab import ANATOMIES, FINDINGS
 
 FORMAT = 1

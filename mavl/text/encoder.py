@@ -4,8 +4,8 @@ import inspect
 from collections.abc import Callable
 from typing import Any
 
+from mavl.text.encoders.transformers import TransformerEncoder
 from mavl.text.protocol import TextEncoder
-from mavl.text.transformers import TransformerEncoder
 
 KINDS: dict[str, Callable[..., TextEncoder]] = {
     "hf": TransformerEncoder,  # pyright: ignore[reportAssignmentType], which takes no cached property for a property

@@ -12,8 +12,8 @@ from mavl.progress import note
 from mavl.text.books import Books
 from mavl.text.embeddings import TextEmbeddings, build_embeddings
 from mavl.text.encoder import load_text_encoder
+from mavl.text.encoders.random_bert import write_random_bert
 from mavl.text.protocol import TextEncoderError
-from mavl.text.random_bert import write_random_bert
 from mavl.text.reports import ReportVectors, encode_reports
 from mavl.vocab import anatomy_sentence
 

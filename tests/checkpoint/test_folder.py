@@ -15,8 +15,8 @@ from mavl.checkpoint.folder import CheckpointError
 from mavl.files import OutsideError
 from mavl.model.mavl import MAVL
 from mavl.text.embeddings import FORMER, EmbeddingsError, TextEmbeddings
-from mavl.text.random_bert import write_random_bert
-from mavl.text.transformers import TransformerEncoder
+from mavl.text.encoders.random_bert import write_random_bert
+from mavl.text.encoders.transformers import TransformerEncoder
 from mavl.vocab import ANATOMIES, ASPECTS
 
 FINDINGS = ("edema", "normal", "mass")

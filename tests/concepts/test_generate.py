@@ -13,7 +13,7 @@ from mavl.concepts.generate import choose, generate, most_central
 from mavl.concepts.review import ACCEPT, REJECT, read_review, write_sheet
 from mavl.text.books import BookError, read_books
 from mavl.text.encoder import load_text_encoder
-from mavl.text.random_bert import write_random_bert
+from mavl.text.encoders.random_bert import write_random_bert
 from mavl.vocab import ASPECTS
 from tests.support.llm_server import NAMES, LLMServer, answer, good, status
 

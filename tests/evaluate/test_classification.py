@@ -35,8 +35,8 @@ from mavl.scorers.mavl import model_embeddings
 from mavl.scorers.random import RandomScorer
 from mavl.text.books import BookError, read_books
 from mavl.text.embeddings import TextEmbeddings, build_embeddings
-from mavl.text.random_bert import write_random_bert
-from mavl.text.transformers import TransformerEncoder
+from mavl.text.encoders.random_bert import write_random_bert
+from mavl.text.encoders.transformers import TransformerEncoder
 from mavl.vocab import ASPECTS, DESCRIPTION
 from tests.support.pages import check_self_contained
 

@@ -37,8 +37,8 @@ from mavl.model.mavl import MAVL
 from mavl.report import grounding as grounding_report
 from mavl.text.books import read_books
 from mavl.text.embeddings import build_embeddings
-from mavl.text.random_bert import write_random_bert
-from mavl.text.transformers import TransformerEncoder
+from mavl.text.encoders.random_bert import write_random_bert
+from mavl.text.encoders.transformers import TransformerEncoder
 from mavl.vocab import DESCRIPTION
 from tests.support.grounding import best_threshold, measure
 from tests.support.pages import Reader, check_self_contained, in_browser

@@ -9,7 +9,7 @@ import torch
 from mavl.checkpoint import released
 from mavl.model.losses import Targets, pretraining_losses
 from mavl.model.scores import contrastive_probability, presence_probability
-from mavl.text.transformers import TransformerEncoder
+from mavl.text.encoders.transformers import TransformerEncoder
 from tests.support import goldens
 from tests.support.goldens import build, close
 

@@ -12,8 +12,8 @@ from mavl.model.heatmaps import HeatmapError, MapOptions
 from mavl.scorers import ScorerOptions, open_scorer
 from mavl.text.books import read_books
 from mavl.text.embeddings import build_embeddings
+from mavl.text.encoders.transformers import TransformerEncoder
 from mavl.text.protocol import TextEncoderError
-from mavl.text.transformers import TransformerEncoder
 from mavl.vocab import UnknownFindingError
 from tests.support import tiny
 

@@ -11,9 +11,9 @@ from mavl.config.settings import ASPECT_BOOKS, DESCRIPTION_BOOKS
 from mavl.model.mavl import MAVL
 from mavl.text.books import read_books
 from mavl.text.embeddings import build_embeddings
-from mavl.text.random_bert import write_random_bert
+from mavl.text.encoders.random_bert import write_random_bert
+from mavl.text.encoders.transformers import TransformerEncoder
 from mavl.text.scaling import ScalingName
-from mavl.text.transformers import TransformerEncoder
 
 ROOT = Path(__file__).resolve().parents[2]
 FINDINGS = ("normal", "clear", "stable", "pneumonia", "effusion", "thicken", "cardiomegaly")

@@ -12,8 +12,8 @@ from safetensors.torch import load_file, save_file
 
 from mavl.text.books import BookError, Books
 from mavl.text.embeddings import EmbeddingsError, TextEmbeddings, build_embeddings
-from mavl.text.random_bert import write_random_bert
-from mavl.text.transformers import TransformerEncoder
+from mavl.text.encoders.random_bert import write_random_bert
+from mavl.text.encoders.transformers import TransformerEncoder
 from mavl.vocab import ANATOMIES, ASPECTS, anatomy_sentence
 
 FINDINGS = ("edema", "mass", "normal")

@@ -3,7 +3,7 @@
 import pytest
 
 from mavl.text.encoder import load_text_encoder
-from mavl.text.transformers import TransformerEncoder
+from mavl.text.encoders.transformers import TransformerEncoder
 
 
 @pytest.mark.parametrize(

@@ -8,9 +8,9 @@ import pytest
 import torch
 
 from mavl.text import reports
-from mavl.text.random_bert import write_random_bert
+from mavl.text.encoders.random_bert import write_random_bert
+from mavl.text.encoders.transformers import TransformerEncoder
 from mavl.text.reports import ReportsError, encode_reports
-from mavl.text.transformers import TransformerEncoder
 
 SENTENCES = [["The heart is enlarged.", "No effusion."], [], ["No effusion."], [" ", "A nodule."]]
 

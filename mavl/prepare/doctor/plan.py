@@ -19,7 +19,7 @@ from mavl.config.settings import RANDOM, MimicData, PhantomData, PretrainSetting
 from mavl.data.benchmarks.benchmark import Benchmark
 from mavl.files import shipped
 from mavl.prepare.doctor.report import Diagnosis
-from mavl.text.minilm import MINILM, minilm_folder
+from mavl.text.encoders.minilm import MINILM, minilm_folder
 from mavl.text.protocol import TextEncoderError
 
 EVALUATIONS = {"zero_shot": ZeroShotSettings, "grounding": GroundingSettings}

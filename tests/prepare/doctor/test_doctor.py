@@ -435,7 +435,7 @@ def test_models_are_files_or_hub_ids(tmp_path, monkeypatch):
 
 
 def test_a_text_encoder_of_a_package_needs_the_package(tmp_path, monkeypatch):
-    monkeypatch.setattr("mavl.text.minilm.find_spec", lambda name: None)
+    monkeypatch.setattr("mavl.text.encoders.minilm.find_spec", lambda name: None)
     text, phantoms = {"encoder": "minilm"}, {"data": {"source": "phantom"}}
     config = planted.write_yaml(tmp_path / "train.yaml", **phantoms, text=text)
     [(line, _)] = examine(read_plan(config, None), "x", 1, None, False).found["missing_path"]

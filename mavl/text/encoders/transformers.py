@@ -21,10 +21,9 @@ from torch.nn.utils.rnn import pad_sequence
 
 from mavl.files import read_json
 from mavl.progress import note, plural, progress_bar
-from mavl.text.declared import KINDS, LENGTH, MODULES, PROMPTS, Declared, Pooling, read_declared
-from mavl.text.minilm import MINILM, minilm_folder
-from mavl.text.protocol import TextEncoderError
-from mavl.text.tokenizer import (
+from mavl.text.encoders.declared import KINDS, LENGTH, MODULES, PROMPTS, Declared, Pooling, read_declared
+from mavl.text.encoders.minilm import MINILM, minilm_folder
+from mavl.text.encoders.tokenizer import (
     OTHER_VOCABULARY_FILES,
     VOCABULARY_FILES,
     closes,
@@ -33,6 +32,7 @@ from mavl.text.tokenizer import (
     opens,
     read_tokenizer,
 )
+from mavl.text.protocol import TextEncoderError
 
 WEIGHT_FILES = ("model.safetensors", "pytorch_model.bin")
 RELEASED_FILES = ("config.json", *VOCABULARY_FILES, *WEIGHT_FILES)
@@ -52,7 +52,7 @@ Value = TypeVar("Value")
 
 @dataclass(frozen=True)
 class TransformerEncoder:
-    """A frozen encoder, by hub id, folder or "minilm" (mavl.text.minilm). "auto" is what its folder declares.
+    """A frozen encoder, by hub id, folder or "minilm" (mavl.text.encoders.minilm). "auto" is what its folder declares.
 
     pooling: the vector of a sentence is the last hidden state at position 0 (cls; also where the folder declares
     nothing), the mean over all tokens (mean), or the output of the pooling layer (pooler); normalize: divided by its

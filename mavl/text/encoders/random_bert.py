@@ -8,8 +8,8 @@ from safetensors.torch import save as serialize
 from torch import nn
 
 from mavl.files import whole_file, write_json, write_text
+from mavl.text.encoders.transformers import TransformerEncoder
 from mavl.text.scaling import SPREAD
-from mavl.text.transformers import TransformerEncoder
 
 SPECIAL_TOKENS = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
 

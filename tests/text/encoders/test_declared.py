@@ -6,8 +6,8 @@ import pytest
 import torch
 from tokenizers import Tokenizer
 
+from mavl.text.encoders.transformers import TransformerEncoder
 from mavl.text.protocol import TextEncoderError
-from mavl.text.transformers import TransformerEncoder
 from tests.support.text_encoders import SENTENCES, change, declare, tokenizer, write_encoder
 
 KINDS = ("mpnet", "roberta", "xlm-roberta", "modernbert", "distilbert", "electra", "deberta-v2", "cxr-bert", "bert")

@@ -7,7 +7,7 @@ pipeline anew from the vocabulary and their own defaults, with another normalize
 from collections.abc import Sequence
 from typing import Any
 
-from mavl.text.declared import KINDS, Declared
+from mavl.text.encoders.declared import KINDS, Declared
 from mavl.text.protocol import TextEncoderError
 
 VOCABULARY_FILES = ("vocab.txt", "tokenizer.json")

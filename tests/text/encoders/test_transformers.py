@@ -6,9 +6,9 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
+from mavl.text.encoders.random_bert import write_random_bert
+from mavl.text.encoders.transformers import TransformerEncoder
 from mavl.text.protocol import TextEncoderError
-from mavl.text.random_bert import write_random_bert
-from mavl.text.transformers import TransformerEncoder
 from tests.support.text_encoders import write_encoder
 
 SENTENCES = [
