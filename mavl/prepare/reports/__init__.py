@@ -31,9 +31,9 @@ from pathlib import Path
 from mavl.config.cli import override_flags
 from mavl.config.label_store import LABELS
 from mavl.config.loader import load
-from mavl.files import FileError, csv_writer, whole_file, write_text
+from mavl.files import FileError, write_text
 from mavl.llm.settings import flags
-from mavl.prepare.radgraph.labels import PROBLEMS, SUMMARY, Problem, replaced_together
+from mavl.prepare.radgraph.labels import PROBLEMS, SUMMARY, Problem, replaced_together, write_problems
 from mavl.prepare.radgraph.manifests import VIEWS
 from mavl.prepare.reports.compare import compare, read_references
 from mavl.prepare.reports.llm.settings import LabelSettings
@@ -126,8 +126,7 @@ def run(arguments: argparse.Namespace) -> int:
         numbers = write_store(drafts, studies, found, findings, VIEWS[arguments.views], problems)
         write_sentences(drafts, studies, arguments.sections, problems)
         agreement = compare(drafts, studies, found, findings, references) if references else {}
-        with whole_file(drafts / PROBLEMS) as file:
-            csv_writer(file).writerows([Problem._fields, *problems])
+        write_problems(drafts, problems)
         summary = {
             "source": str(arguments.csv or arguments.openi),
             "labeler": labeller.name,

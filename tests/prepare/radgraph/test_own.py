@@ -14,6 +14,7 @@ from mavl.data.labels import LabelStore
 from mavl.data.phantom import draw
 from mavl.data.samples import read_reports
 from mavl.prepare import radgraph
+from mavl.prepare.radgraph import labels as label_files
 from mavl.prepare.radgraph.graphs import RADGRAPH_XL
 
 XL = {old: new for new, old in RADGRAPH_XL.items()}
@@ -32,7 +33,7 @@ def labels():
 @pytest.fixture
 def prepare(tmp_path, monkeypatch):
     """prepare({name: graph}, rows, "--study-column", …) -> the folder that the command wrote."""
-    monkeypatch.setattr(radgraph, "draw_picture", lambda *_: None)
+    monkeypatch.setattr(label_files, "draw_picture", lambda *_: None)
 
     def prepare(reports: dict, rows: list[dict], *more: str) -> Path:
         (tmp_path / "graphs.json").write_text(json.dumps(reports))

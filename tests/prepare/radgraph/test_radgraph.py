@@ -28,6 +28,7 @@ from mavl.data.phantom import draw
 from mavl.data.phantom.dataset import report_path
 from mavl.data.samples import read_reports
 from mavl.prepare import radgraph
+from mavl.prepare.radgraph import labels as label_files
 from mavl.prepare.radgraph.labels import SHAPE, draw_picture
 from mavl.prepare.radgraph.mimic import METADATA
 from mavl.vocab import ANATOMIES, FINDINGS
@@ -52,7 +53,7 @@ def mimic(tmp_path, phantoms, monkeypatch):
     """A folder with graphs.json and MIMIC-CXR-JPG's CSV files: three images a study, one of each of VIEWS."""
     monkeypatch.setattr("mavl.prepare.radgraph.graphs.BATCH", 2)
     monkeypatch.setattr("mavl.prepare.radgraph.released.BATCH", 2)
-    monkeypatch.setattr(radgraph, "draw_picture", lambda *_: None)  # which takes most of the time
+    monkeypatch.setattr(label_files, "draw_picture", lambda *_: None)  # which takes most of the time
     write_graphs(tmp_path, {report_path(index): phantom.graph for index, phantom in enumerate(phantoms)})
     write_tables(tmp_path, [row for index in range(NUMBER) for row in image_rows(index)])
     return tmp_path
