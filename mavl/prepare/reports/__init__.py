@@ -142,8 +142,9 @@ def run(arguments: argparse.Namespace) -> int:
         write_text(drafts / SUMMARY, f"{text}\n")
     print(text)
     print(f"{plural(len(studies), 'study')} in {arguments.out / LABELS}; sections read: {SECTIONS[arguments.sections]}")
-    if empty := [split for split, number in numbers["images"].items() if not number]:
-        print(f"no image in {' and '.join(empty)}: training needs images in train and validate; give --split-column")
+    if empty := [split for split in ("train", "validate") if not numbers["images"][split]]:
+        fix = "correct that column" if arguments.split_column else "give --split-column"
+        print(f"no image in {' and '.join(empty)}, without which nothing is trained: {fix}")
     if problems:
         print(f"{plural(len(problems), 'problem')}, listed in {PROBLEMS}; the first: {': '.join(problems[0])}")
     return 0
