@@ -27,17 +27,17 @@ from pathlib import Path
 
 from mavl.config.cli import positive
 from mavl.config.label_store import LABELS, MANIFESTS
-from mavl.files import csv_writer, read_json, whole_file, write_text
+from mavl.files import read_json, whole_file, write_text
 from mavl.prepare.radgraph.graphs import NO_GRAPH, NO_STUDY, UNKNOWN_LABEL, label_file
 from mavl.prepare.radgraph.labels import (
     PROBLEMS,
     SUMMARY,
     Problem,
     checksum,
-    draw_picture,
     replaced_together,
     write_labels,
-    write_table,
+    write_problems,
+    write_statistics,
 )
 from mavl.prepare.radgraph.manifests import VIEWS, join_studies, manifest_texts
 from mavl.prepare.radgraph.mimic import METADATA, read_images, read_views
@@ -131,10 +131,8 @@ def _write(arguments: argparse.Namespace, out: Path) -> None:
         sha256 = checksum(file)
     for split, text in texts.items():
         write_text(out / MANIFESTS[split], text)
-    write_table(counts, out / "statistics.csv")
-    draw_picture(counts, len(studies), out / "statistics.png")
-    with whole_file(out / PROBLEMS) as file:
-        csv_writer(file).writerows([Problem._fields, *problems])
+    write_statistics(out, counts, len(studies))
+    write_problems(out, problems)
     summary = {
         "source": str(arguments.graphs or arguments.released / LABELS),
         "studies": len(studies),

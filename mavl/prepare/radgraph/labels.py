@@ -118,6 +118,20 @@ def _write_header(file: IO[bytes], shape: tuple[int, ...]) -> None:
     np.lib.format.write_array_header_1_0(file, layout)
 
 
+def write_problems(out: Path, problems: Iterable[Problem]) -> None:
+    """Write problems.csv to a folder."""
+    with whole_file(out / PROBLEMS) as file:
+        csv_writer(file).writerows([Problem._fields, *problems])
+
+
+def write_statistics(
+    out: Path, counts: Mapping[str, np.ndarray], studies: int, findings: Sequence[str] = FINDINGS
+) -> None:
+    """Write statistics.csv and statistics.png, with the counts of `write_labels`, to a folder."""
+    write_table(counts, out / "statistics.csv", findings)
+    draw_picture(counts, studies, out / "statistics.png", findings)
+
+
 def write_table(counts: Mapping[str, np.ndarray], path: Path, findings: Sequence[str] = FINDINGS) -> None:
     """Write a CSV row for each finding and anatomy. counts: int [51, F] each."""
     numbers = [of_name.T.ravel().tolist() for of_name in counts.values()]

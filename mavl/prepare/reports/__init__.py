@@ -31,9 +31,9 @@ from pathlib import Path
 from mavl.config.cli import override_flags
 from mavl.config.label_store import LABELS
 from mavl.config.loader import load
-from mavl.files import FileError, csv_writer, whole_file, write_text
+from mavl.files import FileError, write_text
 from mavl.llm.settings import flags
-from mavl.prepare.radgraph.labels import PROBLEMS, SUMMARY, Problem, replaced_together
+from mavl.prepare.radgraph.labels import PROBLEMS, SUMMARY, Problem, replaced_together, write_problems
 from mavl.prepare.radgraph.manifests import VIEWS
 from mavl.prepare.reports.compare import compare, read_references
 from mavl.prepare.reports.llm.settings import LabelSettings
@@ -126,8 +126,7 @@ def run(arguments: argparse.Namespace) -> int:
         numbers = write_store(drafts, studies, found, findings, VIEWS[arguments.views], problems)
         write_sentences(drafts, studies, arguments.sections, problems)
         agreement = compare(drafts, studies, found, findings, references) if references else {}
-        with whole_file(drafts / PROBLEMS) as file:
-            csv_writer(file).writerows([Problem._fields, *problems])
+        write_problems(drafts, problems)
         summary = {
             "source": str(arguments.csv or arguments.openi),
             "labeler": labeller.name,
@@ -143,8 +142,9 @@ def run(arguments: argparse.Namespace) -> int:
         write_text(drafts / SUMMARY, f"{text}\n")
     print(text)
     print(f"{plural(len(studies), 'study')} in {arguments.out / LABELS}; sections read: {SECTIONS[arguments.sections]}")
-    if empty := [split for split, number in numbers["images"].items() if not number]:
-        print(f"no image in {' and '.join(empty)}: training needs images in train and validate; give --split-column")
+    if empty := [split for split in ("train", "validate") if not numbers["images"][split]]:
+        fix = "correct that column" if arguments.split_column else "give --split-column"
+        print(f"no image in {' and '.join(empty)}, without which nothing is trained: {fix}")
     present = {mention.finding for of_study in found for mention in of_study if mention.status == "present"}
     if never := [name for name in findings if name not in present]:
         names = f"{', '.join(never[:5])}{', …' if len(never) > 5 else ''}"

@@ -15,9 +15,8 @@ from mavl.prepare.radgraph.labels import (
     Labelled,
     Problem,
     checksum,
-    draw_picture,
     write_labels,
-    write_table,
+    write_statistics,
 )
 from mavl.prepare.radgraph.manifests import manifest_texts
 from mavl.prepare.reports.protocol import Labeller, Mention
@@ -95,8 +94,7 @@ def write_store(
     for split, text in texts.items():
         write_text(out / MANIFESTS[split], text)
     Vocabulary(tuple(findings)).save(out)
-    write_table(counts, out / "statistics.csv", findings)
-    draw_picture(counts, len(studies), out / "statistics.png", findings)
+    write_statistics(out, counts, len(studies), findings)
     return {
         "studies": len(studies),
         **{name: int(of_name.sum()) for name, of_name in counts.items()},

@@ -9,14 +9,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from mavl.config.label_store import LABELS, MANIFESTS, SPLITS
 from mavl.data.labels import LabelStore
 from mavl.data.phantom import draw
 from mavl.data.samples import read_reports
 from mavl.prepare import radgraph
+from mavl.prepare.radgraph import labels as label_files
 from mavl.prepare.radgraph.graphs import RADGRAPH_XL
-from mavl.prepare.radgraph.labels import LABELS
 
-SPLITS = ("train", "validate", "test")
 XL = {old: new for new, old in RADGRAPH_XL.items()}
 
 
@@ -33,7 +33,7 @@ def labels():
 @pytest.fixture
 def prepare(tmp_path, monkeypatch):
     """prepare({name: graph}, rows, "--study-column", …) -> the folder that the command wrote."""
-    monkeypatch.setattr(radgraph, "draw_picture", lambda *_: None)
+    monkeypatch.setattr(label_files, "draw_picture", lambda *_: None)
 
     def prepare(reports: dict, rows: list[dict], *more: str) -> Path:
         (tmp_path / "graphs.json").write_text(json.dumps(reports))
@@ -100,8 +100,7 @@ def test_without_a_study_column_graph_n_is_that_of_row_n(prepare, graphs, labels
     assert problems(out) == []
     for split, of in manifests(out).items():
         if of:
-            manifest = out / f"rad_graph_metric_{split}.json"
-            samples = read_reports(manifest, LabelStore(out / LABELS), Path("/films"), "")
+            samples = read_reports(out / MANIFESTS[split], LabelStore(out / LABELS), Path("/films"), "")
             assert samples.images[0] == f"/films/{next(iter(of))}"
 
 

@@ -21,13 +21,15 @@ import psutil
 import pytest
 from PIL import Image
 
+from mavl.config.label_store import LABELS, SPLITS
 from mavl.config.settings import MimicData
 from mavl.data.labels import LabelStore
 from mavl.data.phantom import draw
 from mavl.data.phantom.dataset import report_path
 from mavl.data.samples import read_reports
 from mavl.prepare import radgraph
-from mavl.prepare.radgraph.labels import LABELS, SHAPE, draw_picture
+from mavl.prepare.radgraph import labels as label_files
+from mavl.prepare.radgraph.labels import SHAPE, draw_picture
 from mavl.prepare.radgraph.mimic import METADATA
 from mavl.vocab import ANATOMIES, FINDINGS
 
@@ -35,7 +37,6 @@ EDEMA = {"tokens": "edema", "label": "OBS-DP", "start_ix": 0, "relations": []}
 
 ROOT = Path(__file__).resolve().parents[3]
 NUMBER = 7
-SPLITS = ("train", "validate", "test")
 VIEWS = ("PA", "LATERAL", "AP")
 WRITTEN = {"summary.json", "problems.csv", "statistics.csv", "statistics.png", LABELS} | {
     f"rad_graph_metric_{split}.json" for split in SPLITS
@@ -52,7 +53,7 @@ def mimic(tmp_path, phantoms, monkeypatch):
     """A folder with graphs.json and MIMIC-CXR-JPG's CSV files: three images a study, one of each of VIEWS."""
     monkeypatch.setattr("mavl.prepare.radgraph.graphs.BATCH", 2)
     monkeypatch.setattr("mavl.prepare.radgraph.released.BATCH", 2)
-    monkeypatch.setattr(radgraph, "draw_picture", lambda *_: None)  # which takes most of the time
+    monkeypatch.setattr(label_files, "draw_picture", lambda *_: None)  # which takes most of the time
     write_graphs(tmp_path, {report_path(index): phantom.graph for index, phantom in enumerate(phantoms)})
     write_tables(tmp_path, [row for index in range(NUMBER) for row in image_rows(index)])
     return tmp_path

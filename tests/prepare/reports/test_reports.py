@@ -90,10 +90,20 @@ def test_labels_have_findings_where_the_report_says(made):
     assert (row["present"], row["absent"]) == ("1", "0")
 
 
+def test_a_split_that_training_lacks_is_named(tmp_path, capsys):
+    prepare("--csv", write_csv(tmp_path, ROWS[:3]), *COLUMNS, "--out", tmp_path / "out")
+    assert "no image" not in capsys.readouterr().out  # in test alone
+    prepare("--csv", write_csv(tmp_path, ROWS[:2]), *COLUMNS, "--out", tmp_path / "out")
+    assert "no image in validate, without which nothing is trained: correct that column" in capsys.readouterr().out
+    prepare("--csv", write_csv(tmp_path, ROWS[:2]), *COLUMNS[:-2], "--out", tmp_path / "out")
+    assert "without which nothing is trained: give --split-column" in capsys.readouterr().out
+
+
 def test_training_reads_the_default_vocabulary(tmp_path):
     prepare("--csv", write_csv(tmp_path, ROWS), *COLUMNS, "--out", tmp_path / "out")
     out = tmp_path / "out"
     store = LabelStore(out / "landmark_observation_adj_mtx.npy", ["effusion"])
+    assert store.vocabulary.findings == FINDINGS
     assert len(read_reports(out / "rad_graph_metric_train.json", store, tmp_path, "")) == 2
     row = store[0]
     assert [(ANATOMIES[place], value) for place, value in enumerate(row[:, 0].tolist()) if value != -1] == [
