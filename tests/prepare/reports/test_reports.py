@@ -9,7 +9,7 @@ import pytest
 
 from mavl.data.labels import LabelStore
 from mavl.data.samples import read_reports
-from mavl.vocab import ANATOMIES, FINDINGS
+from mavl.vocab import ANATOMIES
 from tests.support.processes import run
 from tests.support.reports import COLUMNS, prepare, read_table, report, write_archive, write_csv
 
@@ -83,15 +83,9 @@ def test_labels_have_findings_where_the_report_says(made):
 def test_training_reads_the_default_vocabulary(tmp_path):
     prepare("--csv", write_csv(tmp_path, ROWS), *COLUMNS, "--out", tmp_path / "out")
     out = tmp_path / "out"
-    samples = read_reports(
-        out / "rad_graph_metric_train.json",
-        out / "landmark_observation_adj_mtx.npy",
-        tmp_path,
-        "",
-        [FINDINGS.index("effusion")],
-    )
-    assert len(samples) == 2
-    row = LabelStore(out / "landmark_observation_adj_mtx.npy", [FINDINGS.index("effusion")])[0]
+    labels = LabelStore(out / "landmark_observation_adj_mtx.npy", ["effusion"])
+    assert len(read_reports(out / "rad_graph_metric_train.json", labels, tmp_path, "")) == 2
+    row = labels[0]
     assert [(ANATOMIES[place], value) for place, value in enumerate(row[:, 0].tolist()) if value != -1] == [
         ("left_pleural", 1)
     ]
