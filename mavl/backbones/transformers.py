@@ -145,9 +145,10 @@ def read_preprocessing(processor: dict[str, Any], image_size: int, where: str) -
     BackboneError for a key that is missing and for a step that Preprocessing does not know.
     """
     values = {"do_normalize": True, "do_rescale": True, "rescale_factor": 1 / 255, "resample": 2} | processor
-    if not values["do_rescale"] or abs(255 * values["rescale_factor"] - 1) > 1e-6:
+    scale = values["rescale_factor"]
+    if not values["do_rescale"] or not isinstance(scale, int | float) or abs(255 * scale - 1) > 1e-6:
         raise BackboneError(f"{where}: the images of its processor are not pixels / 255, as they are here")
-    if values["resample"] not in RESAMPLING:
+    if values["resample"] not in [*RESAMPLING]:  # it may be a list
         known = ", ".join(f"{number} ({name})" for number, name in RESAMPLING.items())
         raise BackboneError(f"{where}: resample {values['resample']!r} of its processor is none of {known}")
     stated = [values.get(key) for key in ("image_mean", "image_std")] if values["do_normalize"] else [[0] * 3, [1] * 3]
@@ -182,11 +183,11 @@ def _read_files(name: str) -> tuple[dict[str, Any], dict[str, Any]]:
         values, processor = read_json(files[0]), read_json(files[1])
     except FileError as error:
         raise BackboneError(f"{PREFIX}{name}: {error}") from error
+    processor = processor.get("image_processor", processor) if isinstance(processor, dict) else None
     if not isinstance(values, dict) or not isinstance(processor, dict):
         raise BackboneError(f"{PREFIX}{name}: {CONFIG} and {files[1].name} must each hold a JSON object")
     if isinstance(values.get("vision_config"), dict):
         values = {"model_type": f"{values.get('model_type')}_vision_model"} | values["vision_config"]
-    processor = processor.get("image_processor", processor)
     return {key: value for key, value in values.items() if key not in LEFT_OUT}, processor
 
 
@@ -202,6 +203,8 @@ def _build(values: dict[str, Any], name: str) -> nn.Module:
         config = kind.config_class.from_dict(values)
         if config.num_channels != 3:
             raise ValueError(f"images of {config.num_channels} channels, not 3")
+        if not isinstance(getattr(config, "patch_size", DINOV3_STEM), int):
+            raise ValueError(f"patch_size is {config.patch_size}, not the one side of a square")
         return kind(config, **_options(model_type))
     except Exception as error:  # a config may hold any value at any place
         why = " ".join(str(error).split())[:200]

@@ -11,6 +11,9 @@ T = TypeVar("T")
 Message = dict[str, str]
 """A turn of a conversation: {"role": system, user or assistant, "content": text}."""
 
+MOST_FAULTS = 1000
+"""An answer with more braces that begin no object is not read further: each costs a time that grows with its length."""
+
 _COMPLAINTS = {"missing": "is missing", "extra_forbidden": "was not asked for", "string_type": "is no text"}
 
 
@@ -53,7 +56,7 @@ def read_objects(text: str, read: Callable[[Any], T]) -> tuple[list[T], AnswerEr
     text = text.rpartition("</think>")[2]
     accepted, complaints = [], [(2, ["it is not a JSON object" if text.strip() else "the answer is empty"])]
     start = text.find("{")
-    while start >= 0:
+    while start >= 0 and len(complaints) <= MOST_FAULTS:
         end = start + 1
         try:
             content, stop = json.JSONDecoder().raw_decode(text, start)

@@ -77,6 +77,8 @@ def read_sentences(file: Path) -> Iterator[list[str]]:
                 raise ReportsError(str(error)) from error
             if not isinstance(sentences, list) or not all(isinstance(each, str) for each in sentences):
                 raise ReportsError(f"{file}, line {number}: not a list of sentences")
+            if any("\ud800" <= letter <= "\udfff" for each in sentences for letter in each):
+                raise ReportsError(f"{file}, line {number}: holds half a pair of surrogates, which no encoder reads")
             yield [each for each in sentences if each.strip()]
 
 

@@ -88,6 +88,9 @@ def test_preprocessing_is_that_of_the_folder(folders, tmp_path):
         ({"image_mean": [0.5, 0.5]}, "preprocessing: .*mean and std of three numbers"),
         ({"resample": 5}, r"resample 5 of its processor is none of 0 \(nearest\)"),
         ({"rescale_factor": 1.0}, "the images of its processor are not pixels / 255"),
+        ({"rescale_factor": "1"}, "the images of its processor are not pixels / 255"),
+        ({"resample": [1]}, r"resample \[1\] of its processor is none of"),
+        ({"image_processor": 3}, "must each hold a JSON object"),
         ({"do_rescale": False}, "the images of its processor are not pixels / 255"),
     ],
 )
@@ -162,6 +165,7 @@ def test_imagenet_is_no_source_of_a_transformers_model_and_another_folder_is(fol
         ({"num_hidden_layers": 10**9}, "num_hidden_layers is 1000000000; at most 1000"),
         ({"num_labels": 10**9}, "num_labels is 1000000000; at most 65536"),
         ({"hidden_size": "wide"}, "config.json: not of a dinov2 that can be built"),
+        ({"patch_size": [14, 14]}, "patch_size is .*, not the one side of a square"),
     ],
 )
 def test_a_config_that_is_no_vision_model_is_refused_in_one_line(folders, tmp_path, changed, complaint):

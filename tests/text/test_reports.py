@@ -68,6 +68,7 @@ def test_a_worker_opens_the_file_anew(encoder, file, tmp_path):
         ('["a"]\n[1]\n', "line 2: not a list of sentences"),
         ('["a"]\n["b"', "line 2"),
         ('["a"]\n\n', "line 2"),
+        ('["a"]\n["\\ud800"]\n', "line 2: holds half a pair of surrogates"),
     ],
 )
 def test_a_file_that_does_not_fit_is_named_with_the_line(encoder, file, tmp_path, content, complaint):

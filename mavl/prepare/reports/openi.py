@@ -50,7 +50,7 @@ def read_openi(path: Path, problems: list[Problem]) -> list[OpenIReport]:
         for where, content in _archived(source, problems) if _is_archive(source) else [_file(source, path)]:
             try:
                 report = parse_report(content, where)
-            except (ValueError, expat.ExpatError) as error:
+            except (ValueError, LookupError, expat.ExpatError) as error:  # LookupError: of an unknown encoding
                 problems.append(Problem("file that is no report", where, str(error)))
                 continue
             if reports.setdefault(report.study, report) is not report:
@@ -62,7 +62,7 @@ def read_openi(path: Path, problems: list[Problem]) -> list[OpenIReport]:
 
 
 def parse_report(content: bytes, where: str) -> OpenIReport:
-    """The report in an XML file; ValueError or ExpatError for another one, and for a DTD, which could hold anything."""
+    """The report in an XML file; ValueError, LookupError or ExpatError for another one; a DTD could hold anything."""
     if len(content) > LARGEST:
         raise ValueError(f"more than {LARGEST:,} bytes")
     root = _parse(content)
@@ -124,4 +124,5 @@ def _archived(path: Path, problems: list[Problem]) -> Iterator[tuple[str, bytes]
                 elif file := archive.extractfile(member):
                     yield where, file.read()
     except (tarfile.TarError, EOFError, zlib.error) as error:
-        raise OpenIError(f"{path}: cannot be read to its end ({error}); download it again") from error
+        why = " ".join(str(error).split())
+        raise OpenIError(f"{path}: cannot be read to its end ({why}); download it again") from error

@@ -161,9 +161,10 @@ class _Triggers:
         self.absent_after = pattern_of(negation["after"])
         self.uncertain_before = pattern_of(uncertainty["before"])
         self.uncertain_after = pattern_of(uncertainty["after"])
-        self.endings = pattern_of(content["endings"])
+        self.endings, self.beginnings = pattern_of(content["endings"]), pattern_of(content["beginnings"])
         self.causes = pattern_of(content["causes"])
         self.left_out = pattern_of(content["left_out"])
+        self.earlier, self.still = pattern_of(content["earlier"]), pattern_of(content["still"])
 
     def mask(self, spelled: str) -> str:
         """The sentence without what looks like a trigger and is none, and with "cannot exclude" as "possible"."""
@@ -173,11 +174,16 @@ class _Triggers:
     def status(self, spelled: str, found: Found) -> Status | None:
         """The status of a finding in a masked sentence; None for one that the report does not see in these images."""
         start, end = found.start, found.end
-        first = max(_last_end(pattern, spelled, start) for pattern in (self.endings, self.absent_after))
         stop = self.endings.search(spelled, end)
+        last = stop.start() if stop else None
+        first = max(_last_end(pattern, spelled, start) for pattern in (self.endings, self.absent_after))
+        begin = _last_end(self.beginnings, spelled, start)
+        first = first if " or " in spelled[begin:last] else max(first, begin)
+        after = spelled[end:last]
         before = spelled[max(first - 1, 0) : (end if found.gaps else start) + 1]
-        after = spelled[end : stop.start() if stop else None]
         if self.left_out.search(before) or self.left_out.search(after):
+            return None
+        if self.earlier.search(before + after) and not self.still.search(after):
             return None
         if _DOUBT in before + after:
             return "uncertain"

@@ -91,8 +91,11 @@ def read_csv(file: Path, columns: Columns, problems: list[Problem]) -> list[Stud
 
 
 def openi_studies(path: Path, problems: list[Problem]) -> list[Study]:
-    """The studies of Open-I; a report without text or image becomes a problem, the latter is labelled still."""
-    studies = []
+    """The studies of Open-I; what cannot be used becomes a problem.
+
+    That is a report without text, or without image (it is labelled still), and an image that an earlier report has.
+    """
+    studies, seen = [], {}
     for each in read_openi(path, problems):
         text = "\n\n".join(f"{name.upper()}: {text}" for name, text in each.sections.items() if text)
         if not text:
@@ -102,7 +105,12 @@ def openi_studies(path: Path, problems: list[Problem]) -> list[Study]:
             problems.append(
                 Problem("report without images", each.where, f"{each.study} is labelled; no manifest lists it")
             )
-        images = [Image(f"{image}.png", None) for image in dict.fromkeys(each.images)]
+        names = dict.fromkeys(normal_path(f"{image}.png") for image in each.images)
+        for name in names:
+            if seen.setdefault(name, each.where) != each.where:
+                detail = f"{name} again, first at {seen[name]}, which counts"
+                problems.append(Problem("image twice", each.where, detail))
+        images = [Image(name, None) for name in names if seen[name] == each.where]
         studies.append(Study(Report(each.study, each.where, text, each.sections), each.study, images, each.terms))
     return studies
 

@@ -6,6 +6,7 @@ import tarfile
 import pytest
 
 from mavl.prepare.reports.openi import LARGEST, OpenIError, read_openi
+from mavl.prepare.reports.sources import openi_studies
 from tests.support.reports import report, write_archive
 
 BOMB = """<?xml version="1.0"?><!DOCTYPE x [<!ENTITY a "aaaaaaaaaa"><!ENTITY b "&a;&a;&a;">]>
@@ -53,6 +54,7 @@ def test_the_archive_is_read_as_it_is_delivered(tmp_path, place):
         (b"<a>" + b" " * LARGEST + b"</a>", "bytes"),
         ("<a>" * 100_000, "no element found"),
         (b"\x00\xff", "syntax error"),
+        ('<?xml version="1.0" encoding="foo"?><a/>', "unknown encoding"),
     ],
 )
 def test_a_file_that_is_no_report_becomes_a_problem(tmp_path, content, reason):
@@ -82,6 +84,17 @@ def test_the_second_report_of_a_study_is_listed(tmp_path):
     problems = []
     read_openi(write_archive(tmp_path / "r.tgz", {"1.xml": report("CXR1"), "2.xml": report("CXR1")}), problems)
     assert [(problem.kind, problem.where) for problem in problems] == [("study twice", "r.tgz: 2.xml")]
+
+
+def test_the_second_report_of_an_image_is_labelled_without_it(tmp_path):
+    archive = write_archive(
+        tmp_path / "r.tgz", {"1.xml": report("CXR1"), "2.xml": report("CXR2").replace("CXR2_", "CXR1_")}
+    )
+    problems = []
+    first, second = openi_studies(archive, problems)
+    assert (len(first.images), second.images) == (2, [])
+    detail = "CXR1_IM-0001-1001.png again, first at r.tgz: 1.xml, which counts"
+    assert problems[0] == ("image twice", "r.tgz: 2.xml", detail)
 
 
 def test_a_source_without_reports_is_refused(tmp_path):

@@ -9,7 +9,7 @@ import pytest
 
 from mavl.data.labels import LabelStore
 from mavl.data.samples import read_reports
-from mavl.vocab import ANATOMIES
+from mavl.vocab import ANATOMIES, FINDINGS
 from tests.support.processes import run
 from tests.support.reports import COLUMNS, prepare, read_table, report, write_archive, write_csv
 
