@@ -18,7 +18,7 @@ from pydantic import (
     model_validator,
 )
 
-from mavl.config.label_store import LABELS, MANIFESTS, SENTENCES, VOCABULARY
+from mavl.config.label_store import LABELS, MANIFESTS, SENTENCES
 from mavl.config.loader import Settings
 from mavl.config.training import (
     EngineSettings,
@@ -218,10 +218,6 @@ class ReportData(PretrainLoader):
     @property
     def label_file(self) -> str:
         return os.path.join(self.labels, LABELS)
-
-    @property
-    def vocabulary_file(self) -> str:
-        return os.path.join(self.labels, VOCABULARY)
 
     @property
     def sentences_file(self) -> str:

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from mavl.config.label_store import VOCABULARY
 from mavl.config.loader import load
 from mavl.data.benchmarks.benchmark import Benchmark, split_file
 from mavl.data.lists import ImageList
@@ -13,7 +14,7 @@ from mavl.data.lists import ImageList
 MOST_SIZES = 20_000
 """Image files of a split whose sizes are compared; of a larger split, evenly spread ones."""
 
-LABEL_FILES = ("train_file", "valid_file", "label_file", "vocabulary_file", "sentences_file")
+LABEL_FILES = ("train_file", "valid_file", "label_file", "sentences_file")
 
 
 def data_hashes(data: Any, images: Mapping[str, ImageList]) -> dict[str, str]:
@@ -33,6 +34,8 @@ def data_hashes(data: Any, images: Mapping[str, ImageList]) -> dict[str, str]:
         lists = {name: split_file(benchmark, name, root) for name in benchmark.splits if name in images}
     else:
         lists = {name: Path(getattr(data, name)) for name in LABEL_FILES if hasattr(data, name)}
+        if "label_file" in lists and (vocabulary := lists["label_file"].with_name(VOCABULARY)).exists():
+            lists["vocabulary_file"] = vocabulary
     for name, path in lists.items():
         with open(path, "rb") as file:
             hashes[f"list {name}"] = hashlib.file_digest(file, "sha256").hexdigest()

@@ -4,8 +4,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from mavl.files import FileError, read_text
+from mavl.progress import note
 from mavl.text.books import BookError, read_books
-from mavl.text.synonyms import key
+from mavl.text.synonyms import key, meaning
 from mavl.vocab import FINDINGS, is_name
 
 
@@ -28,6 +29,10 @@ def read_findings(names: Sequence[str], books: Sequence[Path]) -> tuple[str, ...
             raise FindingsError(f"{name!r} is no name of a finding")
         if (other := spelled.setdefault(key(name), name)) != name:
             raise FindingsError(f"{other!r} and {name!r} are one name in two spellings: keep one of them")
+    meanings: dict[str, str] = {}
+    for name in spelled.values():
+        if (other := meanings.setdefault(meaning(name), name)) != name:
+            note(f"note: {other!r} and {name!r} are one finding: a mention of one of them is none of the other")
     return tuple(spelled.values())
 
 

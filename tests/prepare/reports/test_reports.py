@@ -9,6 +9,7 @@ import pytest
 
 from mavl.data.labels import LabelStore
 from mavl.data.samples import read_reports
+from mavl.prepare.reports.vocabulary import read_findings
 from mavl.vocab import ANATOMIES, FINDINGS
 from tests.support.processes import run
 from tests.support.reports import COLUMNS, prepare, read_table, report, write_archive, write_csv
@@ -197,3 +198,12 @@ def test_labels_written_as_sentences_are_read_back(tmp_path):
     rows = read_table(tmp_path / "out/compare.csv")
     assert {row["f1"] for row in rows} == {"1.0"}
     assert read_table(tmp_path / "out/disagreements.csv") == []
+
+
+def test_two_names_of_one_finding_are_kept_with_a_note(capsys):
+    assert read_findings(["effusion", "mass", "pleural effusion"], []) == ("effusion", "mass", "pleural effusion")
+    assert capsys.readouterr().err == (
+        "note: 'effusion' and 'pleural effusion' are one finding: a mention of one of them is none of the other\n"
+    )
+    assert read_findings([], []) == FINDINGS
+    assert capsys.readouterr().err == ""
