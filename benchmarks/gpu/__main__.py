@@ -87,7 +87,8 @@ class Runner:
         running = {}
         for stage in stages:
             log = tempfile.TemporaryFile("w+")  # noqa: SIM115 - closed below, after its process has ended
-            command = [sys.executable, "-m", "benchmarks.gpu.stages", stage, str(self.figures), str(limit - start)]
+            arguments = (stage, self.figures, limit - start, os.getpid())
+            command = [sys.executable, "-m", "benchmarks.gpu.stages", *map(str, arguments)]
             running[stage] = (
                 log,
                 subprocess.Popen(

@@ -250,5 +250,7 @@ STAGES: dict[str, Callable[[Stage], None]] = {
 
 if __name__ == "__main__":
     ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)  # not to hold the GPU when gpu.sh is killed
-    name, figures, seconds = sys.argv[1:]
+    name, figures, seconds, parent = sys.argv[1:]
+    if os.getppid() != int(parent):  # it ended before the line above, while this process imported
+        sys.exit(1)
     STAGES[name](Stage(name, Path(figures), float(seconds)))
