@@ -1,4 +1,4 @@
-"""One stage: `python -m benchmarks.gpu.stages STAGE FIGURES SECONDS` adds lines of JSON to the file FIGURES."""
+"""One stage: `python -m benchmarks.gpu.stages STAGE FIGURES SECONDS PARENT` adds lines of JSON to the file FIGURES."""
 
 import ctypes
 import gc
