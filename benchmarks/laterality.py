@@ -3,8 +3,9 @@
     python -m benchmarks.laterality --out runs/laterality                    an hour on one core
     python -m benchmarks.laterality --out runs/laterality --seeds 0 1 2
 
-Trains the demo's configuration with a random text encoder, crops and flips, once for each of data.flips, and asks of each finding present at a sided anatomy of 300 other phantoms whether that anatomy scores higher than its mirror
-image. Runs that are complete are not made again.
+Trains the demo's configuration with a random text encoder, crops and flips, once for each of data.flips, and asks of
+each finding present at a sided anatomy of 300 other phantoms whether that anatomy scores higher than its mirror image.
+Runs that are complete are not made again.
 """
 
 import argparse
