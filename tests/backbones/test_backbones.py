@@ -361,3 +361,8 @@ def test_a_hybrid_counts_the_stride_of_its_convolutions():
     assert backbone.offset == 15.5
     with torch.no_grad():
         assert backbone(images_of(224, 96))[0].shape == (1, 192, 7, 3)
+
+
+def test_images_are_224_pixels_wide_where_nothing_else_is_said():
+    """As in the release."""
+    assert Preprocessing().image_size == build_backbone("resnet18").preprocessing.image_size == 224

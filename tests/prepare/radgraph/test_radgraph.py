@@ -295,6 +295,19 @@ def test_lateral_images_alone_need_all_views(mimic):
         prepare(mimic)
 
 
+def test_of_the_other_views_the_five_most_frequent_are_named(mimic):
+    views = ["LL", "LATERAL", "RL", "LPO", "XTABLE", "SWIMMERS"]
+    ids = {"subject_id": "10000000", "study_id": "50000000", "split": "train"}
+    rows = [
+        {"dicom_id": f"{view}{copy}", "ViewPosition": view} | ids
+        for rank, view in enumerate(views)
+        for copy in range(9 - rank)
+    ]
+    write_tables(mimic, rows)
+    with pytest.raises(ValueError, match=r"\(.*: LL 9, LATERAL 8, RL 7, LPO 6, XTABLE 5\), and none to list"):
+        prepare(mimic)
+
+
 def test_a_row_of_another_length_is_listed_and_never_shifts_cells(mimic):
     edit(mimic, "metadata.csv", ",PA", ",AP,PA")
     edit(mimic, "metadata.csv", "d4P,", "")
