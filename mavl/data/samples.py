@@ -103,7 +103,7 @@ def read_reports(
         key = ("manifest", manifest.name, content, str(len(store)), base, prefix)
         images = cached(cache, key, root, build)
     except (OSError, ValueError) as error:
-        fix = "data.labels, or train_file, valid_file and label_file, name the files of a label store"
+        fix = "data.labels, or data.train_file, valid_file and label_file, name the files of a label store"
         raise DataError(f"{error}; {fix}") from error
     return ListedSamples(images, store)
 
