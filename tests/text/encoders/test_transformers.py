@@ -9,16 +9,7 @@ from safetensors.torch import load_file, save_file
 from mavl.text.encoders.random_bert import write_random_bert
 from mavl.text.encoders.transformers import TransformerEncoder
 from mavl.text.protocol import TextEncoderError
-from tests.support.text_encoders import write_encoder
-
-SENTENCES = [
-    "Fluid in the lung.",
-    "edge",
-    "round opacity with a sharp edge, in the upper lung",
-    "Pleural thickening",
-    "the lung",
-]
-WIDTH = 32
+from tests.support.text_encoders import SENTENCES, WIDTH, write_encoder
 
 
 @pytest.fixture(scope="module")
