@@ -15,6 +15,8 @@ from mavl.config.training import LoraSettings
 from mavl.progress import plural
 from mavl.text.scaling import ScalingName
 
+ABOUT = "mavl.json"
+
 Names = Annotated[list[str], Field(min_length=1), AfterValidator(lambda names: refuse_repeated(names, "findings"))]
 
 

@@ -8,8 +8,6 @@ hold no text.
 """
 
 import json
-import os
-import shutil
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from itertools import zip_longest
@@ -23,20 +21,20 @@ from torch import Tensor, nn
 
 from mavl.backbones import Preprocessing
 from mavl.backbones.adapters import merge_adapters
-from mavl.backbones.transformers import CONFIG, PREFIX, TransformersBackbone
+from mavl.backbones.transformers import PREFIX, TransformersBackbone
 from mavl.backbones.weights import not_a_model
-from mavl.checkpoint.about import check_about
+from mavl.checkpoint.about import ABOUT, check_about
+from mavl.checkpoint.encoders import copy_text_encoder, stored_backbone, stored_encoder
 from mavl.checkpoint.released import MAVL_KIND, CheckpointError, build, convert, non_finite, read_checkpoint
-from mavl.files import NotJSONError, OutsideError, inside, read_json, refuse_link, whole_file, write_json
+from mavl.files import NotJSONError, read_json, refuse_link, whole_file, write_json
 from mavl.model.mavl import MAVL
 from mavl.provenance import provenance
 from mavl.text.embeddings import FORMER, TextEmbeddings
 from mavl.text.encoder import split_kind
-from mavl.text.encoders.transformers import TransformerEncoder, encoder_files
 from mavl.vocab import ANATOMIES, FINDINGS
 
 FORMAT = 1
-ABOUT, WEIGHTS, EMBEDDINGS, TEXT_ENCODER = "mavl.json", "model.safetensors", "bank.safetensors", "text_encoder"
+WEIGHTS, EMBEDDINGS, TEXT_ENCODER = "model.safetensors", "bank.safetensors", "text_encoder"
 IMAGE_ENCODER = "image_encoder"
 FORMER_NAMES = {"log_scale": "logit_scale"}
 """{name of a parameter in older model folders: its name today}"""
@@ -95,7 +93,7 @@ def save(
     make_folder(folder)
     encoder = Path(split_kind(text["encoder"])[1])
     if encoder.is_dir():
-        _copy_text_encoder(encoder, folder / TEXT_ENCODER)
+        copy_text_encoder(encoder, folder / TEXT_ENCODER)
         text = text | {"encoder": TEXT_ENCODER}
     embeddings.save(folder / EMBEDDINGS)
     about = {
@@ -146,7 +144,7 @@ def load(source: str | Path) -> Pretrained:
         _check_same_names(path, about["findings"], embeddings.findings, "findings")
         _check_same_names(path, cast(MAVL, model).aspects, embeddings.aspects, "aspects")
         _check_same_names(path, about.get("anatomies") or ANATOMIES, embeddings.anatomies, "anatomies")
-        text["encoder"] = _stored_encoder(path, text["encoder"])
+        text["encoder"] = stored_encoder(path, text["encoder"])
     return Pretrained(cast(MAVL, model), embeddings, tuple(about["findings"]), text, about, about.get("trained_on"))
 
 
@@ -167,38 +165,6 @@ def read_model(source: str | Path, kinds: Collection[str]) -> tuple[nn.Module, d
     except (TypeError, ValueError) as error:
         raise CheckpointError(f"{path}: preprocessing: {error}") from error
     return model.eval(), about, path
-
-
-def _stored_encoder(folder: Path, name: str) -> str:
-    """The name of a model's text encoder, or its path where it is in the folder.
-
-    CheckpointError for a relative name that leads out of the folder.
-    """
-    _, inner = split_kind(name)
-    if Path(inner).is_absolute():
-        return name
-    try:
-        own = inside(folder, inner)
-    except OutsideError as error:
-        raise CheckpointError(f"{folder / ABOUT}: text.encoder: {error}") from error
-    return str(own) if own.is_dir() else name
-
-
-def _stored_backbone(folder: Path, arguments: dict) -> dict[str, str]:
-    """The backbone of transformers under a name by which it can be built, the path of its files; {} for another one.
-
-    CheckpointError for a name that leads out of the folder or that has no files in it.
-    """
-    name = arguments.get("backbone", "")
-    if not name.startswith(PREFIX):
-        return {}
-    try:
-        config = inside(folder, f"{name.removeprefix(PREFIX)}/{CONFIG}")
-    except OutsideError as error:
-        raise CheckpointError(f"{folder / ABOUT}: model.backbone: {error}") from error
-    if not config.is_file():
-        raise CheckpointError(f"{folder}: not a model folder, {config.relative_to(folder)} is missing")
-    return {"backbone": f"{PREFIX}{config.parent}"}
 
 
 def _check_same_names(folder: Path, stated: Sequence[str], held: Sequence[str], what: str) -> None:
@@ -254,7 +220,7 @@ def read_about(folder: Path) -> dict:
 def read_folder(folder: Path) -> tuple[dict, dict[str, Tensor]]:
     """What is stored on the model of a folder, and its weights, with adapters merged into their layers."""
     about = read_about(folder)
-    about["model"] = about["model"] | _stored_backbone(folder, about["model"])
+    about["model"] = about["model"] | stored_backbone(folder, about["model"])
     files = [WEIGHTS, EMBEDDINGS] if about["kind"] == MAVL_KIND else [WEIGHTS]
     for name in files:
         if not (folder / name).exists():
@@ -289,16 +255,3 @@ def _read_released(path: Path) -> tuple[dict, dict[str, Tensor]]:
     about = {"kind": kind, "model": arguments, "findings": names, "text": text, "released_file": path.name}
     check_about(about | {"input": {}}, path)
     return about | {"preprocessing": {"image_size": image_size, "equalize": False}, "config": config}, weights
-
-
-def _copy_text_encoder(source: Path, target: Path) -> None:
-    """Copy all files that are read, or nothing; do not copy the same encoder again."""
-    if target.exists() and TransformerEncoder(str(target)).fingerprint == TransformerEncoder(str(source)).fingerprint:
-        return
-    draft = target.with_name(f".{target.name}.{os.getpid()}")
-    for file in encoder_files(source):
-        copy = draft / file.relative_to(source)
-        copy.parent.mkdir(parents=True, exist_ok=True)
-        shutil.copy2(file, copy)
-    shutil.rmtree(target, ignore_errors=True)
-    os.replace(draft, target)
