@@ -9,8 +9,8 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, PositiveInt, 
 from mavl.checkpoint.released import MAVL_KIND, CheckpointError
 from mavl.config.errors import complaints
 from mavl.config.finetune import UNetModel
-from mavl.config.loader import Settings
-from mavl.config.settings import ImageSize, ModelSettings, Size, refuse_repeated
+from mavl.config.loader import ImageSize, Settings, Size, refuse_repeated
+from mavl.config.settings import ModelSettings
 from mavl.config.training import LoraSettings
 from mavl.progress import plural
 from mavl.text.scaling import ScalingName

@@ -7,18 +7,8 @@ from typing import Annotated, Literal
 
 from pydantic import Field, NonNegativeInt, PositiveInt, ValidationInfo, field_validator
 
-from mavl.config.loader import Settings
-from mavl.config.settings import (
-    ASPECT_BOOKS,
-    DESCRIPTION_BOOKS,
-    TEXT_CACHE,
-    Folder,
-    Seed,
-    Share,
-    Size,
-    Workers,
-    refuse_repeated,
-)
+from mavl.config.loader import Folder, Seed, Settings, Share, Size, Workers, refuse_repeated
+from mavl.config.settings import ASPECT_BOOKS, DESCRIPTION_BOOKS, TEXT_CACHE
 from mavl.config.training import Precision
 from mavl.vocab import WORDINGS, Aspect, BuiltInWording
 

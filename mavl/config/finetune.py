@@ -7,17 +7,9 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt, field_validator, model_validator
 
-from mavl.config.loader import Settings
-from mavl.config.settings import (
-    Folder,
-    GroupPattern,
-    ImageSize,
-    InitSettings,
-    LoaderSettings,
-    Seed,
-    Size,
-    refuse_repeated,
-)
+from mavl.config.data import LoaderSettings
+from mavl.config.loader import Folder, GroupPattern, ImageSize, Seed, Settings, Size, refuse_repeated
+from mavl.config.settings import InitSettings
 from mavl.config.training import (
     EngineSettings,
     OptimizerSettings,

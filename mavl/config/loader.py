@@ -1,21 +1,25 @@
 """Typed configuration: YAML and overrides in, one resolved YAML out, and every mistake of both reported at once.
 
+Here are the base of every section and the types of values that several sections have.
+
 settings = load(PretrainSettings, Path("configs/MAVL_resnet.yaml"), ["optimizer.lr=3e-4"])
 """
 
 import json
+import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TypeVar
+from typing import Annotated, TypeVar
 
 import yaml
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 
 from mavl.config import former
 from mavl.config.document import Document, Dumper, Keys, yaml_reason
 from mavl.config.errors import complaints, show
 from mavl.files import DEEPEST, shipped, write_text
 from mavl.progress import note
+from mavl.vocab import LONGEST_NAME, is_name
 
 S = TypeVar("S", bound="Settings")
 
@@ -27,6 +31,57 @@ class Settings(BaseModel):
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+
+Share = Annotated[float, Field(ge=0, le=1)]
+ImageSize = Annotated[int, Field(ge=32, le=8192)]
+"""Side of a model's input in pixels."""
+Size = Annotated[int, Field(ge=1, le=65536)]
+"""A width, a number of layers and the like: what a machine could hold."""
+Workers = Annotated[int, Field(ge=0, le=1024)]
+Seed = Annotated[int, Field(ge=0, lt=2**63)]
+Folder = Annotated[str, Field(min_length=1)]
+
+
+def valid_pattern(pattern: str) -> str:
+    try:
+        re.compile(pattern)
+    except re.error as error:
+        raise ValueError(f"{pattern!r} is not a valid regular expression ({error})") from error
+    return pattern
+
+
+Pattern = Annotated[str, AfterValidator(valid_pattern)]
+"""A regular expression."""
+
+
+def _has_one_group(pattern: str) -> str:
+    if re.compile(valid_pattern(pattern)).groups != 1:
+        raise ValueError(f"the pattern {pattern!r} needs one (group), the part of the name that is the patient")
+    return pattern
+
+
+Values = TypeVar("Values", bound=Sequence)
+
+
+def refuse_repeated(values: Values, what: str) -> Values:
+    """The names or numbers; ValueError for those that are given more than once."""
+    if twice := sorted({value for value in values if values.count(value) > 1}):
+        raise ValueError(f"{what} named twice: {', '.join(map(str, twice))}")
+    return values
+
+
+def _fit_name(name: str) -> str:
+    if not is_name(name):
+        raise ValueError(f"{name[:LONGEST_NAME]!r} is no name: 1 to {LONGEST_NAME} printable characters")
+    return name
+
+
+Name = Annotated[str, AfterValidator(_fit_name)]
+"""Of a finding or an anatomy, in the 75 × 51 of MAVL or not."""
+
+GroupPattern = Annotated[str, AfterValidator(_has_one_group)]
+"""A regular expression whose one (group) finds the patient in a name."""
 
 
 class ConfigError(ValueError):

@@ -3,13 +3,9 @@
 # pyright: reportIncompatibleVariableOverride=false
 # a section may narrow the type of a key, since its fields are frozen, which pyright ignores
 
-import os
-import re
-from collections.abc import Sequence
-from typing import Annotated, ClassVar, Literal, Self, TypeVar
+from typing import Annotated, Literal, Self
 
 from pydantic import (
-    AfterValidator,
     Field,
     NonNegativeFloat,
     NonNegativeInt,
@@ -18,55 +14,16 @@ from pydantic import (
     model_validator,
 )
 
-from mavl.config.label_store import LABELS, MANIFESTS, SENTENCES
-from mavl.config.loader import Settings
+from mavl.config.data import MimicData, PhantomData, ReportData, TableData
+from mavl.config.loader import Folder, ImageSize, Name, Seed, Settings, Share, Size, refuse_repeated
 from mavl.config.training import (
     EngineSettings,
     OptimizerSettings,
     ScheduleSettings,
     refuse_higher_rates,
     refuse_idle_rates,
-    valid_pattern,
 )
-from mavl.vocab import ANATOMIES, ASPECTS, FINDINGS, LONGEST_NAME, UNSPECIFIED, Aspect, is_name
-
-Share = Annotated[float, Field(ge=0, le=1)]
-ImageSize = Annotated[int, Field(ge=32, le=8192)]
-"""Side of a model's input in pixels."""
-Size = Annotated[int, Field(ge=1, le=65536)]
-"""A width, a number of layers and the like: what a machine could hold."""
-Workers = Annotated[int, Field(ge=0, le=1024)]
-Seed = Annotated[int, Field(ge=0, lt=2**63)]
-Folder = Annotated[str, Field(min_length=1)]
-
-
-def _has_one_group(pattern: str) -> str:
-    if re.compile(valid_pattern(pattern)).groups != 1:
-        raise ValueError(f"the pattern {pattern!r} needs one (group), the part of the name that is the patient")
-    return pattern
-
-
-Values = TypeVar("Values", bound=Sequence)
-
-
-def refuse_repeated(values: Values, what: str) -> Values:
-    """The names or numbers; ValueError for those that are given more than once."""
-    if twice := sorted({value for value in values if values.count(value) > 1}):
-        raise ValueError(f"{what} named twice: {', '.join(map(str, twice))}")
-    return values
-
-
-def _fit_name(name: str) -> str:
-    if not is_name(name):
-        raise ValueError(f"{name[:LONGEST_NAME]!r} is no name: 1 to {LONGEST_NAME} printable characters")
-    return name
-
-
-Name = Annotated[str, AfterValidator(_fit_name)]
-"""Of a finding or an anatomy, in the 75 × 51 of MAVL or not."""
-
-GroupPattern = Annotated[str, AfterValidator(_has_one_group)]
-"""A regular expression whose one (group) finds the patient in a name."""
+from mavl.vocab import ANATOMIES, ASPECTS, FINDINGS, UNSPECIFIED, Aspect
 
 Recipe = Literal["sound", "released"]
 """docs/protocols.md lists what differs."""
@@ -83,9 +40,6 @@ ASPECT_BOOKS = ("concept_gen/books/aspects.json",)
 
 TEXT_CACHE = "~/.cache/mavl/banks"
 """Folder of text embeddings that were computed before."""
-
-LIST_CACHE = "~/.cache/mavl/lists"
-"""Folder of lists of images."""
 
 
 class ModelSettings(Settings):
@@ -143,95 +97,6 @@ class TextSettings(Settings):
     descriptions: tuple[str, ...] = DESCRIPTION_BOOKS
     aspects: tuple[str, ...] = ASPECT_BOOKS
     cache: str | None = TEXT_CACHE
-
-
-class LoaderSettings(Settings):
-    """What all data sources share.
-
-    root: the folder of the images, or of small copies of them that `prepare_data.py store` made. batch_size: images a
-    process. max_bad_share: missing or unreadable images tolerated. augment: "full" is the released recipe, "crop" its
-    random crop and flip alone, "none" neither: as test images are. augment_on: whether the loader's workers compute
-    the operations of "full", or the device for a whole batch. prefetch: batches that each worker is ahead. pin_memory:
-    page-locked batches, which reach a GPU faster. cache: of pre-training, a folder for lists of images, as memory
-    maps that the processes of a node share, and for size and time of checked images, which are not read again; null:
-    none is kept.
-    """
-
-    root: str | None = None
-    batch_size: Size = 124
-    eval_batch_size: Size = 64
-    workers: Workers = 8
-    check_images: Literal["exists", "header", "decode"] = "header"
-    max_bad_share: Share = 0.0
-    min_crop: Share = 0.2
-    augment: Literal["full", "crop", "none"] = "full"
-    augment_on: Literal["loader", "device"] = "loader"
-    prefetch: Size = 2
-    pin_memory: bool = True
-    cache: str | None = LIST_CACHE
-
-
-class PretrainLoader(LoaderSettings):
-    """Of pre-training. flips: whether a flipped image exchanges left and right in the anatomies of its labels ("swap"),
-    leaves them ("plain"), or no image is flipped ("none"); by default "swap" of recipe sound, "plain" of released.
-    """
-
-    flips: Literal["swap", "plain", "none"] | None = None
-
-
-class MimicData(PretrainLoader):
-    """The released JSON and NPY files, or those of `prepare_data.py radgraph`.
-
-    Paths in the released JSON start with `prefix`, which `root` replaces; in the other they are below `root`.
-    """
-
-    source: Literal["mimic"] = "mimic"
-    train_file: str = f"data_file/{MANIFESTS['train']}"
-    valid_file: str = f"data_file/{MANIFESTS['validate']}"
-    label_file: str = f"data_file/{LABELS}"
-    prefix: str = "/remote-home/share/medical/public/MIMIC-CXR-JPG/MIMIC-CXR/small"
-
-
-class TableData(PretrainLoader):
-    """Images with finding columns: a benchmark YAML with train and valid splits. Locations are then `unspecified`."""
-
-    source: Literal["table"] = "table"
-    benchmark: str
-
-
-class ReportData(PretrainLoader):
-    """The folder that `prepare_data.py reports` has written; its images are below `root`."""
-
-    source: Literal["reports"] = "reports"
-    labels: Folder
-
-    prefix: ClassVar[str] = ""
-
-    @property
-    def train_file(self) -> str:
-        return os.path.join(self.labels, MANIFESTS["train"])
-
-    @property
-    def valid_file(self) -> str:
-        return os.path.join(self.labels, MANIFESTS["validate"])
-
-    @property
-    def label_file(self) -> str:
-        return os.path.join(self.labels, LABELS)
-
-    @property
-    def sentences_file(self) -> str:
-        return os.path.join(self.labels, SENTENCES)
-
-
-class PhantomData(PretrainLoader):
-    """Phantoms: `train` new ones every epoch, `valid` always the same. exclude: findings that none has."""
-
-    source: Literal["phantom"] = "phantom"
-    seed: Seed = 0
-    train: PositiveInt = 2000
-    valid: PositiveInt = 200
-    exclude: tuple[str, ...] = ()
 
 
 class InitSettings(Settings):

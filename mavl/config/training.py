@@ -1,23 +1,10 @@
 """The schemas of what every training shares: optimizer, schedule, adapters, the loop."""
 
-import re
 from typing import Annotated, Literal
 
-from pydantic import AfterValidator, Field, NonNegativeFloat, PositiveFloat, PositiveInt
+from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt
 
-from mavl.config.loader import Settings
-
-
-def valid_pattern(pattern: str) -> str:
-    try:
-        re.compile(pattern)
-    except re.error as error:
-        raise ValueError(f"{pattern!r} is not a valid regular expression ({error})") from error
-    return pattern
-
-
-Pattern = Annotated[str, AfterValidator(valid_pattern)]
-"""A regular expression."""
+from mavl.config.loader import Pattern, Settings
 
 Precision = Literal["no", "fp16", "bf16"] | None
 """None leaves it to `accelerate launch --mixed_precision`."""

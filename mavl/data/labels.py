@@ -8,7 +8,7 @@ from typing import Self
 
 import numpy as np
 
-from mavl.config.label_store import VOCABULARY
+from mavl.config.data import VOCABULARY
 from mavl.files import NotJSONError, read_json, write_json
 from mavl.vocab import ABSENT, ANATOMIES, FINDINGS, PRESENT, UNKNOWN, UNSPECIFIED, is_name, unknown_name
 

@@ -9,8 +9,9 @@ import torch
 from torch.utils.data import Dataset, Sampler
 
 from mavl.backbones.preprocessing import Preprocessing
+from mavl.config.data import MimicData, PhantomData, ReportData, TableData
 from mavl.config.loader import cache_folder, load
-from mavl.config.settings import MimicData, PhantomData, PretrainSettings, ReportData, TableData
+from mavl.config.settings import PretrainSettings
 from mavl.data import DataError
 from mavl.data.benchmarks.benchmark import Benchmark, read_split
 from mavl.data.checks import Share, bad_images, damaged_masks

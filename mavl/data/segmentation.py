@@ -12,9 +12,9 @@ from torch.utils.data import Dataset
 from torchvision.transforms import RandomResizedCrop
 
 from mavl.backbones.preprocessing import Interpolation, Preprocessing
+from mavl.config.data import LoaderSettings
 from mavl.config.finetune import SegmentationData
 from mavl.config.loader import load
-from mavl.config.settings import LoaderSettings
 from mavl.data import DataError
 from mavl.data.benchmarks.benchmark import Benchmark, read_split
 from mavl.data.benchmarks.folders import WHOLE, read_folder

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from mavl.config.label_store import VOCABULARY
+from mavl.config.data import VOCABULARY
 from mavl.config.loader import load
 from mavl.data.benchmarks.benchmark import Benchmark, split_file
 from mavl.data.lists import ImageList

@@ -7,8 +7,9 @@ from accelerate import Accelerator
 
 from mavl import checkpoint
 from mavl.checkpoint.folder import EMBEDDINGS
+from mavl.config.data import ReportData
 from mavl.config.loader import cache_folder
-from mavl.config.settings import RANDOM, PretrainSettings, ReportData
+from mavl.config.settings import RANDOM, PretrainSettings
 from mavl.data.labels import LabelStore
 from mavl.progress import note
 from mavl.text.books import Books

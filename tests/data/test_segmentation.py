@@ -10,8 +10,8 @@ from PIL import Image
 from pydantic import ValidationError
 
 from mavl.backbones import Preprocessing
+from mavl.config.data import LoaderSettings
 from mavl.config.finetune import MaskFolder, SegmentationData
-from mavl.config.settings import LoaderSettings
 from mavl.data import DataError
 from mavl.data.benchmarks.benchmark import Benchmark, read_split
 from mavl.data.benchmarks.folders import WHOLE, read_folder

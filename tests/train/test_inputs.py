@@ -9,9 +9,10 @@ import pytest
 import yaml
 from accelerate.state import AcceleratorState, GradientState
 
+from mavl.config.data import MimicData, PhantomData
 from mavl.config.finetune import FinetuneClsSettings
 from mavl.config.loader import load
-from mavl.config.settings import MimicData, PhantomData, PretrainSettings
+from mavl.config.settings import PretrainSettings
 from mavl.train import classification, pretrain
 from mavl.train.checkpoints import ResumeError
 from mavl.train.engine import MonitorError

@@ -14,8 +14,7 @@ from typing import Annotated, Literal, Self
 import numpy as np
 from pydantic import Field, model_validator
 
-from mavl.config.loader import Settings
-from mavl.config.settings import GroupPattern
+from mavl.config.loader import GroupPattern, Settings
 from mavl.data import DataError, notice
 from mavl.data.benchmarks.masks import BoxRows, FileMasks, Mask, MaskRows, RegionMasks
 from mavl.data.benchmarks.rows import BenchmarkError, Problem, raise_problems

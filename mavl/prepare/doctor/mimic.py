@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from mavl.config.settings import MimicData, ReportData
+from mavl.config.data import MimicData, ReportData
 from mavl.data.benchmarks.splits import Split
 from mavl.data.labels import LabelStore, finding_labels
 from mavl.data.samples import examine_manifest, image_path

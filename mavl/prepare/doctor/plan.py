@@ -10,12 +10,13 @@ from typing import Any
 import yaml
 from huggingface_hub import try_to_load_from_cache
 
+from mavl.config.data import MimicData, PhantomData, ReportData
 from mavl.config.document import Document
 from mavl.config.evaluation import EvaluationSettings, GroundingSettings, ZeroShotSettings
 from mavl.config.finetune import FinetuneClsSettings, FinetuneSegSettings, MaskFolder
 from mavl.config.loader import ConfigError, Settings, load
 from mavl.config.released import translate_config
-from mavl.config.settings import RANDOM, MimicData, PhantomData, PretrainSettings, ReportData
+from mavl.config.settings import RANDOM, PretrainSettings
 from mavl.data.benchmarks.benchmark import Benchmark
 from mavl.files import shipped
 from mavl.prepare.doctor.report import Diagnosis

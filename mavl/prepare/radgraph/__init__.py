@@ -26,7 +26,7 @@ from collections import Counter
 from pathlib import Path
 
 from mavl.config.cli import positive
-from mavl.config.label_store import LABELS, MANIFESTS
+from mavl.config.data import LABELS, MANIFESTS
 from mavl.files import read_json, whole_file, write_text
 from mavl.prepare.radgraph.graphs import NO_GRAPH, NO_STUDY, UNKNOWN_LABEL, label_file
 from mavl.prepare.radgraph.labels import (

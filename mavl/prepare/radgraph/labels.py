@@ -13,7 +13,7 @@ from typing import IO, Any, NamedTuple
 
 import numpy as np
 
-from mavl.config.label_store import LABELS, SENTENCES, VOCABULARY
+from mavl.config.data import LABELS, SENTENCES, VOCABULARY
 from mavl.data.processes import sole_writer
 from mavl.files import csv_writer, whole_file
 from mavl.progress import plural

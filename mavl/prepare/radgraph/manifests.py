@@ -4,7 +4,7 @@ import json
 from collections import Counter
 from collections.abc import Iterable, Sequence
 
-from mavl.config.label_store import SPLITS
+from mavl.config.data import SPLITS
 from mavl.prepare.radgraph.labels import Problem
 from mavl.prepare.radgraph.mimic import StudyImage
 

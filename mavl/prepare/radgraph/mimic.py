@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
-from mavl.config.label_store import SPLITS
+from mavl.config.data import SPLITS
 from mavl.files import FileError, read_unpacked
 from mavl.prepare.radgraph.labels import Problem
 from mavl.progress import plural

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from mavl.config.label_store import LABELS, MANIFESTS
+from mavl.config.data import LABELS, MANIFESTS
 from mavl.data.labels import LabelStore
 from mavl.prepare.radgraph.labels import BATCH, Labelled, Problem
 from mavl.prepare.radgraph.manifests import Entry

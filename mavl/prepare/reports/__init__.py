@@ -29,7 +29,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from mavl.config.cli import override_flags
-from mavl.config.label_store import LABELS
+from mavl.config.data import LABELS
 from mavl.config.loader import load
 from mavl.files import FileError, write_text
 from mavl.llm.settings import flags

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from mavl.config.label_store import LABELS, MANIFESTS
+from mavl.config.data import LABELS, MANIFESTS
 from mavl.data import DataError
 from mavl.data.benchmarks.rows import raise_problems
 from mavl.data.benchmarks.tables import ColumnLabels, TableFormat, normal_path, read_table

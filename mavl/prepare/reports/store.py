@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from mavl.config.label_store import LABELS, MANIFESTS, SENTENCES
+from mavl.config.data import LABELS, MANIFESTS, SENTENCES
 from mavl.data.labels import Vocabulary
 from mavl.files import whole_file, write_text
 from mavl.prepare.radgraph.labels import (

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from mavl.config.settings import MimicData
+from mavl.config.data import MimicData
 from mavl.data.images.inputs import find_images
 from mavl.prepare.radgraph.mimic import find_table
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from mavl.config.label_store import LABELS, MANIFESTS, SPLITS
+from mavl.config.data import LABELS, MANIFESTS, SPLITS
 from mavl.data.labels import LabelStore
 from mavl.data.phantom import draw
 from mavl.data.samples import read_reports

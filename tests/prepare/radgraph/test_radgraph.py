@@ -21,8 +21,7 @@ import psutil
 import pytest
 from PIL import Image
 
-from mavl.config.label_store import LABELS, SPLITS
-from mavl.config.settings import MimicData
+from mavl.config.data import LABELS, SPLITS, MimicData
 from mavl.data.labels import LabelStore
 from mavl.data.phantom import draw
 from mavl.data.phantom.dataset import report_path
