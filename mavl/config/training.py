@@ -56,7 +56,9 @@ class EngineSettings(Settings):
     some three quarters of its time on a GPU (docs/benchmarks.md). backbone_checkpointing: keep the input alone of each
     block of the backbone and compute its activations again in the backward pass; less memory, more time. tf32: on a
     GPU, fp32 products and convolutions round their inputs to 10 bits behind the point (evaluation and prediction never
-    do). mixed_precision bf16 is recommended on a GPU: it takes less memory and time.
+    do). mixed_precision bf16 is recommended on a GPU: it takes less memory and time. average: the model that is
+    validated and written is a moving average of the weights, which keeps this share of itself at each step (less in the
+    first steps); null: the weights themselves.
     """
 
     mixed_precision: Precision = None
@@ -74,6 +76,7 @@ class EngineSettings(Settings):
     tf32: bool = True
     freeze: Literal["backbone"] | None = None
     lora: LoraSettings | None = None
+    average: Annotated[float, Field(gt=0, lt=1)] | None = None
 
 
 def refuse_idle_rates(optimizer: OptimizerSettings, train: EngineSettings) -> None:

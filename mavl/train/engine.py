@@ -31,7 +31,7 @@ from mavl.data.processes import Stopping, StopRequested
 from mavl.progress import progress_bar
 from mavl.train.checkpoints import Checkpoints
 from mavl.train.log import RESCUE, Log, NonFiniteLossError, json_numbers
-from mavl.train.optim import build_optimizer, build_scheduler
+from mavl.train.optim import average_weights, build_optimizer, build_scheduler
 from mavl.train.run_folder import CHECKPOINTS, LOG, Progress
 from mavl.train.trainable import SetupError, refuse_missing_peft
 
@@ -115,6 +115,9 @@ class Fit:
         }
         if accelerator.scaler is not None:
             self.parts["scaler"] = accelerator.scaler
+        self.average = None
+        if self.settings.average is not None:
+            self.parts["average"] = self.average = average_weights(self.parts["model"], self.settings.average)
         self.checkpoints = Checkpoints(self.output_dir / CHECKPOINTS, self.settings.keep)
         if resume:
             self.checkpoints.restore(accelerator, self.parts)
@@ -230,11 +233,13 @@ class Fit:
         self.log.add(losses, len(batch["index"]))
         if accelerator.sync_gradients:
             self.scheduler.step()
+            if self.average is not None:
+                self.average.update_parameters(self.parts["model"])
         return accelerator.sync_gradients
 
     def _validate(self, epoch: int) -> None:
         self._refuse_nan()
-        model = self.parts["model"]  # with accelerate's autocast in its forward pass
+        model = self.parts["model"] if self.average is None else self.average.module  # both with accelerate's autocast
         for buffer in model.buffers():
             buffer.copy_(broadcast(buffer))  # BatchNorm's running statistics: those of the process that saves
         model.eval()

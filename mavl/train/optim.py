@@ -1,11 +1,13 @@
 """Optimizer and learning rate, from stock torch; the released schedule is in docs/protocols.md."""
 
 import math
+from collections.abc import Sequence
 from typing import cast
 
 from torch import Tensor, nn
 from torch.optim import AdamW, Optimizer
 from torch.optim.lr_scheduler import LambdaLR
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from mavl.backbones import Backbone
 
@@ -81,3 +83,18 @@ def build_scheduler(optimizer: Optimizer, *, lr: float, **schedule) -> LambdaLR:
     Each group's own rate is scaled by the same factor, the rate of the step over lr.
     """
     return LambdaLR(optimizer, lambda step: learning_rate(step, lr=lr, **schedule) / lr)
+
+
+def average_weights(model: nn.Module, kept: float) -> AveragedModel:
+    """The exponential moving average of the weights and the BatchNorm statistics of a model (Polyak and Juditsky 1992).
+
+    Its update_parameters(model) follows each optimizer step. After n steps it keeps min(kept, (1 + n) / (10 + n)) of
+    itself, so that the random start is forgotten in a few steps.
+    """
+
+    def update(averages: Sequence[Tensor], weights: Sequence[Tensor], _: int | Tensor) -> None:
+        steps = int(average.n_averaged)  # the argument is on the weights' device, for which the host would wait
+        get_ema_multi_avg_fn(min(kept, (1 + steps) / (10 + steps)))(averages, weights, steps)
+
+    average = AveragedModel(model, multi_avg_fn=update, use_buffers=True)
+    return average

@@ -98,13 +98,13 @@ def watch_steps(kind: str, folder: Path, watch: Callable[[], AbstractContextMana
     return steps
 
 
-def count_precisions(kind: str, folder: Path, epochs: int, precision: str) -> dict[bool, Counter[torch.dtype]]:
+def count_precisions(kind: str, folder: Path, epochs: int, precision: str, **train) -> dict[bool, Counter[torch.dtype]]:
     """Train into folder/run; how often the first convolution had outputs of a type, in training (True) and outside it.
 
-    Each step runs it once, and each batch of a validation or a test.
+    Each step runs it once, and each batch of a validation or a test. train: keys of its section.
     """
-    schema, train = TRAININGS[kind]
-    config = write_training(kind, folder, epochs, mixed_precision=precision)
+    schema, run = TRAININGS[kind]
+    config = write_training(kind, folder, epochs, mixed_precision=precision, **train)
     settings = load(schema, config, [f"output_dir={folder / 'run'}"])
     seen: dict[bool, Counter] = {True: Counter(), False: Counter()}
 
@@ -114,7 +114,7 @@ def count_precisions(kind: str, folder: Path, epochs: int, precision: str) -> di
 
     hook = register_module_forward_hook(count)
     try:
-        train(settings)
+        run(settings)
     finally:
         hook.remove()
         forget_accelerator()

@@ -209,6 +209,36 @@ def test_patience_ends_a_run_after_so_many_validations_without_a_better_one(tmp_
     assert resumed.calls == 0
 
 
+class Kept(Line):
+    """Keeps the weight after every step, which is that of the next forward pass, and the validated ones."""
+
+    def __init__(self):
+        super().__init__()
+        self.weights, self.validated, self.written = [], [], []
+
+    def losses(self, model, batch):
+        self.weights.append(model.weight.item())
+        return super().losses(model, batch)
+
+    def validate(self, model, accelerator):
+        self.validated.append(model.weight.item())
+        return super().validate(model, accelerator)
+
+    def save(self, folder, model, state):
+        self.written.append(model.weight.item())
+
+
+def test_the_average_of_the_weights_is_validated_and_saved(tmp_path):
+    task = Kept()
+    fit(task, tmp_path, epochs=2, average=0.15).run(resume=False)
+    averages = [average := task.weights[1]]  # of the weights after steps 1, 2, …, of which the first is taken whole
+    for weight in [*task.weights[2:], task.model.weight.item()]:
+        averages.append(average := 0.15 * average + 0.85 * weight)
+    assert task.validated == pytest.approx([averages[3], averages[7]], abs=1e-6)
+    assert task.written == [weight for weight in task.validated for _ in ("last", "best")]
+    assert task.validated[-1] != pytest.approx(task.model.weight.item(), abs=1e-3)
+
+
 def test_validations_every_few_epochs_and_at_the_end(tmp_path):
     task = Scripted([0.5, 0.4, 0.3])
     run = fit(task, tmp_path, epochs=5, every=2)

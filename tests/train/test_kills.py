@@ -22,6 +22,7 @@ from tests.support.trainings import SCRIPTS, write_training
 KINDS = {  # of runs: the training, its processes, loader workers, and keys of `train`
     "fp32": ("pretraining", 1, 0, {}),
     "bf16": ("pretraining", 1, 0, {"mixed_precision": "bf16"}),
+    "average": ("pretraining", 1, 0, {"average": 0.9}),
     "accumulation": ("pretraining", 1, 0, {"gradient_accumulation": 2}),
     "workers": ("pretraining", 1, 2, {}),
     "two processes": ("pretraining", 2, 0, {}),

@@ -10,7 +10,7 @@ from torch import nn
 from mavl.config.loader import ConfigError, load
 from mavl.config.settings import PretrainSettings
 from mavl.model.mavl import MAVL
-from mavl.train.optim import build_optimizer, build_scheduler, learning_rate
+from mavl.train.optim import average_weights, build_optimizer, build_scheduler, learning_rate
 from tests.support.processes import ROOT
 
 FULL = {
@@ -181,3 +181,27 @@ def test_a_frozen_backbone_is_in_no_group():
     tower.backbone.requires_grad_(False)
     groups = build_optimizer(tower, lr=0.1, weight_decay=0.02).param_groups
     assert [len(group["params"]) for group in groups] == [1, 1]
+
+
+def test_an_average_keeps_its_share_of_weights_and_of_batchnorm_statistics():
+    model = nn.Sequential(nn.Linear(1, 1), nn.BatchNorm1d(1))
+    average = average_weights(model, kept=0.25)
+    for value in (4.0, 8.0, 16.0):
+        with torch.no_grad():
+            model[0].weight.fill_(value)
+            model[1].running_mean.fill_(-value)
+        average.update_parameters(model)
+    # the first is taken as it is; after one step it keeps 2/11 of 4, after two 3/12 = 0.25 of that
+    expected = 0.25 * (4 * 2 / 11 + 8 * 9 / 11) + 0.75 * 16
+    assert average.module[0].weight.item() == pytest.approx(expected)
+    assert average.module[1].running_mean.item() == pytest.approx(-expected)
+    assert model[0].weight.item() == 16
+
+
+def test_an_average_keeps_no_more_than_asked_for():
+    model = nn.Linear(1, 1, bias=False)
+    average = average_weights(model, kept=0.1)
+    for value in (0.0, 10.0):
+        nn.init.constant_(model.weight, value)
+        average.update_parameters(model)
+    assert average.module.weight.item() == pytest.approx(9)  # not 2/11, which is more
