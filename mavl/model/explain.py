@@ -15,7 +15,7 @@ from mavl.backbones import PatchGrid
 from mavl.model.heatmaps import DEFAULT_MAP, MapOptions, aspect_maps, heatmaps
 from mavl.model.mavl import MAVL, MAVLOutput
 from mavl.text.embeddings import TextEmbeddings
-from mavl.vocab import HEALTHY
+from mavl.vocab import healthy
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -84,11 +84,12 @@ def explain(
     """
     [row] = embeddings.index([finding])
     shares, bias = presence_shares(model.presence_head, output.aspect_features[image : image + 1, row : row + 1])
-    cosine = healthy = heatmap = each = None
-    if output.cosine is not None and set(HEALTHY) <= set(embeddings.findings):
+    cosine = healthy_cosine = heatmap = each = None
+    if output.cosine is not None and (compared := healthy(embeddings.findings)):
         of_image = output.cosine[image].float().cpu()
         cosine = of_image[:, row]
-        healthy = {name: of_image[:, column] for name, column in zip(HEALTHY, embeddings.index(HEALTHY), strict=True)}
+        columns = zip(compared, embeddings.index(compared), strict=True)
+        healthy_cosine = {name: of_image[:, column] for name, column in columns}
     if output.attention is not None:
         heatmap = heatmaps(output, embeddings, [finding], options)[image, 0].cpu()
         each = aspect_maps(output, embeddings, [finding], embeddings.aspects)[image, 0].cpu()
@@ -102,5 +103,5 @@ def explain(
         aspect_heatmaps=each,
         patch_grid=output.patch_grid,
         cosine=cosine,
-        healthy_cosine=healthy,
+        healthy_cosine=healthy_cosine,
     )

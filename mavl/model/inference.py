@@ -16,7 +16,7 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from mavl.model.mavl import MAVL, ImageFeatures, MAVLOutput, TextQueries
 from mavl.text.embeddings import TextEmbeddings
-from mavl.vocab import HEALTHY
+from mavl.vocab import healthy
 
 Model = TypeVar("Model", bound=nn.Module)
 
@@ -86,7 +86,7 @@ def for_findings(
 
     It is `current` where that has these findings, else one with the weights of `current`, or of `model` without it.
     """
-    wanted = tuple(dict.fromkeys([*findings, *(name for name in HEALTHY if name in embeddings.findings)]))
+    wanted = tuple(dict.fromkeys([*findings, *healthy(embeddings.findings)]))
     if current is None:
         return InferenceModel(model, embeddings, wanted)
     return current if current.embeddings.findings == wanted else current.with_embeddings(embeddings, wanted)

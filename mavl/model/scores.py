@@ -7,7 +7,7 @@ from torch import Tensor
 
 from mavl.model.mavl import MAVLOutput
 from mavl.text.embeddings import TextEmbeddings
-from mavl.vocab import HEALTHY
+from mavl.vocab import HEALTHY, healthy
 
 
 class HeadError(ValueError):
@@ -44,4 +44,6 @@ def scores(output: MAVLOutput, embeddings: TextEmbeddings, findings: Sequence[st
         raise HeadError(f"head is {head!r}; known: {', '.join(HEADS)}")
     if output.cosine is None:
         raise HeadError("this model has no contrastive head (MedKLIP has none); use head: supervised")
-    return contrastive_probability(output.cosine, embeddings.index(HEALTHY))[:, columns]
+    if not (compared := healthy(embeddings.findings)):
+        raise HeadError(f"the contrastive head compares with {' and '.join(HEALTHY)}, and there is text of neither")
+    return contrastive_probability(output.cosine, embeddings.index(compared))[:, columns]

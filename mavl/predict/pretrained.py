@@ -28,7 +28,7 @@ from mavl.provenance import training_images
 from mavl.scorers.mavl import model_embeddings
 from mavl.text.books import read_books
 from mavl.text.embeddings import TextEmbeddings
-from mavl.vocab import DESCRIPTION, HEALTHY, NORMALITY
+from mavl.vocab import DESCRIPTION, NORMALITY, healthy
 
 KEPT = 16
 """Sets of new findings, the last ones used, whose text embeddings stay in memory."""
@@ -79,8 +79,8 @@ class PretrainedPredictor(Predictor):
     def _embeddings(self, findings: tuple[str, ...]) -> TextEmbeddings:
         """Those of the vocabulary and of new findings, for which the contrastive head leads: with what it compares."""
         new = [name for name in findings if name not in self.vocabulary]
-        if new and self.model.pool is not None:
-            new += [name for name in HEALTHY if name in self.books.sentences and name not in self.vocabulary]
+        if new and self.model.pool is not None and not healthy(self.vocabulary):
+            new += healthy(self.books.sentences)
         return self._encoded(tuple(dict.fromkeys(new)))
 
     def _encode(self, new: tuple[str, ...]) -> TextEmbeddings:
@@ -122,7 +122,7 @@ class PretrainedPredictor(Predictor):
         embeddings, output = model.embeddings, model(pixels, return_attention=request.explained > 0)
         supervised = scores(output, embeddings, request.findings).cpu().numpy()
         contrastive = [None] * len(pixels)
-        if output.cosine is not None and set(HEALTHY) <= set(embeddings.findings):
+        if output.cosine is not None and healthy(embeddings.findings):
             contrastive = scores(output, embeddings, request.findings, "contrastive").cpu().numpy()
         answers = []
         for row, (values, others) in enumerate(zip(supervised, contrastive, strict=True)):

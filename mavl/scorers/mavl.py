@@ -20,7 +20,7 @@ from mavl.text.books import Books, read_books
 from mavl.text.embeddings import SAME_ENCODER, TextEmbeddings, build_embeddings
 from mavl.text.encoder import load_text_encoder
 from mavl.text.protocol import TextEncoder, TextEncoderError
-from mavl.vocab import ANATOMIES, DESCRIPTION, HEALTHY
+from mavl.vocab import ANATOMIES, DESCRIPTION, HEALTHY, healthy
 
 
 class MAVLScorer:
@@ -107,9 +107,10 @@ def open_mavl(name: str, options: ScorerOptions, device: torch.device) -> MAVLSc
     pretrained = checkpoint.load(name)
     model, maps = pretrained.model, options.map_options
     check_parts(maps.used_aspects(model.aspects), maps.layers, model.aspects, len(model.decoder.layers))
+    compared = () if healthy(pretrained.findings) or options.head != "contrastive" else HEALTHY
     embeddings = model_embeddings(
         pretrained,
-        [*options.findings, *(HEALTHY if options.head == "contrastive" else ())],
+        [*options.findings, *compared],
         descriptions=options.descriptions,
         aspects=options.aspects,
         text_encoder=options.text_encoder,

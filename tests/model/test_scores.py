@@ -68,7 +68,7 @@ def test_a_finding_that_is_not_in_the_bank_suggests_near_ones():
 
 
 def test_a_bank_without_healthy_findings_has_no_contrastive_score():
-    with pytest.raises(KeyError, match="unknown finding 'normal'"):
+    with pytest.raises(HeadError, match="compares with normal and clear, and there is text of neither"):
         scores(output(COSINE[:, :, [1, 3]]), EMBEDDINGS.select(["edema", "mass"]), ["mass"], "contrastive")
 
 
@@ -104,3 +104,11 @@ def test_the_healthy_findings_are_both_compared_with():
     normal, clear, both = (contrastive_probability(COSINE, healthy)[0, 1].item() for healthy in ([2], [0], [2, 0]))
     assert normal != pytest.approx(clear, abs=0.01)
     assert both == pytest.approx((normal + clear) / 2, rel=1e-6)
+
+
+@pytest.mark.parametrize("healthy", ["normal", "clear"])
+def test_a_model_with_one_healthy_finding_compares_with_that_one(healthy):
+    columns = [FINDINGS.index(healthy), FINDINGS.index("edema")]
+    found = scores(output(COSINE[:, :, columns]), EMBEDDINGS.select([healthy, "edema"]), ["edema"], "contrastive")
+    normal = COSINE[0, :, columns[0]]
+    assert found.item() == pytest.approx(sum(map(sigmoid, (COSINE[0, :, 1] - normal).tolist())) / 2)

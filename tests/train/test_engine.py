@@ -3,6 +3,7 @@
 import json
 import shutil
 import time
+from itertools import accumulate
 
 import pytest
 import torch
@@ -231,9 +232,8 @@ class Kept(Line):
 def test_the_average_of_the_weights_is_validated_and_saved(tmp_path):
     task = Kept()
     fit(task, tmp_path, epochs=2, average=0.15).run(resume=False)
-    averages = [average := task.weights[1]]  # of the weights after steps 1, 2, …, of which the first is taken whole
-    for weight in [*task.weights[2:], task.model.weight.item()]:
-        averages.append(average := 0.15 * average + 0.85 * weight)
+    weights = [*task.weights[1:], task.model.weight.item()]  # after steps 1, 2, …, of which the first is taken whole
+    averages = list(accumulate(weights, lambda average, weight: 0.15 * average + 0.85 * weight))
     assert task.validated == pytest.approx([averages[3], averages[7]], abs=1e-6)
     assert task.written == [weight for weight in task.validated for _ in ("last", "best")]
     assert task.validated[-1] != pytest.approx(task.model.weight.item(), abs=1e-3)
