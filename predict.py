@@ -1,5 +1,6 @@
 """Score the findings of chest X-rays, show where and why: any number of images, folders, patterns or CSV lists.
 
+    python predict.py film.png                                # the small model that comes with the package
     python predict.py film.png --model runs/demo/best --findings pneumonia "pleural effusion"
     python predict.py scans/ 'more/*.dcm' list.csv --model checkpoint_full_46.pth --out runs/scans
 
@@ -17,6 +18,7 @@ import sys
 from pathlib import Path
 
 from mavl.config.cli import complain_in_one_line, positive
+from mavl.config.settings import BUNDLED
 from mavl.progress import note, plural
 from mavl.provenance import training_sentence
 
@@ -27,7 +29,9 @@ OF_SCORES = ("books", "descriptions", "aspects", "text_encoder", "top")
 def parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("images", nargs="+", help="image, folder, pattern, or CSV with a column image or path")
-    parser.add_argument("--model", required=True, help="model folder, released .pth, or hf://OWNER/NAME")
+    parser.add_argument(
+        "--model", default=BUNDLED, help="model folder, released .pth, or hf://OWNER/NAME; by default %(default)s"
+    )
     parser.add_argument("--findings", nargs="+", help="names or synonyms; the model's vocabulary when left out")
     parser.add_argument(
         "--books", nargs="+", default=[], help="books with findings of your own: whole, or a sentence each"
@@ -73,7 +77,7 @@ def score(arguments: argparse.Namespace, images: list, failures: list) -> tuple:
         text_encoder=arguments.text_encoder,
     )
     if training := training_sentence(predictor.trained_on):
-        note(training)
+        note(f"{arguments.model}, which comes with the package. {training}" if arguments.model == BUNDLED else training)
     request = predictor.request(arguments.findings, arguments.top)
     options = {"batch_size": arguments.bs, "workers": arguments.num_workers, "overwrite": arguments.overwrite}
     return write_predictions(predictor, request, images, arguments.out, failures=failures, **options), PAGE

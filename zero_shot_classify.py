@@ -24,6 +24,10 @@ def wordings(text: str) -> list[str]:
 
 FLAGS = EVALUATION_FLAGS | {
     "head": ("head", str, "supervised or contrastive"),
+    "save_operating_points": (
+        *("save_operating_points", bool),
+        "write the thresholds into the model folder, for predictions",
+    ),
     "wordings": ("sensitivity.built_in", wordings, "all, or some of " + ",".join(WORDINGS)),
 }
 

@@ -2,7 +2,7 @@
 
     import mavl
 
-    predictor = mavl.load("runs/demo/best")         # a model folder, a released .pth or a hub id
+    predictor = mavl.load()                         # the small model of this package; or a folder, a .pth, a hub id
     [prediction] = predictor.predict("film.png", ["pneumonia", "enlarged heart"])
     prediction.scores()                             # {finding: probability}, trained findings first
     prediction.heatmap("pneumonia")                 # [H, W] of the film, the attention to each patch

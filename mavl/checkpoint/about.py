@@ -45,6 +45,27 @@ class TrainedOn(BaseModel):
     images: PositiveInt
 
 
+class OperatingPoint(BaseModel):
+    """A threshold of a score, chosen on validation; what it gives on `positives` of `images` test images.
+
+    sensitivity, specificity: None where no image has the label. A score from the threshold on is positive.
+    """
+
+    threshold: float
+    sensitivity: float | None
+    specificity: float | None
+    positives: int
+    images: int
+
+
+class OperatingPoints(BaseModel):
+    """By finding. benchmark: its title; chosen: how the thresholds were chosen."""
+
+    benchmark: str
+    chosen: str
+    findings: dict[str, OperatingPoint]
+
+
 class Text(BaseModel):
     """Keyword arguments of the text encoder, its name, and the scaling of its vectors.
 
@@ -63,9 +84,10 @@ class Text(BaseModel):
 
 
 class _About(BaseModel):
-    """lora: of the adapters in the weights, if there are any."""
+    """lora: of the adapters in the weights, if there are any. operating_points: of the supervised head."""
 
     findings: Names
+    operating_points: OperatingPoints | None = None
     lora: LoraSettings | None = None
     trained_on: TrainedOn | None = None
     preprocessing: dict[str, Any] | None = None

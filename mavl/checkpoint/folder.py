@@ -26,6 +26,7 @@ from mavl.backbones.weights import not_a_model
 from mavl.checkpoint.about import ABOUT, check_about
 from mavl.checkpoint.encoders import copy_text_encoder, stored_backbone, stored_encoder
 from mavl.checkpoint.released import MAVL_KIND, CheckpointError, build, convert, non_finite, read_checkpoint
+from mavl.config.settings import BUNDLED
 from mavl.files import NotJSONError, read_json, refuse_link, whole_file, write_json
 from mavl.model.mavl import MAVL
 from mavl.provenance import provenance
@@ -40,6 +41,8 @@ FORMER_NAMES = {"log_scale": "logit_scale"}
 """{name of a parameter in older model folders: its name today}"""
 HUB = "hf://"
 """Before the id of a model of the Hugging Face hub, so that a mistyped folder is never asked for there."""
+BUNDLED_FOLDER = Path(__file__).parents[1] / "models" / "films"
+"""Of the model BUNDLED."""
 LAST, BEST = "last", "best"
 """The model folders in the folder of a run."""
 RELEASED_TEXT = {
@@ -133,8 +136,17 @@ def write_model(folder: Path, model: Any, about: dict, state: dict) -> None:
         file.write(serialize(tensors, {"state": json.dumps(state)}))
 
 
+def add_operating_points(folder: Path, points: dict) -> None:
+    """Write operating points, as mavl.checkpoint.about.OperatingPoints, into mavl.json of a model folder."""
+    refuse_link(folder)
+    about = read_about(folder)
+    check_about(about | {"operating_points": points}, folder / ABOUT)
+    stored = read_json(folder / ABOUT)
+    write_json(folder / ABOUT, {**stored, "operating_points": points})
+
+
 def load(source: str | Path) -> Pretrained:
-    """A model folder, a released .pth, or a hub id -> Pretrained."""
+    """A model folder, a released .pth, a hub id or BUNDLED -> Pretrained."""
     model, about, path = read_model(source, [MAVL_KIND])
     embeddings, text = None, FORMER | about["text"]
     if path.is_dir():
@@ -178,11 +190,11 @@ def _check_same_names(folder: Path, stated: Sequence[str], held: Sequence[str], 
 
 
 def find(source: str | Path) -> Path:
-    """The file or folder itself, or the folder that a hub id was downloaded to.
+    """The file or folder itself, the folder that a hub id was downloaded to, or that of BUNDLED.
 
     CheckpointError for a file of weights alone and for the folder of a run, with the path to use instead.
     """
-    path = Path(source)
+    path = BUNDLED_FOLDER if source == BUNDLED else Path(source)
     if path.suffix == ".safetensors" and path.is_file():
         raise CheckpointError(f"{source}: give the folder that holds it, not the file")
     if (path / BEST / ABOUT).is_file() and not (path / ABOUT).exists():

@@ -9,6 +9,7 @@ import argparse
 import shutil
 import sys
 from pathlib import Path
+from typing import Any
 
 from mavl.config.cli import complain_in_one_line
 
@@ -18,12 +19,23 @@ def merge(source: Path, target: Path) -> None:
 
     CheckpointError where the source has no adapters, or the target exists.
     """
-    from mavl.checkpoint.folder import EMBEDDINGS, TEXT_ENCODER, make_folder, read_model, write_model
+    from mavl.checkpoint.folder import read_model
     from mavl.checkpoint.released import NETWORKS, CheckpointError
 
     model, about, folder = read_model(source, NETWORKS)
     if not about.get("lora"):
         raise CheckpointError(f"{source}: a model without adapters: nothing to merge")
+    write_again(model, about, folder, target)
+
+
+def write_again(model: Any, about: dict, folder: Path, target: Path) -> None:
+    """Write the model that was read from a folder, with what is stored on it, and the folder's text into another.
+
+    CheckpointError where that exists.
+    """
+    from mavl.checkpoint.folder import EMBEDDINGS, TEXT_ENCODER, make_folder, write_model
+    from mavl.checkpoint.released import CheckpointError
+
     if target.exists():
         raise CheckpointError(f"{target} exists already; name another folder")
     make_folder(target)

@@ -75,12 +75,14 @@ class ZeroShotSettings(EvaluationSettings):
     """zero_shot_classify.py. head: of the model, "supervised" (presence) or "contrastive" (text).
 
     html: write a page with the images of highest score of each finding. sensitivity: score several wordings and report
-    how far the AUROC moves, in place of the usual table.
+    how far the AUROC moves, in place of the usual table. save_operating_points: write the thresholds, from validation,
+    and what they give in this evaluation into the model folder, where predictions use them.
     """
 
     head: Literal["supervised", "contrastive"] = "supervised"
     html: bool = True
     sensitivity: SensitivitySettings | None = None
+    save_operating_points: bool = False
     output_dir: Folder = "runs/zero_shot"
 
 

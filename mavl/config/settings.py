@@ -31,6 +31,9 @@ Recipe = Literal["sound", "released"]
 Auto = Literal["auto"]
 """As the files of the text encoder declare."""
 
+BUNDLED = "mavl:films"
+"""The model that comes with the package (docs/films.md)."""
+
 RANDOM = "random"
 """The text encoder of random weights."""
 

@@ -6,10 +6,12 @@ from pathlib import Path
 import numpy as np
 from torch import Tensor
 
+from mavl.checkpoint.about import ABOUT
+from mavl.checkpoint.folder import add_operating_points
 from mavl.config.evaluation import ZeroShotSettings
 from mavl.data.benchmarks.splits import Split
-from mavl.evaluate.subject import Subject, Thresholds, prepare
-from mavl.metrics.classification import Evaluation, best_f1, evaluate
+from mavl.evaluate.subject import EvaluationError, Subject, Thresholds, prepare
+from mavl.metrics.classification import ClassResult, Evaluation, best_f1, evaluate
 from mavl.progress import plural, progress_bar
 from mavl.report import classification as report
 from mavl.report.classification_page import most_confident, write_classification_page
@@ -38,6 +40,8 @@ class Result:
 
 def run(settings: ZeroShotSettings) -> Result | None:
     """Evaluate as the settings say; the main process writes and returns the result, the others return None."""
+    if settings.save_operating_points:
+        _require_folder(settings)
     subject = prepare(settings, settings.head)
     listed = subject.split(settings.split)
     split, scores, left_out = score_split(subject, listed)
@@ -75,7 +79,34 @@ def run(settings: ZeroShotSettings) -> Result | None:
                 patch_grid=subject.scorer.patch_grid,
                 heatmap_note=about["map"],
             )
+    if settings.save_operating_points:
+        if thresholds.source is None:
+            raise EvaluationError(f"save_operating_points: no thresholds: {thresholds.note}")
+        add_operating_points(Path(str(settings.model_path)), operating_points(evaluation, about))
     return Result(evaluation, about, subject.folder)
+
+
+def operating_points(evaluation: Evaluation, about: dict) -> dict:
+    """As mavl.checkpoint.about.OperatingPoints, of the classes with a threshold."""
+
+    def point(result: ClassResult) -> dict:
+        shares = {name: result.metrics[name].value for name in ("sensitivity", "specificity")}
+        known = {name: None if np.isnan(value) else value for name, value in shares.items()}
+        return {"threshold": result.threshold, **known, "positives": result.positives, "images": result.n}
+
+    points = {result.name: point(result) for result in evaluation.classes if not np.isnan(result.threshold)}
+    return {"benchmark": about["title"], "chosen": about["thresholds"], "findings": points}
+
+
+def _require_folder(settings: ZeroShotSettings) -> None:
+    """EvaluationError for settings whose thresholds cannot be written into a model folder."""
+    if settings.protocol == "released" or settings.head != "supervised":
+        raise EvaluationError(
+            "save_operating_points: thresholds of the supervised head from validation are kept: set protocol to sound "
+            "and head to supervised"
+        )
+    if not (Path(settings.model_path or "") / ABOUT).is_file():
+        raise EvaluationError(f"save_operating_points: {settings.model_path} is no model folder to write them into")
 
 
 def score_split(subject: Subject, split: Split) -> tuple[Split, np.ndarray | None, list[str]]:

@@ -13,9 +13,10 @@ import torch
 from accelerate import Accelerator
 from torch import Tensor
 
-from mavl.checkpoint.folder import WEIGHTS
+from mavl.checkpoint.folder import BUNDLED_FOLDER, WEIGHTS
 from mavl.config.evaluation import EvaluationSettings, GroundingSettings, ZeroShotSettings
 from mavl.config.loader import cache_folder, dump, load
+from mavl.config.settings import BUNDLED
 from mavl.data.benchmarks.benchmark import Benchmark, read_split, split_file
 from mavl.data.benchmarks.splits import Split
 from mavl.data.checks import Share, bad_images, damaged_masks
@@ -183,7 +184,7 @@ def model_name(source: str) -> str:
 
     Of a model that is no file or folder here, the hash of its name.
     """
-    path = Path(source)
+    path = BUNDLED_FOLDER if source == BUNDLED else Path(source)
     weights = path / WEIGHTS if path.is_dir() else path
     if weights.is_file():
         parts = path.resolve().with_suffix("" if path.suffix == ".pth" else path.suffix).parts

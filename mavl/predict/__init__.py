@@ -8,6 +8,7 @@ import torch
 
 from mavl import checkpoint
 from mavl.checkpoint import CheckpointError, finetuned
+from mavl.config.settings import BUNDLED
 from mavl.cpu import prepare_device
 from mavl.model.heatmaps import DEFAULT_MAP, MapOptions
 from mavl.predict.classifier import ClassifierPredictor
@@ -21,7 +22,7 @@ Paths = str | os.PathLike | Sequence[str | Path]
 
 
 def load(
-    source: str | os.PathLike,
+    source: str | os.PathLike = BUNDLED,
     *,
     books: Paths = (),
     descriptions: Paths = (),
@@ -31,6 +32,9 @@ def load(
     map_options: MapOptions = DEFAULT_MAP,
 ) -> Predictor:
     """A model folder, a released .pth or a hub id, pre-trained or fine-tuned -> Predictor.
+
+    Without a source, the model that comes with the package: small, of 128 pixels, trained on public radiographs
+    (docs/films.md).
 
     Args:
         books: a file or several with more findings, beside this project's, as of concept_gen/generate.py, which hold

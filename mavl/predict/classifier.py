@@ -32,6 +32,7 @@ class ClassifierPredictor(Predictor):
         self.source, self.kind, self.device = source, loaded.kind, torch.device(device)
         self.vocabulary = self.scored = loaded.findings
         self.trained_on = training_images(loaded.about)
+        self.operating_points = loaded.about.get("operating_points")
         self.known, self.equalize, self.preprocessing = [loaded.findings], loaded.equalize, model.preprocessing
         self.model = model.to(self.device).eval()
 

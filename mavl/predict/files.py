@@ -35,7 +35,7 @@ ROWS_ON_PAGE = 10
 """Findings of an image that are always visible on the page, the most probable ones."""
 
 _PICTURE, _THUMBNAIL = 460, 72  # pixels on the page
-_COLUMNS = ("image", "finding", "asked", "supervised", "contrastive", "overlay", "new")
+_COLUMNS = ("image", "finding", "asked", "supervised", "contrastive", "overlay", "new", "threshold")
 
 
 class Written(NamedTuple):
@@ -131,6 +131,7 @@ def _about(predictor: Predictor, request: Request) -> dict[str, Any]:
         "vocabulary": len(predictor.vocabulary),
         "trained_on": predictor.trained_on,
         "training_images": training_sentence(predictor.trained_on),
+        "operating_points": predictor.operating_points,
         "bank": request.embeddings.about if request.embeddings else {},
         "provenance": provenance(),
     }
@@ -157,9 +158,9 @@ def _reported(
 
 def _score(prediction: Prediction, finding: int) -> str:
     """The leading probability of a finding, such as 12.3 %, and the head and the mark of one never trained on."""
-    score = f"{100 * prediction.leading[finding]:.1f} %"
-    if prediction.findings[finding] not in prediction.new:
-        return score
+    score, name = f"{100 * prediction.leading[finding]:.1f} %", prediction.findings[finding]
+    if name not in prediction.new:
+        return f"{score}, above its threshold" if prediction.positive(name) else score
     head = "contrastive head, " if prediction.contrastive is not None else ""
     return f"{score} ({head}never trained on)"
 
@@ -190,6 +191,7 @@ def _entry(prediction: Prediction, overlays: dict[str, str]) -> dict[str, Any]:
             "contrastive": None if prediction.contrastive is None else _short(prediction.contrastive[i]),
             "overlay": overlays.get(prediction.findings[i]),
             "new": prediction.findings[i] in prediction.new,
+            "threshold": prediction.thresholds.get(prediction.findings[i]),
         }
         for i in prediction.ranked()
     ]

@@ -1,8 +1,8 @@
 """What a model that scores is requested to do, and what it gives for an image: scores, explanations, doubts."""
 
 import operator
-from collections.abc import Collection, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field
 
 import numpy as np
 from PIL import Image
@@ -28,6 +28,7 @@ class Prediction:
     supervised [n], contrastive [n]: probabilities by the two heads (contrastive: None for a model without this head).
     explanations: by finding, for those that were explained.
     new: the findings that the model was never trained on. warnings: what makes the scores doubtful, a line each.
+    thresholds: {finding: operating point of its supervised score}, of those with one.
     """
 
     name: str
@@ -39,6 +40,7 @@ class Prediction:
     explanations: dict[str, Explanation]
     new: frozenset[str] = frozenset()
     warnings: tuple[str, ...] = ()
+    thresholds: Mapping[str, float] = field(default_factory=dict)
 
     def __repr__(self) -> str:
         names = {i: f"{name} (never trained on)" if name in self.new else name for i, name in enumerate(self.findings)}
@@ -54,6 +56,11 @@ class Prediction:
     def ranked(self) -> list[int]:
         """Positions of the findings by falling leading score, those never trained on behind the others."""
         return ranked(self.leading, self.findings, self.new)
+
+    def positive(self, finding: str) -> bool | None:
+        """Whether the supervised score of a finding, by its own name, reaches its operating point; None without one."""
+        threshold = self.thresholds.get(finding)
+        return None if threshold is None else bool(self.supervised[self.findings.index(finding)] >= threshold)
 
     def scores(self) -> dict[str, float]:
         """{finding: leading probability}, in the order of `ranked`."""

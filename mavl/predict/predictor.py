@@ -41,7 +41,8 @@ class Predictor(ABC):
     source: what the model was loaded from. vocabulary: the findings that it was trained with; scored: those that are
     scored if none are named. known: names that a request may use; the first collection that has a name counts.
     equalize: whether histograms are equalized before the preprocessing. trained_on: what the model folder says of the
-    training images, None if it does not; unit: what the heatmaps measure.
+    training images, None if it does not; unit: what the heatmaps measure. operating_points: as
+    mavl.checkpoint.about.OperatingPoints, None where the folder has none.
     """
 
     source: str
@@ -52,6 +53,7 @@ class Predictor(ABC):
     scored: Sequence[str]
     known: Sequence[Collection[str]]
     trained_on: dict | None = None
+    operating_points: dict | None = None
     unit = "attention"
     equalize = False
     books_complete = True
@@ -59,6 +61,12 @@ class Predictor(ABC):
     def __repr__(self) -> str:
         parts = [f"{plural(len(self.vocabulary), 'finding')}, on {self.device}", training_sentence(self.trained_on)]
         return f"{type(self).__name__}({self.source!r}: {'. '.join(filter(None, parts))})"
+
+    @property
+    def thresholds(self) -> dict[str, float]:
+        """{finding: its operating point}."""
+        points = self.operating_points["findings"] if self.operating_points else {}
+        return {finding: point["threshold"] for finding, point in points.items()}
 
     def request(self, findings: Sequence[str] | str | None = None, explained: int | None = None) -> Request:
         """A request for findings: names or synonyms, also of new findings in the books; None for `scored`.
@@ -107,7 +115,8 @@ class Predictor(ABC):
                         yield Failure(name, "the model gives a score that is not a finite number")
                         continue
                     warnings = doubts(picture)
-                    yield Prediction(name, picture, request.findings, request.asked, *answer, request.new, warnings)
+                    asked = request.findings, request.asked
+                    yield Prediction(name, picture, *asked, *answer, request.new, warnings, self.thresholds)
 
     def predict(
         self,

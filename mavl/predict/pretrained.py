@@ -73,6 +73,7 @@ class PretrainedPredictor(Predictor):
         self.known = [[*self.vocabulary, *books.given], books.sentences]
         self.model = pretrained.model.to(self.device).eval()
         self.preprocessing, self.trained_on = self.model.preprocessing, training_images(pretrained.about)
+        self.operating_points = pretrained.about.get("operating_points")
         self._encoded = lru_cache(KEPT)(self._encode)
         self._inference: InferenceModel | None = None
 
