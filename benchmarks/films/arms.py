@@ -54,7 +54,7 @@ def folder(out: Path, arm: str, seed: int) -> Path:
 
 
 def train(root: Path, out: Path, runs: Sequence[tuple[str, int]], jobs: int) -> None:
-    """Train (arm, seed) of `runs`, so many at a time, on one thread each; what was begun goes on, what is done stays."""
+    """Train (arm, seed) of `runs`, so many at a time, of one thread; what was begun goes on, what is done stays."""
     with ThreadPoolExecutor(jobs) as pool:
         list(pool.map(lambda run: _train(root, out, *run), runs))
 

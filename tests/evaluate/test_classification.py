@@ -16,6 +16,7 @@ from PIL import Image
 from rich.console import Console
 from safetensors.torch import load_file, save_file
 
+import mavl
 from mavl import checkpoint
 from mavl.backbones import Preprocessing
 from mavl.config.evaluation import ZeroShotSettings
@@ -588,3 +589,47 @@ class TestNumbers:
         shown = console.file.getvalue()
         assert "pneumothorax †" in shown
         assert "† never trained on" in shown
+
+
+class TestOperatingPoints:
+    def test_they_are_the_thresholds_of_validation_and_what_they_gave(self, evaluate, model, tmp_path):
+        own = shutil.copytree(model, tmp_path / "model")
+        result = evaluate(model_path=str(own), save_operating_points=True)
+        points = json.loads((own / "mavl.json").read_text())["operating_points"]
+        assert points["benchmark"] == "Phantoms"
+        assert points["chosen"] == f"best F1 on the {VALID} images of the validation split"
+        assert list(points["findings"]) == ["effusion", "pneumothorax", "cardiomegaly"]
+        for found in result.evaluation.classes:
+            point = points["findings"][found.name]
+            assert point["threshold"] == found.threshold
+            assert point["sensitivity"] == found.metrics["sensitivity"].value
+            assert point["specificity"] == found.metrics["specificity"].value
+            assert (point["positives"], point["images"]) == (found.positives, TEST)
+
+    def test_predictions_say_which_scores_reach_them(self, evaluate, model, benchmark, tmp_path):
+        own = shutil.copytree(model, tmp_path / "model")
+        evaluate(model_path=str(own), save_operating_points=True)
+        about = json.loads((own / "mavl.json").read_text())
+        film = next(benchmark.parent.rglob("*.png"))
+        [before] = mavl.load(own).predict(film, ["effusion", "cardiomegaly"])
+        score = float(before.supervised[0])
+        for threshold, reached in ((score, True), (score + 1e-4, False)):
+            about["operating_points"]["findings"]["effusion"]["threshold"] = threshold
+            (own / "mavl.json").write_text(json.dumps(about))
+            [prediction] = mavl.load(own).predict(film, ["effusion", "normal"])
+            assert prediction.positive("effusion") is reached
+            assert prediction.positive("normal") is None
+
+    @pytest.mark.parametrize(
+        ("changed", "message"),
+        [
+            ({"head": "contrastive"}, "set protocol to sound and head to supervised"),
+            ({"protocol": "released"}, "set protocol to sound and head to supervised"),
+            ({"model_path": "random:0"}, "random:0 is no model folder"),
+            ({"split": "valid"}, "no thresholds: none: the validation split itself is evaluated"),
+        ],
+    )
+    def test_where_there_are_none_the_model_stays_as_it_is(self, evaluate, model, changed, message):
+        with pytest.raises(EvaluationError, match=message):
+            evaluate(save_operating_points=True, **changed)
+        assert "operating_points" not in json.loads((model / "mavl.json").read_text())

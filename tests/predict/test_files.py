@@ -4,6 +4,7 @@ import csv
 import importlib.util
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -338,3 +339,24 @@ def test_a_killed_run_leaves_no_result_and_the_next_one_clears_up(model, films, 
     assert again.stdout.splitlines()[-1] == f"2 images: {out / 'predictions.html'}"
     assert [path.name for path in out.parent.iterdir()] == ["out"]
     assert len(list((out / "overlays").iterdir())) == 2
+
+
+def test_the_page_and_the_files_have_the_operating_points(run, model, films, tmp_path):
+    own = shutil.copytree(model, tmp_path / "model")
+    about = json.loads((own / "mavl.json").read_text())
+    shares = {"sensitivity": 0.75, "specificity": 0.5, "positives": 4, "images": 12}
+    points = {"pneumonia": {"threshold": 0.0} | shares, "effusion": {"threshold": 1.0} | shares | {"sensitivity": None}}
+    about["operating_points"] = {"benchmark": "Films of a clinic", "chosen": "best F1 on 9 images", "findings": points}
+    (own / "mavl.json").write_text(json.dumps(about))
+    out = tmp_path / "out"
+    asked = ["pneumonia", "effusion", "cardiomegaly"]
+    code, lines, _ = run("--model", own, films / "grey.png", "--findings", *asked, "--out", out)
+    assert code == 0
+    assert lines[0].count("above its threshold") == 1
+    assert re.search(r"pneumonia [\d.]+ %, above its threshold", lines[0])
+    found = {row["finding"]: row["threshold"] for row in csv.DictReader((out / "predictions.csv").open())}
+    assert found == {"pneumonia": "0.0", "effusion": "1.0", "cardiomegaly": ""}
+    page = (out / "predictions.html").read_text()
+    assert "Its threshold: best F1 on 9 images. What it gave on Films of a clinic" in " ".join(page.split())
+    assert "75.0 %" in page
+    assert "4 of 12" in page
