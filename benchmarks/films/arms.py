@@ -12,8 +12,13 @@ from mavl.config.settings import ASPECT_BOOKS, DESCRIPTION_BOOKS, PretrainSettin
 from mavl.text.books import Books, read_books
 from mavl.text.wordings import write_books
 
-CONFIG, PLAIN_CONFIG = Path("configs/films.yaml"), Path("configs/finetune_cls/films_plain.yaml")
-MAVL, PLAIN = "MAVL", "plain"
+CONFIG = Path("configs/films.yaml")
+MAVL = "MAVL"
+PLAIN = {
+    "linear head": Path("configs/finetune_cls/films_plain.yaml"),
+    "ResNet-18, linear head": Path("configs/finetune_cls/films_resnet18.yaml"),
+}
+"""{arm: config of its fine-tuning}."""
 COMPARED = ("random text", "shuffled books", "one aspect")
 HELD = ("effusion", "cardiomegaly", "pneumothorax", "emphysema", "mass", "consolidation")
 DONE = "done"
@@ -63,8 +68,9 @@ def _train(root: Path, out: Path, arm: str, seed: int) -> None:
     run = folder(out, arm, seed)
     if (run / DONE).exists():
         return
-    if arm == PLAIN:  # which makes seed_N itself
-        line = ["finetune_cls.py", "--config", str(PLAIN_CONFIG), "--seeds", str(seed), "--output_dir", str(run.parent)]
+    if arm in PLAIN:  # fine-tuning makes seed_N itself
+        config, parent = str(PLAIN[arm]), str(run.parent)
+        line = ["finetune_cls.py", "--config", config, "--seeds", str(seed), "--output_dir", parent]
         changed = []
     else:
         line = ["train_mavl.py", "--config", str(CONFIG), "--output_dir", str(run)]

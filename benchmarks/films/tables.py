@@ -54,13 +54,14 @@ def trained(out: Path, root: Path) -> str:
             for head, values in asked.scores(findings).items():
                 collected.setdefault(f"{arm}, {head}", []).append(values)
     assert labels is not None
-    for seed in seeds_of(out, PLAIN):
-        collected.setdefault(PLAIN, []).append(plain_scores(folder(out, PLAIN, seed), findings))
+    for arm in PLAIN:
+        for seed in seeds_of(out, arm):
+            collected.setdefault(arm, []).append(plain_scores(folder(out, arm, seed), findings))
     return f"{_by_finding(labels, collected, findings, groups)}\n\n{_differences(labels, collected, findings, groups)}"
 
 
 def _by_finding(labels: np.ndarray, collected: dict, findings: Sequence[str], groups: Sequence | None) -> str:
-    names = [f"{MAVL}, {head}" for head in HEADS] + [PLAIN]
+    names = [*(f"{MAVL}, {head}" for head in HEADS), *PLAIN]
     each = {
         name: [evaluate(labels, scores, findings, groups=groups) for scores in collected[name]]
         for name in names
@@ -83,7 +84,7 @@ def _mean_interval(intervals: Sequence[Interval]) -> Interval:
 def _differences(labels: np.ndarray, collected: dict, findings: Sequence[str], groups: Sequence | None) -> str:
     rows = [["MAVL", "compared with", "mean AUROC", "of the other", "difference"]]
     for head in HEADS:
-        for other in (PLAIN, *(f"{arm}, {head}" for arm in COMPARED)):
+        for other in (*PLAIN, *(f"{arm}, {head}" for arm in COMPARED)):
             if f"{MAVL}, {head}" in collected and other in collected:
                 found = compare_auroc(labels, collected[f"{MAVL}, {head}"], collected[other], findings, groups=groups)
                 rows.append([head, other, f"{found.first:.3f}", f"{found.second:.3f}", shown(found.mean, "+")])
