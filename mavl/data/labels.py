@@ -1,5 +1,7 @@
 """Labels from reports: a matrix [anatomies, findings] of a study -> the targets of the losses (MedKLIP, ICCV 2023)."""
 
+import hashlib
+import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property
@@ -13,6 +15,7 @@ from mavl.files import NotJSONError, read_json, write_json
 from mavl.vocab import ABSENT, ANATOMIES, FINDINGS, PRESENT, UNKNOWN, UNSPECIFIED, is_name, unknown_name
 
 CANDIDATES = 8
+CHECKSUM = "sha256"
 
 
 def finding_labels(matrix: np.ndarray) -> np.ndarray:
@@ -102,7 +105,7 @@ class Vocabulary:
     def beside(cls, label_file: Path) -> Self:
         """Of a label file: `vocabulary.json` beside it, {"findings": [names], "anatomies": [names]}; else the 75 × 51.
 
-        VocabularyError for a file that holds anything else.
+        VocabularyError for a file that holds anything else, and where its names are not those of its checksum.
         """
         path = label_file.with_name(VOCABULARY)
         if not path.exists():
@@ -115,11 +118,21 @@ class Vocabulary:
         for names in (made.findings, made.anatomies):
             if not all(isinstance(name, str) and is_name(name) for name in names) or len(set(names)) < len(names):
                 raise VocabularyError(f"{path}: findings and anatomies are lists of names, each once")
+        if content.get(CHECKSUM, made.sha256) != made.sha256:
+            raise VocabularyError(
+                f"{path}: its names, or their order, are not those that the labels beside it were made with: copy it "
+                f"again, or make the labels again; for names of your own in the same places take {CHECKSUM} out"
+            )
         return made
+
+    @property
+    def sha256(self) -> str:
+        """A checksum of the names in their order."""
+        return hashlib.sha256(json.dumps([self.findings, self.anatomies]).encode()).hexdigest()
 
     def save(self, folder: Path) -> None:
         """Write `vocabulary.json` into the folder of a label file."""
-        write_json(folder / VOCABULARY, asdict(self))
+        write_json(folder / VOCABULARY, asdict(self) | {CHECKSUM: self.sha256})
 
 
 class LabelStore:

@@ -214,6 +214,18 @@ def test_a_vocabulary_beside_the_file_names_its_findings_and_anatomies(tmp_path)
         LabelStore(tmp_path / "labels.npy", ["edema"], ["unspecified", "right lung"])
 
 
+def test_names_in_another_order_than_the_labels_were_made_with_are_refused(tmp_path):
+    Vocabulary(("edema", "mass"), ("unspecified", "left lung")).save(tmp_path)
+    assert Vocabulary.beside(tmp_path / "labels.npy").findings == ("edema", "mass")
+    stored = json.loads((tmp_path / "vocabulary.json").read_text())
+    write_vocabulary(tmp_path, **stored | {"findings": ["mass", "edema"]})
+    with pytest.raises(VocabularyError, match=r"vocabulary\.json: its names, or their order, are not those"):
+        Vocabulary.beside(tmp_path / "labels.npy")
+    del stored["sha256"]
+    write_vocabulary(tmp_path, **stored | {"findings": ["mass", "oedema"]})
+    assert Vocabulary.beside(tmp_path / "labels.npy").findings == ("mass", "oedema")
+
+
 def test_labels_at_other_anatomies_are_kept_at_unspecified():
     vocabulary = Vocabulary(("f", "g", "h", "i"), ("a", "unspecified", "b", "c"))
     values = np.array([[1, 0, 0, 2], [-1, 1, -1, 0], [0, -1, -1, -1], [-1, -1, -1, 1]], dtype=np.int8)

@@ -40,10 +40,9 @@ def made(tmp_path_factory):
 def test_files_are_those_of_the_label_store(made):
     folder, printed = made
     assert {path.name for path in (folder / "out").iterdir() if path.name[0] != "."} == WRITTEN
-    assert json.loads((folder / "out/vocabulary.json").read_text()) == {
-        "findings": ["foo sign", "effusion"],
-        "anatomies": list(ANATOMIES),
-    }
+    vocabulary = json.loads((folder / "out/vocabulary.json").read_text())
+    assert vocabulary["findings"] == ["foo sign", "effusion"]
+    assert vocabulary["anatomies"] == list(ANATOMIES)
     lines = (folder / "out/sentences.jsonl").read_text().splitlines()
     assert [json.loads(line) for line in lines] == [
         ["Left pleural effusion.", "No foo sign."],
