@@ -38,11 +38,15 @@ class ClassifierArguments(Settings):
 
 
 class TrainedOn(BaseModel):
-    """What a model has learnt from. kind: drawings of mavl.data.phantom, or films; images: their number."""
+    """What a model has learnt from. kind: drawings of mavl.data.phantom, or films; images: their number.
+
+    collection: of images that several benchmarks share.
+    """
 
     kind: Literal["phantom drawings", "films"]
     list: str
     images: PositiveInt
+    collection: str = ""
 
 
 class OperatingPoint(BaseModel):

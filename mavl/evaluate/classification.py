@@ -15,7 +15,7 @@ from mavl.metrics.classification import ClassResult, Evaluation, best_f1, evalua
 from mavl.progress import plural, progress_bar
 from mavl.report import classification as report
 from mavl.report.classification_page import most_confident, write_classification_page
-from mavl.report.figures import plot_curves
+from mavl.report.pictures.figures import plot_curves
 
 
 @dataclass(frozen=True)

@@ -20,8 +20,8 @@ from mavl.evaluate.subject import EvaluationError, Subject, prepare
 from mavl.metrics.grounding import Localization
 from mavl.metrics.margins import Margins, compare_to_baselines, margins
 from mavl.report import grounding as report
-from mavl.report.gallery import PIXELS, Shown, best_and_worst, plot_gallery, ranking_metric
-from mavl.report.overlay import reduced
+from mavl.report.pictures.gallery import PIXELS, Shown, best_and_worst, plot_gallery, ranking_metric
+from mavl.report.pictures.overlay import reduced
 from mavl.report.tables import write_frame
 from mavl.vocab import PRESENT
 

@@ -137,6 +137,8 @@ class Subject:
         trained = self.scorer.trained_findings
         return {
             "benchmark": self.benchmark.name,
+            "version": self.benchmark.version,
+            "collection": self.benchmark.collection,
             "title": self.benchmark.title,
             "split": self.settings.split,
             "protocol": self.settings.protocol,

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from scipy.stats import norm, rankdata, t
 
 from mavl.metrics.classification import METRICS
 from mavl.metrics.intervals import FEWEST, Interval, bootstrap, bootstrap_interval, group_index
@@ -14,13 +15,16 @@ from mavl.metrics.ranking import Ranking, rank
 class Difference:
     """AUROC of the first minus that of the second, by class and in the mean over the classes with both labels.
 
-    first, second: their mean AUROC.
+    first, second: their mean AUROC. p: by class, and p_mean in the mean, of no difference, two-sided, by the standard
+    deviation of the resamples; NaN where there is no interval.
     """
 
     classes: dict[str, Interval]
     mean: Interval
     first: float
     second: float
+    p: dict[str, float]
+    p_mean: float
 
 
 def compare_auroc(
@@ -61,7 +65,40 @@ def compare_auroc(
     classes = {name: _interval(differences[c], sampled[:, c], fewest[c]) for c, name in enumerate(names)}
     mean_sampled = np.ma.masked_invalid(sampled[:, known]).mean(axis=1).filled(np.nan)
     mean = _interval(differences[known].mean(), mean_sampled, max(fewest))
-    return Difference(classes, mean, float(values[0, known].mean()), float(values[1, known].mean()))
+    p = {name: _p(differences[c], sampled[:, c], fewest[c]) for c, name in enumerate(names)}
+    p_mean = _p(differences[known].mean(), mean_sampled, max(fewest))
+    return Difference(classes, mean, float(values[0, known].mean()), float(values[1, known].mean()), p, p_mean)
+
+
+def delong(labels: np.ndarray, first: np.ndarray, second: np.ndarray) -> float:
+    """labels [n], 1, 0 or -1 for unlabelled, scores [n] -> p of equal AUROC, two-sided (DeLong et al. 1988).
+
+    It takes images for independent: with several of a patient it is too small. NaN without two images of each label.
+    """
+    present, absent = labels == 1, labels == 0
+    m, n = int(present.sum()), int(absent.sum())
+    if min(m, n) < 2:
+        return np.nan
+    of_present, of_absent = [], []
+    for scores in (first, second):
+        ranks = rankdata(np.concatenate([scores[present], scores[absent]]))
+        of_present.append((ranks[:m] - rankdata(scores[present])) / n)
+        of_absent.append(1 - (ranks[m:] - rankdata(scores[absent])) / m)
+    difference = np.mean(of_present[0]) - np.mean(of_present[1])
+    spreads = (np.var(each[0] - each[1], ddof=1) / len(each[0]) for each in (of_present, of_absent))
+    deviation = np.sqrt(sum(spreads))
+    return float(2 * norm.sf(abs(difference) / deviation)) if deviation > 0 else 1.0
+
+
+def holm(p: Sequence[float]) -> list[float]:
+    """p values adjusted for their number (Holm 1979): the smallest times their number, and so on; NaN stay."""
+    values = np.asarray(p, float)
+    known = np.flatnonzero(~np.isnan(values))
+    order = known[np.argsort(values[known])]
+    adjusted = np.minimum(1, np.maximum.accumulate(values[order] * np.arange(len(order), 0, -1)))
+    result = np.full(len(values), np.nan)
+    result[order] = adjusted
+    return result.tolist()
 
 
 def _areas(rankings: Sequence[Ranking], weights: np.ndarray) -> np.ndarray:
@@ -78,3 +115,12 @@ def _areas(rankings: Sequence[Ranking], weights: np.ndarray) -> np.ndarray:
 def _interval(value: float, samples: np.ndarray, number: int) -> Interval:
     """The interval of a difference of classes of which the rarer label has so many groups; none below FEWEST."""
     return bootstrap_interval(value, samples if number >= FEWEST else samples[:0], number)
+
+
+def _p(value: float, samples: np.ndarray, number: int) -> float:
+    """Of a difference of 0, by Student's t with the deviation of the resamples of `number` groups."""
+    counted = samples[~np.isnan(samples)]
+    if number < FEWEST or len(counted) < 2:
+        return np.nan
+    deviation = counted.std(ddof=1) * np.sqrt(number / (number - 1))
+    return float(2 * t.sf(abs(value) / deviation, number - 1)) if deviation > 0 else float(value == 0)

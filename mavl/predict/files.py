@@ -22,7 +22,7 @@ from mavl.progress import plural, progress_bar
 from mavl.provenance import provenance, training_sentence
 from mavl.report import page
 from mavl.report.folder import PREDICTED, whole_folder
-from mavl.report.overlay import blend, overlay, reduced
+from mavl.report.pictures.overlay import blend, overlay, reduced
 
 CSV, JSON, PAGE = "predictions.csv", "predictions.json", "predictions.html"
 MANY = 8

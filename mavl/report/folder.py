@@ -16,6 +16,9 @@ EVALUATED = (
 )
 """What the result folder of an evaluation holds."""
 
+COMPARED = ("leaderboard.csv", "differences.csv", "leaderboard.tex", "comparison.json", "comparison.html")
+"""What the folder of a comparison holds."""
+
 _LISTED = ("overlays", "masks")
 """Folders whose files a CSV beside them names."""
 

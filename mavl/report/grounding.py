@@ -16,7 +16,7 @@ from mavl.metrics.margins import ALL, COMPARED, MAPS, SPREADS, Margins, Measured
 from mavl.metrics.metric import Metric, columns
 from mavl.progress import plural
 from mavl.report import page
-from mavl.report.gallery import RANKED_BY, Shown, ranking_metric
+from mavl.report.pictures.gallery import RANKED_BY, Shown, ranking_metric
 from mavl.report.tables import (
     NEW,
     SOURCES,

@@ -16,7 +16,7 @@ from PIL import Image
 from mavl.files import printable, write_text
 from mavl.metrics.metric import percent
 from mavl.progress import plural
-from mavl.report.overlay import STRONGEST, blend, palette, reduced
+from mavl.report.pictures.overlay import STRONGEST, blend, palette, reduced
 
 if TYPE_CHECKING:
     from jinja2 import Environment

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from mavl.files import parse_json
-from mavl.report.figures import plain_axes, save_figure
+from mavl.report.pictures.figures import plain_axes, save_figure
 
 TRAINING = "training.png"
 COLOURS = ("#0072b2", "#d55e00")

@@ -14,7 +14,7 @@ from mavl.metrics.metric import percent
 from mavl.metrics.wordings import Sensitivity, Spread
 from mavl.progress import plural
 from mavl.report.classification import evaluation_content
-from mavl.report.figures import save_figure
+from mavl.report.pictures.figures import save_figure
 from mavl.report.tables import add_row, dump_json, new_table, write_rows
 from mavl.text.wordings import ABLATION, OWN, REWORDING
 

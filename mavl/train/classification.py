@@ -27,7 +27,7 @@ from mavl.model.losses import masked_bce_loss
 from mavl.progress import plural, progress_bar
 from mavl.report import classification as report
 from mavl.report.classification_page import PLOTS, most_confident, write_classification_page
-from mavl.report.figures import plot_curves
+from mavl.report.pictures.figures import plot_curves
 from mavl.report.tables import RESULTS, TABLE
 from mavl.report.training import TRAINING
 from mavl.train.finetune import Finetuning, run_seeds

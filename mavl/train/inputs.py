@@ -14,6 +14,12 @@ from mavl.data.lists import ImageList
 MOST_SIZES = 20_000
 """Image files of a split whose sizes are compared; of a larger split, evenly spread ones."""
 
+COLLECTIONS = {"mimic": "MIMIC-CXR"}
+"""{source of data: the collection of its images}, of a source that is of one."""
+
+NO_CONTENT = {"root", "version", "collection"}
+"""Keys of a benchmark that change nothing of what a run reads."""
+
 LABEL_FILES = ("train_file", "valid_file", "label_file", "sentences_file")
 
 
@@ -30,7 +36,7 @@ def data_hashes(data: Any, images: Mapping[str, ImageList]) -> dict[str, str]:
     hashes, root = {}, names_root(data)
     if getattr(data, "benchmark", None):
         benchmark = load(Benchmark, Path(data.benchmark))
-        hashes["benchmark"] = _sha256(benchmark.model_dump_json(exclude={"root"}).encode())
+        hashes["benchmark"] = _sha256(benchmark.model_dump_json(exclude=NO_CONTENT).encode())
         lists = {name: split_file(benchmark, name, root) for name in benchmark.splits if name in images}
     else:
         lists = {name: Path(getattr(data, name)) for name in LABEL_FILES if hasattr(data, name)}
@@ -55,15 +61,16 @@ def names_root(data: Any) -> Path | None:
 
 def describe_images(data: Any, images: int) -> dict:
     """As mavl.checkpoint.about.TrainedOn, of a run with these settings on data and so many training images."""
-    drawn = getattr(data, "source", None) == "phantom"
+    drawn, collection = getattr(data, "source", None) == "phantom", ""
     if getattr(data, "benchmark", None):
         benchmark = load(Benchmark, Path(data.benchmark))
-        drawn, name = benchmark.drawn, benchmark.name
+        drawn, name, collection = benchmark.drawn, benchmark.name, benchmark.collection
     elif getattr(data, "folder", None):
         name = data.folder.images
     else:
-        name = "phantoms" if drawn else data.train_file
-    return {"kind": "phantom drawings" if drawn else "films", "list": name, "images": images}
+        name, collection = ("phantoms", "") if drawn else (data.train_file, COLLECTIONS.get(data.source, ""))
+    about = {"kind": "phantom drawings" if drawn else "films", "list": name, "images": images}
+    return about | ({"collection": collection} if collection else {})
 
 
 def _size(path: str) -> int | None:

@@ -2,9 +2,10 @@
 
 import numpy as np
 import pytest
+from scipy.stats import kstest, norm
 from sklearn.metrics import roc_auc_score
 
-from mavl.metrics.comparison import compare_auroc
+from mavl.metrics.comparison import compare_auroc, delong, holm
 
 
 def test_the_difference_is_that_of_the_mean_areas_of_each_set():
@@ -65,3 +66,39 @@ def test_the_interval_holds_no_difference_in_about_95_of_100():
         interval = compare_auroc(labels, scores[:1], scores[1:], ["a"], resamples=200, seed=seed).classes["a"]
         holds += interval.low <= 0 <= interval.high
     assert 88 <= holds <= 99
+
+
+def draw(rng: np.random.Generator, gap: float = 0.0, n: int = 150) -> tuple[np.ndarray, list[np.ndarray]]:
+    """Labels [n, 1] and the scores of two models with errors in common; the first is better by a gap."""
+    labels = (rng.random((n, 1)) < 0.4).astype(int)
+    shared = labels + rng.normal(0, 1, (n, 1))
+    return labels, [shared + gap * labels + rng.normal(0, 0.5, (n, 1)), shared + rng.normal(0, 0.5, (n, 1))]
+
+
+def test_p_values_are_uniform_where_nothing_differs_and_small_at_a_planted_gap():
+    null: dict[str, list[float]] = {"bootstrap": [], "delong": []}
+    found = 0
+    for seed in range(500):
+        labels, [first, second] = draw(np.random.default_rng(seed))
+        null["bootstrap"].append(compare_auroc(labels, [first], [second], ["a"], resamples=200, seed=seed).p["a"])
+        null["delong"].append(delong(labels[:, 0], first[:, 0], second[:, 0]))
+        labels, [first, second] = draw(np.random.default_rng(seed), gap=0.6)
+        found += delong(labels[:, 0], first[:, 0], second[:, 0]) < 0.05
+    assert {name: kstest(p, "uniform").pvalue > 0.05 for name, p in null.items()} == {"bootstrap": True, "delong": True}
+    assert found >= 450  # the power at a difference of about 0.1
+
+
+def test_delong_is_the_difference_over_its_deviation():
+    """Worked by hand: one model is right on every pair, the other on one of four."""
+    labels, first, second = np.array([1, 1, 0, 0]), np.array([4, 3, 2, 1.0]), np.array([4, 1, 3, 2.0])
+    # shares of pairs won, of the present: (1, 1) and (1, 0), of the absent: (1, 1) and (0.5, 0.5)
+    deviation = np.sqrt(np.var([0, 1], ddof=1) / 2 + 0)
+    assert delong(labels, first, second) == pytest.approx(2 * norm.sf(0.5 / deviation))
+    assert delong(labels, first, first) == 1
+    assert np.isnan(delong(np.array([1, 0, 0]), first[:3], second[:3]))
+
+
+def test_holm_multiplies_the_smallest_by_their_number():
+    assert holm([0.04, 0.01, np.nan, 0.03]) == pytest.approx([0.06, 0.03, np.nan, 0.06], nan_ok=True)
+    assert holm([0.9, 0.8]) == [1.0, 1.0]
+    assert holm([]) == []

@@ -12,7 +12,7 @@ from PIL import Image
 
 from mavl.metrics.grounding import METRICS
 from mavl.metrics.margins import ALL, MAPS
-from mavl.report.gallery import best_and_worst, plot_gallery
+from mavl.report.pictures.gallery import best_and_worst, plot_gallery
 from tests.support.grounding_results import case, write_all
 from tests.support.pages import check_self_contained
 

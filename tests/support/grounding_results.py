@@ -10,7 +10,7 @@ from rich.console import Console
 from mavl.metrics.grounding import METRICS, measure_and_sweep, summarize
 from mavl.metrics.margins import ALL, MAPS, SPREADS, Measured, margins
 from mavl.report import grounding as report
-from mavl.report.gallery import Shown
+from mavl.report.pictures.gallery import Shown
 
 RANDOM, CENTRE = [[0.1, 0.2], [0.3, 0.4]], [[0.25, 0.25], [0.25, 0.25]]
 LEFT = np.array([[1, 0], [1, 0]])

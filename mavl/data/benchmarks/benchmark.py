@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Annotated, Literal, Self
 
 import numpy as np
-from pydantic import Field, model_validator
+from pydantic import Field, PositiveInt, model_validator
 
 from mavl.config.loader import GroupPattern, Settings
 from mavl.data import DataError, notice
@@ -109,12 +109,15 @@ class Groups(Settings):
 class Benchmark(Settings):
     """Split files under `root`, findings (of the pre-training vocabulary or not), and how images are preprocessed.
 
-    drawn: whether the images are phantoms, not films of patients.
+    version: of the lists and of how they are read; results of two versions are not compared. collection: of images that
+    several benchmarks may share, such as ChestX-ray14. drawn: whether the images are phantoms, not films of patients.
     """
 
     name: str
     title: str
     citation: str = ""
+    version: PositiveInt = 1
+    collection: str = ""
     drawn: bool = False
     root: Path | None = None
     findings: tuple[str, ...] = Field(min_length=1)

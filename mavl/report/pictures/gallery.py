@@ -15,8 +15,8 @@ from PIL import Image
 from mavl.backbones import PatchGrid
 from mavl.metrics.grounding import METRICS
 from mavl.metrics.metric import Metric
-from mavl.report.figures import save_figure
-from mavl.report.overlay import STRONGEST, blend
+from mavl.report.pictures.figures import save_figure
+from mavl.report.pictures.overlay import STRONGEST, blend
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

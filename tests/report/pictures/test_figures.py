@@ -6,7 +6,7 @@ from matplotlib.figure import Figure
 from PIL import Image
 
 from mavl.metrics.classification import evaluate
-from mavl.report.figures import plot_curves, save_figure
+from mavl.report.pictures.figures import plot_curves, save_figure
 
 NAMES = ["edema", "hernia", "mass [round]"]
 LABELS = np.array([[1, 0, 1], [0, 0, 0], [1, 0, -1], [0, 0, 1], [0, 0, 0]])

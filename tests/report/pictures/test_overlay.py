@@ -6,7 +6,7 @@ import torch
 from matplotlib import colormaps
 from PIL import Image
 
-from mavl.report.overlay import LONGEST, STRONGEST, blend, overlay, reduced
+from mavl.report.pictures.overlay import LONGEST, STRONGEST, blend, overlay, reduced
 
 PICTURE = Image.fromarray(np.random.default_rng(0).integers(0, 256, (60, 90), dtype=np.uint8))
 GREY = np.asarray(PICTURE.convert("RGB"))
