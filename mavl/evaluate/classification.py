@@ -16,6 +16,7 @@ from mavl.progress import plural, progress_bar
 from mavl.report import classification as report
 from mavl.report.classification_page import most_confident, write_classification_page
 from mavl.report.pictures.figures import plot_curves
+from mavl.scorers import ListedScorer
 
 
 @dataclass(frozen=True)
@@ -115,6 +116,8 @@ def score_split(subject: Subject, split: Split) -> tuple[Split, np.ndarray | Non
     The scores are None but on the main process.
     """
     split, left_out = subject.usable(split)
+    if isinstance(subject.scorer, ListedScorer):
+        return split, subject.listed_scores(subject.scorer, split), left_out
     computed = subject.compute(split, lambda images: {"scores": subject.scorer.scores(images, split.findings)})
     return split, None if computed is None else computed["scores"], left_out
 
@@ -139,6 +142,8 @@ def _thresholds(subject: Subject, tested: Split) -> Thresholds:
     valid, clause = subject.validation(tested)
     if valid is None:
         return Thresholds({}, None, f"none: {clause}")
+    if isinstance(subject.scorer, ListedScorer) and not subject.scorer.lists_any(subject.names(valid)):
+        return Thresholds({}, None, "none: the table of scores has no image of the validation split")
     split, scores, left_out = score_split(subject, valid)
     columns = () if scores is None else zip(split.findings, split.labels.T, scores.T, strict=True)
     values = {finding: best_f1(labels, column).threshold for finding, labels, column in columns}

@@ -1,6 +1,7 @@
 """What the evaluations of a benchmark share: the model as a scorer, the benchmark's images, the folder of a result."""
 
 import hashlib
+import os
 import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -19,6 +20,7 @@ from mavl.config.loader import cache_folder, dump, load
 from mavl.config.settings import BUNDLED
 from mavl.data.benchmarks.benchmark import Benchmark, read_split, split_file
 from mavl.data.benchmarks.splits import Split
+from mavl.data.benchmarks.tables import normal_path
 from mavl.data.checks import Share, bad_images, damaged_masks
 from mavl.data.classification import LabelledImages, without_shared
 from mavl.data.images.transforms import eval_transform
@@ -29,7 +31,7 @@ from mavl.model.heatmaps import MapOptions
 from mavl.progress import plural
 from mavl.provenance import provenance, training_sentence
 from mavl.report.folder import EVALUATED, check_free, whole_folder
-from mavl.scorers import Scorer, ScorerOptions, open_scorer
+from mavl.scorers import ListedScorer, Scorer, ScorerOptions, open_scorer
 
 RELEASED_MAX_LENGTH = 64
 
@@ -105,6 +107,17 @@ class Subject:
             for values in computed.values() if computed else ():
                 _require_finite(split, values)
         return computed
+
+    def listed_scores(self, scorer: ListedScorer, split: Split) -> np.ndarray | None:
+        """[n, C] of a model that knows the images by their names; None but on the main process."""
+        if not self.accelerator.is_main_process:
+            return None
+        return scorer.listed_scores(self.names(split), split.findings)
+
+    def names(self, split: Split) -> list[str]:
+        """The paths of the images below the root."""
+        root = self._root or self.benchmark.root or Path()
+        return [normal_path(os.path.relpath(path, root)) for path in split.paths]
 
     @torch.no_grad()
     def heatmaps(self, split: Split, image: int) -> Tensor | None:

@@ -4,13 +4,14 @@ from collections.abc import Callable
 
 import torch
 
+from mavl.scorers.file import open_file
 from mavl.scorers.mavl import open_mavl
-from mavl.scorers.protocol import Scorer, ScorerError, ScorerOptions, TextScorer
+from mavl.scorers.protocol import ListedScorer, Scorer, ScorerError, ScorerOptions, TextScorer
 from mavl.scorers.random import open_random
 
-__all__ = ["KINDS", "Scorer", "ScorerError", "ScorerOptions", "TextScorer", "open_scorer"]
+__all__ = ["KINDS", "ListedScorer", "Scorer", "ScorerError", "ScorerOptions", "TextScorer", "open_scorer"]
 
-KINDS: dict[str, Callable[[str, ScorerOptions, torch.device], Scorer]] = {"random": open_random}
+KINDS: dict[str, Callable[[str, ScorerOptions, torch.device], Scorer]] = {"file": open_file, "random": open_random}
 """{prefix of a model's name, as in random:0: function that opens it}. Names without a prefix are MAVL's."""
 
 

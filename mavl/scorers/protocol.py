@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol, Self, runtime_checkable
 
+import numpy as np
 from torch import Tensor
 
 from mavl.backbones import PatchGrid, Preprocessing
@@ -42,6 +43,19 @@ class Scorer(Protocol):
 
     def describe(self) -> dict[str, Any]:
         """The conditions of its results, for JSON: "model" at least, and as "map" a phrase about its heatmaps."""
+        ...
+
+
+@runtime_checkable
+class ListedScorer(Scorer, Protocol):
+    """A Scorer that knows images by their names, and needs no pixels."""
+
+    def listed_scores(self, images: Sequence[str], findings: Sequence[str]) -> np.ndarray:
+        """Names of images below the root of their benchmark -> [n, len(findings)]."""
+        ...
+
+    def lists_any(self, images: Sequence[str]) -> bool:
+        """Whether it knows one of these images."""
         ...
 
 

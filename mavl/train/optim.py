@@ -1,7 +1,6 @@
 """Optimizer and learning rate, from stock torch; the released schedule is in docs/protocols.md."""
 
 import math
-from collections.abc import Sequence
 from typing import cast
 
 from torch import Tensor, nn
@@ -10,6 +9,8 @@ from torch.optim.lr_scheduler import LambdaLR
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from mavl.backbones import Backbone
+
+Tensors = tuple[Tensor, ...] | list[Tensor]
 
 
 def build_optimizer(
@@ -92,9 +93,9 @@ def average_weights(model: nn.Module, kept: float) -> AveragedModel:
     itself, so that the random start is forgotten in a few steps.
     """
 
-    def update(averages: Sequence[Tensor], weights: Sequence[Tensor], _: int | Tensor) -> None:
+    def update(averages: Tensors, weights: Tensors, _: int | Tensor) -> None:
         steps = int(average.n_averaged)  # the argument is on the weights' device, for which the host would wait
         get_ema_multi_avg_fn(min(kept, (1 + steps) / (10 + steps)))(averages, weights, steps)
 
     average = AveragedModel(model, multi_avg_fn=update, use_buffers=True)
-    return average
+    return average  # by its name, since update uses it

@@ -633,3 +633,20 @@ class TestOperatingPoints:
         with pytest.raises(EvaluationError, match=message):
             evaluate(save_operating_points=True, **changed)
         assert "operating_points" not in json.loads((model / "mavl.json").read_text())
+
+
+class TestScoresOfAFile:
+    def test_they_give_the_table_of_the_model_that_made_them(self, evaluate, tmp_path):
+        """Test and validation in one table, in any order."""
+        options = {"resamples": 20}
+        first, valid = evaluate(**options), evaluate(split="valid", **options)
+        tables = [pd.read_csv(result.folder / "scores.csv", dtype=str) for result in (valid, first)]
+        pd.concat(tables).to_csv(tmp_path / "scores.csv", index=False)
+        again = evaluate(model_path=f"file:{tmp_path / 'scores.csv'}", **options)
+        assert (again.folder / "results.csv").read_text() == (first.folder / "results.csv").read_text()
+        assert (again.folder / "scores.csv").read_text() == (first.folder / "scores.csv").read_text()
+
+    def test_without_validation_there_are_no_thresholds(self, evaluate, tmp_path):
+        shutil.copy(evaluate().folder / "scores.csv", tmp_path / "scores.csv")
+        again = evaluate(model_path=f"file:{tmp_path / 'scores.csv'}")
+        assert again.about["thresholds"] == "none: the table of scores has no image of the validation split"
