@@ -82,7 +82,7 @@ def write_rows(rows: Sequence[dict], path: Path | str) -> None:
 
 
 def write_images(split: Split, columns: Mapping[str, np.ndarray], path: Path) -> None:
-    """A CSV with a line for each image of the split: path, row, group if any, then these columns [n], all their digits."""
+    """A CSV with a line for each image: path, row, group if any, then these columns [n] with all their digits."""
     import pandas as pd
 
     groups = {} if split.groups is None else {"group": split.groups}

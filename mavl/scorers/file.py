@@ -1,8 +1,8 @@
 """Scores that another program computed, as a model: `file:SCORES.csv`, a row for each image.
 
 A column `image` or `path` names the image, as in the list of the benchmark: below its root, by the whole path, or by
-the end of it. Each other column is a finding, by its name or a synonym, also as NAME_score; the scores are any numbers, the
-larger the more likely. So any closed model, any other code, and a reader study can be evaluated.
+the end of it. Each other column is a finding, by its name or a synonym, also as NAME_score; the scores are any numbers,
+the larger the more likely. So any closed model, any other code, and a reader study can be evaluated.
 """
 
 import math
