@@ -49,10 +49,20 @@ class TrainedOn(BaseModel):
     collection: str = ""
 
 
+class StoredCalibration(BaseModel):
+    """As mavl.metrics.calibration.Calibration."""
+
+    kind: Literal["temperature", "platt"]
+    slope: float
+    offset: float
+    of_logits: bool
+
+
 class OperatingPoint(BaseModel):
     """A threshold of a score, chosen on validation; what it gives on `positives` of `images` test images.
 
-    sensitivity, specificity: None where no image has the label. A score from the threshold on is positive.
+    sensitivity, specificity: None where no image has the label. A score from the threshold on is positive. calibration:
+    of the score, as mavl.metrics.calibration.Calibration.
     """
 
     threshold: float
@@ -60,6 +70,7 @@ class OperatingPoint(BaseModel):
     specificity: float | None
     positives: int
     images: int
+    calibration: StoredCalibration | None = None
 
 
 class OperatingPoints(BaseModel):

@@ -3,9 +3,9 @@
 # pyright: reportIncompatibleVariableOverride=false
 # a section may narrow the type of a key, since its fields are frozen, which pyright ignores
 
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
-from pydantic import Field, NonNegativeInt, PositiveInt, ValidationInfo, field_validator
+from pydantic import Field, NonNegativeInt, PositiveInt, ValidationInfo, field_validator, model_validator
 
 from mavl.config.loader import Folder, Seed, Settings, Share, Size, Workers, refuse_repeated
 from mavl.config.settings import ASPECT_BOOKS, DESCRIPTION_BOOKS, TEXT_CACHE
@@ -71,18 +71,43 @@ class SensitivitySettings(Settings):
     vary: Literal["all", "new"] = "all"
 
 
+class ThresholdRule(Settings):
+    """How the threshold of a finding is chosen on validation.
+
+    by: the largest F1, or the threshold nearest to the middle with at least `at` of sensitivity or of specificity.
+    """
+
+    by: Literal["f1", "sensitivity", "specificity"] = "f1"
+    at: Annotated[float, Field(gt=0, le=1)] | None = None
+
+    @model_validator(mode="after")
+    def _has_what_it_needs(self) -> Self:
+        if (self.at is None) != (self.by == "f1"):
+            what = "takes no threshold.at" if self.by == "f1" else "needs threshold.at, a share such as 0.95"
+            raise ValueError(f"threshold.by {self.by} {what}")
+        return self
+
+    @property
+    def text(self) -> str:
+        return "best F1" if self.at is None else f"{self.by} of at least {self.at:g}"
+
+
 class ZeroShotSettings(EvaluationSettings):
     """zero_shot_classify.py. head: of the model, "supervised" (presence) or "contrastive" (text).
 
     html: write a page with the images of highest score of each finding. sensitivity: score several wordings and report
-    how far the AUROC moves, in place of the usual table. save_operating_points: write the thresholds, from validation,
-    and what they give in this evaluation into the model folder, where predictions use them.
+    how far the AUROC moves, in place of the usual table. threshold: how each finding's is chosen on validation.
+    calibration: a map of the scores to probabilities that is fitted to validation, with its errors on test before and
+    after. save_operating_points: write the thresholds and the calibration, and what they give in this evaluation, into
+    the model folder, where predictions use them.
     """
 
     head: Literal["supervised", "contrastive"] = "supervised"
     html: bool = True
     sensitivity: SensitivitySettings | None = None
     save_operating_points: bool = False
+    threshold: ThresholdRule = ThresholdRule()
+    calibration: Literal["temperature", "platt"] | None = None
     output_dir: Folder = "runs/zero_shot"
 
 

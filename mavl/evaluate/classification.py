@@ -6,14 +6,15 @@ from pathlib import Path
 import numpy as np
 from torch import Tensor
 
-from mavl.checkpoint.about import ABOUT
 from mavl.checkpoint.folder import add_operating_points
 from mavl.config.evaluation import ZeroShotSettings
 from mavl.data.benchmarks.splits import Split
 from mavl.evaluate.subject import EvaluationError, Subject, Thresholds, prepare
-from mavl.metrics.classification import ClassResult, Evaluation, best_f1, evaluate
+from mavl.evaluate.validated import Scored, Validated, choose, measure, operating_points, refuse_impossible
+from mavl.metrics.classification import Evaluation, evaluate
 from mavl.progress import plural, progress_bar
 from mavl.report import classification as report
+from mavl.report.calibration import write_calibration
 from mavl.report.classification_page import most_confident, write_classification_page
 from mavl.report.pictures.figures import plot_curves
 from mavl.scorers import ListedScorer
@@ -41,14 +42,14 @@ class Result:
 
 def run(settings: ZeroShotSettings) -> Result | None:
     """Evaluate as the settings say; the main process writes and returns the result, the others return None."""
-    if settings.save_operating_points:
-        _require_folder(settings)
+    refuse_impossible(settings)
     subject = prepare(settings, settings.head)
     listed = subject.split(settings.split)
     split, scores, left_out = score_split(subject, listed)
-    thresholds = _thresholds(subject, listed)
+    validated = _validate(subject, listed)
     if scores is None:
         return None
+    thresholds, calibrated = validated.thresholds, measure(settings, Scored(split, scores), validated)
     about = subject.describe(thresholds, left_out, head=settings.head)
     evaluation = evaluate(
         split.labels,
@@ -64,7 +65,10 @@ def run(settings: ZeroShotSettings) -> Result | None:
     with subject.result_folder(about) as folder:
         report.write_scores(folder / report.SCORES, split, scores)
         report.write_csv(evaluation, folder / "results.csv")
-        report.write_json(evaluation, folder / "results.json", about)
+        report.write_json(
+            evaluation, folder / "results.json", about | ({"calibration": calibrated} if calibrated else {})
+        )
+        write_calibration(calibrated, folder)
         plot_curves(split.labels, scores, evaluation, folder, about["new_findings"])
         if settings.html:
             gallery = most_confident(evaluation, split, scores)
@@ -81,33 +85,8 @@ def run(settings: ZeroShotSettings) -> Result | None:
                 heatmap_note=about["map"],
             )
     if settings.save_operating_points:
-        if thresholds.source is None:
-            raise EvaluationError(f"save_operating_points: no thresholds: {thresholds.note}")
-        add_operating_points(Path(str(settings.model_path)), operating_points(evaluation, about))
+        add_operating_points(Path(str(settings.model_path)), operating_points(evaluation, validated, about))
     return Result(evaluation, about, subject.folder)
-
-
-def operating_points(evaluation: Evaluation, about: dict) -> dict:
-    """As mavl.checkpoint.about.OperatingPoints, of the classes with a threshold."""
-
-    def point(result: ClassResult) -> dict:
-        shares = {name: result.metrics[name].value for name in ("sensitivity", "specificity")}
-        known = {name: None if np.isnan(value) else value for name, value in shares.items()}
-        return {"threshold": result.threshold, **known, "positives": result.positives, "images": result.n}
-
-    points = {result.name: point(result) for result in evaluation.classes if not np.isnan(result.threshold)}
-    return {"benchmark": about["title"], "chosen": about["thresholds"], "findings": points}
-
-
-def _require_folder(settings: ZeroShotSettings) -> None:
-    """EvaluationError for settings whose thresholds cannot be written into a model folder."""
-    if settings.protocol == "released" or settings.head != "supervised":
-        raise EvaluationError(
-            "save_operating_points: thresholds of the supervised head from validation are kept: set protocol to sound "
-            "and head to supervised"
-        )
-    if not (Path(settings.model_path or "") / ABOUT).is_file():
-        raise EvaluationError(f"save_operating_points: {settings.model_path} is no model folder to write them into")
 
 
 def score_split(subject: Subject, split: Split) -> tuple[Split, np.ndarray | None, list[str]]:
@@ -131,21 +110,25 @@ def heatmaps(subject: Subject, split: Split, images: set[int]) -> dict[tuple[int
     return maps
 
 
-def _thresholds(subject: Subject, tested: Split) -> Thresholds:
-    """For each finding the threshold with the largest F1, on validation (sound) or test (released).
+def _validate(subject: Subject, tested: Split) -> Validated:
+    """Thresholds and calibration from validation (sound), or thresholds from test (released).
 
-    Without values but on the main process.
+    EvaluationError where a calibration was requested and there is no validation.
     """
-    if subject.settings.protocol == "released":
+    settings = subject.settings
+    assert isinstance(settings, ZeroShotSettings)
+    if settings.protocol == "released":
         note = "best F1 on the test images themselves, positive is score > threshold (released protocol)"
-        return Thresholds({}, "test", note)
+        return Validated(Thresholds({}, "test", note))
     valid, clause = subject.validation(tested)
+    listed = subject.scorer if isinstance(subject.scorer, ListedScorer) else None
+    if valid is not None and listed is not None and not listed.lists_any(subject.names(valid)):
+        valid, clause = None, "the table of scores has no image of the validation split"
     if valid is None:
-        return Thresholds({}, None, f"none: {clause}")
-    if isinstance(subject.scorer, ListedScorer) and not subject.scorer.lists_any(subject.names(valid)):
-        return Thresholds({}, None, "none: the table of scores has no image of the validation split")
+        if settings.calibration or settings.save_operating_points:
+            key = "calibration" if settings.calibration else "save_operating_points"
+            fix = "add a valid split to the benchmark, or leave the setting out: nothing is fitted to test images"
+            raise EvaluationError(f"{key}: {clause}; {fix}")
+        return Validated(Thresholds({}, None, f"none: {clause}"))
     split, scores, left_out = score_split(subject, valid)
-    columns = () if scores is None else zip(split.findings, split.labels.T, scores.T, strict=True)
-    values = {finding: best_f1(labels, column).threshold for finding, labels, column in columns}
-    note = f"best F1 on the {plural(len(split), 'image')} of the validation split{clause}"
-    return Thresholds(values, "validation", note, {"valid": left_out})
+    return choose(settings, None if scores is None else Scored(split, scores), clause, left_out)

@@ -35,7 +35,7 @@ ROWS_ON_PAGE = 10
 """Findings of an image that are always visible on the page, the most probable ones."""
 
 _PICTURE, _THUMBNAIL = 460, 72  # pixels on the page
-_COLUMNS = ("image", "finding", "asked", "supervised", "contrastive", "overlay", "new", "threshold")
+_COLUMNS = ("image", "finding", "asked", "supervised", "contrastive", "overlay", "new", "threshold", "calibrated")
 
 
 class Written(NamedTuple):
@@ -160,6 +160,8 @@ def _score(prediction: Prediction, finding: int) -> str:
     """The leading probability of a finding, such as 12.3 %, and the head and the mark of one never trained on."""
     score, name = f"{100 * prediction.leading[finding]:.1f} %", prediction.findings[finding]
     if name not in prediction.new:
+        if (calibrated := prediction.calibrated(name)) is not None:
+            score += f", calibrated {100 * calibrated:.1f} %"
         return f"{score}, above its threshold" if prediction.positive(name) else score
     head = "contrastive head, " if prediction.contrastive is not None else ""
     return f"{score} ({head}never trained on)"
@@ -191,9 +193,11 @@ def _entry(prediction: Prediction, overlays: dict[str, str]) -> dict[str, Any]:
             "contrastive": None if prediction.contrastive is None else _short(prediction.contrastive[i]),
             "overlay": overlays.get(prediction.findings[i]),
             "new": prediction.findings[i] in prediction.new,
-            "threshold": prediction.thresholds.get(prediction.findings[i]),
+            "threshold": prediction.points[name].threshold if name in prediction.points else None,
+            "calibrated": None if (calibrated := prediction.calibrated(name)) is None else _short(calibrated),
         }
         for i in prediction.ranked()
+        for name in [prediction.findings[i]]
     ]
     width, height = prediction.picture.size
     explained = {finding: _explained(of) for finding, of in prediction.explanations.items()}

@@ -8,6 +8,7 @@ import numpy as np
 from PIL import Image
 
 from mavl.data.images.grey import FLAT, MAX_PIXELS, spread
+from mavl.metrics.calibration import Calibration
 from mavl.model.explain import Explanation
 from mavl.model.heatmaps import HeatmapError, enlarge
 from mavl.text.embeddings import TextEmbeddings
@@ -19,6 +20,14 @@ Answer = tuple[np.ndarray, np.ndarray | None, dict[str, Explanation]]
 """Of one image: probabilities [n] of the two heads, and explanations by finding."""
 
 
+@dataclass(frozen=True)
+class Point:
+    """The operating point of a finding: a score from the threshold on is positive. calibration: of the score."""
+
+    threshold: float
+    calibration: Calibration | None = None
+
+
 @dataclass(frozen=True, eq=False, repr=False)
 class Prediction:
     """The scores of one image.
@@ -28,7 +37,7 @@ class Prediction:
     supervised [n], contrastive [n]: probabilities by the two heads (contrastive: None for a model without this head).
     explanations: by finding, for those that were explained.
     new: the findings that the model was never trained on. warnings: what makes the scores doubtful, a line each.
-    thresholds: {finding: operating point of its supervised score}, of those with one.
+    points: {finding: operating point of its supervised score}, of those with one.
     """
 
     name: str
@@ -40,7 +49,7 @@ class Prediction:
     explanations: dict[str, Explanation]
     new: frozenset[str] = frozenset()
     warnings: tuple[str, ...] = ()
-    thresholds: Mapping[str, float] = field(default_factory=dict)
+    points: Mapping[str, Point] = field(default_factory=dict)
 
     def __repr__(self) -> str:
         names = {i: f"{name} (never trained on)" if name in self.new else name for i, name in enumerate(self.findings)}
@@ -59,8 +68,15 @@ class Prediction:
 
     def positive(self, finding: str) -> bool | None:
         """Whether the supervised score of a finding, by its own name, reaches its operating point; None without one."""
-        threshold = self.thresholds.get(finding)
-        return None if threshold is None else bool(self.supervised[self.findings.index(finding)] >= threshold)
+        point = self.points.get(finding)
+        return None if point is None else bool(self.supervised[self.findings.index(finding)] >= point.threshold)
+
+    def calibrated(self, finding: str) -> float | None:
+        """The calibrated probability of a finding, by its own name; None without a calibration."""
+        point = self.points.get(finding)
+        if point is None or point.calibration is None:
+            return None
+        return float(point.calibration(self.supervised[self.findings.index(finding)]))
 
     def scores(self) -> dict[str, float]:
         """{finding: leading probability}, in the order of `ranked`."""

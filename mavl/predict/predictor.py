@@ -12,7 +12,7 @@ import os
 from abc import ABC, abstractmethod
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from functools import partial
+from functools import cached_property, partial
 from itertools import chain, islice
 
 import numpy as np
@@ -25,10 +25,11 @@ from mavl.data.images.grey import equalize_histogram
 from mavl.data.images.inputs import Failure, find_images
 from mavl.data.images.read import ImageError
 from mavl.data.images.transforms import eval_transform
+from mavl.metrics.calibration import Calibration
 from mavl.model.explain import Explanation
 from mavl.model.scores import HeadError
 from mavl.predict.arrays import ImageSource, ValueRange, as_sources, read_picture
-from mavl.predict.prediction import TOP, Answer, Prediction, Request, doubts
+from mavl.predict.prediction import TOP, Answer, Point, Prediction, Request, doubts
 from mavl.progress import plural
 from mavl.provenance import training_sentence
 from mavl.text.embeddings import TextEmbeddings
@@ -62,11 +63,14 @@ class Predictor(ABC):
         parts = [f"{plural(len(self.vocabulary), 'finding')}, on {self.device}", training_sentence(self.trained_on)]
         return f"{type(self).__name__}({self.source!r}: {'. '.join(filter(None, parts))})"
 
-    @property
-    def thresholds(self) -> dict[str, float]:
+    @cached_property
+    def points(self) -> dict[str, Point]:
         """{finding: its operating point}."""
-        points = self.operating_points["findings"] if self.operating_points else {}
-        return {finding: point["threshold"] for finding, point in points.items()}
+        points = {}
+        for finding, stored in (self.operating_points or {"findings": {}})["findings"].items():
+            calibration = Calibration(**stored["calibration"]) if stored.get("calibration") else None
+            points[finding] = Point(stored["threshold"], calibration)
+        return points
 
     def request(self, findings: Sequence[str] | str | None = None, explained: int | None = None) -> Request:
         """A request for findings: names or synonyms, also of new findings in the books; None for `scored`.
@@ -116,7 +120,7 @@ class Predictor(ABC):
                         continue
                     warnings = doubts(picture)
                     asked = request.findings, request.asked
-                    yield Prediction(name, picture, *asked, *answer, request.new, warnings, self.thresholds)
+                    yield Prediction(name, picture, *asked, *answer, request.new, warnings, self.points)
 
     def predict(
         self,

@@ -12,7 +12,18 @@ PREDICTED = ("predictions.csv", "predictions.json", "predictions.html", "overlay
 
 EVALUATED = (
     *("config.yaml", "left_out.json", "results.csv", "results.json", "scores.csv", "cases.csv", "report.html"),
-    *("roc.png", "pr.png", "gallery.png", "books", "spread.csv", "wordings.csv", "sensitivity.json", "sensitivity.png"),
+    *(
+        "roc.png",
+        "pr.png",
+        "calibration.csv",
+        "reliability.png",
+        "gallery.png",
+        "books",
+        "spread.csv",
+        "wordings.csv",
+        "sensitivity.json",
+        "sensitivity.png",
+    ),
 )
 """What the result folder of an evaluation holds."""
 

@@ -27,6 +27,7 @@ from mavl.data.images.read import read_image
 from mavl.data.images.transforms import eval_transform
 from mavl.evaluate.classification import Result, heatmaps, run
 from mavl.evaluate.subject import EvaluationError, prepare, scorer_options
+from mavl.metrics.calibration import fit_calibration
 from mavl.metrics.classification import evaluate as evaluate_scores
 from mavl.model.mavl import MAVL, MAVLOutput
 from mavl.model.scores import HeadError
@@ -619,6 +620,7 @@ class TestOperatingPoints:
             [prediction] = mavl.load(own).predict(film, ["effusion", "normal"])
             assert prediction.positive("effusion") is reached
             assert prediction.positive("normal") is None
+            assert prediction.calibrated("effusion") is None
 
     @pytest.mark.parametrize(
         ("changed", "message"),
@@ -626,7 +628,7 @@ class TestOperatingPoints:
             ({"head": "contrastive"}, "set protocol to sound and head to supervised"),
             ({"protocol": "released"}, "set protocol to sound and head to supervised"),
             ({"model_path": "random:0"}, "random:0 is no model folder"),
-            ({"split": "valid"}, "no thresholds: none: the validation split itself is evaluated"),
+            ({"split": "valid"}, "save_operating_points: the validation split itself is evaluated; add a valid split"),
         ],
     )
     def test_where_there_are_none_the_model_stays_as_it_is(self, evaluate, model, changed, message):
@@ -650,3 +652,52 @@ class TestScoresOfAFile:
         shutil.copy(evaluate().folder / "scores.csv", tmp_path / "scores.csv")
         again = evaluate(model_path=f"file:{tmp_path / 'scores.csv'}")
         assert again.about["thresholds"] == "none: the table of scores has no image of the validation split"
+
+
+class TestCalibration:
+    def test_it_is_fitted_to_validation_and_measured_on_test(self, evaluate, benchmark):
+        result = evaluate(calibration="platt")
+        valid = pd.read_csv(evaluate(split="valid").folder / "scores.csv")
+        for name, errors in json.loads((result.folder / "results.json").read_text())["about"]["calibration"].items():
+            fitted = fit_calibration(valid[f"{name}_label"].to_numpy(), valid[f"{name}_score"].to_numpy(), "platt")
+            assert errors["calibration"]["slope"] == pytest.approx(fitted.slope, rel=1e-4)
+            table = pd.read_csv(result.folder / "scores.csv")
+            labels, after = table[f"{name}_label"].to_numpy(), fitted(table[f"{name}_score"].to_numpy())
+            assert errors["after"]["brier"]["value"] == pytest.approx(((labels - after) ** 2).mean(), abs=1e-4)
+        rows = pd.read_csv(result.folder / "calibration.csv")
+        assert rows["finding"].tolist() == ["effusion", "pneumothorax", "cardiomegaly"]
+        assert (result.folder / "reliability.png").exists()
+
+    def test_without_validation_nothing_is_fitted(self, evaluate, own):
+        with pytest.raises(
+            EvaluationError, match="calibration: the benchmark has no validation split; add a valid split"
+        ):
+            evaluate(calibration="platt", benchmark=str(write_benchmark(own, splits=("test",))))
+        with pytest.raises(EvaluationError, match="set protocol to sound"):
+            evaluate(calibration="platt", protocol="released")
+
+    def test_a_threshold_has_the_sensitivity_that_is_wished_on_validation(self, evaluate):
+        result = evaluate(threshold={"by": "sensitivity", "at": 0.9})
+        valid = pd.read_csv(evaluate(split="valid").folder / "scores.csv")
+        assert result.about["thresholds"].startswith("sensitivity of at least 0.9 on the 10 images")
+        for found in result.evaluation.classes:
+            present = valid[f"{found.name}_score"][valid[f"{found.name}_label"] == 1]
+            assert (present >= found.threshold).mean() >= 0.9
+            assert (present == found.threshold).any()
+
+    def test_predictions_have_the_calibrated_probability(self, evaluate, model, benchmark, tmp_path):
+        own = shutil.copytree(model, tmp_path / "model")
+        evaluate(model_path=str(own), save_operating_points=True, calibration="temperature")
+        stored = json.loads((own / "mavl.json").read_text())["operating_points"]["findings"]["effusion"]["calibration"]
+        [prediction] = mavl.load(own).predict(next(benchmark.parent.rglob("*.png")), ["effusion", "normal"])
+        score = float(prediction.supervised[0])
+        odds = (score / (1 - score)) ** stored["slope"]
+        assert stored["offset"] == 0
+        assert prediction.calibrated("effusion") == pytest.approx(odds / (1 + odds), abs=1e-5)
+        assert prediction.calibrated("normal") is None
+
+
+@pytest.mark.parametrize(("by", "at"), [("sensitivity", None), ("f1", 0.5), ("specificity", 0), ("sensitivity", 1.5)])
+def test_a_rule_that_lacks_its_share_or_has_one_too_many_is_refused(by, at):
+    with pytest.raises(ValueError, match="threshold"):
+        ZeroShotSettings(benchmark="x", threshold={"by": by, "at": at})

@@ -345,7 +345,11 @@ def test_the_page_and_the_files_have_the_operating_points(run, model, films, tmp
     own = shutil.copytree(model, tmp_path / "model")
     about = json.loads((own / "mavl.json").read_text())
     shares = {"sensitivity": 0.75, "specificity": 0.5, "positives": 4, "images": 12}
-    points = {"pneumonia": {"threshold": 0.0} | shares, "effusion": {"threshold": 1.0} | shares | {"sensitivity": None}}
+    doubled = {"kind": "platt", "slope": 2.0, "offset": 0.0, "of_logits": True}
+    points = {
+        "pneumonia": {"threshold": 0.0, "calibration": doubled} | shares,
+        "effusion": {"threshold": 1.0} | shares | {"sensitivity": None},
+    }
     about["operating_points"] = {"benchmark": "Films of a clinic", "chosen": "best F1 on 9 images", "findings": points}
     (own / "mavl.json").write_text(json.dumps(about))
     out = tmp_path / "out"
@@ -353,10 +357,15 @@ def test_the_page_and_the_files_have_the_operating_points(run, model, films, tmp
     code, lines, _ = run("--model", own, films / "grey.png", "--findings", *asked, "--out", out)
     assert code == 0
     assert lines[0].count("above its threshold") == 1
-    assert re.search(r"pneumonia [\d.]+ %, above its threshold", lines[0])
+    assert re.search(r"pneumonia [\d.]+ %, calibrated [\d.]+ %, above its threshold", lines[0])
     found = {row["finding"]: row["threshold"] for row in csv.DictReader((out / "predictions.csv").open())}
     assert found == {"pneumonia": "0.0", "effusion": "1.0", "cardiomegaly": ""}
+    rows = {row["finding"]: row for row in csv.DictReader((out / "predictions.csv").open())}
+    odds = (float(rows["pneumonia"]["supervised"]) ** -1 - 1) ** -2
+    assert float(rows["pneumonia"]["calibrated"]) == pytest.approx(odds / (1 + odds), rel=1e-4)
+    assert rows["effusion"]["calibrated"] == ""
     page = (out / "predictions.html").read_text()
+    assert "uncalibrated" in page
     assert "Its threshold: best F1 on 9 images. What it gave on Films of a clinic" in " ".join(page.split())
     assert "75.0 %" in page
     assert "4 of 12" in page
