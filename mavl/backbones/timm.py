@@ -101,10 +101,10 @@ class TimmFeatureMap(nn.Module):
         self.stride: int = levels[index]["reduction"]
         self.preprocessing = _preprocessing(network, image_size)
         check_side(image_size, self.stride, f"timm:{name}")
-        with torch.device("meta"):
-            on_meta = create()
         try:
-            self.channels, self.offset, unused = self._measure(on_meta.eval())
+            # the surrounding code may be without gradients
+            with torch.inference_mode(False), torch.enable_grad(), torch.device("meta"):
+                self.channels, self.offset, unused = self._measure(create().eval())
         except (AssertionError, IndexError, RuntimeError, TypeError, ValueError) as error:
             reason = " ".join(str(error).split())[:200] or type(error).__name__
             raise BackboneError(f"timm's {name} gives no feature map of images of any size ({reason})") from error

@@ -382,3 +382,18 @@ def test_weights_of_an_installed_package_are_taken_without_a_network(monkeypatch
     assert {name.partition(".")[0] for name in unused} == {"conv_head", "bn2", "classifier"}
     for name, value in backbone.weights.state_dict().items():
         assert torch.equal(value, state[name])
+
+
+@pytest.mark.parametrize("mode", [torch.no_grad, torch.inference_mode])
+@pytest.mark.parametrize("name", ["timm:tf_efficientnet_lite0@4", "timm:convnext_atto"])
+def test_a_network_is_built_in_code_without_gradients_too(mode, name):
+    expected = build_backbone(name)
+    with mode():
+        backbone = build_backbone(name)
+    assert (backbone.channels, backbone.stride, backbone.offset) == (
+        expected.channels,
+        expected.stride,
+        expected.offset,
+    )
+    trained = [parameter.requires_grad for parameter in expected.weights.parameters()]
+    assert [parameter.requires_grad for parameter in backbone.weights.parameters()] == trained
