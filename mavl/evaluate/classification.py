@@ -9,6 +9,7 @@ from torch import Tensor
 from mavl.checkpoint.folder import add_operating_points
 from mavl.config.evaluation import ZeroShotSettings
 from mavl.data.benchmarks.splits import Split
+from mavl.evaluate.subgroups import split_up
 from mavl.evaluate.subject import EvaluationError, Subject, Thresholds, prepare
 from mavl.evaluate.validated import Scored, Validated, choose, measure, operating_points, refuse_impossible
 from mavl.metrics.classification import Evaluation, evaluate
@@ -17,6 +18,7 @@ from mavl.report import classification as report
 from mavl.report.calibration import write_calibration
 from mavl.report.classification_page import most_confident, write_classification_page
 from mavl.report.pictures.figures import plot_curves
+from mavl.report.subgroups import write_subgroups
 from mavl.scorers import ListedScorer
 
 
@@ -62,6 +64,7 @@ def run(settings: ZeroShotSettings) -> Result | None:
         groups=split.groups,
         seed=settings.seed,
     )
+    subgroups = split_up(settings, Scored(split, scores), thresholds.values)
     with subject.result_folder(about) as folder:
         report.write_scores(folder / report.SCORES, split, scores)
         report.write_csv(evaluation, folder / "results.csv")
@@ -69,6 +72,7 @@ def run(settings: ZeroShotSettings) -> Result | None:
             evaluation, folder / "results.json", about | ({"calibration": calibrated} if calibrated else {})
         )
         write_calibration(calibrated, folder)
+        write_subgroups(subgroups.findings, subgroups.diagnoses, folder)
         plot_curves(split.labels, scores, evaluation, folder, about["new_findings"])
         if settings.html:
             gallery = most_confident(evaluation, split, scores)
@@ -83,6 +87,7 @@ def run(settings: ZeroShotSettings) -> Result | None:
                 heatmaps=heatmaps(subject, split, shown),
                 patch_grid=subject.scorer.patch_grid,
                 heatmap_note=about["map"],
+                subgroups=subgroups,
             )
     if settings.save_operating_points:
         add_operating_points(Path(str(settings.model_path)), operating_points(evaluation, validated, about))

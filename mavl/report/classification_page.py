@@ -3,13 +3,14 @@
 from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from mavl.data.benchmarks.splits import Split
 from mavl.data.images.read import read_image
 from mavl.metrics.classification import Evaluation
+from mavl.metrics.intervals import FEWEST
 from mavl.report import page
 from mavl.report.calibration import PLOT as RELIABILITY
 from mavl.report.classification import marked, notes, shown_metrics
@@ -65,6 +66,7 @@ def write_classification_page(
     patch_grid: "PatchGrid | None" = None,
     heatmap_note: str = "",
     plots: Mapping[str, str] = PLOTS,
+    subgroups: Any = None,
     template: str = "classification.html",
 ) -> Path:
     """Write the page into a result folder, with the config and the plots {title: file} of the folder, if they exist.
@@ -74,6 +76,7 @@ def write_classification_page(
         equalize: whether the benchmark equalizes its images.
         heatmaps: {(image, finding): attention mass [h, w]}, for the gallery; patch_grid: position of their patches.
         heatmap_note: what the heatmaps are, for the reader.
+        subgroups: as of mavl.evaluate.subgroups, if results are split up.
     """
     gallery, new = most_confident(evaluation, split, scores), about.get("new_findings", ())
     film = partial(_film, split, scores, equalize, heatmaps or {}, patch_grid)
@@ -99,6 +102,8 @@ def write_classification_page(
         marked=partial(marked, evaluation, new=new),
         not_shown=[result.name for result in evaluation.classes if result.name not in shown],
         heatmap_note=heatmap_note if heatmaps else "",
+        subgroups=subgroups if subgroups and subgroups.findings else None,
+        fewest=FEWEST,
     )
 
 

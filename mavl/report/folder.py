@@ -15,6 +15,8 @@ EVALUATED = (
     *(
         "roc.png",
         "pr.png",
+        "subgroups.csv",
+        "diagnoses.csv",
         "calibration.csv",
         "reliability.png",
         "gallery.png",

@@ -17,7 +17,7 @@ MOST_SIZES = 20_000
 COLLECTIONS = {"mimic": "MIMIC-CXR"}
 """{source of data: the collection of its images}, of a source that is of one."""
 
-NO_CONTENT = {"root", "version", "collection"}
+NO_CONTENT = {"root", "version", "collection", "metadata"}
 """Keys of a benchmark that change nothing of what a run reads."""
 
 LABEL_FILES = ("train_file", "valid_file", "label_file", "sentences_file")

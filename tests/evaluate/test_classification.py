@@ -701,3 +701,27 @@ class TestCalibration:
 def test_a_rule_that_lacks_its_share_or_has_one_too_many_is_refused(by, at):
     with pytest.raises(ValueError, match="threshold"):
         ZeroShotSettings(benchmark="x", threshold={"by": by, "at": at})
+
+
+def test_results_are_split_up_by_the_attributes_of_the_benchmark(evaluate, own):
+    """By sex, which the table of phantoms does not have: alternately."""
+    for split in ("test", "valid"):
+        table = pd.read_csv(own / f"{split}.csv")
+        table["sex"] = ["F", "M"] * (len(table) // 2)
+        table.to_csv(own / f"{split}.csv", index=False)
+    described = yaml.safe_load(write_benchmark(own).read_text()) | {"metadata": {"sex": {"column": "sex"}}}
+    (own / "benchmark.yaml").write_text(yaml.safe_dump(described))
+    result = evaluate(benchmark=str(own / "benchmark.yaml"), html=True)
+    rows, scored = pd.read_csv(result.folder / "subgroups.csv"), pd.read_csv(result.folder / "scores.csv")
+    assert rows["subgroup"].tolist() == ["F", "M"] * 3
+    for row in rows.itertuples():
+        of_sex = scored[0 if row.subgroup == "F" else 1 :: 2]
+        assert (row.n, row.positives) == (TEST // 2, of_sex[f"{row.finding}_label"].sum())
+    diagnoses = pd.read_csv(result.folder / "diagnoses.csv")
+    thresholds = {found.name: found.threshold for found in result.evaluation.classes}
+    names = list(thresholds)
+    flagged = (scored[[f"{name}_score" for name in names]].to_numpy() >= np.array([*thresholds.values()])).any(axis=1)
+    ill = (scored[[f"{name}_label" for name in names]].to_numpy() == 1).any(axis=1)
+    assert diagnoses["ill"].tolist() == [ill[::2].sum(), ill[1::2].sum()]
+    assert diagnoses["underdiagnosed"].tolist() == pytest.approx([(~flagged[x::2])[ill[x::2]].mean() for x in (0, 1)])
+    assert "By subgroups of patients" in (result.folder / "report.html").read_text()

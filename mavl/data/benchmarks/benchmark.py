@@ -17,6 +17,7 @@ from pydantic import Field, PositiveInt, model_validator
 from mavl.config.loader import GroupPattern, Settings
 from mavl.data import DataError, notice
 from mavl.data.benchmarks.masks import BoxRows, FileMasks, Mask, MaskRows, RegionMasks
+from mavl.data.benchmarks.metadata import Attribute
 from mavl.data.benchmarks.rows import BenchmarkError, Problem, raise_problems
 from mavl.data.benchmarks.splits import MissingSplitError, Split
 from mavl.data.benchmarks.tables import (
@@ -110,7 +111,8 @@ class Benchmark(Settings):
     """Split files under `root`, findings (of the pre-training vocabulary or not), and how images are preprocessed.
 
     version: of the lists and of how they are read; results of two versions are not compared. collection: of images that
-    several benchmarks may share, such as ChestX-ray14. drawn: whether the images are phantoms, not films of patients.
+    several benchmarks may share, such as ChestX-ray14. metadata: attributes by which results are split up. drawn:
+    whether the images are phantoms, not films of patients.
     """
 
     name: str
@@ -129,6 +131,7 @@ class Benchmark(Settings):
     groups: Groups | None = None
     labels: Annotated[ColumnLabels | ListLabels | PathLabels | MaskLabels, Field(discriminator="kind")]
     masks: Annotated[RegionMasks | BoxRows | FileMasks, Field(discriminator="kind")] | None = None
+    metadata: dict[str, Attribute] = Field(default_factory=dict)
 
     @model_validator(mode="after")
     def _fits_together(self) -> Self:
@@ -203,6 +206,7 @@ def examine_split(benchmark: Benchmark, split: str, root: Path | None = None) ->
         rows=[table.place(row) for row in range(len(table))],
         views=view_column(table),
         masks=masks or None,
+        metadata={name: attribute.read(table, name) for name, attribute in benchmark.metadata.items()},
     )
     return listed.take(first), sorted(table.problems, key=lambda problem: problem.line or 0)
 

@@ -1,7 +1,7 @@
 """A split: the images of one split file with their labels. `mavl.data.benchmarks.benchmark` reads it."""
 
 from collections.abc import Collection, Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Self
 
@@ -34,6 +34,8 @@ class Split:
     """For each finding the mask of each image, None where there is none."""
     views: list[str] | None = None
     """The projection of each image by the file's column for it, such as "PA" or "LATERAL"."""
+    metadata: dict[str, list[str]] = field(default_factory=dict)
+    """For each attribute of the benchmark's metadata the subgroup of each image, "" where it is not known."""
 
     def __len__(self) -> int:
         return len(self.paths)
@@ -53,7 +55,8 @@ class Split:
         lists = ("paths", "groups", "rows", "views")
         taken = {name: None if (x := getattr(self, name)) is None else [x[i] for i in kept] for name in lists}
         masks = self.masks and {finding: [x[i] for i in kept] for finding, x in self.masks.items()}
-        return replace(self, labels=self.labels[kept], masks=masks, **taken)
+        metadata = {attribute: [x[i] for i in kept] for attribute, x in self.metadata.items()}
+        return replace(self, labels=self.labels[kept], masks=masks, metadata=metadata, **taken)
 
     def without(self, positions: Collection[int]) -> Self:
         """The split without the images at these positions."""
