@@ -12,6 +12,13 @@ from mavl.config.settings import ASPECT_BOOKS, DESCRIPTION_BOOKS, TEXT_CACHE
 from mavl.config.training import Precision
 from mavl.vocab import WORDINGS, Aspect, BuiltInWording
 
+PromptKind = Literal["pairs", "templates", "descriptions", "aspects"]
+"""Of a model that compares an image with sentences (CLIP and its like).
+
+pairs: "NAME" against "no NAME" (CheXzero, Tiu et al. 2022); templates: six sentences with the name, against the same
+with "no"; descriptions, aspects: the description, or all sentences, of the books, against those of a normal film.
+"""
+
 
 class EvaluationSettings(Settings):
     """What all evaluations of a benchmark share.
@@ -19,8 +26,10 @@ class EvaluationSettings(Settings):
     root: the folder of the images, or of small copies of them. protocol: "sound" or "released" (docs/protocols.md).
     findings: those to report (all of the benchmark's when empty); text_encoder, max_length: if not the model's.
     map_aspects, aggregation: how the attention of a finding's aspects becomes its map (mavl.model.heatmaps.MapOptions);
-    layers: decoder layers of the map, counted from 0 (all when empty). overwrite: replace an earlier result of the
-    same benchmark, model, kind and protocol, which is refused otherwise.
+    layers: decoder layers of the map, counted from 0 (all when empty). prompts: of clip: and open_clip: models, "NAME"
+    against "no NAME" (pairs), six templates of that, or the description or all sentences of the books against those of
+    a normal film. overwrite: replace an earlier result of the same benchmark, model, kind and protocol, which is else
+    refused.
     """
 
     benchmark: str
@@ -42,6 +51,7 @@ class EvaluationSettings(Settings):
     map_aspects: Annotated[tuple[Aspect, ...], Field(min_length=1)] | None = None
     aggregation: Literal["avg", "max", "global"] = "avg"
     layers: tuple[NonNegativeInt, ...] = ()
+    prompts: PromptKind = "pairs"
     resamples: NonNegativeInt = 1000
     seed: Seed = 0
     overwrite: bool = False

@@ -238,6 +238,7 @@ def scorer_options(settings: EvaluationSettings, benchmark: Benchmark) -> Scorer
         text_cache=cache_folder(settings.text_cache),
         head=settings.head if isinstance(settings, ZeroShotSettings) else "supervised",
         map_options=MapOptions(settings.map_aspects, settings.aggregation, settings.layers),
+        prompts=settings.prompts,
     )
 
 

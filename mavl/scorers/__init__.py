@@ -4,6 +4,7 @@ from collections.abc import Callable
 
 import torch
 
+from mavl.scorers.clip import open_clip_like
 from mavl.scorers.file import open_file
 from mavl.scorers.mavl import open_mavl
 from mavl.scorers.protocol import ListedScorer, Scorer, ScorerError, ScorerOptions, TextScorer
@@ -11,7 +12,11 @@ from mavl.scorers.random import open_random
 
 __all__ = ["KINDS", "ListedScorer", "Scorer", "ScorerError", "ScorerOptions", "TextScorer", "open_scorer"]
 
-KINDS: dict[str, Callable[[str, ScorerOptions, torch.device], Scorer]] = {"file": open_file, "random": open_random}
+KINDS: dict[str, Callable[[str, ScorerOptions, torch.device], Scorer]] = {
+    "clip": open_clip_like,
+    "file": open_file,
+    "random": open_random,
+}
 """{prefix of a model's name, as in random:0: function that opens it}. Names without a prefix are MAVL's."""
 
 

@@ -9,6 +9,7 @@ import numpy as np
 from torch import Tensor
 
 from mavl.backbones import PatchGrid, Preprocessing
+from mavl.config.evaluation import PromptKind
 from mavl.model.heatmaps import DEFAULT_MAP, MapOptions
 from mavl.text.books import Books
 
@@ -101,6 +102,7 @@ class ScorerOptions:
         text_cache: folder of cached text embeddings.
         head: "supervised" or "contrastive".
         map_options: the reduction of attention to a heatmap.
+        prompts: of a model that compares an image with sentences, a PromptKind.
     """
 
     findings: tuple[str, ...]
@@ -112,3 +114,4 @@ class ScorerOptions:
     text_cache: Path | None = None
     head: str = "supervised"
     map_options: MapOptions = DEFAULT_MAP
+    prompts: PromptKind = "pairs"
