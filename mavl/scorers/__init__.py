@@ -7,15 +7,19 @@ import torch
 from mavl.scorers.clip import open_clip_like
 from mavl.scorers.file import open_file
 from mavl.scorers.mavl import open_mavl
+from mavl.scorers.open_clip import open_open_clip
 from mavl.scorers.protocol import ListedScorer, Scorer, ScorerError, ScorerOptions, TextScorer
 from mavl.scorers.random import open_random
+from mavl.scorers.xrv import open_xrv
 
 __all__ = ["KINDS", "ListedScorer", "Scorer", "ScorerError", "ScorerOptions", "TextScorer", "open_scorer"]
 
 KINDS: dict[str, Callable[[str, ScorerOptions, torch.device], Scorer]] = {
     "clip": open_clip_like,
     "file": open_file,
+    "open_clip": open_open_clip,
     "random": open_random,
+    "xrv": open_xrv,
 }
 """{prefix of a model's name, as in random:0: function that opens it}. Names without a prefix are MAVL's."""
 
