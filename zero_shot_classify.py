@@ -9,6 +9,8 @@ Prints the table and writes it, the scores of every image, the curves, and a pag
 
 `--wordings all`, or some of names,descriptions,without,reversed,templates, measures instead how far the words move the
 AUROC: the benchmark is scored with the books and with each of these wordings of them (mavl/text/wordings.py).
+`--stress window rotation jpeg marker flip negation`, or some of them, measures how far changes of the films that change
+no finding, and prompts that deny it, move scores and AUROC (mavl/evaluate/stress.py).
 """
 
 import sys
@@ -28,6 +30,7 @@ FLAGS = EVALUATION_FLAGS | {
         *("save_operating_points", bool),
         "write the thresholds into the model folder, for predictions",
     ),
+    "stress": ("stress", list[str], "some of window rotation jpeg marker flip negation"),
     "wordings": ("sensitivity.built_in", wordings, "all, or some of " + ",".join(WORDINGS)),
 }
 
@@ -35,10 +38,12 @@ FLAGS = EVALUATION_FLAGS | {
 @complain_in_one_line
 def main() -> None:
     settings, _ = read_settings(ZeroShotSettings, __doc__, FLAGS)
-    if settings.sensitivity is None:
-        classify(settings)
-    else:
+    if settings.stress:
+        put_under_stress(settings)
+    elif settings.sensitivity is not None:
         compare_wordings(settings)
+    else:
+        classify(settings)
 
 
 def classify(settings: ZeroShotSettings) -> None:
@@ -55,6 +60,19 @@ def classify(settings: ZeroShotSettings) -> None:
         Console().print(table(result.evaluation, title, caption, about["new_findings"]))
         print(result.summary)
         print(f"table, scores, curves and page: {result.folder}")
+
+
+def put_under_stress(settings: ZeroShotSettings) -> None:
+    from mavl.evaluate.stress import run
+
+    if (result := run(settings)) is not None:
+        from rich.console import Console
+
+        from mavl.report.stress import table
+
+        title = f"{result.about['title']} ({result.about['split']}), {result.about['head']} head: under stress"
+        Console().print(table(result, title))
+        print(f"table: {result.folder}")
 
 
 def compare_wordings(settings: ZeroShotSettings) -> None:

@@ -81,6 +81,11 @@ class SensitivitySettings(Settings):
     vary: Literal["all", "new"] = "all"
 
 
+NEGATION = "negation"
+StressName = Literal["window", "rotation", "jpeg", "marker", "flip", "negation"]
+"""Changes of films (mavl.data.images.perturb), and of prompts (mavl.evaluate.stress)."""
+
+
 class ThresholdRule(Settings):
     """How the threshold of a finding is chosen on validation.
 
@@ -105,11 +110,12 @@ class ThresholdRule(Settings):
 class ZeroShotSettings(EvaluationSettings):
     """zero_shot_classify.py. head: of the model, "supervised" (presence) or "contrastive" (text).
 
-    html: write a page with the images of highest score of each finding. sensitivity: score several wordings and report
-    how far the AUROC moves, in place of the usual table. threshold: how each finding's is chosen on validation.
-    calibration: a map of the scores to probabilities that is fitted to validation, with its errors on test before and
-    after. save_operating_points: write the thresholds and the calibration, and what they give in this evaluation, into
-    the model folder, where predictions use them.
+    html: write a page with the images of highest score of each finding. threshold: how each finding's is chosen on
+    validation. calibration: a map of the scores to probabilities that is fitted to validation, with its errors on test
+    before and after. save_operating_points: write the thresholds and the calibration, and what they give in this
+    evaluation, into the model folder, where predictions use them. In place of the usual table: sensitivity scores
+    several wordings and reports how far the AUROC moves; stress reports how far AUROC and scores move under these
+    changes of films and prompts.
     """
 
     head: Literal["supervised", "contrastive"] = "supervised"
@@ -118,6 +124,7 @@ class ZeroShotSettings(EvaluationSettings):
     save_operating_points: bool = False
     threshold: ThresholdRule = ThresholdRule()
     calibration: Literal["temperature", "platt"] | None = None
+    stress: tuple[StressName, ...] = ()
     output_dir: Folder = "runs/zero_shot"
 
 

@@ -23,6 +23,7 @@ from mavl.data.benchmarks.splits import Split
 from mavl.data.benchmarks.tables import normal_path
 from mavl.data.checks import Share, bad_images, damaged_masks
 from mavl.data.classification import LabelledImages, without_shared
+from mavl.data.images.perturb import PerturbedTransform
 from mavl.data.images.transforms import eval_transform
 from mavl.data.launch import main_process_first, open_accelerator
 from mavl.data.loading import compute_all, to_device
@@ -64,6 +65,8 @@ class Subject:
     accelerator: Accelerator
     folder: Path
     """Where the result appears."""
+    perturbation: str | None = None
+    """The change of every image, one of mavl.data.images.perturb."""
 
     def split(self, name: str) -> Split:
         """A split of the benchmark with the findings to report. Its image files are not opened."""
@@ -81,6 +84,8 @@ class Subject:
     def images(self, split: Split) -> LabelledImages:
         """The split's images as the model's input: dataset[0, index]."""
         transform = eval_transform(self.scorer.preprocessing, self.benchmark.interpolation)
+        if self.perturbation is not None:
+            transform = PerturbedTransform(transform.preprocessing, self.perturbation)
         return LabelledImages(split, transform, self.benchmark.equalize, seed=0)
 
     def compute(self, split: Split, function: Callable[[Tensor], dict[str, Tensor]]) -> dict[str, np.ndarray] | None:

@@ -18,6 +18,8 @@ EVALUATED = (
         "subgroups.csv",
         "diagnoses.csv",
         "calibration.csv",
+        "stress.csv",
+        "stress.json",
         "reliability.png",
         "gallery.png",
         "books",
