@@ -5,7 +5,7 @@ by the file and line of their list; nothing is computed again but AUROC on resam
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path, PurePath
 
 import numpy as np
@@ -157,14 +157,16 @@ def shared_images(contestant: Contestant) -> str:
 
 
 def _with_distinct_names(contestants: Sequence[Contestant]) -> list[Contestant]:
-    """With as few of the last parts of their paths as names as tell them apart."""
-    for parts in range(1, 20):
-        names = [" ".join(each.folder.resolve().parts[-parts:]) for each in contestants]
-        if len(set(names)) == len(names) and parts > 1:
-            return [
-                Contestant(name, *list(vars(each).values())[1:]) for name, each in zip(names, contestants, strict=True)
-            ]
-    raise ComparisonError(f"{contestants[0].folder} is given twice")
+    """Named by the parts of their paths that are not the same in all."""
+    paths = [each.folder.resolve().parts for each in contestants]
+    if len(set(paths)) < len(paths):
+        twice = next(each for each in contestants if paths.count(each.folder.resolve().parts) > 1)
+        raise ComparisonError(f"{twice.folder} is given twice")
+    longest = max(map(len, paths))
+    columns = zip(*(["/"] * (longest - len(path)) + [*path] for path in paths), strict=True)
+    differing = [column for column in columns if len(set(column)) > 1]
+    names = [" ".join(part for part in parts if part != "/") for parts in zip(*differing, strict=True)]
+    return [replace(each, name=name) for each, name in zip(contestants, names, strict=True)]
 
 
 def _require_same(first: Contestant, other: Contestant, findings: Sequence[str]) -> None:

@@ -136,10 +136,9 @@ def latex(comparison: Comparison) -> str:
     lines += [" & ".join(["Model", *(METRICS[name].heading for name in SHOWN)]) + r" \\", r"\midrule"]
     for each in ranked(comparison):
         means = [each.evaluation.means[name] for name in SHOWN]
-        cells = [
-            f"{percent(mean.value)} {{\\small ({METRICS[name].bounds(mean)})}}"
-            for name, mean in zip(SHOWN, means, strict=True)
-        ]
+        bounds = [METRICS[name].bounds(mean) for name, mean in zip(SHOWN, means, strict=True)]
+        shown = [rf" {{\small ({text})}}" if text else "" for text in bounds]
+        cells = [f"{percent(mean.value)}{text}" for mean, text in zip(means, shown, strict=True)]
         lines.append(" & ".join([_escape(each.name), *cells]) + r" \\")
     return "\n".join([*lines, r"\bottomrule", r"\end{tabular}", ""])
 
