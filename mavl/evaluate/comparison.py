@@ -11,6 +11,8 @@ from pathlib import Path, PurePath
 import numpy as np
 import pandas as pd
 
+from mavl.config.loader import load
+from mavl.config.published import Published, PublishedFigures
 from mavl.files import csv_text
 from mavl.metrics.classification import Evaluation
 from mavl.metrics.comparison import Difference, compare_auroc, delong, holm
@@ -73,6 +75,7 @@ class Comparison:
     left_out: dict[str, list[str]]
     resamples: int
     seed: int
+    published: tuple[Published, ...] = ()
 
     @property
     def warnings(self) -> list[str]:
@@ -80,8 +83,10 @@ class Comparison:
         return [line for each in self.contestants if (line := shared_images(each))]
 
 
-def compare(folders: Sequence[Path], *, resamples: int = 1000, seed: int = 0) -> Comparison:
-    """Compare the results in these folders with that in the first.
+def compare(
+    folders: Sequence[Path], *, resamples: int = 1000, seed: int = 0, published: Path | None = None
+) -> Comparison:
+    """Compare the results in these folders with that in the first; published: a file of published figures to show too.
 
     ComparisonError for a folder without a result, and for results of other benchmarks, versions, splits, images or
     labels.
@@ -107,7 +112,10 @@ def compare(folders: Sequence[Path], *, resamples: int = 1000, seed: int = 0) ->
         adjusted = dict(zip(findings, holm([difference.p[name] for name in findings]), strict=True))
         pairs.append(Pair(other.name, difference, adjusted, independent))
     lacking = {each.name: [name for name in each.findings if name not in findings] for each in contestants}
-    return Comparison(contestants, findings, pairs, {name: of for name, of in lacking.items() if of}, resamples, seed)
+    left_out = {name: of for name, of in lacking.items() if of}
+    figures = load(PublishedFigures, published).figures if published else {}
+    of_benchmark = figures.get(first.about["benchmark"], ())
+    return Comparison(contestants, findings, pairs, left_out, resamples, seed, of_benchmark)
 
 
 def read_contestant(folder: Path) -> Contestant:
