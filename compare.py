@@ -13,7 +13,7 @@ import sys
 from pathlib import Path
 
 from mavl.config.cli import complain_in_one_line, positive
-from mavl.config.published import PUBLISHED
+from mavl.config.evaluation import PUBLISHED
 
 
 def parse() -> argparse.Namespace:
@@ -34,7 +34,7 @@ def main() -> None:
     from rich.console import Console
 
     from mavl.evaluate.comparison import compare
-    from mavl.report import comparison as report
+    from mavl.report.analyses import comparison as report
     from mavl.report.folder import COMPARED, whole_folder
 
     with whole_folder(arguments.out, made=COMPARED, overwrite=arguments.overwrite) as folder:

@@ -145,3 +145,25 @@ class GroundingSettings(EvaluationSettings):
     @property
     def aligned(self) -> str:
         return self.alignment or ("corners" if self.protocol == "released" else "patches")
+
+
+PUBLISHED = "configs/published.yaml"
+"""Figures of papers, for compare.py."""
+
+Percent = Annotated[float, Field(ge=0, le=100)]
+
+
+class Published(Settings):
+    """Means over a benchmark's findings in %, by a protocol that may be another one than this project's."""
+
+    model: str
+    auroc: Percent
+    best_f1: Percent | None = None
+    protocol: str
+    source: str
+
+
+class PublishedFigures(Settings):
+    """figures: by the name of the benchmark."""
+
+    figures: dict[str, tuple[Published, ...]]

@@ -11,8 +11,8 @@ from pathlib import Path, PurePath
 import numpy as np
 import pandas as pd
 
+from mavl.config.evaluation import Published, PublishedFigures
 from mavl.config.loader import load
-from mavl.config.published import Published, PublishedFigures
 from mavl.files import csv_text
 from mavl.metrics.classification import Evaluation
 from mavl.metrics.comparison import Difference, compare_auroc, delong, holm

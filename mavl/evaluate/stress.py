@@ -17,7 +17,7 @@ from mavl.config.evaluation import NEGATION, StressName, ZeroShotSettings
 from mavl.data.benchmarks.splits import Split
 from mavl.evaluate.subject import EvaluationError, Subject, Thresholds, prepare
 from mavl.metrics.comparison import Difference, compare_auroc
-from mavl.report import stress as report
+from mavl.report.analyses import stress as report
 from mavl.scorers import ListedScorer, TextScorer
 from mavl.text.books import Books
 from mavl.vocab import DESCRIPTION, PRESENT

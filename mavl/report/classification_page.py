@@ -12,7 +12,7 @@ from mavl.data.images.read import read_image
 from mavl.metrics.classification import Evaluation
 from mavl.metrics.intervals import FEWEST
 from mavl.report import page
-from mavl.report.calibration import PLOT as RELIABILITY
+from mavl.report.analyses.calibration import PLOT as RELIABILITY
 from mavl.report.classification import marked, notes, shown_metrics
 from mavl.report.pictures.figures import PRECISION_RECALL, ROC
 from mavl.vocab import ABSENT, PRESENT

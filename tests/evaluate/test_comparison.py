@@ -14,7 +14,7 @@ from mavl.evaluate.comparison import ComparisonError, compare
 from mavl.metrics.classification import evaluate
 from mavl.metrics.comparison import compare_auroc
 from mavl.report import classification as report
-from mavl.report import comparison as shown
+from mavl.report.analyses import comparison as shown
 from tests.support.pages import check_self_contained
 from tests.support.processes import ROOT
 

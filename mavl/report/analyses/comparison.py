@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
-from mavl.config.published import Published
+from mavl.config.evaluation import Published
 from mavl.files import printable, write_text
 from mavl.metrics.classification import METRICS, Evaluation
 from mavl.metrics.comparison import Difference
