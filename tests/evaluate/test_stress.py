@@ -112,5 +112,5 @@ def test_what_cannot_be_put_under_stress_says_so(benchmark, tmp_path, monkeypatc
     [{"sensitivity": {}}, {"calibration": "platt"}, {"save_operating_points": True}, {"stress": ("flip", "flip")}],
 )
 def test_two_analyses_at_once_are_refused(changed):
-    with pytest.raises(ValueError, match="analyses|usual table|stress"):
+    with pytest.raises(ValueError, match=r"analyses|usual table|stress"):
         ZeroShotSettings(**{"benchmark": "x", "stress": ("flip",)} | changed)
