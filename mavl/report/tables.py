@@ -96,7 +96,7 @@ def write_frame(frame: pd.DataFrame, path: Path, digits: int | None = 9) -> None
     """A CSV of the frame without its index; NaN is an empty cell. digits: of numbers, None for all that they have."""
     with whole_file(path) as file:
         plain = frame.rename(columns=csv_cell).map(csv_cell)
-        plain.to_csv(file, index=False, float_format=digits and f"%.{digits}g")
+        plain.to_csv(file, index=False, float_format=None if digits is None else f"%.{digits}g")
 
 
 def dump_json(content: dict, path: Path | str) -> None:
