@@ -46,9 +46,9 @@ def test_maps_that_are_the_masks_hit_every_case(phantoms):
     table = pd.read_csv(result.folder / "cases.csv")
     own = table[table["map"] == "model"]
     assert len(own) == 8
-    assert own["pointing"].mean() == 1
+    assert own["pointing_game"].mean() == 1
     assert own["average_precision"].min() > 0.95
-    assert table[table["map"] == "random"]["pointing"].mean() < 0.5
+    assert table[table["map"] == "random"]["pointing_game"].mean() < 0.5
 
 
 def test_a_picture_serves_too_and_blanks_may_be_underscores(phantoms):
