@@ -13,8 +13,8 @@ from pathlib import Path
 from mavl.config.cli import complain_in_one_line
 from mavl.config.settings import ASPECT_BOOKS, DESCRIPTION_BOOKS
 
-PLACES = ("root", "cache")
-"""Keys of the settings on data that name folders of the machine."""
+PLACES = ("root", "cache", "output_dir")
+"""Keys of the settings, and of those on data, that name folders of the machine."""
 
 
 def compact(source: Path, target: Path) -> None:
@@ -30,8 +30,10 @@ def compact(source: Path, target: Path) -> None:
     for parameter in model.parameters():
         if parameter.ndim > 1:
             parameter.data = parameter.data.half()
-    if data := about.get("config", {}).get("data"):
-        about["config"]["data"] = {key: value for key, value in data.items() if key not in PLACES}
+    config = {key: value for key, value in (about.get("config") or {}).items() if key not in PLACES}
+    if data := config.get("data"):
+        config["data"] = {key: value for key, value in data.items() if key not in PLACES}
+    about["config"] = config
     write_again(model, about, folder, target)
     if about["kind"] == MAVL_KIND:
         add_sentences(target)

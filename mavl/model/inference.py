@@ -20,6 +20,9 @@ from mavl.vocab import healthy
 
 Model = TypeVar("Model", bound=nn.Module)
 
+FOLDED_APART = 1e-3
+"""Largest difference that folding may make, as a share of the largest feature; rounding makes some 1e-6."""
+
 CPU_BATCH = 8
 """Images at once on a CPU, where more are no faster and take memory in proportion."""
 
@@ -113,12 +116,37 @@ def concatenate(parts: Iterable[MAVLOutput]) -> MAVLOutput:
 
 
 def folded(model: Model) -> Model:
-    """A copy for inference: evaluation mode, channels-last, each BatchNorm2d folded into the convolution before it."""
-    inner = deepcopy(model).eval().requires_grad_(False)
+    """A copy for inference: evaluation mode, channels-last, each BatchNorm2d folded into the convolution before it.
+
+    A BatchNorm that is more than one, as timm's with an activation inside, leaves the rest of itself. Which
+    convolution comes before one is read from the order of the modules: where the backbone then gives other numbers, as
+    it would if its code used them in another order, nothing is folded.
+    """
+    plain = deepcopy(model).eval().requires_grad_(False).to(memory_format=torch.channels_last)
+    inner, changed = deepcopy(plain), False
     for module in inner.modules():
         children = list(module.named_children())
         for (name, first), (following, second) in pairwise(children):
-            if isinstance(first, nn.Conv2d) and isinstance(second, nn.BatchNorm2d):
+            if isinstance(first, nn.Conv2d) and (rest := _after_norm(second)) is not None:
                 setattr(module, name, fuse_conv_bn_eval(first, second))
-                setattr(module, following, nn.Identity())
-    return inner.to(memory_format=torch.channels_last)
+                setattr(module, following, rest)
+                changed = True
+    return inner if changed and _alike(plain, inner) else plain
+
+
+def _after_norm(module: nn.Module) -> nn.Module | None:
+    """What a BatchNorm2d does after the normalization; None for what is none, or does something unknown."""
+    if type(module) is nn.BatchNorm2d:
+        return nn.Identity()
+    if isinstance(module, nn.BatchNorm2d) and type(module).__name__ == "BatchNormAct2d":  # of timm
+        return nn.Sequential(module.drop, module.act)
+    return None
+
+
+@torch.inference_mode()
+def _alike(plain: Any, inner: Any) -> bool:
+    """Whether both backbones give the same grid, up to rounding, for an image of noise."""
+    side, parameter = plain.backbone.preprocessing.image_size, next(plain.parameters())
+    image = torch.randn(1, 3, side, side, generator=torch.Generator().manual_seed(0)).to(parameter)
+    expected, actual = (each.backbone(image)[0].float() for each in (plain, inner))
+    return torch.allclose(actual, expected, rtol=0, atol=FOLDED_APART * float(expected.abs().max()))

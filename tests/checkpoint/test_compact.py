@@ -45,7 +45,10 @@ def test_vectors_keep_their_precision(model, tmp_path):
 
 def test_no_folder_of_the_training_is_in_it(model, tmp_path):
     about = json.loads((model / "mavl.json").read_text())
-    about["config"] = {"data": {"root": "/data/hospital", "cache": "/tmp/lists", "source": "table"}}
+    about["config"] = {
+        "output_dir": "/runs/x",
+        "data": {"root": "/data/hospital", "cache": "/tmp/lists", "source": "table"},
+    }
     (model / "mavl.json").write_text(json.dumps(about))
     compact(model, tmp_path / "small")
     stored = json.loads((tmp_path / "small" / "mavl.json").read_text())

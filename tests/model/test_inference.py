@@ -7,6 +7,7 @@ from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from benchmarks.steps import plain
+from mavl.backbones import Preprocessing
 from mavl.checkpoint import released
 from mavl.model import inference
 from mavl.model.heatmaps import heatmaps
@@ -157,3 +158,48 @@ def test_bf16_stays_near(model, embeddings):
     with torch.autocast("cpu", torch.bfloat16):
         half = scores(inference_model(images), embeddings, FINDINGS)
     assert 0 < (half - full).abs().max() < 0.02
+
+
+@pytest.mark.parametrize(
+    "backbone",
+    [
+        *("timm:tf_efficientnet_lite0@4", "timm:resnet10t", "timm:densenet121@2", "timm:mobilenetv3_small_050"),
+        *("timm:resnetv2_18", "timm:repvgg_a0", "timm:convnext_atto", "timm:regnetx_002", "timm:efficientnet_b0"),
+    ],
+)
+def test_networks_of_timm_are_folded_without_a_change(backbone):
+    """Their BatchNorm may hold the activation; with running statistics of their own, not those of the start."""
+    torch.manual_seed(0)
+    model = MAVL(backbone=backbone, image_size=64, text_width=12, width=16, layers=1, heads=2, feedforward=16)
+    images = torch.randn(4, 3, 64, 64)
+    with torch.no_grad():
+        for _ in range(3):
+            model.backbone(images * 2 + 1)
+        expected, actual = model.eval().backbone(images)[0], folded(model).backbone(images)[0]
+    assert expected.std() > 1e-3
+    torch.testing.assert_close(actual, expected, rtol=1e-3, atol=1e-4 * float(expected.abs().max()))
+
+
+class _Crossed(nn.Module):
+    """Uses its modules in another order than it holds them."""
+
+    channels, stride, offset, has_class_token = 4, 1, 0.0, False
+    preprocessing = Preprocessing(8)
+
+    def __init__(self):
+        super().__init__()
+        self.conv, self.norm, self.last = nn.Conv2d(3, 3, 1), nn.BatchNorm2d(3), nn.Conv2d(3, 4, 1)
+        self.norm.running_mean.fill_(1.0)
+        self.norm.running_var.fill_(9.0)
+
+    def forward(self, images):
+        return self.last(self.conv(self.norm(images))), None
+
+
+def test_a_network_that_uses_its_modules_in_another_order_is_not_folded():
+    model = nn.Module()
+    model.backbone = _Crossed()
+    images = torch.randn(2, 3, 8, 8)
+    with torch.no_grad():
+        expected = model.eval().backbone(images)[0]
+        torch.testing.assert_close(folded(model).backbone(images)[0], expected)

@@ -349,7 +349,9 @@ def test_own_anatomies_are_kept_and_must_agree(encoder, tmp_path):
 def test_embeddings_keep_the_sentences_that_were_encoded(tmp_path):
     words = {"edema": {"description": "Fluid.", "border": "border: none"}, "mass": {"description": "Round."}}
     first, second = small(["edema"]), small(["mass"])
-    first, second = (replace(each, sentences={name: words[name]}) for each, name in ((first, "edema"), (second, "mass")))
+    first, second = (
+        replace(each, sentences={name: words[name]}) for each, name in ((first, "edema"), (second, "mass"))
+    )
     both = first.extended(second)
     assert both.sentences == words
     assert both.select(["mass"]).sentences == {"mass": words["mass"]}
