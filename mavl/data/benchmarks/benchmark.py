@@ -5,7 +5,6 @@ test = read_split(benchmark, "test", root=Path("data/rsna"))
 test.paths[0], test.labels[0], test.mask(0)
 """
 
-import glob
 import operator
 import re
 from pathlib import Path
@@ -14,97 +13,22 @@ from typing import Annotated, Literal, Self
 import numpy as np
 from pydantic import Field, PositiveInt, model_validator
 
-from mavl.config.loader import GroupPattern, Settings
+from mavl.config.loader import Settings
 from mavl.data import DataError, notice
-from mavl.data.benchmarks.masks import BoxRows, FileMasks, Mask, MaskRows, RegionMasks
+from mavl.data.benchmarks.images import Groups, ImageNames
+from mavl.data.benchmarks.labels import ColumnLabels, ListLabels, MaskLabels, PathLabels
+from mavl.data.benchmarks.masks import Mask
 from mavl.data.benchmarks.metadata import Attribute
+from mavl.data.benchmarks.regions import BoxRows, FileMasks, MaskRows, RegionMasks
 from mavl.data.benchmarks.rows import BenchmarkError, Problem, raise_problems
 from mavl.data.benchmarks.splits import MissingSplitError, Split
-from mavl.data.benchmarks.tables import (
-    Column,
-    ColumnLabels,
-    ListLabels,
-    MaskLabels,
-    PathLabels,
-    PathTemplate,
-    Table,
-    TableFormat,
-    find_group,
-    normal_path,
-    read_table,
-    under_root,
-)
+from mavl.data.benchmarks.tables import Table, TableFormat, read_table
 from mavl.vocab import unknown_name
 
 SplitName = Literal["train", "valid", "test"]
 
 VIEW_COLUMNS = ("frontallateral", "viewposition", "view", "projection")
 """Columns that give the projection of an image, by the small letters of their names."""
-
-
-LONGEST_PATH = 1024
-"""Characters; file systems end at 4096 bytes, with 255 for each part."""
-
-
-class ImageNames(Settings):
-    """The image of a row: `column`, without the prefix `strip`, put into `path` under the root; * may match several."""
-
-    column: Column = 0
-    strip: str = ""
-    path: PathTemplate = "{}"
-
-    def read(self, table: Table, root: Path) -> tuple[Table, list[str], list[str]]:
-        """The table with one row an image, and for each row the image's id and its path under the root.
-
-        Rows without an image are problems, and left out.
-        """
-        found = []
-        for row, text in enumerate(table.column(self.column)):
-            image = normal_path(text.replace("\\", "/").removeprefix(self.strip))
-            name = normal_path(self.path.replace("{}", glob.escape(image) if "*" in self.path else image))
-            name = under_root(name, root)
-            if not image:
-                table.report(row, "bad_row", f"column {self.column!r} names no image")
-            elif len(name) > LONGEST_PATH:
-                table.report(row, "bad_row", f"column {self.column!r} has a path of {len(name)} characters")
-            elif "*" not in self.path:
-                found.append((row, image, name))
-            elif matches := sorted(glob.glob(name, root_dir=root)):
-                found += [(row, image, match) for match in matches]
-            else:
-                table.report(row, "missing_image", f"no image matches {root / name}: check images.path, and root")
-        rows, ids, names = ([each[i] for each in found] for i in range(3))
-        return table.take(rows), ids, names
-
-
-class Groups(Settings):
-    """The patient (or study) of an image: a column, or what `pattern` finds in it or, without a column, in the path."""
-
-    column: Column | None = None
-    pattern: GroupPattern | None = None
-
-    @model_validator(mode="after")
-    def _says_something(self) -> Self:
-        if self.column is None and self.pattern is None:
-            raise ValueError("groups needs a column, a pattern or both")
-        return self
-
-    def read(self, table: Table, names: list[str]) -> list[str] | None:
-        """The group of each row, "" and a problem where there is none; None where the column does not exist.
-
-        Where all groups are whole numbers, 1.0 is 1.
-        """
-        texts = names if self.column is None else table.column(self.column)
-        groups = []
-        for row, text in enumerate(texts):
-            group = find_group(self.pattern, text) if self.pattern else text
-            groups.append("" if group.lower() == "nan" else group)
-            if not groups[-1]:
-                fix = f"check groups.column and groups.pattern ({self.pattern})"
-                table.report(row, "bad_row", f"{text!r} holds no group: {fix}")
-        if all(re.fullmatch(r"(\d+(\.0)?)?", group) for group in groups):
-            groups = [group.removesuffix(".0") for group in groups]
-        return groups or None
 
 
 class Benchmark(Settings):
