@@ -112,11 +112,12 @@ def examine_split(benchmark: Benchmark, split: str, root: Path | None = None) ->
         table = read_table(file, benchmark.table)
     except BenchmarkError as error:
         return None, error.problems
-    table, ids, names = benchmark.images.read(table, root)
+    rows = benchmark.images.read(table, root)
+    table, names = rows.table, rows.names
     if not names:
         return None, table.problems
     labels = benchmark.labels.read(table, names, benchmark.findings)
-    masks = benchmark.masks.read(table, ids, root, benchmark.findings, labels) if benchmark.masks else {}
+    masks = benchmark.masks.read(rows, benchmark.findings, labels) if benchmark.masks else {}
     groups = benchmark.groups and benchmark.groups.read(table, names)
     first = _unite_rows(benchmark, table, names, labels, groups, masks)
     if isinstance(benchmark.masks, RegionMasks) and benchmark.masks.all_lists:
@@ -189,11 +190,11 @@ def _add_other_lists(
         except BenchmarkError as error:
             table.problems.extend(error.problems)
             continue
-        found, ids, others = benchmark.images.read(found, root)
-        [parts] = benchmark.masks.read(found, ids, root, benchmark.findings, np.empty(0)).values()
-        for place, (name, part) in enumerate(zip(others, parts, strict=True)):
+        others = benchmark.images.read(found, root)
+        [parts] = benchmark.masks.read(others, benchmark.findings, np.empty(0)).values()
+        for place, (name, part) in enumerate(zip(others.names, parts, strict=True)):
             if (row := rows.get(name)) is not None:
-                masks[row] = _union(found, place, masks[row], part)
+                masks[row] = _union(others.table, place, masks[row], part)
         table.problems.extend(found.problems)
 
 

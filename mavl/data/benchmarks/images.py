@@ -2,6 +2,7 @@
 
 import glob
 import re
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
 
@@ -14,6 +15,19 @@ LONGEST_PATH = 1024
 """Characters; file systems end at 4096 bytes, with 255 for each part."""
 
 
+@dataclass(frozen=True)
+class ImageRows:
+    """The rows of a split file that name an image: ids, and paths (names) under the root."""
+
+    table: Table
+    ids: list[str]
+    names: list[str]
+    root: Path
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+
 class ImageNames(Settings):
     """The image of a row: `column`, without the prefix `strip`, put into `path` under the root; * may match several."""
 
@@ -21,8 +35,8 @@ class ImageNames(Settings):
     strip: str = ""
     path: PathTemplate = "{}"
 
-    def read(self, table: Table, root: Path) -> tuple[Table, list[str], list[str]]:
-        """The table with one row an image, and for each row the image's id and its path under the root.
+    def read(self, table: Table, root: Path) -> ImageRows:
+        """The rows of the table with their images, a row repeated for each image that it matches.
 
         Rows without an image are problems, and left out.
         """
@@ -42,7 +56,7 @@ class ImageNames(Settings):
             else:
                 table.report(row, "missing_image", f"no image matches {root / name}: check images.path, and root")
         rows, ids, names = ([each[i] for each in found] for i in range(3))
-        return table.take(rows), ids, names
+        return ImageRows(table.take(rows), ids, names, root)
 
 
 class Groups(Settings):

@@ -3,6 +3,7 @@
 Its height and width are those of the frame of the split file's numbers, or of the mask file; the image's may differ.
 """
 
+import math
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal, Self
@@ -16,6 +17,11 @@ BoxFormat = Literal["xywh", "xyxy"]
 BOX_FORMATS: dict[BoxFormat, str] = {"xywh": "x;y;w;h", "xyxy": "x1;y1;x2;y2"}
 """How the four numbers of a box are written: upper left corner and size, or two corners."""
 
+Unit = Literal["pixels", "fraction"]
+
+Edges = Literal["cut", "round"]
+"""Which pixels a box covers: see `BoxMask.parse`."""
+
 ROUNDING = 1
 """Pixels by which a box may reach out of its frame without being a problem."""
 
@@ -28,9 +34,11 @@ class RegionMask:
     parts: np.ndarray
 
     def __or__(self, other: Self) -> Self:
-        if self.size != other.size:
-            raise ValueError(f"one image has frames of {self.size} and {other.size} pixels (H, W)")
-        return replace(self, parts=np.concatenate([self.parts, other.parts]))
+        if self.size == other.size:
+            return replace(self, parts=np.concatenate([self.parts, other.parts]))
+        if self.empty or other.empty:  # the frame of nothing may be unknown
+            return other if self.empty else self
+        raise ValueError(f"one image has frames of {self.size} and {other.size} pixels (H, W)")
 
     @property
     def empty(self) -> bool:
@@ -77,21 +85,42 @@ class BoxMask(RegionMask):
     """The texts of the boxes that were cut at the frame by more than ROUNDING."""
 
     @classmethod
-    def parse(cls, text: str, size: tuple[int, int], box_format: BoxFormat = "xywh") -> Self:
-        """Boxes separated by |. Fractions of a pixel are cut off, as in the released masks, and boxes at the frame."""
+    def parse(
+        cls,
+        text: str,
+        size: tuple[int, int],
+        box_format: BoxFormat = "xywh",
+        unit: Unit = "pixels",
+        edges: Edges = "cut",
+    ) -> Self:
+        """Boxes separated by |, without what is outside of the frame.
+
+        Pixel (0, 0) reaches from 0 to 1 on both axes. By `edges` a box covers these pixels:
+        cut: the fractions of its four numbers are cut off, as in the released masks, so that it covers the columns from
+        x to x + w - 1, or from x1 to x2 - 1, and the rows alike.
+        round: those whose centres lie in it; one too small for any covers the pixel in which its own centre lies.
+
+        Args:
+            unit: fraction: the numbers are shares of the width and the height, and `edges` is round.
+        """
         (height, width), boxes, outside = size, [], []
+        scale = (width, height) * 2 if unit == "fraction" else (1, 1, 1, 1)
         for box in filter(None, text.split("|")):
             try:
-                x, y, w, h = (int(float(number)) for number in box.split(";"))
+                x, y, right, bottom = (float(number) * of for number, of in zip(box.split(";"), scale, strict=True))
+                if edges == "cut" and unit == "pixels":
+                    x, y, right, bottom = map(int, (x, y, right, bottom))
+                if not all(map(math.isfinite, (x, y, right, bottom))):
+                    raise ValueError
             except (ValueError, OverflowError):
                 raise ValueError(f"box {box[:40]!r} is not four numbers {BOX_FORMATS[box_format]}") from None
-            if box_format == "xyxy":
-                w, h = w - x, h - y
-            left, top, right, bottom = max(x, 0), max(y, 0), min(x + w, width), min(y + h, height)
-            if left >= right or top >= bottom:
+            if box_format == "xywh":
+                right, bottom = x + right, y + bottom
+            if max(x, 0) >= min(right, width) or max(y, 0) >= min(bottom, height):
                 raise ValueError(f"box {box!r} holds no pixel of the {height} x {width} frame: check masks.size")
-            boxes.append((left, top, right, bottom))
-            if max(-x, -y, x + w - width, y + h - height) > ROUNDING:
+            columns, rows = _pixels(max(x, 0), min(right, width)), _pixels(max(y, 0), min(bottom, height))
+            boxes.append((columns[0], rows[0], columns[1], rows[1]))
+            if max(-x, -y, right - width, bottom - height) > ROUNDING:
                 outside.append(box)
         return cls(size, np.array(boxes, dtype=np.int64).reshape(-1, 4), tuple(outside))
 
@@ -100,6 +129,12 @@ class BoxMask(RegionMask):
         for left, top, right, bottom in self.parts:
             mask[top:bottom, left:right] = True
         return mask
+
+
+def _pixels(start: float, end: float) -> tuple[int, int]:
+    """The first pixel whose centre lies in an interval, and the one after its last; at least the one of its middle."""
+    first, last = math.ceil(start - 0.5), math.ceil(end - 0.5)
+    return (first, last) if first < last else (middle := math.floor((start + end) / 2), middle + 1)
 
 
 @dataclass(frozen=True)

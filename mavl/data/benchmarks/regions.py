@@ -2,17 +2,18 @@
 
 import os
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Annotated, Literal
 
 import numpy as np
 from pydantic import Field
 
 from mavl.config.loader import Settings
+from mavl.data.benchmarks.images import ImageRows
 from mavl.data.benchmarks.labels import Names, name_meanings
-from mavl.data.benchmarks.masks import BOX_FORMATS, BoxFormat, BoxMask, Mask, MaskFile, RunLengthMask
+from mavl.data.benchmarks.masks import BOX_FORMATS, BoxFormat, BoxMask, Edges, Mask, MaskFile, RunLengthMask, Unit
 from mavl.data.benchmarks.tables import Column, PathTemplate, Table
 from mavl.data.images.grey import MAX_SIDE, ImageError, check_size
+from mavl.data.images.read import image_size
 from mavl.vocab import PRESENT, unknown_name
 
 MaskRows = dict[str, list[Mask | None]]
@@ -21,12 +22,92 @@ MaskRows = dict[str, list[Mask | None]]
 
 Side = Annotated[int, Field(gt=0, le=MAX_SIDE)]
 
-FrameSize = tuple[Side, Side] | tuple[str, str]
-"""Height and width of a frame in pixels, or the columns that hold them."""
+FrameSize = tuple[Side, Side] | tuple[str, str] | Literal["image"]
+"""Height and width of a frame in pixels, or the columns that hold them; image: the image file's own."""
 
 
-class RegionMasks(Settings):
-    """Regions written in a column, in a frame of `size` (H, W) pixels; blank, -1 or nan is none.
+class Regions(Settings):
+    """How the numbers of regions are written.
+
+    size: of their frame, height and width in pixels, [1024, 1024], or the columns that hold them; image: the size of
+    the image file. box_format: xywh is a box by its upper left corner, width and height; xyxy by two corners.
+    unit: of a box, pixels or fraction (of the frame's width and height). edges: cut covers the columns x to x + w - 1
+    after the fractions of all numbers are cut off, as in the released masks; round covers the pixels whose centres
+    lie in the box, as `fraction` always does.
+    """
+
+    size: FrameSize
+    box_format: BoxFormat = "xywh"
+    unit: Unit = "pixels"
+    edges: Edges = "cut"
+
+    def parse(self, rows: ImageRows, texts: Sequence[str], runs: bool = False) -> list[Mask | None]:
+        """The masks that the texts of rows describe; None, with a problem, for a text that describes none.
+
+        Args:
+            runs: the texts are run lengths, not boxes.
+        """
+        sizes = self._sizes(rows, texts)
+        return [
+            None if size is None else self._mask(rows.table, row, text, size, runs)
+            for row, (text, size) in enumerate(zip(texts, sizes, strict=True))
+        ]
+
+    def _mask(self, table: Table, row: int, text: str, size: tuple[int, int], runs: bool) -> Mask | None:
+        """One mask; boxes partly outside the frame are tolerated problems."""
+        try:
+            if runs:
+                return RunLengthMask.parse(text, size)
+            mask = BoxMask.parse(text, size, self.box_format, self.unit, self.edges)
+        except ValueError as error:
+            table.report(row, "bad_region", str(error))
+            return None
+        for box in mask.outside:
+            problem = f"box {box} ({BOX_FORMATS[self.box_format]}) in a frame of {size[1]} x {size[0]}"
+            table.report(row, "box_outside", problem, tolerated=True)
+        return mask
+
+    def _sizes(self, rows: ImageRows, texts: Sequence[str]) -> Sequence[tuple[int, int] | None]:
+        """The size of the frame of each row; None, with a problem, where there is none."""
+        if self.size == "image":
+            return _image_sizes(rows, texts)
+        if isinstance(self.size[0], int):
+            return [(int(self.size[0]), int(self.size[1]))] * len(rows)
+        columns = [rows.table.column(column) for column in self.size]
+        if not all(columns):
+            return [None] * len(rows)
+        sizes = []
+        for row, cells in enumerate(zip(*columns, strict=True)):
+            try:
+                height, width = (int(float(cell)) for cell in cells)
+                check_size(width, height)
+                sizes.append((height, width))
+            except (ValueError, OverflowError) as error:
+                fault = error if isinstance(error, ImageError) else f"{' x '.join(cells)!r} is no height and width"
+                text = f"the frame in the columns {', '.join(map(str, self.size))}: {fault}"
+                rows.table.report(row, "bad_region", text)
+                sizes.append(None)
+        return sizes
+
+
+def _image_sizes(rows: ImageRows, texts: Sequence[str]) -> list[tuple[int, int] | None]:
+    """The size of each row's image file, read where there is a region; of an image that cannot be read None.
+
+    The frame of nothing is one pixel. An image that cannot be read is a tolerated problem: whoever reads it refuses it.
+    """
+    first = {name: row for row, (name, text) in reversed(list(enumerate(zip(rows.names, texts, strict=True)))) if text}
+    sizes: dict[str, tuple[int, int] | None] = {}
+    for name, row in first.items():
+        try:
+            sizes[name] = image_size(rows.root / name)[::-1]
+        except ImageError as error:
+            sizes[name] = None
+            rows.table.report(row, "missing_image", f"no frame for its regions: {error}", tolerated=True)
+    return [sizes[name] if text else (1, 1) for name, text in zip(rows.names, texts, strict=True)]
+
+
+class RegionMasks(Regions):
+    """Regions written in a column; blank, -1 or nan is none.
 
     rle: SIIM-ACR's pairs "gap length": pixels counted down the columns, the gap from the end of the previous run.
     boxes: RSNA's "x;y;w;h|x;y;w;h", from the top left corner, or with `box_format` xyxy two corners "x1;y1;x2;y2".
@@ -35,50 +116,53 @@ class RegionMasks(Settings):
 
     kind: Literal["rle", "boxes"]
     column: Column
-    size: FrameSize
-    box_format: BoxFormat = "xywh"
     all_lists: bool = False
 
-    def read(self, table: Table, ids: list[str], root: Path, findings: Sequence[str], labels: np.ndarray) -> MaskRows:
+    def read(self, rows: ImageRows, findings: Sequence[str], labels: np.ndarray) -> MaskRows:
         """The masks of the rows; a text that describes none is a problem."""
-        texts = ["" if text.lower() in ("-1", "nan") else text for text in table.column(self.column)]
-        sizes = _sizes(self.size, table)
-        masks = [_parse(self, table, row, *each) for row, each in enumerate(zip(texts, sizes, strict=False))]
-        return {findings[0]: masks or [None] * len(table)}
+        texts = ["" if text.lower() in ("-1", "nan") else text for text in rows.table.column(self.column)]
+        return {findings[0]: self.parse(rows, texts, self.kind == "rle") if texts else [None] * len(rows)}
 
 
-class BoxRows(Settings):
-    """A row holds one box of one finding, as in ChestX-ray14's list, or says by a blank box that there is none.
+class BoxRows(Regions):
+    """A row holds the box of one finding, as in ChestX-ray14's list, or says by a blank box that there is none.
 
     finding: the column of the finding, in any case or as `names` translates it, to null where it is not among the
-    benchmark's; columns: the numbers of `box_format`. A blank box with another text, such as "No finding", is of all.
+    benchmark's; columns: the four numbers of `box_format`, or the one column that holds them, "x;y;w;h", of one or,
+    with | between them, several boxes. A blank box with another text, such as "No finding", is of all findings; where
+    the labels say that the finding is present, a blank box means that its region is not known.
     """
 
     kind: Literal["box_rows"]
     finding: Column
     names: Names = Field(default_factory=dict)
-    columns: tuple[Column, Column, Column, Column]
-    size: FrameSize
-    box_format: BoxFormat = "xywh"
+    columns: tuple[Column, Column, Column, Column] | tuple[Column]
 
-    def read(self, table: Table, ids: list[str], root: Path, findings: Sequence[str], labels: np.ndarray) -> MaskRows:
+    def read(self, rows: ImageRows, findings: Sequence[str], labels: np.ndarray) -> MaskRows:
         """The masks of the rows; an unknown name or a box outside the frame is a problem."""
-        of_text = name_meanings(findings, self.names)
-        masks: MaskRows = {finding: [None] * len(table) for finding in findings}
-        columns = [table.column(column) for column in (self.finding, *self.columns)]
-        sizes = _sizes(self.size, table)
-        # a column that does not exist is empty
-        for row, (name, *box, size) in enumerate(zip(*columns, sizes, strict=False)):
+        table, of_text = rows.table, name_meanings(findings, self.names)
+        masks: MaskRows = {finding: [None] * len(rows) for finding in findings}
+        named, *columns = [table.column(column) for column in (self.finding, *self.columns)]
+        if not named or not all(columns):
+            return masks  # a column that does not exist is a problem already
+        boxes = [";".join(box) if any(map(_is_filled, box)) else "" for box in zip(*columns, strict=True)]
+        known = [text if of_text.get(name.lower()) else "" for name, text in zip(named, boxes, strict=True)]
+        for row, (name, box, mask) in enumerate(zip(named, boxes, self.parse(rows, known), strict=True)):
             finding = of_text.get(name.lower())
-            if not any(number.lower() not in ("", "nan") for number in box):
+            if not box:
                 for absent in (finding,) if finding else findings:
-                    masks[absent][row] = size and BoxMask.parse("", size)
+                    if labels[row, findings.index(absent)] != PRESENT:
+                        masks[absent][row] = mask
             elif finding:
-                masks[finding][row] = _parse(self, table, row, ";".join(box), size)
+                masks[finding][row] = mask
             elif name.lower() not in of_text:
                 fix = "say under masks.names which finding it is, or null"
                 table.report(row, "bad_region", f"a box of an {unknown_name('finding', name, findings)}: {fix}")
         return masks
+
+
+def _is_filled(number: str) -> bool:
+    return number.lower() not in ("", "nan")
 
 
 class FileMasks(Settings):
@@ -91,53 +175,17 @@ class FileMasks(Settings):
     def by_finding(self) -> bool:
         return "{finding}" in self.path
 
-    def read(self, table: Table, ids: list[str], root: Path, findings: Sequence[str], labels: np.ndarray) -> MaskRows:
+    def read(self, rows: ImageRows, findings: Sequence[str], labels: np.ndarray) -> MaskRows:
         """The masks of the rows, by the ids of their images; a file that does not exist is a problem."""
-        masks: MaskRows = {finding: [None] * len(table) for finding in findings}
+        masks: MaskRows = {finding: [None] * len(rows) for finding in findings}
         for column, finding in enumerate(findings):
             path = self.path.replace("{finding}", finding)
-            for row, image in enumerate(ids):
+            for row, image in enumerate(rows.ids):
                 if self.by_finding and labels[row, column] != PRESENT:
                     continue
-                mask = MaskFile(root / path.replace("{}", image))
+                mask = MaskFile(rows.root / path.replace("{}", image))
                 if os.path.isfile(mask.path):  # of a name that is too long Path's own would raise
                     masks[finding][row] = mask
                 else:
-                    table.report(row, "missing_mask", f"mask {mask.path} is missing: check masks.path, and root")
+                    rows.table.report(row, "missing_mask", f"mask {mask.path} is missing: check masks.path, and root")
         return masks
-
-
-def _sizes(size: FrameSize, table: Table) -> Sequence[tuple[int, int] | None]:
-    """The size of the frame of each row; None, with a problem, where its columns hold none."""
-    if isinstance(size[0], int):
-        return [(int(size[0]), int(size[1]))] * len(table)
-    sizes = []
-    for row, texts in enumerate(zip(*(table.column(column) for column in size), strict=False)):
-        try:
-            height, width = (int(float(text)) for text in texts)
-            check_size(width, height)
-            sizes.append((height, width))
-        except (ValueError, OverflowError) as error:
-            fault = error if isinstance(error, ImageError) else f"{' x '.join(texts)!r} is no height and width"
-            table.report(row, "bad_region", f"the frame in the columns {', '.join(map(str, size))}: {fault}")
-            sizes.append(None)
-    return sizes
-
-
-def _parse(
-    masks: RegionMasks | BoxRows, table: Table, row: int, text: str, size: tuple[int, int] | None
-) -> Mask | None:
-    """The mask that a text describes; a text that describes none, and boxes outside the frame, become problems."""
-    if size is None:
-        return None
-    try:
-        if masks.kind == "rle":
-            return RunLengthMask.parse(text, size)
-        mask = BoxMask.parse(text, size, masks.box_format)
-    except ValueError as error:
-        table.report(row, "bad_region", str(error))
-        return None
-    for box in mask.outside:
-        problem = f"box {box} ({BOX_FORMATS[masks.box_format]}) in a frame of {size[1]} x {size[0]}"
-        table.report(row, "box_outside", problem, tolerated=True)
-    return mask
