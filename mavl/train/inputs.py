@@ -8,7 +8,7 @@ from typing import Any
 
 from mavl.config.data import VOCABULARY
 from mavl.config.loader import load
-from mavl.data.benchmarks.benchmark import Benchmark, split_file
+from mavl.data.benchmarks.benchmark import Benchmark, list_files
 from mavl.data.lists import ImageList
 
 MOST_SIZES = 20_000
@@ -37,7 +37,10 @@ def data_hashes(data: Any, images: Mapping[str, ImageList]) -> dict[str, str]:
     if getattr(data, "benchmark", None):
         benchmark = load(Benchmark, Path(data.benchmark))
         hashes["benchmark"] = _sha256(benchmark.model_dump_json(exclude=NO_CONTENT).encode())
-        lists = {name: split_file(benchmark, name, root) for name in benchmark.splits if name in images}
+        lists = {}
+        for name in (name for name in benchmark.splits if name in images):
+            lists[name], *joined = list_files(benchmark, name, root)
+            lists |= {path.name: path for path in joined}
     else:
         lists = {name: Path(getattr(data, name)) for name in LABEL_FILES if hasattr(data, name)}
         if "label_file" in lists and (vocabulary := lists["label_file"].with_name(VOCABULARY)).exists():

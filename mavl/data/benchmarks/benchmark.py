@@ -16,16 +16,15 @@ from pydantic import Field, PositiveInt, model_validator
 from mavl.config.loader import Settings
 from mavl.data import DataError, notice
 from mavl.data.benchmarks.images import Groups, ImageNames
-from mavl.data.benchmarks.labels import ColumnLabels, ListLabels, MaskLabels, PathLabels
+from mavl.data.benchmarks.joins import ListFormat, SplitName, read_list
+from mavl.data.benchmarks.labels import ColumnLabels, ListLabels, MaskLabels, PathLabels, RowLabels
 from mavl.data.benchmarks.masks import Mask
 from mavl.data.benchmarks.metadata import Attribute
 from mavl.data.benchmarks.regions import BoxRows, FileMasks, MaskRows, RegionMasks
 from mavl.data.benchmarks.rows import BenchmarkError, Problem, raise_problems
 from mavl.data.benchmarks.splits import MissingSplitError, Split
-from mavl.data.benchmarks.tables import Table, TableFormat, read_table
-from mavl.vocab import unknown_name
-
-SplitName = Literal["train", "valid", "test"]
+from mavl.data.benchmarks.tables import Table
+from mavl.vocab import ABSENT, unknown_name
 
 VIEW_COLUMNS = ("frontallateral", "viewposition", "view", "projection")
 """Columns that give the projection of an image, by the small letters of their names."""
@@ -50,10 +49,10 @@ class Benchmark(Settings):
     splits: dict[SplitName, str] = Field(min_length=1)
     interpolation: Literal["bilinear", "bicubic"] | None = None
     equalize: bool = False
-    table: TableFormat = TableFormat()
+    table: ListFormat = ListFormat()
     images: ImageNames = ImageNames()
     groups: Groups | None = None
-    labels: Annotated[ColumnLabels | ListLabels | PathLabels | MaskLabels, Field(discriminator="kind")]
+    labels: Annotated[ColumnLabels | ListLabels | RowLabels | PathLabels | MaskLabels, Field(discriminator="kind")]
     masks: Annotated[RegionMasks | BoxRows | FileMasks, Field(discriminator="kind")] | None = None
     metadata: dict[str, Attribute] = Field(default_factory=dict)
 
@@ -72,7 +71,7 @@ class Benchmark(Settings):
             for name in names:
                 if name is not None and name not in self.findings:
                     raise ValueError(f"{key}: " + unknown_name("finding", name, self.findings))
-        if several and not isinstance(labels, ColumnLabels | ListLabels) and not isinstance(masks, BoxRows):
+        if several and not isinstance(labels, ColumnLabels | ListLabels | RowLabels) and not isinstance(masks, BoxRows):
             raise ValueError(f"labels of kind {labels.kind!r} give one finding, not {len(self.findings)}")
         if isinstance(labels, MaskLabels) and masks is None:
             raise ValueError("labels of kind 'mask' need masks")
@@ -109,7 +108,7 @@ def examine_split(benchmark: Benchmark, split: str, root: Path | None = None) ->
     root = root or benchmark.root
     assert root is not None  # split_file refuses a benchmark without
     try:
-        table = read_table(file, benchmark.table)
+        table = read_list(file, benchmark.table, split, root)
     except BenchmarkError as error:
         return None, error.problems
     rows = benchmark.images.read(table, root)
@@ -118,6 +117,8 @@ def examine_split(benchmark: Benchmark, split: str, root: Path | None = None) ->
         return None, table.problems
     labels = benchmark.labels.read(table, names, benchmark.findings)
     masks = benchmark.masks.read(rows, benchmark.findings, labels) if benchmark.masks else {}
+    if masks and isinstance(benchmark.labels, RowLabels) and benchmark.labels.readers:
+        _leave_out_absent(masks, labels)
     groups = benchmark.groups and benchmark.groups.read(table, names)
     first = _unite_rows(benchmark, table, names, labels, groups, masks)
     if isinstance(benchmark.masks, RegionMasks) and benchmark.masks.all_lists:
@@ -162,6 +163,13 @@ def _unite_rows(
     return list(first.values())
 
 
+def _leave_out_absent(masks: MaskRows, labels: np.ndarray) -> None:
+    """Leave out the masks of findings that are absent by the rule for several readers."""
+    for of_rows, column in zip(masks.values(), labels.T, strict=True):
+        for row in np.flatnonzero(column == ABSENT):
+            of_rows[row] = None
+
+
 def _union(table: Table, row: int, one: Mask | None, other: Mask | None) -> Mask | None:
     """Both masks of one image as one; masks of different frames are a problem of the row."""
     try:
@@ -186,7 +194,7 @@ def _add_other_lists(
             table.problems.append(Problem("split_file", path, text, tolerated=True))
             continue
         try:
-            found = read_table(path, benchmark.table)
+            found = read_list(path, benchmark.table, other, root)
         except BenchmarkError as error:
             table.problems.extend(error.problems)
             continue
@@ -210,6 +218,14 @@ def split_file(benchmark: Benchmark, split: str, root: Path | None = None) -> Pa
     if not (file := Path(root) / name).is_file():
         raise MissingSplitError(f"{file}, the {split} split of benchmark {benchmark.name!r}, is missing: {fix}")
     return file
+
+
+def list_files(benchmark: Benchmark, split: str, root: Path | None = None) -> list[Path]:
+    """The file of a split, by `split_file`, and those of the tables that are joined to it."""
+    file = split_file(benchmark, split, root)
+    base = root or benchmark.root
+    assert base is not None  # split_file refuses a benchmark without
+    return [file, *(base / join.file for join in benchmark.table.join)]
 
 
 def view_column(table: Table) -> list[str] | None:

@@ -1,9 +1,8 @@
 """The labels in a split file: in columns, in cells that list findings, in the image's path, or by its mask."""
 
 import re
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence, Sized
-from functools import lru_cache
 from typing import Annotated, Literal
 
 import numpy as np
@@ -11,7 +10,7 @@ from pydantic import AfterValidator, Field
 
 from mavl.config.loader import Settings
 from mavl.data import notice
-from mavl.data.benchmarks.tables import Column, Table
+from mavl.data.benchmarks.tables import Column, Table, fold
 from mavl.progress import plural
 from mavl.vocab import ABSENT, PRESENT, UNKNOWN, unknown_name
 
@@ -24,13 +23,6 @@ LABEL_TEXTS = {
     **dict.fromkeys(("", "nan", "-1"), UNKNOWN),
 }
 """Texts of a label by `fold`, and what they mean. CheXpert's labeller writes -1 for an uncertain mention."""
-
-
-@lru_cache(4096)
-def fold(text: str) -> str:
-    """The one spelling of a label's text: in lower case, a number without superfluous zeros."""
-    text = text.strip().lower()
-    return f"{float(text):g}" if re.fullmatch(r"[+-]?\d{1,6}(\.0*)?", text) else text
 
 
 def _without_clash(meanings: dict) -> dict:
@@ -48,6 +40,10 @@ Names = Annotated[dict[str, str | None], AfterValidator(_without_clash)]
 def unknown_labels(rows: Sized, findings: Sequence[str]) -> np.ndarray:
     """int8 [n, C] of UNKNOWN."""
     return np.full((len(rows), len(findings)), UNKNOWN, dtype=np.int8)
+
+
+Others = Literal["refuse", "ignore"]
+"""What becomes of a text that stands for no finding by the benchmark's findings and names."""
 
 
 class ColumnLabels(Settings):
@@ -81,22 +77,29 @@ class ColumnLabels(Settings):
 class ListLabels(Settings):
     """One column lists the findings of the image, as in ChestX-ray14's "Cardiomegaly|Emphysema"; others are absent.
 
-    A blank cell is unknown. names: the finding that a text stands for, where it is not the finding's name, or null for
-    one that is not among the benchmark's; NO_FINDING needs none. others: null for every other text, too,
-    unless another separator would find a finding in it.
+    A blank cell is unknown, or with "" under names of none. names: the finding that a text stands for, where it is not
+    the finding's name, or null for one that is not among the benchmark's; NO_FINDING needs none. others: null for every
+    other text, too, unless another separator would find a finding in it. match: substring finds the texts anywhere in
+    the cell, in any case.
     """
 
     kind: Literal["list"]
     column: Column
     separator: str = Field(default="|", min_length=1)
     names: Names = Field(default_factory=dict)
-    others: Literal["refuse", "ignore"] = "refuse"
+    others: Others = "refuse"
+    match: Literal["whole", "substring"] = "whole"
 
     def read(self, table: Table, names: Sequence[str], findings: Sequence[str]) -> np.ndarray:
         """Labels int8 [n, C] in {1, 0, -1}; unknown, with a problem, for rows with other texts."""
         meaning = name_meanings(findings, self.names)
         labels, ignored = unknown_labels(table, findings), Counter()
         for row, cell in enumerate(table.column(self.column)):
+            if not cell or self.match == "substring":
+                if cell or "" in meaning:
+                    found = {meaning[text] for text in meaning if (text in cell.lower() if text else not cell)}
+                    labels[row] = [PRESENT if finding in found else ABSENT for finding in findings]
+                continue
             texts = [text.strip() for text in cell.split(self.separator) if text.strip()]
             unknown = [text for text in texts if text.lower() not in meaning]
             if unknown and self.others == "refuse":
@@ -109,11 +112,76 @@ class ListLabels(Settings):
                 ignored.update(unknown)
                 found = {meaning.get(text.lower()) for text in texts}
                 labels[row] = [PRESENT if finding in found else ABSENT for finding in findings]
-        if ignored:
-            examples = ", ".join(f"{text!r} ({number})" for text, number in ignored.most_common(3))
-            texts = plural(len(ignored), "other text")
-            notice(f"{table.file.name}: labels.others ignores {texts}: {examples}{', …' * (len(ignored) > 3)}")
+        _note_ignored(table, ignored)
         return labels
+
+
+class Readers(Settings):
+    """Several readers of one image. column: the reader of a row. rule: which findings are present.
+
+    any: that one reader names. majority: that more than half of the image's readers name. all: that each of them names.
+    """
+
+    column: Column
+    rule: Literal["any", "majority", "all"]
+
+    def agree(self, number: int, readers: int) -> bool:
+        """Whether a finding that `number` of an image's readers name is present."""
+        return {"any": number > 0, "majority": 2 * number > readers, "all": number == readers}[self.rule]
+
+
+class RowLabels(Settings):
+    """A row names one finding of its image, and findings that no row of the image names are absent.
+
+    A blank cell says nothing, so that an image without another row is unknown, or with "" under names none. names,
+    others: as of a list. readers: the rows are of several readers; without them all rows of an image count together.
+    The regions of a finding that is absent by the rule are left out, of others all readers' are united.
+    """
+
+    kind: Literal["rows"]
+    column: Column
+    names: Names = Field(default_factory=dict)
+    others: Others = "refuse"
+    readers: Readers | None = None
+
+    def read(self, table: Table, names: Sequence[str], findings: Sequence[str]) -> np.ndarray:
+        """Labels int8 [n, C] in {1, 0, -1}, equal in all rows of an image; unknown, with a problem, for other texts."""
+        meaning, ignored = name_meanings(findings, self.names), Counter()
+        said: dict[str, dict[str, set[str | None]]] = defaultdict(dict)
+        unknown: set[str] = set()
+        readers = table.column(self.readers.column) if self.readers else [""] * len(table)
+        for row, (image, text, reader) in enumerate(zip(names, table.column(self.column), readers, strict=False)):
+            if text.lower() in meaning:
+                said[image].setdefault(reader, set()).add(meaning[text.lower()])
+            elif text and self.others == "ignore":
+                said[image].setdefault(reader, set())
+                ignored[text] += 1
+            elif text:
+                unknown.add(image)
+                fix = "say under labels.names which finding it is, or null; or set labels.others to ignore"
+                table.report(row, "label_value", f"{unknown_name('finding', text, findings)} {fix}")
+            if self.readers and not reader:
+                table.report(row, "bad_row", f"column {self.readers.column!r} names no reader")
+        _note_ignored(table, ignored)
+        of_image = {image: self._labels(said[image], findings) for image in said if image not in unknown}
+        labels = unknown_labels(table, findings)
+        for row, image in enumerate(names):
+            labels[row] = of_image.get(image, UNKNOWN)
+        return labels
+
+    def _labels(self, said: Mapping[str, set[str | None]], findings: Sequence[str]) -> list[int]:
+        """The labels of one image, of which each reader says a set of findings."""
+        agree = (self.readers or Readers(column=0, rule="any")).agree
+        named = Counter(finding for of_reader in said.values() for finding in of_reader)
+        return [PRESENT if agree(named[finding], len(said)) else ABSENT for finding in findings]
+
+
+def _note_ignored(table: Table, ignored: Counter[str]) -> None:
+    """Say once which texts `others` ignores."""
+    if ignored:
+        examples = ", ".join(f"{text!r} ({number})" for text, number in ignored.most_common(3))
+        texts = plural(len(ignored), "other text")
+        notice(f"{table.file.name}: labels.others ignores {texts}: {examples}{', …' * (len(ignored) > 3)}")
 
 
 def _parts(text: str) -> list[str]:

@@ -2,17 +2,20 @@
 
 import os
 import posixpath
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from functools import lru_cache
 from pathlib import Path
-from typing import Annotated, Self
+from typing import Annotated, Literal, Self
 
 import pandas as pd
 import regex
-from pydantic import AfterValidator, Field
+from pydantic import AfterValidator, Field, model_validator
 
 from mavl.config.loader import Settings
 from mavl.data import DataError
+from mavl.data.benchmarks.records import read_coco, read_records
 from mavl.data.benchmarks.rows import Problem, read_rows
 from mavl.vocab import unknown_name
 
@@ -38,11 +41,36 @@ def _is_one_character(separator: str | None) -> str | None:
     return separator
 
 
-class TableFormat(Settings):
-    """How a split file is written: see `read_rows`."""
+@lru_cache(4096)
+def fold(text: str) -> str:
+    """The one spelling of a label's text: in lower case, a number without superfluous zeros."""
+    text = text.strip().lower()
+    return f"{float(text):g}" if re.fullmatch(r"[+-]?\d{1,6}(\.0*)?", text) else text
 
+
+class TableFormat(Settings):
+    """How a file with a table is written.
+
+    format: text is CSV, TSV or, by the file's name, JSON lines; json is a list of objects, one a row; coco is COCO's
+    JSON of images, annotations and categories: a row for each annotation and for each image without one, with the
+    columns of the image, `category`, and the columns of the annotation. separator, header: of text. records: the key of
+    the list in a JSON file that is an object, with dots for one inside another. explode: lists of one length in each
+    record, such as [syms, boxes], that become a row for each place.
+    """
+
+    format: Literal["text", "json", "coco"] = "text"
     separator: Annotated[str | None, AfterValidator(_is_one_character)] = None
     header: bool = True
+    records: str = ""
+    explode: tuple[str, ...] = ()
+
+    @model_validator(mode="after")
+    def _of_one_format(self) -> Self:
+        foreign = {"text": ("records", "explode"), "json": ("separator", "header")}
+        foreign["coco"] = (*foreign["text"], *foreign["json"])
+        if given := [key for key in foreign[self.format] if key in self.model_fields_set and getattr(self, key)]:
+            raise ValueError(f"{', '.join(given)}: not of a table in the format {self.format!r}")
+        return self
 
 
 @dataclass(frozen=True)
@@ -86,8 +114,11 @@ class Table:
 
 
 def read_table(file: Path, form: TableFormat) -> Table:
-    """The rows of a split file; errors as of `read_rows`."""
-    rows = read_rows(file, form.separator, form.header)
+    """The rows of a file; errors as of `read_rows` and `read_records`."""
+    if form.format == "text":
+        rows = read_rows(file, form.separator, form.header)
+    else:
+        rows = read_coco(file) if form.format == "coco" else read_records(file, form.records, form.explode)
     return Table(file, pd.DataFrame(rows.cells, columns=rows.names, dtype=object), rows.lines)
 
 

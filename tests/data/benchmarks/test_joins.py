@@ -1,0 +1,120 @@
+"""Rows chosen by their cells, and tables joined by a key."""
+
+import gzip
+
+import pytest
+
+from mavl.data.benchmarks.benchmark import BenchmarkError, examine_split, list_files, read_split
+from tests.support.small_benchmarks import benchmark, positives
+
+IMAGES = "dicom,study,part,view\na,s1,test,PA\nb,s1,test,LATERAL\nc,s2,train,AP\nd,s3,test,ap\ne,s4,validate,PA\n"
+STUDIES = "study,edema,sex\ns1,1,F\ns3,0,M\ns9,1,M\ns2,1,F\ns4,0,F\n"
+JOIN = {"file": "studies.csv", "on": "study"}
+
+
+def listed(folder, table, text=IMAGES, studies=STUDIES, split="test", **settings):
+    (folder / "all.csv").write_text(text)
+    (folder / "studies.csv").write_text(studies)
+    made = benchmark(table=table, **{"splits": {"test": "all.csv", "train": "all.csv"}} | settings)
+    return read_split(made, split, folder)
+
+
+def names(split):
+    return [path.name for path in split.paths]
+
+
+def problems(folder, table, **settings):
+    with pytest.raises(BenchmarkError) as caught:
+        listed(folder, table, **settings)
+    return list(map(str, caught.value.problems))
+
+
+def test_labels_of_studies_with_the_split_and_the_view_of_images(tmp_path):
+    where = {"part": {"test": ["test"], "train": ["train", "validate"]}, "view": ["PA", "AP"]}
+    table = {"where": where, "join": [JOIN]}
+    test = listed(tmp_path, table, metadata={"sex": {"column": "sex"}})
+    assert (names(test), test.labels.tolist(), test.rows) == (["a", "d"], [[1], [0]], ["all.csv:2", "all.csv:5"])
+    assert test.metadata == {"sex": ["F", "M"]}
+    train = listed(tmp_path, table, split="train")
+    assert (names(train), positives(train)) == (["c", "e"], {"edema": 1})
+
+
+def test_a_column_of_the_joined_table_may_choose_rows(tmp_path):
+    table = {"join": [JOIN], "where": {"sex": ["M", "x"], "part": ["TEST"]}}
+    assert names(listed(tmp_path, table)) == ["d"]
+
+
+def test_a_joined_table_has_a_format_and_names_of_its_own(tmp_path):
+    with gzip.open(tmp_path / "more.tsv.gz", "wt") as file:
+        file.write("id\tedema\tage\na\t1\t40\nb\t0\t50\nc\t1\t60\nd\t1\t70\ne\t0\t80\n")
+    join = [{"file": "more.tsv.gz", "on": "dicom", "key": "id", "columns": ["edema"]}, JOIN | {"columns": ["sex"]}]
+    split = listed(tmp_path, {"join": join})
+    assert (names(split), split.labels[:, 0].tolist()) == (list("abcde"), [1, 0, 1, 1, 0])
+    made = benchmark(table={"join": join}, splits={"test": "all.csv"})
+    assert [path.name for path in list_files(made, "test", tmp_path)] == ["all.csv", "more.tsv.gz", "studies.csv"]
+
+
+def test_rows_without_a_partner(tmp_path):
+    text = IMAGES + "f,s7,test,PA\ng,,test,PA\n"
+    found = problems(tmp_path, {"join": [JOIN]}, text=text)
+    assert [line.partition(":")[2][:1] for line in found] == ["7", "8"]
+    assert found[0].startswith("all.csv:7: studies.csv has no row of 's7' (study): set table.join.missing to blank")
+    blank = listed(tmp_path, {"join": [JOIN | {"missing": "blank"}]}, text=text)
+    assert blank.labels[:, 0].tolist() == [1, 1, 1, 0, 0, -1, -1]
+    assert names(listed(tmp_path, {"join": [JOIN | {"missing": "drop"}]}, text=text)) == list("abcde")
+
+
+def test_several_partners(tmp_path):
+    same = STUDIES + "s1,1,F\n"
+    assert listed(tmp_path, {"join": [JOIN]}, studies=same).labels[:, 0].tolist() == [1, 1, 1, 0, 0]
+    other = STUDIES + "s1,1,M\n"
+    found = problems(tmp_path, {"join": [JOIN]}, studies=other)
+    assert found == [
+        "all.csv:2: 's1' has different cells in studies.csv:2 and studies.csv:7: set table.join.many for a row each, "
+        "or table.join.columns to what is the same"
+    ]
+    chosen = {"join": [JOIN | {"columns": ["edema"]}]}
+    assert listed(tmp_path, chosen, studies=other).labels[:, 0].tolist() == [1, 1, 1, 0, 0]
+    boxes = {"kind": "box_rows", "finding": "f", "columns": ["box"], "size": [4, 6]}
+    studies = "study,f,box\n" + "s1,edema,0;0;1;1\ns2,,\ns3,edema,0;0;2;1\ns4,,\ns1,edema,1;1;1;2\n"
+    many = {"join": [JOIN | {"many": True}]}
+    split = listed(tmp_path, many, studies=studies, labels={"kind": "mask"}, masks=boxes)
+    assert [int(split.mask(i).sum()) for i in range(5)] == [3, 3, 0, 2, 0]
+
+
+def test_a_column_of_both_tables_is_the_lists_and_may_not_differ(tmp_path):
+    studies = STUDIES.replace("sex", "view").replace(",F", ",PA").replace(",M", ",AP")
+    [found] = problems(tmp_path, {"join": [JOIN]}, studies=studies)
+    assert found.startswith("all.csv:3: view is 'LATERAL' here and 'PA' in studies.csv:2: give the right table.join.on")
+    split = listed(tmp_path, {"join": [JOIN | {"columns": ["edema"]}]}, studies=studies)
+    assert split.views == ["PA", "LATERAL", "AP", "ap", "PA"]
+
+
+@pytest.mark.parametrize(
+    ("table", "message"),
+    [
+        ({"where": {"part": ["tset"]}}, r"no row has 'tset' in column 'part', which holds 'test', 'train', 'validate'"),
+        ({"where": {"prat": ["test"]}}, r"all.csv: unknown column 'prat'; did you mean 'part'"),
+        ({"join": [JOIN | {"on": "studdy"}]}, r"all.csv: unknown column 'studdy'; did you mean 'study'"),
+        ({"join": [JOIN | {"key": "id"}]}, r"studies.csv: unknown column 'id'"),
+        ({"join": [JOIN | {"columns": ["sexx"]}]}, r"studies.csv: table.join.columns: unknown column 'sexx'; did you"),
+        ({"join": [JOIN | {"file": "lost.csv"}]}, r"lost.csv, which table.join names|lost.csv: this table, which"),
+        ({"join": [JOIN | {"on": "dicom", "key": "study", "missing": "drop"}]}, "none of its rows is of a dicom"),
+    ],
+)
+def test_what_does_not_fit_is_named_with_the_fix(tmp_path, table, message):
+    with pytest.raises(BenchmarkError, match=message):
+        listed(tmp_path, table)
+    split, found = examine_split(benchmark(table=table, splits={"test": "all.csv"}), "test", tmp_path)
+    assert found
+    assert split is None or len(split) == 5
+
+
+def test_a_joined_table_needs_a_header():
+    with pytest.raises(ValueError, match="needs the names of its columns in a header"):
+        benchmark(table={"join": [JOIN | {"header": False}]})
+
+
+def test_numbers_choose_rows_by_value(tmp_path):
+    text = "image,edema,target\na,1,1.0\nb,0,0\nc,1,1\n"
+    assert names(listed(tmp_path, {"where": {"target": [1]}}, text=text)) == ["a", "c"]
