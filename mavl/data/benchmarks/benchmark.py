@@ -16,14 +16,14 @@ from pydantic import Field, PositiveInt, model_validator
 from mavl.config.loader import Settings
 from mavl.data import DataError, notice
 from mavl.data.benchmarks.images import Groups, ImageNames
-from mavl.data.benchmarks.joins import ListFormat, SplitName, read_list
+from mavl.data.benchmarks.joins import ListFormat, read_list
 from mavl.data.benchmarks.labels import ColumnLabels, ListLabels, MaskLabels, PathLabels, RowLabels
 from mavl.data.benchmarks.masks import Mask
 from mavl.data.benchmarks.metadata import Attribute
 from mavl.data.benchmarks.regions import BoxRows, FileMasks, MaskRows, RegionMasks
 from mavl.data.benchmarks.rows import BenchmarkError, Problem, raise_problems
 from mavl.data.benchmarks.splits import MissingSplitError, Split
-from mavl.data.benchmarks.tables import Table
+from mavl.data.benchmarks.tables import SplitName, Table
 from mavl.vocab import ABSENT, unknown_name
 
 VIEW_COLUMNS = ("frontallateral", "viewposition", "view", "projection")
@@ -62,6 +62,10 @@ class Benchmark(Settings):
         by_finding = isinstance(masks, BoxRows) or (isinstance(masks, FileMasks) and masks.by_finding)
         if twice := sorted({finding for finding in self.findings if self.findings.count(finding) > 1}):
             raise ValueError(f"findings are named twice: {', '.join(twice)}")
+        by_split = {f"table.where.{column}": of for column, of in self.table.where.items()}
+        for key, of_split in (by_split | {"images.path": self.images.path}).items():
+            if isinstance(of_split, dict) and (lacking := sorted(self.splits.keys() - of_split.keys())):
+                raise ValueError(f"{key} has nothing for the split {', '.join(lacking)}")
         named = {
             "labels.columns": getattr(labels, "columns", ()),
             "labels.names": getattr(labels, "names", {}).values(),
@@ -111,7 +115,7 @@ def examine_split(benchmark: Benchmark, split: str, root: Path | None = None) ->
         table = read_list(file, benchmark.table, split, root)
     except BenchmarkError as error:
         return None, error.problems
-    rows = benchmark.images.read(table, root)
+    rows = benchmark.images.read(table, root, split)
     table, names = rows.table, rows.names
     if not names:
         return None, table.problems
@@ -198,7 +202,7 @@ def _add_other_lists(
         except BenchmarkError as error:
             table.problems.extend(error.problems)
             continue
-        others = benchmark.images.read(found, root)
+        others = benchmark.images.read(found, root, other)
         [parts] = benchmark.masks.read(others, benchmark.findings, np.empty(0)).values()
         for place, (name, part) in enumerate(zip(others.names, parts, strict=True)):
             if (row := rows.get(name)) is not None:

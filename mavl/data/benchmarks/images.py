@@ -9,10 +9,23 @@ from typing import Self
 from pydantic import model_validator
 
 from mavl.config.loader import GroupPattern, Settings
-from mavl.data.benchmarks.tables import Column, PathTemplate, Table, find_group, normal_path, under_root
+from mavl.data.benchmarks.tables import (
+    Column,
+    PathTemplate,
+    SplitName,
+    Table,
+    find_group,
+    normal_path,
+    of_split,
+    under_root,
+)
 
 LONGEST_PATH = 1024
 """Characters; file systems end at 4096 bytes, with 255 for each part."""
+
+
+INDEXED = 100
+"""Rows above which the images that a path with * matches are looked up in one list."""
 
 
 @dataclass(frozen=True)
@@ -29,34 +42,69 @@ class ImageRows:
 
 
 class ImageNames(Settings):
-    """The image of a row: `column`, without the prefix `strip`, put into `path` under the root; * may match several."""
+    """The image of a row: `column`, without the prefix `strip`, put into `path` under the root; * may match several.
+
+    path: one for all splits, or {split: path}. {} is the image; {study_id} is the cell of that column in the row, and
+    {study_id:.2} its first two characters.
+    """
 
     column: Column = 0
     strip: str = ""
-    path: PathTemplate = "{}"
+    path: PathTemplate | dict[SplitName, PathTemplate] = "{}"
 
-    def read(self, table: Table, root: Path) -> ImageRows:
+    def read(self, table: Table, root: Path, split: str) -> ImageRows:
         """The rows of the table with their images, a row repeated for each image that it matches.
 
         Rows without an image are problems, and left out.
         """
+        template = self.path if isinstance(self.path, str) else of_split(self.path, split)
+        texts = [text.replace("\\", "/").removeprefix(self.strip) for text in table.column(self.column)]
+        paths = _filled(template, table) if texts else []
+        index = _index(template, root) if len(texts) > INDEXED else None
         found = []
-        for row, text in enumerate(table.column(self.column)):
-            image = normal_path(text.replace("\\", "/").removeprefix(self.strip))
-            name = normal_path(self.path.replace("{}", glob.escape(image) if "*" in self.path else image))
+        for row, (image, path) in enumerate(zip(map(normal_path, texts), paths, strict=True)):
+            name = normal_path(path.replace("{}", glob.escape(image) if "*" in template else image))
             name = under_root(name, root)
             if not image:
                 table.report(row, "bad_row", f"column {self.column!r} names no image")
             elif len(name) > LONGEST_PATH:
                 table.report(row, "bad_row", f"column {self.column!r} has a path of {len(name)} characters")
-            elif "*" not in self.path:
+            elif "*" not in template:
                 found.append((row, image, name))
-            elif matches := sorted(glob.glob(name, root_dir=root)):
+            elif matches := index[image] if index and image in index else sorted(glob.glob(name, root_dir=root)):
                 found += [(row, image, match) for match in matches]
             else:
                 table.report(row, "missing_image", f"no image matches {root / name}: check images.path, and root")
         rows, ids, names = ([each[i] for each in found] for i in range(3))
         return ImageRows(table.take(rows), ids, names, root)
+
+
+def _filled(template: str, table: Table) -> list[str]:
+    """The template with the cells of each row; a column that the table lacks is a problem."""
+    places = list(re.finditer(r"\{([^{}:]+)(?::\.(\d+))?\}", template))
+    paths = [template] * len(table)
+    for place in places:
+        cells, length = table.column(place[1]), int(place[2]) if place[2] else None
+        cells = [cell[:length].replace("\\", "/") for cell in cells] or [""] * len(table)
+        cells = [glob.escape(cell) if "*" in template else cell for cell in cells]
+        paths = [path.replace(place[0], cell) for path, cell in zip(paths, cells, strict=True)]
+    return paths
+
+
+def _index(template: str, root: Path) -> dict[str, list[str]] | None:
+    """{image: its paths under the root}, by one search; None where each image needs a search of its own.
+
+    A search walks through all folders that the * before the image matches: one for each of n images takes n times that.
+    """
+    folder, _, last = template.rpartition("/")
+    if "*" not in folder or "*" in last or "{}" not in last or re.search(r"[?\[\]]|\{[^}]", template):
+        return None
+    before, after = last.split("{}")
+    found: dict[str, list[str]] = {}
+    for name in sorted(map(normal_path, glob.glob(template.replace("{}", "*"), root_dir=root))):
+        image = name.rpartition("/")[2].removeprefix(before).removesuffix(after)
+        found.setdefault(image, []).append(name)
+    return found
 
 
 class Groups(Settings):

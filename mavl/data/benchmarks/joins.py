@@ -9,10 +9,8 @@ import pandas as pd
 from pydantic import Field, model_validator
 
 from mavl.data.benchmarks.rows import BenchmarkError, Problem
-from mavl.data.benchmarks.tables import Table, TableFormat, fold, read_table
+from mavl.data.benchmarks.tables import SplitName, Table, TableFormat, fold, of_split, read_table
 from mavl.vocab import unknown_name
-
-SplitName = Literal["train", "valid", "test"]
 
 Cells = tuple[str | int | float, ...]
 
@@ -57,8 +55,7 @@ def read_list(file: Path, form: ListFormat, split: str, root: Path) -> Table:
     BenchmarkError for what cannot be read, and where no row is left; rows without a partner are problems of the table.
     """
     table = read_table(file, form)
-    where = {column: of if isinstance(of, tuple) else of.get(split, ()) for column, of in form.where.items()}
-    where = {column.strip(): texts for column, texts in where.items() if texts}
+    where = {column.strip(): of if isinstance(of, tuple) else of_split(of, split) for column, of in form.where.items()}
     table = _filtered(table, where)
     for join in form.join:
         if not (path := root / join.file).is_file():

@@ -80,7 +80,7 @@ class ListLabels(Settings):
     A blank cell is unknown, or with "" under names of none. names: the finding that a text stands for, where it is not
     the finding's name, or null for one that is not among the benchmark's; NO_FINDING needs none. others: null for every
     other text, too, unless another separator would find a finding in it. match: substring finds the texts anywhere in
-    the cell, in any case.
+    the cell, in any case; a finding for which `names` has texts is found by these alone.
     """
 
     kind: Literal["list"]
@@ -93,6 +93,9 @@ class ListLabels(Settings):
     def read(self, table: Table, names: Sequence[str], findings: Sequence[str]) -> np.ndarray:
         """Labels int8 [n, C] in {1, 0, -1}; unknown, with a problem, for rows with other texts."""
         meaning = name_meanings(findings, self.names)
+        if self.match == "substring":  # a finding whose texts are given is not sought by its own name
+            given = {text.lower() for text in self.names}
+            meaning = {text: of for text, of in meaning.items() if text in given or of not in self.names.values()}
         labels, ignored = unknown_labels(table, findings), Counter()
         for row, cell in enumerate(table.column(self.column)):
             if not cell or self.match == "substring":

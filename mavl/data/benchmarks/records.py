@@ -119,10 +119,11 @@ def _exploded(record: Record, names: Sequence[str]) -> Iterator[Record]:
     if not names:
         yield record
         return
-    lists = {name: record.get(name) for name in names}
-    for name, values in lists.items():
-        if not isinstance(values, list):
+    lists: dict[str, list] = {}
+    for name in names:
+        if not isinstance(values := record.get(name), list):
             raise ValueError(f"table.explode: {name} is {_kind(values) if name in record else 'missing'}, not a list")
+        lists[name] = values
     if len({len(values) for values in lists.values()}) > 1:
         lengths = ", ".join(f"{name} has {len(values)}" for name, values in lists.items())
         raise ValueError(f"table.explode: lists of several lengths: {lengths}")

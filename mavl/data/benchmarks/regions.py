@@ -99,7 +99,8 @@ def _image_sizes(rows: ImageRows, texts: Sequence[str]) -> list[tuple[int, int] 
     sizes: dict[str, tuple[int, int] | None] = {}
     for name, row in first.items():
         try:
-            sizes[name] = image_size(rows.root / name)[::-1]
+            width, height = image_size(rows.root / name)
+            sizes[name] = (height, width)
         except ImageError as error:
             sizes[name] = None
             rows.table.report(row, "missing_image", f"no frame for its regions: {error}", tolerated=True)

@@ -3,11 +3,11 @@
 import os
 import posixpath
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from pathlib import Path
-from typing import Annotated, Literal, Self
+from typing import Annotated, Literal, Self, TypeVar
 
 import pandas as pd
 import regex
@@ -30,6 +30,10 @@ def _has_one_blank(template: str) -> str:
 
 
 PathTemplate = Annotated[str, AfterValidator(_has_one_blank)]
+
+SplitName = Literal["train", "valid", "test"]
+
+Value = TypeVar("Value")
 
 SEARCH_SECONDS = 1
 """A pattern that takes longer in one text never ends in some."""
@@ -66,9 +70,10 @@ class TableFormat(Settings):
 
     @model_validator(mode="after")
     def _of_one_format(self) -> Self:
-        foreign = {"text": ("records", "explode"), "json": ("separator", "header")}
-        foreign["coco"] = (*foreign["text"], *foreign["json"])
-        if given := [key for key in foreign[self.format] if key in self.model_fields_set and getattr(self, key)]:
+        of_format = {"text": ("separator", "header"), "json": ("records", "explode")}
+        foreign = [key for name, keys in of_format.items() for key in keys if name != self.format]
+        fields = TableFormat.model_fields
+        if given := [key for key in foreign if getattr(self, key) != fields[key].default]:
             raise ValueError(f"{', '.join(given)}: not of a table in the format {self.format!r}")
         return self
 
@@ -120,6 +125,11 @@ def read_table(file: Path, form: TableFormat) -> Table:
     else:
         rows = read_coco(file) if form.format == "coco" else read_records(file, form.records, form.explode)
     return Table(file, pd.DataFrame(rows.cells, columns=rows.names, dtype=object), rows.lines)
+
+
+def of_split(values: Mapping[SplitName, Value], split: str) -> Value:
+    """What a setting gives a split; the benchmark has refused settings that lack one of its splits."""
+    return {str(name): value for name, value in values.items()}[split]
 
 
 def normal_path(text: str) -> str:

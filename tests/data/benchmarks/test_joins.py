@@ -110,6 +110,13 @@ def test_what_does_not_fit_is_named_with_the_fix(tmp_path, table, message):
     assert split is None or len(split) == 5
 
 
+def test_a_list_of_several_splits_says_which_rows_each_has():
+    with pytest.raises(ValueError, match=r"table\.where\.part has nothing for the split train, valid"):
+        benchmark(table={"where": {"part": {"test": ["x"]}}}, splits=dict.fromkeys(("test", "valid", "train"), "a.csv"))
+    with pytest.raises(ValueError, match=r"images\.path has nothing for the split test"):
+        benchmark(images={"path": {"train": "{}"}})
+
+
 def test_a_joined_table_needs_a_header():
     with pytest.raises(ValueError, match="needs the names of its columns in a header"):
         benchmark(table={"join": [JOIN | {"header": False}]})

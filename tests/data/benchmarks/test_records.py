@@ -149,6 +149,7 @@ def test_boxes_and_labels_of_coco(tmp_path):
         {"records": "x"},
         {"explode": ["x"]},
         {"format": "json", "separator": ";"},
+        {"format": "json", "header": False},
         {"format": "coco", "records": "x"},
     ],
 )

@@ -65,7 +65,7 @@ def test_other_names_and_missing_readers_are_named_with_their_lines(tmp_path, ca
 
 
 def test_texts_anywhere_in_a_cell(tmp_path):
-    names = {"atelectases": "atelectasis", "opacity": "opacity", "": None}
+    names = {"atelectasis": "atelectasis", "atelectases": "atelectasis", "lung": "opacity", "": None}
     labels = {"kind": "list", "column": "terms", "match": "substring", "names": names}
     text = "image,terms\na,Bibasilar Atelectases|pleural effusion\nb,atelectasis; opacity of the lung\nc,\nd,normal\n"
     settings = {"findings": ["atelectasis", "effusion", "opacity"], "labels": labels}
