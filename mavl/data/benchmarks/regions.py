@@ -103,7 +103,7 @@ def _image_sizes(rows: ImageRows, texts: Sequence[str]) -> list[tuple[int, int] 
             sizes[name] = (height, width)
         except ImageError as error:
             sizes[name] = None
-            rows.table.report(row, "missing_image", f"no frame for its regions: {error}", tolerated=True)
+            rows.table.report(row, "bad_region", f"no frame for its regions: {error}", tolerated=True)
     return [sizes[name] if text else (1, 1) for name, text in zip(rows.names, texts, strict=True)]
 
 

@@ -84,7 +84,7 @@ def test_an_image_that_cannot_be_read_has_no_frame(tmp_path):
     text = "image,f,a,b,c,d\nlost.png,edema,1,1,3,2\nb.png,no finding,,,,\n"
     (tmp_path / "test.csv").write_text(text)
     split, [problem] = examine_split(benchmark(**rows_with(size="image")), "test", tmp_path)
-    assert (split.masks["edema"][0], problem.kind, problem.tolerated, problem.line) == (None, "missing_image", True, 2)
+    assert (split.masks["edema"][0], problem.kind, problem.tolerated, problem.line) == (None, "bad_region", True, 2)
     assert str(problem).startswith("test.csv:2: no frame for its regions: ")
     assert read_split(benchmark(**rows_with(size="image")), "test", tmp_path).labels.tolist() == [[-1], [0]]
 

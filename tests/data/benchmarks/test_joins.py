@@ -5,7 +5,7 @@ import gzip
 import pytest
 
 from mavl.data.benchmarks.benchmark import BenchmarkError, examine_split, list_files, read_split
-from tests.support.small_benchmarks import benchmark, positives
+from tests.support.small_benchmarks import benchmark, positives, released
 
 IMAGES = "dicom,study,part,view\na,s1,test,PA\nb,s1,test,LATERAL\nc,s2,train,AP\nd,s3,test,ap\ne,s4,validate,PA\n"
 STUDIES = "study,edema,sex\ns1,1,F\ns3,0,M\ns9,1,M\ns2,1,F\ns4,0,F\n"
@@ -125,3 +125,58 @@ def test_a_joined_table_needs_a_header():
 def test_numbers_choose_rows_by_value(tmp_path):
     text = "image,edema,target\na,1,1.0\nb,0,0\nc,1,1\n"
     assert names(listed(tmp_path, {"where": {"target": [1]}}, text=text)) == ["a", "c"]
+
+
+def test_paths_made_of_cells(tmp_path):
+    text = "image,edema,patient,study\na,1,10000001,7\nb,0,11000002,8\n"
+    path = {"images": {"path": "p{patient:.2}/p{patient}/s{study}/{}.jpg"}}
+    split = listed(tmp_path, {}, text=text, **path)
+    found = [path.relative_to(tmp_path).as_posix() for path in split.paths]
+    assert found == ["p10/p10000001/s7/a.jpg", "p11/p11000002/s8/b.jpg"]
+    missing = {"images": {"path": "{patiend}/{}.jpg"}}
+    assert problems(tmp_path, {}, text=text, **missing) == [
+        "all.csv: unknown column 'patiend'; did you mean 'patient'?"
+    ]
+    for name in ("p[1]x", "p1x"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "a.jpg").touch()
+    escaped = {"images": {"path": "{patient}*/{}.jpg"}}
+    split = listed(tmp_path, {}, text="image,edema,patient\na,1,p[1]\n", **escaped)
+    assert split.paths == [tmp_path / "p[1]x/a.jpg"]
+
+
+def test_mimic_cxr(tmp_path):
+    def write(name, rows):
+        with gzip.open(tmp_path / f"mimic-cxr-2.0.0-{name}.csv.gz", "wt") as file:
+            file.write("\n".join(rows))
+
+    write(
+        "split",
+        [
+            "dicom_id,study_id,subject_id,split",
+            *("d1,50,10000001,test", "d2,50,10000001,test", "d3,51,10000001,test"),
+            *("d4,52,11000002,train", "d5,53,11000002,validate", "d6,54,12000003,test"),
+        ],
+    )
+    rows = [f"d{number},{view},3056" for number, view in enumerate(["PA", "LATERAL", "AP", "AP", "PA", "AP"], start=1)]
+    write("metadata", ["dicom_id,ViewPosition,Rows", *rows])
+    chosen = released("mimic_cxr")
+    columns = list(chosen.labels.columns.values())
+    rows = ["subject_id,study_id," + ",".join(columns)]
+    for study, patient, said in (
+        (50, 10000001, {"Edema": "1.0", "Fracture": "-1.0"}),
+        (51, 10000001, {"No Finding": "1.0"}),
+        (52, 11000002, {}),
+        (53, 11000002, {"Edema": "0.0"}),
+    ):
+        rows.append(",".join([str(patient), str(study), *(said.get(name, "") for name in columns)]))
+    write("chexpert", rows)
+
+    test = read_split(chosen, "test", tmp_path)
+    found = [path.relative_to(tmp_path).as_posix() for path in test.paths]
+    assert found == ["files/p10/p10000001/s50/d1.jpg", "files/p10/p10000001/s51/d3.jpg"]
+    assert positives(test) == dict.fromkeys(test.findings, 0) | {"edema": 1, "normal": 1}
+    assert (test.labels[0] == -1).tolist() == [name == "fracture" for name in test.findings]  # which is uncertain
+    assert test.groups == ["10000001", "10000001"]
+    assert test.views == test.metadata["view"] == ["PA", "AP"]
+    assert [len(read_split(chosen, name, tmp_path)) for name in ("train", "valid")] == [1, 1]

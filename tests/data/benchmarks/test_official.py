@@ -274,5 +274,5 @@ def test_beginnings_of_the_real_files(shared, tmp_path, name, file, images):
     (tmp_path / chosen.splits["test"]).write_text(head)
     split, problems = examine_split(chosen, "test", tmp_path)
     assert len(split) == images
-    assert {problem.kind for problem in problems} <= {"missing_image"}  # the films themselves are not there
+    assert {problem.kind for problem in problems} <= {"bad_region"}  # the films themselves are not there
     assert (split.labels >= 0).all()
