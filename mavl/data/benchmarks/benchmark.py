@@ -20,7 +20,7 @@ from mavl.data.benchmarks.joins import ListFormat, read_list
 from mavl.data.benchmarks.labels import ColumnLabels, ListLabels, MaskLabels, PathLabels, RowLabels
 from mavl.data.benchmarks.masks import Mask
 from mavl.data.benchmarks.metadata import Attribute
-from mavl.data.benchmarks.regions import BoxRows, FileMasks, MaskRows, RegionMasks
+from mavl.data.benchmarks.regions import BoxRows, FileMasks, FindingRows, MaskRows, RegionMasks, ShapeRows
 from mavl.data.benchmarks.rows import BenchmarkError, Problem, raise_problems
 from mavl.data.benchmarks.splits import MissingSplitError, Split
 from mavl.data.benchmarks.tables import SplitName, Table
@@ -53,13 +53,13 @@ class Benchmark(Settings):
     images: ImageNames = ImageNames()
     groups: Groups | None = None
     labels: Annotated[ColumnLabels | ListLabels | RowLabels | PathLabels | MaskLabels, Field(discriminator="kind")]
-    masks: Annotated[RegionMasks | BoxRows | FileMasks, Field(discriminator="kind")] | None = None
+    masks: Annotated[RegionMasks | BoxRows | ShapeRows | FileMasks, Field(discriminator="kind")] | None = None
     metadata: dict[str, Attribute] = Field(default_factory=dict)
 
     @model_validator(mode="after")
     def _fits_together(self) -> Self:
         labels, masks, several = self.labels, self.masks, len(self.findings) > 1
-        by_finding = isinstance(masks, BoxRows) or (isinstance(masks, FileMasks) and masks.by_finding)
+        by_finding = isinstance(masks, FindingRows) or (isinstance(masks, FileMasks) and masks.by_finding)
         if twice := sorted({finding for finding in self.findings if self.findings.count(finding) > 1}):
             raise ValueError(f"findings are named twice: {', '.join(twice)}")
         by_split = {f"table.where.{column}": of for column, of in self.table.where.items()}
@@ -75,7 +75,8 @@ class Benchmark(Settings):
             for name in names:
                 if name is not None and name not in self.findings:
                     raise ValueError(f"{key}: " + unknown_name("finding", name, self.findings))
-        if several and not isinstance(labels, ColumnLabels | ListLabels | RowLabels) and not isinstance(masks, BoxRows):
+        of_several = isinstance(labels, ColumnLabels | ListLabels | RowLabels) or isinstance(masks, FindingRows)
+        if several and not of_several:
             raise ValueError(f"labels of kind {labels.kind!r} give one finding, not {len(self.findings)}")
         if isinstance(labels, MaskLabels) and masks is None:
             raise ValueError("labels of kind 'mask' need masks")
@@ -160,7 +161,7 @@ def _unite_rows(
         elif groups and groups[row] != groups[earlier]:
             text = f"{name} is of {groups[row]!r} here and of {groups[earlier]!r} in {table.place(earlier)}"
             table.report(row, "label_conflict", text)
-        elif not isinstance(benchmark.masks, RegionMasks | BoxRows):
+        elif not isinstance(benchmark.masks, RegionMasks | FindingRows):
             table.report(row, "repeated_row", f"{name} was named in {table.place(earlier)}", tolerated=True)
         for of_rows in masks.values():
             of_rows[earlier] = _union(table, row, of_rows[earlier], of_rows[row])

@@ -1,9 +1,11 @@
-"""The region of a finding: run lengths, boxes or mask files, checked with the split and painted by `read`.
+"""The region of a finding: run lengths, boxes, polygons or mask files, checked with the split and painted by `read`.
 
 Its height and width are those of the frame of the split file's numbers, or of the mask file; the image's may differ.
 """
 
 import math
+import re
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal, Self
@@ -22,8 +24,10 @@ Unit = Literal["pixels", "fraction"]
 Edges = Literal["cut", "round"]
 """Which pixels a box covers: see `BoxMask.parse`."""
 
+Points = list[tuple[float, float]]
+
 ROUNDING = 1
-"""Pixels by which a box may reach out of its frame without being a problem."""
+"""Pixels by which a box or a polygon may reach out of its frame without being a problem."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -135,6 +139,115 @@ def _pixels(start: float, end: float) -> tuple[int, int]:
     """The first pixel whose centre lies in an interval, and the one after its last; at least the one of its middle."""
     first, last = math.ceil(start - 0.5), math.ceil(end - 0.5)
     return (first, last) if first < last else (middle := math.floor((start + end) / 2), middle + 1)
+
+
+@dataclass(frozen=True, eq=False)
+class PolygonMask(RunLengthMask):
+    """The union of polygons, without what is outside of the frame."""
+
+    outside: tuple[str, ...] = ()
+    """The beginnings of the polygons that were cut at the frame by more than ROUNDING."""
+
+    @classmethod
+    def parse_polygons(cls, text: str, size: tuple[int, int], unit: Unit = "pixels") -> Self:
+        """Polygons "x;y;x;y;x;y" separated by |, or one of points "x;y|x;y|x;y".
+
+        Pixel (0, 0) reaches from 0 to 1 on both axes. A polygon covers the pixels whose centres lie in it or on its
+        upper or left edge, where it crosses itself by the even-odd rule. One that is too small for any covers the pixel
+        in which the mean of its vertices lies.
+
+        Args:
+            unit: fraction: the numbers are shares of the width and the height.
+        """
+        height, width = size
+        runs, outside = [np.empty((0, 2), dtype=np.int64)], []
+        for points in _polygons(text):
+            if unit == "fraction":
+                points = [(x * width, y * height) for x, y in points]
+            (left, top), (right, bottom) = np.min(points, axis=0), np.max(points, axis=0)
+            if max(left, 0) >= min(right, width) or max(top, 0) >= min(bottom, height):
+                fix = "check masks.size"
+                raise ValueError(f"polygon {text[:40]!r} holds no pixel of the {height} x {width} frame: {fix}")
+            covered = list(_runs(points, height, width))
+            if not covered:
+                x, y = np.clip(np.mean(points, axis=0), 0, (width - 1, height - 1)).astype(int)
+                covered = [(x * height + y, x * height + y + 1)]
+            runs.append(np.array(covered, dtype=np.int64))
+            if max(-left, -top, right - width, bottom - height) > ROUNDING:
+                outside.append(text[:40])
+        return cls(size, np.concatenate(runs), tuple(outside))
+
+
+def _polygons(text: str) -> list[Points]:
+    """The polygons of a text; ValueError for one of fewer than three points."""
+    try:
+        parts = [[float(number) for number in part.split(";")] for part in text.split("|") if part]
+        if not all(math.isfinite(number) for part in parts for number in part):
+            raise ValueError
+    except ValueError:
+        raise ValueError(f"polygon {text[:40]!r} is not all numbers") from None
+    if all(len(part) == 2 for part in parts):
+        parts = [[number for part in parts for number in part]] if parts else []
+    for part in parts:
+        if len(part) % 2 or len(part) < 6:
+            raise ValueError(f"polygon {text[:40]!r} has {len(part)} numbers, not three points x;y or more")
+    return [list(zip(part[::2], part[1::2], strict=True)) for part in parts]
+
+
+def _runs(points: Points, height: int, width: int) -> Iterator[tuple[int, int]]:
+    """For each column whose centre a polygon crosses, the runs of pixels between its crossings with that line."""
+    x, y = np.array(points).T
+    next_x, next_y = np.roll(x, -1), np.roll(y, -1)
+    for column in range(max(0, math.ceil(x.min() - 0.5)), min(width, math.ceil(x.max() - 0.5))):
+        centre = column + 0.5
+        crossed = (x <= centre) != (next_x <= centre)
+        share = (centre - x[crossed]) / (next_x - x)[crossed]
+        crossings = np.sort(y[crossed] + share * (next_y - y)[crossed])
+        ends = np.clip(np.ceil(crossings - 0.5).astype(np.int64), 0, height)
+        for start, stop in zip(ends[::2], ends[1::2], strict=True):
+            if start < stop:
+                yield column * height + int(start), column * height + int(stop)
+
+
+def parse_coco_runs(text: str, size: tuple[int, int]) -> RunLengthMask:
+    """COCO's run lengths: of pixels outside and inside in turn, down the columns, as numbers "5;3;4" or compressed."""
+    pixels = size[0] * size[1]
+    if not text:
+        return RunLengthMask(size, np.empty((0, 2), dtype=np.int64))
+    numbers = list(map(int, text.split(";"))) if re.fullmatch(r"\d+(;\d+)*", text) else []
+    try:
+        counts = numbers if sum(numbers) == pixels else _decompressed(text)  # which may be of digits and ; alone
+    except (ValueError, IndexError):
+        raise ValueError(f"run lengths {text[:40]!r} are not those of COCO") from None
+    if min(counts) < 0 or sum(counts) != pixels:
+        counts = numbers or counts
+        fix = f"check masks.size {size}"
+        raise ValueError(f"run lengths {text[:40]!r} are of {sum(counts)} pixels, not {pixels}: {fix}")
+    ends = np.cumsum(counts, dtype=np.int64)
+    starts = ends[:-1:2]
+    runs = np.stack([starts, ends[1::2]], axis=1)
+    return RunLengthMask(size, runs[runs[:, 0] < runs[:, 1]])
+
+
+def _decompressed(text: str) -> Sequence[int]:
+    """The numbers of COCO's compressed text: five bits a letter, and from the third on differences to the last but one.
+
+    IndexError for a text that ends within a number.
+    """
+    counts: list[int] = []
+    position = 0
+    while position < len(text):
+        value, shift, more = 0, 0, True
+        while more:
+            bits = ord(text[position]) - 48
+            if not 0 <= bits < 64:
+                raise ValueError
+            value |= (bits & 31) << shift
+            position, shift, more = position + 1, shift + 5, bool(bits & 32)
+            if not more and bits & 16:
+                value -= 1 << shift
+        counts.append(value + counts[-2] if len(counts) > 2 else value)
+    return counts
 
 
 @dataclass(frozen=True)

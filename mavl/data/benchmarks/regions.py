@@ -10,7 +10,18 @@ from pydantic import Field
 from mavl.config.loader import Settings
 from mavl.data.benchmarks.images import ImageRows
 from mavl.data.benchmarks.labels import Names, name_meanings
-from mavl.data.benchmarks.masks import BOX_FORMATS, BoxFormat, BoxMask, Edges, Mask, MaskFile, RunLengthMask, Unit
+from mavl.data.benchmarks.masks import (
+    BOX_FORMATS,
+    BoxFormat,
+    BoxMask,
+    Edges,
+    Mask,
+    MaskFile,
+    PolygonMask,
+    RunLengthMask,
+    Unit,
+    parse_coco_runs,
+)
 from mavl.data.benchmarks.tables import Column, PathTemplate, Table
 from mavl.data.images.grey import MAX_SIDE, ImageError, check_size
 from mavl.data.images.read import image_size
@@ -19,6 +30,9 @@ from mavl.vocab import PRESENT, unknown_name
 MaskRows = dict[str, list[Mask | None]]
 """For each finding the mask of each row, None where there is none."""
 
+
+Form = Literal["rle", "boxes", "polygons", "coco_rle"]
+"""How the text of a region is written."""
 
 Side = Annotated[int, Field(gt=0, le=MAX_SIDE)]
 
@@ -41,29 +55,31 @@ class Regions(Settings):
     unit: Unit = "pixels"
     edges: Edges = "cut"
 
-    def parse(self, rows: ImageRows, texts: Sequence[str], runs: bool = False) -> list[Mask | None]:
-        """The masks that the texts of rows describe; None, with a problem, for a text that describes none.
-
-        Args:
-            runs: the texts are run lengths, not boxes.
-        """
+    def parse(self, rows: ImageRows, texts: Sequence[str], form: Form) -> list[Mask | None]:
+        """The masks that the texts of rows describe; None, with a problem, for a text that describes none."""
         sizes = self._sizes(rows, texts)
         return [
-            None if size is None else self._mask(rows.table, row, text, size, runs)
+            None if size is None else self._mask(rows.table, row, text, size, form)
             for row, (text, size) in enumerate(zip(texts, sizes, strict=True))
         ]
 
-    def _mask(self, table: Table, row: int, text: str, size: tuple[int, int], runs: bool) -> Mask | None:
-        """One mask; boxes partly outside the frame are tolerated problems."""
+    def _mask(self, table: Table, row: int, text: str, size: tuple[int, int], form: Form) -> Mask | None:
+        """One mask; boxes and polygons partly outside the frame are tolerated problems."""
         try:
-            if runs:
+            if form == "rle":
                 return RunLengthMask.parse(text, size)
-            mask = BoxMask.parse(text, size, self.box_format, self.unit, self.edges)
+            if form == "coco_rle":
+                return parse_coco_runs(text, size)
+            if form == "polygons":
+                mask = PolygonMask.parse_polygons(text, size, self.unit)
+            else:
+                mask = BoxMask.parse(text, size, self.box_format, self.unit, self.edges)
         except ValueError as error:
             table.report(row, "bad_region", str(error))
             return None
-        for box in mask.outside:
-            problem = f"box {box} ({BOX_FORMATS[self.box_format]}) in a frame of {size[1]} x {size[0]}"
+        kind = f"box {{}} ({BOX_FORMATS[self.box_format]})" if form == "boxes" else "polygon {} …"
+        for region in mask.outside:
+            problem = f"{kind.format(region)} in a frame of {size[1]} x {size[0]}"
             table.report(row, "box_outside", problem, tolerated=True)
         return mask
 
@@ -112,45 +128,44 @@ class RegionMasks(Regions):
 
     rle: SIIM-ACR's pairs "gap length": pixels counted down the columns, the gap from the end of the previous run.
     boxes: RSNA's "x;y;w;h|x;y;w;h", from the top left corner, or with `box_format` xyxy two corners "x1;y1;x2;y2".
-    all_lists: the mask of an image is the union of its rows in the lists of all splits.
+    polygons: "x;y;x;y;x;y|…", which cover the pixels whose centres lie in them. coco_rle: COCO's run lengths, as
+    numbers "5;3;4" or compressed. all_lists: the mask of an image is the union of its rows in the lists of all splits.
     """
 
-    kind: Literal["rle", "boxes"]
+    kind: Form
     column: Column
     all_lists: bool = False
 
     def read(self, rows: ImageRows, findings: Sequence[str], labels: np.ndarray) -> MaskRows:
         """The masks of the rows; a text that describes none is a problem."""
         texts = ["" if text.lower() in ("-1", "nan") else text for text in rows.table.column(self.column)]
-        return {findings[0]: self.parse(rows, texts, self.kind == "rle") if texts else [None] * len(rows)}
+        return {findings[0]: self.parse(rows, texts, self.kind) if texts else [None] * len(rows)}
 
 
-class BoxRows(Regions):
-    """A row holds the box of one finding, as in ChestX-ray14's list, or says by a blank box that there is none.
+class FindingRows(Regions):
+    """A row holds the region of one finding, or says by a blank one that there is none.
 
     finding: the column of the finding, in any case or as `names` translates it, to null where it is not among the
-    benchmark's; columns: the four numbers of `box_format`, or the one column that holds them, "x;y;w;h", of one or,
-    with | between them, several boxes. A blank box with another text, such as "No finding", is of all findings; where
-    the labels say that the finding is present, a blank box means that its region is not known.
+    benchmark's. A blank region with another text, such as "No finding", is of all findings; where the labels say that
+    the finding is present, a blank region means that it is not known.
     """
 
-    kind: Literal["box_rows"]
     finding: Column
     names: Names = Field(default_factory=dict)
-    columns: tuple[Column, Column, Column, Column] | tuple[Column]
 
-    def read(self, rows: ImageRows, findings: Sequence[str], labels: np.ndarray) -> MaskRows:
-        """The masks of the rows; an unknown name or a box outside the frame is a problem."""
+    def place(
+        self, rows: ImageRows, findings: Sequence[str], labels: np.ndarray, texts: Sequence[str], form: Form
+    ) -> MaskRows:
+        """The masks of the rows, "" for a blank one; an unknown name or a region outside the frame is a problem."""
         table, of_text = rows.table, name_meanings(findings, self.names)
         masks: MaskRows = {finding: [None] * len(rows) for finding in findings}
-        named, *columns = [table.column(column) for column in (self.finding, *self.columns)]
-        if not named or not all(columns):
+        named = table.column(self.finding)
+        if not named or not texts:
             return masks  # a column that does not exist is a problem already
-        boxes = [";".join(box) if any(map(_is_filled, box)) else "" for box in zip(*columns, strict=True)]
-        known = [text if of_text.get(name.lower()) else "" for name, text in zip(named, boxes, strict=True)]
-        for row, (name, box, mask) in enumerate(zip(named, boxes, self.parse(rows, known), strict=True)):
+        known = [text if of_text.get(name.lower()) else "" for name, text in zip(named, texts, strict=True)]
+        for row, (name, text, mask) in enumerate(zip(named, texts, self.parse(rows, known, form), strict=True)):
             finding = of_text.get(name.lower())
-            if not box:
+            if not text:
                 for absent in (finding,) if finding else findings:
                     if labels[row, findings.index(absent)] != PRESENT:
                         masks[absent][row] = mask
@@ -158,8 +173,39 @@ class BoxRows(Regions):
                 masks[finding][row] = mask
             elif name.lower() not in of_text:
                 fix = "say under masks.names which finding it is, or null"
-                table.report(row, "bad_region", f"a box of an {unknown_name('finding', name, findings)}: {fix}")
+                kind = "box" if form == "boxes" else "region"
+                table.report(row, "bad_region", f"a {kind} of an {unknown_name('finding', name, findings)}: {fix}")
         return masks
+
+
+class BoxRows(FindingRows):
+    """Of box_rows the region is a box, as in ChestX-ray14's list.
+
+    columns: the four numbers of `box_format`, or the one column that holds them, "x;y;w;h", of one or, with | between
+    them, several boxes.
+    """
+
+    kind: Literal["box_rows"]
+    columns: tuple[Column, Column, Column, Column] | tuple[Column]
+
+    def read(self, rows: ImageRows, findings: Sequence[str], labels: np.ndarray) -> MaskRows:
+        """The masks of the rows, by `place`."""
+        columns = [rows.table.column(column) for column in self.columns]
+        cells = zip(*columns, strict=True) if all(columns) else ()
+        boxes = [";".join(box) if any(map(_is_filled, box)) else "" for box in cells]
+        return self.place(rows, findings, labels, boxes, "boxes")
+
+
+class ShapeRows(FindingRows):
+    """Of polygon_rows and coco_rle_rows the region is in one `column`, as polygons and coco_rle are."""
+
+    kind: Literal["polygon_rows", "coco_rle_rows"]
+    column: Column
+
+    def read(self, rows: ImageRows, findings: Sequence[str], labels: np.ndarray) -> MaskRows:
+        """The masks of the rows, by `place`."""
+        form = "polygons" if self.kind == "polygon_rows" else "coco_rle"
+        return self.place(rows, findings, labels, rows.table.column(self.column), form)
 
 
 def _is_filled(number: str) -> bool:

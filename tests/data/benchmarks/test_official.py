@@ -70,6 +70,23 @@ def test_broken_records_of_chestx_det10(tmp_path):
     ]
 
 
+def test_chestx_det(tmp_path):
+    records = [
+        {"file_name": "1.png", "syms": [], "boxes": [], "polygons": []},
+        {"file_name": "2.png", "syms": ["Pleural Thickening"], "boxes": [[10, 20, 14, 23]]},
+    ]
+    records[1]["polygons"] = [[[10, 20], [14, 20], [14, 23], [10, 23], [10, 20]]]
+    (tmp_path / "ChestX_Det_test.json").write_text(json.dumps(records))
+    split = read_split(released("chestxdet"), "test", tmp_path)
+    assert (names(split, tmp_path), present(split)) == (["test_data/1.png", "test_data/2.png"], [[], ["thicken"]])
+    assert (split.mask(1, "thicken").shape, covered(split, 1, "thicken")) == ((1024, 1024), (12, 20, 10, 22, 13))
+    assert not split.mask(0, "diffuse nodule").any()
+    records[1]["polygons"] = [[[10, 20], [14, 20]]]
+    (tmp_path / "ChestX_Det_test.json").write_text(json.dumps(records))
+    [found] = refused("chestxdet", tmp_path)
+    assert found == "ChestX_Det_test.json:2: polygon '10;20|14;20' has 4 numbers, not three points x;y or more"
+
+
 VINDR = released("vindr_cxr").labels.columns
 
 
@@ -264,6 +281,7 @@ def test_padchest_gr(tmp_path):
     ("name", "file", "images"),
     [
         ("chestxdet10", "ChestX_Det10_test.head.json", 12),
+        ("chestxdet", "ChestX_Det_test.head.json", 12),
         ("vinbigdata", "vinbigdata_train.head.csv", 13),
         ("rsna_kaggle", "stage_2_train_labels.head.csv", 11),
     ],
