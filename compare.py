@@ -13,6 +13,7 @@ import sys
 from pathlib import Path
 
 from mavl.config.cli import complain_in_one_line, positive
+from mavl.config.evaluation import PUBLISHED
 
 
 def parse() -> argparse.Namespace:
@@ -20,6 +21,9 @@ def parse() -> argparse.Namespace:
     parser.add_argument("results", nargs="+", type=Path, help="result folders; the others are compared with the first")
     parser.add_argument("--out", type=Path, default=Path("runs/comparison"), help="output folder (%(default)s)")
     parser.add_argument("--overwrite", action="store_true", help="replace an earlier comparison in --out")
+    parser.add_argument(
+        "--published", type=Path, nargs="?", const=PUBLISHED, help="show published figures too (%(const)s)"
+    )
     parser.add_argument("--resamples", type=positive, default=1000, help="of the bootstrap (%(default)s)")
     return parser.parse_args()
 
@@ -30,11 +34,11 @@ def main() -> None:
     from rich.console import Console
 
     from mavl.evaluate.comparison import compare
-    from mavl.report import comparison as report
+    from mavl.report.analyses import comparison as report
     from mavl.report.folder import COMPARED, whole_folder
 
     with whole_folder(arguments.out, made=COMPARED, overwrite=arguments.overwrite) as folder:
-        compared = compare(arguments.results, resamples=arguments.resamples)
+        compared = compare(arguments.results, resamples=arguments.resamples, published=arguments.published)
         report.write(compared, folder)
     console = Console()
     console.print(report.leaderboard(compared, f"{compared.contestants[0].about['title']}: means"))

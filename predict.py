@@ -19,11 +19,7 @@ from pathlib import Path
 
 from mavl.config.cli import complain_in_one_line, positive
 from mavl.config.settings import BUNDLED
-from mavl.progress import note, plural
-from mavl.provenance import training_sentence
-
-OF_SCORES = ("books", "descriptions", "aspects", "text_encoder", "top")
-"""The flags that do not apply to a segmenter."""
+from mavl.progress import plural
 
 
 def parse() -> argparse.Namespace:
@@ -56,47 +52,13 @@ def main() -> int:
     check_free(arguments.out, overwrite=arguments.overwrite, made=PREDICTED)
     images, failures = find_images(arguments.images, arguments.out)
     from mavl.checkpoint.finetuned import source_kind  # torch takes seconds; a mistyped folder should not
+    from mavl.predict.commands import outline, score
     from mavl.predict.segmenter import KIND
 
     predict = outline if source_kind(arguments.model) == KIND else score
     written, page = predict(arguments, images, failures)
     print(f"{plural(written.images, 'image')}: {arguments.out / page}")
     return 1 if written.failures else 0
-
-
-def score(arguments: argparse.Namespace, images: list, failures: list) -> tuple:
-    """Score with a pre-trained model or a fine-tuned classifier; what was written, and the name of its page."""
-    from mavl.predict import load
-    from mavl.predict.files import PAGE, write_predictions
-
-    predictor = load(
-        arguments.model,
-        books=arguments.books,
-        descriptions=arguments.descriptions,
-        aspects=arguments.aspects,
-        text_encoder=arguments.text_encoder,
-    )
-    if training := training_sentence(predictor.trained_on):
-        note(f"{arguments.model}, which comes with the package. {training}" if arguments.model == BUNDLED else training)
-    request = predictor.request(arguments.findings, arguments.top)
-    options = {"batch_size": arguments.bs, "workers": arguments.num_workers, "overwrite": arguments.overwrite}
-    return write_predictions(predictor, request, images, arguments.out, failures=failures, **options), PAGE
-
-
-def outline(arguments: argparse.Namespace, images: list, failures: list) -> tuple:
-    """Outline with a fine-tuned segmenter; what was written, and the name of its page."""
-    from mavl.checkpoint.folder import CheckpointError
-    from mavl.predict.mask_files import PAGE, write_masks
-    from mavl.predict.segmenter import load
-
-    unused = [flag for flag in OF_SCORES if getattr(arguments, flag) not in (None, [])]
-    if unused:
-        raise CheckpointError(f"{arguments.model}: a fine-tuned segmenter takes no --{', no --'.join(unused)}")
-    segmenter = load(arguments.model)
-    if training := training_sentence(segmenter.trained_on):
-        note(training)
-    options = {"findings": arguments.findings or (), "failures": failures, "overwrite": arguments.overwrite}
-    return write_masks(segmenter, arguments.model, images, arguments.out, **options), PAGE
 
 
 if __name__ == "__main__":

@@ -68,7 +68,7 @@ def put_under_stress(settings: ZeroShotSettings) -> None:
     if (result := run(settings)) is not None:
         from rich.console import Console
 
-        from mavl.report.stress import table
+        from mavl.report.analyses.stress import table
 
         title = f"{result.about['title']} ({result.about['split']}), {result.about['head']} head: under stress"
         Console().print(table(result, title))
@@ -81,7 +81,7 @@ def compare_wordings(settings: ZeroShotSettings) -> None:
     if (result := run(settings)) is not None:
         from rich.console import Console
 
-        from mavl.report.wordings import spread_table, wording_table
+        from mavl.report.analyses.wordings import spread_table, wording_table
 
         title = f"{result.about['title']} ({result.about['split']}), {result.about['head']} head"
         console = Console()

@@ -127,6 +127,21 @@ class ZeroShotSettings(EvaluationSettings):
     stress: tuple[StressName, ...] = ()
     output_dir: Folder = "runs/zero_shot"
 
+    @field_validator("stress")
+    @classmethod
+    def _tests_differ(cls, tests: tuple[str, ...]) -> tuple[str, ...]:
+        return refuse_repeated(tests, "stress")
+
+    @model_validator(mode="after")
+    def _one_analysis(self) -> Self:
+        if self.stress and self.sensitivity:
+            raise ValueError("sensitivity and stress are two analyses: run them one after the other")
+        table = self.save_operating_points or self.calibration or self.threshold.by != "f1"
+        if table and (self.stress or self.sensitivity):
+            what = "stress" if self.stress else "sensitivity"
+            raise ValueError(f"threshold, calibration and save_operating_points are of the usual table, not of {what}")
+        return self
+
 
 class GroundingSettings(EvaluationSettings):
     """zero_shot_ground.py.
@@ -145,3 +160,25 @@ class GroundingSettings(EvaluationSettings):
     @property
     def aligned(self) -> str:
         return self.alignment or ("corners" if self.protocol == "released" else "patches")
+
+
+PUBLISHED = "configs/published.yaml"
+"""Figures of papers, for compare.py."""
+
+Percent = Annotated[float, Field(ge=0, le=100)]
+
+
+class Published(Settings):
+    """Means over a benchmark's findings in %, by a protocol that may be another one than this project's."""
+
+    model: str
+    auroc: Percent
+    best_f1: Percent | None = None
+    protocol: str
+    source: str
+
+
+class PublishedFigures(Settings):
+    """figures: by the name of the benchmark."""
+
+    figures: dict[str, tuple[Published, ...]]

@@ -72,19 +72,15 @@ def _explained(title: str, base: type[Settings] = Settings) -> Iterator[str]:
 def _sections(node: dict, root: dict, name: str = "") -> Iterator[tuple[str, dict]]:
     """(dotted name, schema) of a section and of those in it; several of one name where a key chooses among them.
 
-    A list of sections has the name with [], a mapping of names to sections the name with .NAME.
+    A mapping of names to sections, or a list of them, is one of its key.
     """
     yield name, node
     for key, of in node.get("properties", {}).items():
-        for inner in _alternatives(of, root):
-            place, inside = f"{name}.{key}".removeprefix("."), [inner]
-            if "items" in inner:
-                place, inside = f"{place}[]", _alternatives(inner["items"], root)
-            elif isinstance(inner.get("additionalProperties"), dict):
-                place, inside = f"{place}.NAME", _alternatives(inner["additionalProperties"], root)
-            for section in inside:
-                if "properties" in section:
-                    yield from _sections(section, root, place)
+        for choice in _alternatives(of, root):
+            several = choice.get("additionalProperties", choice.get("items"))
+            for inner in _alternatives(several, root) if isinstance(several, dict) else [choice]:
+                if "properties" in inner:
+                    yield from _sections(inner, root, f"{name}.{key}".removeprefix("."))
 
 
 def _keys(section: str, node: dict) -> dict[str, dict]:

@@ -15,10 +15,10 @@ from mavl.evaluate.validated import Scored, Validated, choose, measure, operatin
 from mavl.metrics.classification import Evaluation, evaluate
 from mavl.progress import plural, progress_bar
 from mavl.report import classification as report
-from mavl.report.calibration import write_calibration
+from mavl.report.analyses.calibration import write_calibration
+from mavl.report.analyses.subgroups import write_subgroups
 from mavl.report.classification_page import most_confident, write_classification_page
 from mavl.report.pictures.figures import plot_curves
-from mavl.report.subgroups import write_subgroups
 from mavl.scorers import ListedScorer
 
 

@@ -5,12 +5,14 @@ by the file and line of their list; nothing is computed again but AUROC on resam
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path, PurePath
 
 import numpy as np
 import pandas as pd
 
+from mavl.config.evaluation import Published, PublishedFigures
+from mavl.config.loader import load
 from mavl.files import csv_text
 from mavl.metrics.classification import Evaluation
 from mavl.metrics.comparison import Difference, compare_auroc, delong, holm
@@ -73,6 +75,7 @@ class Comparison:
     left_out: dict[str, list[str]]
     resamples: int
     seed: int
+    published: tuple[Published, ...] = ()
 
     @property
     def warnings(self) -> list[str]:
@@ -80,8 +83,10 @@ class Comparison:
         return [line for each in self.contestants if (line := shared_images(each))]
 
 
-def compare(folders: Sequence[Path], *, resamples: int = 1000, seed: int = 0) -> Comparison:
-    """Compare the results in these folders with that in the first.
+def compare(
+    folders: Sequence[Path], *, resamples: int = 1000, seed: int = 0, published: Path | None = None
+) -> Comparison:
+    """Compare the results in these folders with that in the first; published: a file of published figures to show too.
 
     ComparisonError for a folder without a result, and for results of other benchmarks, versions, splits, images or
     labels.
@@ -107,7 +112,10 @@ def compare(folders: Sequence[Path], *, resamples: int = 1000, seed: int = 0) ->
         adjusted = dict(zip(findings, holm([difference.p[name] for name in findings]), strict=True))
         pairs.append(Pair(other.name, difference, adjusted, independent))
     lacking = {each.name: [name for name in each.findings if name not in findings] for each in contestants}
-    return Comparison(contestants, findings, pairs, {name: of for name, of in lacking.items() if of}, resamples, seed)
+    left_out = {name: of for name, of in lacking.items() if of}
+    figures = load(PublishedFigures, published).figures if published else {}
+    of_benchmark = figures.get(first.about["benchmark"], ())
+    return Comparison(contestants, findings, pairs, left_out, resamples, seed, of_benchmark)
 
 
 def read_contestant(folder: Path) -> Contestant:
@@ -157,14 +165,16 @@ def shared_images(contestant: Contestant) -> str:
 
 
 def _with_distinct_names(contestants: Sequence[Contestant]) -> list[Contestant]:
-    """With as few of the last parts of their paths as names as tell them apart."""
-    for parts in range(1, 20):
-        names = [" ".join(each.folder.resolve().parts[-parts:]) for each in contestants]
-        if len(set(names)) == len(names) and parts > 1:
-            return [
-                Contestant(name, *list(vars(each).values())[1:]) for name, each in zip(names, contestants, strict=True)
-            ]
-    raise ComparisonError(f"{contestants[0].folder} is given twice")
+    """Named by the parts of their paths that are not the same in all."""
+    paths = [each.folder.resolve().parts for each in contestants]
+    if len(set(paths)) < len(paths):
+        twice = next(each for each in contestants if paths.count(each.folder.resolve().parts) > 1)
+        raise ComparisonError(f"{twice.folder} is given twice")
+    longest = max(map(len, paths))
+    columns = zip(*(["/"] * (longest - len(path)) + [*path] for path in paths), strict=True)
+    differing = [column for column in columns if len(set(column)) > 1]
+    names = [" ".join(part for part in parts if part != "/") for parts in zip(*differing, strict=True)]
+    return [replace(each, name=name) for each, name in zip(contestants, names, strict=True)]
 
 
 def _require_same(first: Contestant, other: Contestant, findings: Sequence[str]) -> None:

@@ -23,6 +23,7 @@ from mavl.report import grounding as report
 from mavl.report.pictures.gallery import PIXELS, Shown, best_and_worst, plot_gallery, ranking_metric
 from mavl.report.pictures.overlay import reduced
 from mavl.report.tables import write_frame
+from mavl.scorers import ListedScorer
 from mavl.vocab import PRESENT
 
 NO_GRIDS = np.empty((0, 0, 0, 0), np.float32)
@@ -122,8 +123,11 @@ def ground_split(settings: GroundingSettings, subject: Subject, split: Split) ->
             raise EvaluationError(f"{settings.model_path}: this model has no heatmaps, so it cannot be grounded")
         return {"maps": maps}
 
-    computed = subject.compute(split, compute) if cases else None
-    grids = NO_GRIDS if computed is None else computed["maps"]
+    if isinstance(subject.scorer, ListedScorer):
+        grids = subject.listed_heatmaps(subject.scorer, split, cases) if cases else NO_GRIDS
+    else:
+        computed = subject.compute(split, compute) if cases else None
+        grids = NO_GRIDS if computed is None else computed["maps"]
     patch_grid = subject.scorer.patch_grid if settings.aligned == "patches" else None
     return Grounded(split, cases, grids, left_out, patch_grid)
 

@@ -8,6 +8,7 @@ itself in films that have it, the model does not read "no".
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -17,7 +18,7 @@ from mavl.config.evaluation import NEGATION, StressName, ZeroShotSettings
 from mavl.data.benchmarks.splits import Split
 from mavl.evaluate.subject import EvaluationError, Subject, Thresholds, prepare
 from mavl.metrics.comparison import Difference, compare_auroc
-from mavl.report import stress as report
+from mavl.report.analyses import stress as report
 from mavl.scorers import ListedScorer, TextScorer
 from mavl.text.books import Books
 from mavl.vocab import DESCRIPTION, PRESENT
@@ -55,7 +56,7 @@ def run(settings: ZeroShotSettings) -> StressResult | None:
         raise EvaluationError(f"{settings.model_path}: a table of scores cannot be put under stress")
     split, left_out = subject.usable(subject.split(settings.split))
     plain = _scores(subject, split)
-    changed = {name: _changed(subject, split, name) for name in settings.stress}
+    changed: dict[StressName, np.ndarray | None] = {name: _changed(subject, split, name) for name in settings.stress}
     if plain is None:
         return None
     about = subject.describe(Thresholds({}, None, "none: a comparison of AUROCs"), left_out, head=settings.head)
@@ -100,7 +101,8 @@ def _compare(
     options = {"groups": split.groups, "resamples": settings.resamples, "seed": settings.seed}
     difference = compare_auroc(split.labels, [changed], [plain], split.findings, **options)
     with np.errstate(invalid="ignore"):
-        orders = [spearmanr(a, b).statistic for a, b in zip(plain.T, changed.T, strict=True)]
+        ranked: list[Any] = [spearmanr(a, b) for a, b in zip(plain.T, changed.T, strict=True)]
+        orders = [each.statistic for each in ranked]
     present = split.labels == PRESENT
     denied = float((changed[present] >= plain[present]).mean()) if name == NEGATION and present.any() else None
     return Stressed(name, difference, float(np.abs(changed - plain).mean()), float(np.nanmean(orders)), denied)

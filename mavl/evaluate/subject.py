@@ -3,7 +3,7 @@
 import hashlib
 import os
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -118,6 +118,12 @@ class Subject:
         if not self.accelerator.is_main_process:
             return None
         return scorer.listed_scores(self.names(split), split.findings)
+
+    def listed_heatmaps(self, scorer: ListedScorer, split: Split, cases: Sequence[tuple[int, str]]) -> np.ndarray:
+        """[n, C, h, w] of a model that knows the images by their names; of no image but on the main process."""
+        if not self.accelerator.is_main_process:
+            return np.zeros((0, len(split.findings), 1, 1), np.float32)
+        return scorer.listed_heatmaps(self.names(split), split.findings, cases)
 
     def names(self, split: Split) -> list[str]:
         """The paths of the images below the root."""

@@ -9,7 +9,15 @@ from mavl.checkpoint.about import ABOUT
 from mavl.config.evaluation import ThresholdRule, ZeroShotSettings
 from mavl.data.benchmarks.splits import Split
 from mavl.evaluate.subject import EvaluationError, Thresholds
-from mavl.metrics.calibration import Calibration, CalibrationErrors, calibration_errors, fit_calibration, threshold_at
+from mavl.metrics.calibration import (
+    Calibration,
+    CalibrationErrors,
+    DecisionCurve,
+    calibration_errors,
+    decision_curve,
+    fit_calibration,
+    threshold_at,
+)
 from mavl.metrics.classification import ClassResult, Evaluation, best_f1
 from mavl.progress import plural
 from mavl.vocab import ABSENT, PRESENT
@@ -25,11 +33,15 @@ class Scored:
 
 @dataclass(frozen=True)
 class Calibrated:
-    """A finding's calibration, and its errors on test before (None for scores that are no probabilities) and after."""
+    """A finding's calibration, its errors on test before (None for scores that are no probabilities) and after.
+
+    decisions: the net benefit of the calibrated probabilities.
+    """
 
     calibration: Calibration
     before: CalibrationErrors | None
     after: CalibrationErrors
+    decisions: DecisionCurve
 
 
 @dataclass(frozen=True)
@@ -91,7 +103,8 @@ def measure(settings: ZeroShotSettings, tested: Scored, validated: Validated) ->
     for finding, labels, scores in zip(tested.split.findings, tested.split.labels.T, tested.scores.T, strict=True):
         if (calibration := validated.calibration.get(finding)) is not None:
             before = calibration_errors(labels, scores, **options) if calibration.of_logits else None
-            found[finding] = Calibrated(calibration, before, calibration_errors(labels, calibration(scores), **options))
+            after = calibration_errors(labels, probabilities := calibration(scores), **options)
+            found[finding] = Calibrated(calibration, before, after, decision_curve(labels, probabilities))
     return found
 
 

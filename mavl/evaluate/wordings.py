@@ -21,7 +21,7 @@ from mavl.data.launch import main_process_first
 from mavl.evaluate.subject import EvaluationError, Thresholds, prepare, slug
 from mavl.metrics.classification import evaluate
 from mavl.metrics.wordings import Sensitivity, WordingResult
-from mavl.report import wordings as report
+from mavl.report.analyses import wordings as report
 from mavl.scorers import TextScorer
 from mavl.text.books import Books, read_books
 from mavl.text.wordings import ABLATION, OWN, REFERENCE, Wording, built_in_wordings, write_books

@@ -123,6 +123,25 @@ def net_benefit(labels: np.ndarray, probabilities: np.ndarray, thresholds: np.nd
     return (true - false * thresholds / (1 - thresholds)) / max(1, len(p))
 
 
+@dataclass(frozen=True)
+class DecisionCurve:
+    """Net benefit [K] at probabilities [K] from which one would act: by the model, and of acting on all images.
+
+    Acting on none has 0.
+    """
+
+    thresholds: np.ndarray
+    model: np.ndarray
+    everyone: np.ndarray
+
+
+def decision_curve(labels: np.ndarray, probabilities: np.ndarray) -> DecisionCurve:
+    """labels, probabilities [n] -> the net benefit from 1 % to 99 %."""
+    thresholds = np.linspace(0.01, 0.99, 99)
+    curves = (net_benefit(labels, each, thresholds) for each in (probabilities, np.ones(len(labels))))
+    return DecisionCurve(thresholds, *curves)
+
+
 def threshold_at(
     labels: np.ndarray, scores: np.ndarray, *, sensitivity: float | None = None, specificity: float | None = None
 ) -> float:

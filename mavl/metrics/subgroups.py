@@ -119,7 +119,7 @@ def diagnosis(
         inside = np.array([each == name for each in names])
         counts = [int((inside & of).sum()) for of in (ill, healthy)]
         under, over = ((inside & ill & ~flagged).sum(), (inside & healthy & flagged).sum())
-        shares = [float(ratio_of(np.float64(x), np.float64(n))) for x, n in zip((under, over), counts, strict=True)]
+        shares = ratio_of(np.array([under, over], float), np.array(counts, float)).tolist()
         found.append(Diagnosis(attribute, name, *counts, *shares))
     return found
 

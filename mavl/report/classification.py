@@ -150,10 +150,10 @@ def _number(value: float | None) -> float:
 
 
 def write_scores(path: Path, split: Split, scores: np.ndarray) -> None:
-    """A line for each image: path, row, group, then label and score [n, C] of each finding."""
+    """A line for each image: path, row, group, then label and score [n, C] of each finding, with all its digits."""
     names = [f"{finding}_{kind}" for finding in split.findings for kind in ("label", "score")]
     columns = (column for pair in zip(split.labels.T, scores.T, strict=True) for column in pair)
-    tables.write_images(split, dict(zip(names, columns, strict=True)), path)
+    tables.write_images(split, dict(zip(names, columns, strict=True)), path, digits=None)
 
 
 def print_summary(folders: Mapping[int, Path], output_dir: Path) -> None:

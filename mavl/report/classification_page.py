@@ -12,7 +12,8 @@ from mavl.data.images.read import read_image
 from mavl.metrics.classification import Evaluation
 from mavl.metrics.intervals import FEWEST
 from mavl.report import page
-from mavl.report.calibration import PLOT as RELIABILITY
+from mavl.report.analyses.calibration import DECISIONS
+from mavl.report.analyses.calibration import PLOT as RELIABILITY
 from mavl.report.classification import marked, notes, shown_metrics
 from mavl.report.pictures.figures import PRECISION_RECALL, ROC
 from mavl.vocab import ABSENT, PRESENT
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
 GALLERY = 4
 """Images of each kind that the page shows for a finding."""
 
-PLOTS = {"ROC": ROC, "Precision and recall": PRECISION_RECALL, "Calibration": RELIABILITY}
+PLOTS = {"ROC": ROC, "Precision and recall": PRECISION_RECALL, "Calibration": RELIABILITY, "Net benefit": DECISIONS}
 
 Gallery = dict[str, dict[str, list[int]]]
 """{finding: {kind: images of the split}}"""

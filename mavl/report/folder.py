@@ -21,6 +21,7 @@ EVALUATED = (
         "stress.csv",
         "stress.json",
         "reliability.png",
+        "decisions.png",
         "gallery.png",
         "books",
         "spread.csv",

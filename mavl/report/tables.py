@@ -81,20 +81,22 @@ def write_rows(rows: Sequence[dict], path: Path | str) -> None:
         writer.writerows([row.get(column, "") for column in flat[0]] for row in flat)
 
 
-def write_images(split: Split, columns: Mapping[str, np.ndarray], path: Path) -> None:
-    """A CSV with a line for each image: path, row, group if any, then these columns [n] with all their digits."""
+def write_images(split: Split, columns: Mapping[str, np.ndarray], path: Path, digits: int | None = 9) -> None:
+    """A CSV with a line for each image: path, row, group if any, then these columns [n]; digits as of `write_frame`."""
     import pandas as pd
 
     groups = {} if split.groups is None else {"group": split.groups}
     lines = pd.DataFrame({"path": [str(path) for path in split.paths], "row": split.rows, **groups, **columns})
-    write_frame(lines.astype(dict.fromkeys(lines.select_dtypes("floating"), float)), path, digits=None)
+    if digits is None:
+        lines = lines.astype(dict.fromkeys(lines.select_dtypes("floating"), float))
+    write_frame(lines, path, digits)
 
 
 def write_frame(frame: pd.DataFrame, path: Path, digits: int | None = 9) -> None:
     """A CSV of the frame without its index; NaN is an empty cell. digits: of numbers, None for all that they have."""
     with whole_file(path) as file:
         plain = frame.rename(columns=csv_cell).map(csv_cell)
-        plain.to_csv(file, index=False, float_format=digits and f"%.{digits}g")
+        plain.to_csv(file, index=False, float_format=None if digits is None else f"%.{digits}g")
 
 
 def dump_json(content: dict, path: Path | str) -> None:

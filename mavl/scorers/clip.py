@@ -35,7 +35,8 @@ class CLIPScorer:
     def __init__(
         self, name: str, model: Any, tokenizer: Any, preprocessing: Preprocessing, books: Books, kind: PromptKind
     ):
-        self.name, self.model, self.tokenizer, self.books, self.kind = name, model.eval(), tokenizer, books, kind
+        self.name, self.model, self.tokenizer, self.books = name, model.eval(), tokenizer, books
+        self.kind: PromptKind = kind
         self.preprocessing, vision = preprocessing, model.config.vision_config
         self.patch_grid: PatchGrid | None = None
         self.side, self.siglip = preprocessing.image_size // vision.patch_size, model.config.model_type == "siglip"
@@ -110,7 +111,7 @@ def open_clip_like(name: str, options: ScorerOptions, device: torch.device) -> C
 
 def _preprocessing(name: str, image_size: int) -> Preprocessing:
     """Of the processor's file; the whole image is resized, where the processor would cut its ends off."""
-    from transformers.utils import cached_file
+    from transformers.utils.hub import cached_file
 
     path = cached_file(name, "preprocessor_config.json", _raise_exceptions_for_missing_entries=False)
     if path is None:

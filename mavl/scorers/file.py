@@ -18,6 +18,7 @@ from mavl.data import DataError
 from mavl.data.benchmarks.tables import Table, TableFormat, normal_path, read_table
 from mavl.files import csv_text
 from mavl.progress import plural
+from mavl.scorers.maps import MapsScorer
 from mavl.scorers.protocol import ScorerError, ScorerOptions
 from mavl.text.synonyms import resolve
 from mavl.vocab import UnknownFindingError
@@ -61,6 +62,11 @@ class FileScorer:
                     place = self.table.place(row)
                     raise ScorerError(f"{place}: the score of {findings[c]} is {cells[row]!r}, not a finite number")
         return scores
+
+    def listed_heatmaps(
+        self, images: Sequence[str], findings: Sequence[str], cases: Sequence[tuple[int, str]]
+    ) -> np.ndarray:
+        raise ScorerError(f"{self.file} has scores; for grounding give a folder of heatmaps (mavl/scorers/maps.py)")
 
     def lists_any(self, images: Sequence[str]) -> bool:
         return any(self._named(image) for image in images)
@@ -115,9 +121,11 @@ def _same(name: str, image: str) -> bool:
     return f"/{name}".endswith(f"/{image}") or f"/{image}".endswith(f"/{name}")
 
 
-def open_file(name: str, options: ScorerOptions, device: torch.device) -> FileScorer:
-    """The scorer of a table; ScorerError for a file that is none."""
+def open_file(name: str, options: ScorerOptions, device: torch.device) -> FileScorer | MapsScorer:
+    """The scorer of a table, or of a folder of heatmaps; ScorerError for a file that is none."""
     file = Path(name)
+    if file.is_dir():
+        return MapsScorer(file)
     try:
         table = read_table(file, TableFormat())
     except (DataError, OSError, ValueError) as error:

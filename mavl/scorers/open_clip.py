@@ -32,7 +32,8 @@ class OpenCLIPScorer:
     def __init__(
         self, name: str, model: Any, tokenizer: Any, preprocessing: Preprocessing, books: Books, kind: PromptKind
     ):
-        self.name, self.model, self.tokenizer, self.books, self.kind = name, model.eval(), tokenizer, books, kind
+        self.name, self.model, self.tokenizer, self.books = name, model.eval(), tokenizer, books
+        self.kind: PromptKind = kind
         self.preprocessing, self.scale = preprocessing, model.logit_scale.exp().item()
         self.device = model.logit_scale.device
         self._prompts = lru_cache(16)(self._encode_prompts)

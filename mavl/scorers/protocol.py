@@ -55,6 +55,12 @@ class ListedScorer(Scorer, Protocol):
         """Names of images below the root of their benchmark -> [n, len(findings)]."""
         ...
 
+    def listed_heatmaps(
+        self, images: Sequence[str], findings: Sequence[str], cases: Sequence[tuple[int, str]]
+    ) -> np.ndarray:
+        """[n, len(findings), h, w], of the cases (position of an image, finding) alone."""
+        ...
+
     def lists_any(self, images: Sequence[str]) -> bool:
         """Whether it knows one of these images."""
         ...

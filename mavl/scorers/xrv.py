@@ -36,10 +36,10 @@ SIDE, RANGE = 224, 1024.0
 class XRVScorer:
     """names: of the outputs, "" for one that was not trained. points: their operating points, NaN for none."""
 
-    preprocessing = Preprocessing(SIDE, (0.5, 0.5, 0.5), (0.5 / RANGE,) * 3)
+    preprocessing = Preprocessing(SIDE, (0.5, 0.5, 0.5), (0.5 / RANGE, 0.5 / RANGE, 0.5 / RANGE))
     patch_grid: PatchGrid | None = None
 
-    def __init__(self, file: str, network: nn.Module, names: Sequence[str], points: Sequence[float]):
+    def __init__(self, file: str, network: torchvision.models.DenseNet, names: Sequence[str], points: Sequence[float]):
         self.file, self.network, self.names = file, network.eval(), list(names)
         self.points = torch.tensor(points, dtype=torch.float32)
         self.trained_findings = tuple(_own_name(name) for name in self.names if name)
@@ -53,7 +53,8 @@ class XRVScorer:
     @torch.no_grad()
     def heatmaps(self, images: Tensor, findings: Sequence[str]) -> Tensor:
         features = F.relu(self.network.features(images[:, :1]))
-        maps = torch.einsum("fc,bchw->bfhw", self.network.classifier.weight[self._columns(findings)], features)
+        weights = self.network.classifier.weight[self._columns(findings)]
+        maps = torch.einsum("fc,bchw->bfhw", weights, features)
         maps = maps.float().clamp(min=0) + 1e-8
         return maps / maps.sum(dim=(-2, -1), keepdim=True)
 

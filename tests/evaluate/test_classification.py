@@ -667,6 +667,7 @@ class TestCalibration:
         rows = pd.read_csv(result.folder / "calibration.csv")
         assert rows["finding"].tolist() == ["effusion", "pneumothorax", "cardiomegaly"]
         assert (result.folder / "reliability.png").exists()
+        assert (result.folder / "decisions.png").exists()
 
     def test_without_validation_nothing_is_fitted(self, evaluate, own):
         with pytest.raises(

@@ -105,3 +105,12 @@ def test_what_cannot_be_put_under_stress_says_so(benchmark, tmp_path, monkeypatc
         stressed(benchmark, tmp_path, "negation")
     with pytest.raises(EvaluationError, match="a table of scores cannot be put under stress"):
         stressed(benchmark, tmp_path, "flip", model=f"file:{tmp_path / 'test.csv'}")
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [{"sensitivity": {}}, {"calibration": "platt"}, {"save_operating_points": True}, {"stress": ("flip", "flip")}],
+)
+def test_two_analyses_at_once_are_refused(changed):
+    with pytest.raises(ValueError, match=r"analyses|usual table|stress"):
+        ZeroShotSettings(**{"benchmark": "x", "stress": ("flip",)} | changed)

@@ -6,7 +6,7 @@ from scipy.special import expit, logit
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import brier_score_loss
 
-from mavl.metrics.calibration import calibration_errors, fit_calibration, net_benefit, threshold_at
+from mavl.metrics.calibration import calibration_errors, decision_curve, fit_calibration, net_benefit, threshold_at
 
 
 def draw(n: int, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
@@ -81,6 +81,15 @@ def test_net_benefit_of_acting_on_all_on_none_and_on_the_right_ones():
     assert net_benefit(labels, p, np.array([0.2])) == pytest.approx([1 / 4])
     assert net_benefit(labels, np.ones(5), np.array([0.2])) == pytest.approx([(1 - 3 * 0.25) / 4])
     assert net_benefit(labels, np.zeros(5), np.array([0.2])) == pytest.approx([0])
+
+
+def test_a_decision_curve_of_right_probabilities_is_above_both_simple_rules():
+    labels, p = draw(5_000, 7)
+    curve = decision_curve(labels, p)
+    at = {round(t, 2): i for i, t in enumerate(curve.thresholds)}
+    assert curve.everyone[at[0.2]] == pytest.approx(labels.mean() - (1 - labels.mean()) * 0.25)
+    assert (curve.model >= np.maximum(curve.everyone, 0) - 0.005).all()
+    assert curve.model[at[0.3]] > max(curve.everyone[at[0.3]], 0) + 0.02
 
 
 @pytest.mark.parametrize("wanted", [0.5, 0.8, 0.95, 1.0])

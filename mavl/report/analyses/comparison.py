@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
+from mavl.config.evaluation import Published
 from mavl.files import printable, write_text
 from mavl.metrics.classification import METRICS, Evaluation
 from mavl.metrics.comparison import Difference
@@ -63,6 +64,8 @@ class Comparison(Protocol):
     def resamples(self) -> int: ...
     @property
     def warnings(self) -> Sequence[str]: ...
+    @property
+    def published(self) -> Sequence[Published]: ...
 
 
 def ranked(comparison: Comparison) -> list[Contestant]:
@@ -77,6 +80,12 @@ def leaderboard(comparison: Comparison, title: str) -> Table:
         means = each.evaluation.means
         cells = [text for name in SHOWN for text in (percent(means[name].value), METRICS[name].bounds(means[name]))]
         add_row(table, each.name, *cells)
+    if comparison.published:
+        table.add_section()
+        for figures in comparison.published:
+            f1 = "" if figures.best_f1 is None else f"{figures.best_f1:.1f}"
+            cells = [f"{figures.auroc:.1f}", "", "", "", f1, ""]
+            add_row(table, f"{figures.model}, published ({figures.protocol}; {figures.source})", *cells, style="dim")
     return table
 
 
@@ -107,7 +116,14 @@ def write(comparison: Comparison, folder: Path) -> None:
     """Write all files into a folder."""
     title = comparison.contestants[0].about["title"]
     rows = [{"model": each.name} | {name: each.evaluation.means[name] for name in SHOWN} for each in ranked(comparison)]
-    write_rows(rows, folder / LEADERBOARD)
+    published = [
+        {"model": f"{each.model}, published", "published_auroc": each.auroc, "published_best_f1": each.best_f1}
+        | {"protocol": each.protocol, "source": each.source}
+        for each in comparison.published
+    ]
+    if published:
+        rows[0] |= dict.fromkeys(list(published[0])[1:], "")
+    write_rows([*rows, *published], folder / LEADERBOARD)
     write_rows([row for pair in comparison.pairs for row in _rows(comparison, pair)], folder / DIFFERENCES)
     write_text(folder / LATEX, latex(comparison))
     contestants = [{"name": each.name, "about": each.about} for each in comparison.contestants]
@@ -119,6 +135,7 @@ def write(comparison: Comparison, folder: Path) -> None:
         title=title,
         models=ranked(comparison),
         shown=[METRICS[name] for name in SHOWN],
+        published=comparison.published,
         pairs=[(pair.name, _rows(comparison, pair)) for pair in comparison.pairs],
         first=comparison.contestants[0].name,
         reach=_reach(comparison),
@@ -136,10 +153,9 @@ def latex(comparison: Comparison) -> str:
     lines += [" & ".join(["Model", *(METRICS[name].heading for name in SHOWN)]) + r" \\", r"\midrule"]
     for each in ranked(comparison):
         means = [each.evaluation.means[name] for name in SHOWN]
-        cells = [
-            f"{percent(mean.value)} {{\\small ({METRICS[name].bounds(mean)})}}"
-            for name, mean in zip(SHOWN, means, strict=True)
-        ]
+        bounds = [METRICS[name].bounds(mean) for name, mean in zip(SHOWN, means, strict=True)]
+        shown = [rf" {{\small ({text})}}" if text else "" for text in bounds]
+        cells = [f"{percent(mean.value)}{text}" for mean, text in zip(means, shown, strict=True)]
         lines.append(" & ".join([_escape(each.name), *cells]) + r" \\")
     return "\n".join([*lines, r"\bottomrule", r"\end{tabular}", ""])
 

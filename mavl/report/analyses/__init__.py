@@ -1,0 +1,1 @@
+"""Analyses of classifications: wordings, calibration, subgroups, stress, comparisons of models."""
