@@ -35,7 +35,8 @@ class Benchmark(Settings):
 
     version: of the lists and of how they are read; results of two versions are not compared. collection: of images that
     several benchmarks may share, such as ChestX-ray14. metadata: attributes by which results are split up. drawn:
-    whether the images are phantoms, not films of patients.
+    whether the images are phantoms, not films of patients. any_of: findings that a model is asked as several others,
+    the largest of whose scores counts: {nodule or mass: [nodule, mass]}.
     """
 
     name: str
@@ -46,6 +47,7 @@ class Benchmark(Settings):
     drawn: bool = False
     root: Path | None = None
     findings: tuple[str, ...] = Field(min_length=1)
+    any_of: dict[str, tuple[str, ...]] = Field(default_factory=dict)
     splits: dict[SplitName, str] = Field(min_length=1)
     interpolation: Literal["bilinear", "bicubic"] | None = None
     equalize: bool = False
@@ -66,6 +68,11 @@ class Benchmark(Settings):
         for key, of_split in (by_split | {"images.path": self.images.path}).items():
             if isinstance(of_split, dict) and (lacking := sorted(self.splits.keys() - of_split.keys())):
                 raise ValueError(f"{key} has nothing for the split {', '.join(lacking)}")
+        for name, parts in self.any_of.items():
+            if name not in self.findings:
+                raise ValueError("any_of: " + unknown_name("finding", name, self.findings))
+            if len(set(parts) - self.any_of.keys()) < 2:
+                raise ValueError(f"any_of: {name} needs two findings or more, none of them made of others")
         named = {
             "labels.columns": getattr(labels, "columns", ()),
             "labels.names": getattr(labels, "names", {}).values(),

@@ -91,9 +91,9 @@ VINDR = released("vindr_cxr").labels.columns
 
 
 def vindr(root, boxes):
-    labels = ["image_id," + ",".join(VINDR.values()) + ",Nodule/Mass,No finding"]
-    for image, found in (("a", ("Cardiomegaly", "Pneumonia")), ("b", ()), ("c", ("ILD",))):
-        labels.append(",".join([image, *(str(int(name in found)) for name in VINDR.values()), "0", "0"]))
+    labels = ["image_id," + ",".join(VINDR.values()) + ",No finding"]
+    for image, found in (("a", ("Cardiomegaly", "Pneumonia", "Nodule/Mass")), ("b", ()), ("c", ("ILD",))):
+        labels.append(",".join([image, *(str(int(name in found)) for name in VINDR.values()), "0"]))
     (root / "annotations").mkdir()
     (root / "annotations/image_labels_test.csv").write_text("\n".join(labels))
     (root / "annotations/annotations_test.csv").write_text(f"image_id,class_name,x_min,y_min,x_max,y_max\n{boxes}")
@@ -108,10 +108,11 @@ def test_vindr_cxr(tmp_path):
     vindr(tmp_path, boxes + "c,ILD,10,40,20.4,50.0\n")
     split = read_split(released("vindr_cxr"), "test", tmp_path)
     assert names(split, tmp_path) == ["test/a.dicom", "test/b.dicom", "test/c.dicom"]
-    assert present(split) == [["cardiomegaly", "pneumonia"], [], ["interstitial lung disease"]]
+    assert present(split) == [["cardiomegaly", "nodule or mass", "pneumonia"], [], ["interstitial lung disease"]]
     assert split.mask(0, "cardiomegaly").shape == (30, 40)
     assert np.argwhere(split.mask(0, "cardiomegaly")).tolist() == [[0, 0], [2, 2], [2, 3], [2, 4], [2, 5]]
     assert covered(split, 2, "interstitial lung disease") == (100, 40, 10, 49, 19)
+    assert np.argwhere(split.mask(0, "nodule or mass")).tolist() == [[1, 1]]
     assert split.masks["pneumonia"][0] is None  # a label of the whole image
     assert not split.mask(1, "cardiomegaly").any()
     assert split.groups is None
