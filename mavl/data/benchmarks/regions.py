@@ -9,7 +9,7 @@ from pydantic import Field
 
 from mavl.config.loader import Settings
 from mavl.data.benchmarks.images import ImageRows
-from mavl.data.benchmarks.labels import Names, name_meanings
+from mavl.data.benchmarks.labels import Names, Others, name_meanings
 from mavl.data.benchmarks.masks import (
     BOX_FORMATS,
     BoxFormat,
@@ -146,35 +146,40 @@ class FindingRows(Regions):
     """A row holds the region of one finding, or says by a blank one that there is none.
 
     finding: the column of the finding, in any case or as `names` translates it, to null where it is not among the
-    benchmark's. A blank region with another text, such as "No finding", is of all findings; where the labels say that
-    the finding is present, a blank region means that it is not known.
+    benchmark's; with `separator` of several findings. others: null for every other text. A blank region with another
+    text, such as "No finding", is of all findings; where the labels say that the finding is present, a blank region
+    means that it is not known.
     """
 
     finding: Column
     names: Names = Field(default_factory=dict)
+    separator: Annotated[str, Field(min_length=1)] | None = None
+    others: Others = "refuse"
 
     def place(
         self, rows: ImageRows, findings: Sequence[str], labels: np.ndarray, texts: Sequence[str], form: Form
     ) -> MaskRows:
         """The masks of the rows, "" for a blank one; an unknown name or a region outside the frame is a problem."""
-        table, of_text = rows.table, name_meanings(findings, self.names)
+        of_text = name_meanings(findings, self.names)
         masks: MaskRows = {finding: [None] * len(rows) for finding in findings}
-        named = table.column(self.finding)
-        if not named or not texts:
+        cells = rows.table.column(self.finding)
+        if not cells or not texts:
             return masks  # a column that does not exist is a problem already
-        known = [text if of_text.get(name.lower()) else "" for name, text in zip(named, texts, strict=True)]
-        for row, (name, text, mask) in enumerate(zip(named, texts, self.parse(rows, known, form), strict=True)):
-            finding = of_text.get(name.lower())
+        named = [[name.strip() for name in cell.split(self.separator)] if self.separator else [cell] for cell in cells]
+        asked = [[of for name in of_row if (of := of_text.get(name.lower()))] for of_row in named]
+        known = [text if of_row else "" for of_row, text in zip(asked, texts, strict=True)]
+        for row, (of_row, text, mask) in enumerate(zip(asked, texts, self.parse(rows, known, form), strict=True)):
             if not text:
-                for absent in (finding,) if finding else findings:
+                for absent in of_row or findings:
                     if labels[row, findings.index(absent)] != PRESENT:
                         masks[absent][row] = mask
-            elif finding:
+            for finding in of_row if text else ():
                 masks[finding][row] = mask
-            elif name.lower() not in of_text:
-                fix = "say under masks.names which finding it is, or null"
-                kind = "box" if form == "boxes" else "region"
-                table.report(row, "bad_region", f"a {kind} of an {unknown_name('finding', name, findings)}: {fix}")
+            for name in named[row] if text and self.others == "refuse" else ():
+                if name.lower() not in of_text:
+                    fix = "say under masks.names which finding it is, or null; or set masks.others to ignore"
+                    text = f"a region of an {unknown_name('finding', name, findings)}: {fix}"
+                    rows.table.report(row, "bad_region", text)
         return masks
 
 

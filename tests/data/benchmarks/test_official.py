@@ -5,31 +5,9 @@ import json
 import numpy as np
 import pytest
 
-from mavl.data.benchmarks.benchmark import BenchmarkError, examine_split, read_split
+from mavl.data.benchmarks.benchmark import examine_split, read_split
 from tests.support.dicom_files import write_dicom
-from tests.support.small_benchmarks import positives, released
-
-
-def covered(split, image, finding=None):
-    """(pixels, first row, first column, last row, last column) of a mask."""
-    rows, columns = np.nonzero(split.mask(image, finding))
-    return tuple(map(int, (len(rows), rows.min(), columns.min(), rows.max(), columns.max())))
-
-
-def present(split):
-    """The findings that are present in each image."""
-    return [[name for name, label in zip(split.findings, row, strict=True) if label == 1] for row in split.labels]
-
-
-def names(split, root):
-    return [path.relative_to(root).as_posix() for path in split.paths]
-
-
-def refused(name, root):
-    with pytest.raises(BenchmarkError) as caught:
-        read_split(released(name), "test", root)
-    return list(map(str, caught.value.problems))
-
+from tests.support.small_benchmarks import covered, names, positives, present, refused, released
 
 DET10 = [
     {"file_name": "1.png", "syms": [], "boxes": []},
@@ -61,7 +39,7 @@ def test_broken_records_of_chestx_det10(tmp_path):
     (tmp_path / "test.json").write_text(json.dumps(broken))
     label, box, corners, numbers = refused("chestxdet10", tmp_path)
     assert label.startswith("test.json:3: unknown finding 'Masss'; did you mean 'mass'? say under labels.names")
-    assert box.startswith("test.json:3: a box of an unknown finding 'Masss'")
+    assert box.startswith("test.json:3: a region of an unknown finding 'Masss'")
     assert corners == "test.json:4: box '5;5;4;9' holds no pixel of the 1024 x 1024 frame: check masks.size"
     assert numbers == "test.json:4: box '1;2;3' is not four numbers x1;y1;x2;y2"
     (tmp_path / "test.json").write_text(json.dumps([{"file_name": "3.png", "syms": ["Mass"], "boxes": []}]))
@@ -162,7 +140,7 @@ def test_rsna_of_kaggle(tmp_path):
     found = refused("rsna_kaggle", tmp_path)
     assert found[0] == "stage_2_train_labels.csv:5: box '1;2;;4' is not four numbers x;y;w;h"
     assert found[1].startswith("stage_2_train_labels.csv:6: pneumonia (column 'Target') is '2'")
-    assert found[2].startswith("stage_2_train_labels.csv:6: a box of an unknown finding '2'")
+    assert found[2].startswith("stage_2_train_labels.csv:6: a region of an unknown finding '2'")
 
 
 def test_siim_of_kaggle(tmp_path):
@@ -243,39 +221,6 @@ def test_ms_cxr(tmp_path):
         "v1.1.0.csv:2: the frame in the columns image_height, image_width: '3050 x wide' is no height and width"
     )
     assert box.endswith("v1.1.0.csv:4: box '9999;6;7;8' holds no pixel of the 3050 x 2539 frame: check masks.size")
-
-
-def test_tbx11k(tmp_path):
-    classes = ["ActiveTuberculosis", "ObsoletePulmonaryTuberculosis", "PulmonaryTuberculosis"]
-    document = {"categories": [{"id": number, "name": name} for number, name in enumerate(classes, start=1)]}
-    document["images"] = [
-        {"id": 7, "file_name": "tb/tb9001.png", "width": 512, "height": 512},
-        {"id": 8, "file_name": "health/h0001.png", "width": 512, "height": 512},
-    ]
-    box = {"id": 1, "image_id": 7, "category_id": 1, "iscrowd": 0, "area": 4200.0, "bbox": [101.5, 88.2, 70.0, 60.0]}
-    document["annotations"] = [box, box | {"id": 2, "category_id": 2, "bbox": [0, 0, 1, 1]}]
-    (tmp_path / "annotations/json").mkdir(parents=True)
-    (tmp_path / "annotations/json/TBX11K_val.json").write_text(json.dumps(document))
-    split = read_split(released("tbx11k"), "test", tmp_path)
-    assert (names(split, tmp_path), split.labels.tolist()) == (
-        ["imgs/tb/tb9001.png", "imgs/health/h0001.png"],
-        [[1], [0]],
-    )
-    # the centres 101.5 … 170.5 and 88.5 … 147.5
-    assert split.mask(0)[88:148, 101:171].all()
-    assert covered(split, 0) == (70 * 60 + 1, 0, 0, 147, 170)
-    assert not split.mask(1).any()
-
-
-def test_padchest_gr(tmp_path):
-    rows = "StudyID,ImageID,label,boxes_count,split,PatientID,PatientSex_DICOM,PatientAge\n"
-    rows += "1,a.png,pleural effusion,1,test,p1,F,39\n1,a.png,scoliosis,0,test,p1,F,39\n1,a.png,nodule,2,test,p1,F,39\n"
-    rows += "2,b.png,Normal,0,test,p2,M,71\n3,c.png,atelectasis,1,train,p3,M,50\n"
-    (tmp_path / "master_table.csv").write_text(rows)
-    split = read_split(released("padchest_gr"), "test", tmp_path)
-    assert (names(split, tmp_path), split.groups) == (["PadChest_GR/a.png", "PadChest_GR/b.png"], ["p1", "p2"])
-    assert present(split) == [["nodule", "effusion"], []]
-    assert split.metadata == {"sex": ["women", "men"], "age": ["below 40", "60 to 80"]}
 
 
 @pytest.mark.parametrize(
