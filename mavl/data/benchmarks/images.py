@@ -8,7 +8,7 @@ from typing import Self
 
 from pydantic import model_validator
 
-from mavl.config.loader import GroupPattern, Settings
+from mavl.config.loader import GroupPattern, Pattern, Settings
 from mavl.data.benchmarks.tables import (
     Column,
     PathTemplate,
@@ -17,6 +17,7 @@ from mavl.data.benchmarks.tables import (
     find_group,
     normal_path,
     of_split,
+    replace_found,
     under_root,
 )
 
@@ -41,15 +42,34 @@ class ImageRows:
         return len(self.names)
 
 
+class Rewriting(Settings):
+    r"""What `pattern` finds in a text becomes `by`, where \1 is what its first (group) holds."""
+
+    pattern: Pattern
+    by: str
+
+    @model_validator(mode="after")
+    def _has_the_groups(self) -> Self:
+        groups = re.compile(self.pattern).groups
+        if beyond := [number for number in re.findall(r"\\(\d+)", self.by) if int(number) > groups]:
+            raise ValueError(f"by: \\{beyond[0]} is none of the {groups} groups of the pattern {self.pattern!r}")
+        return self
+
+    def __call__(self, text: str) -> str:
+        """The text anew, "" where nothing is found; DataError if the search does not end."""
+        return replace_found(self.pattern, self.by, text)
+
+
 class ImageNames(Settings):
     """The image of a row: `column`, without the prefix `strip`, put into `path` under the root; * may match several.
 
-    path: one for all splits, or {split: path}. {} is the image; {study_id} is the cell of that column in the row, and
-    {study_id:.2} its first two characters.
+    rewrite: of the column's text before it is put there. path: one for all splits, or {split: path}. {} is the image;
+    {study_id} is the cell of that column in the row, and {study_id:.2} its first two characters.
     """
 
     column: Column = 0
     strip: str = ""
+    rewrite: Rewriting | None = None
     path: PathTemplate | dict[SplitName, PathTemplate] = "{}"
 
     def read(self, table: Table, root: Path, split: str) -> ImageRows:
@@ -59,6 +79,9 @@ class ImageNames(Settings):
         """
         template = self.path if isinstance(self.path, str) else of_split(self.path, split)
         texts = [text.replace("\\", "/").removeprefix(self.strip) for text in table.column(self.column)]
+        named = list(map(bool, texts))
+        if self.rewrite:
+            texts = [self._rewritten(table, row, text, self.rewrite) for row, text in enumerate(texts)]
         paths = _filled(template, table) if texts else []
         index = _index(template, root) if len(texts) > INDEXED else None
         found = []
@@ -66,7 +89,8 @@ class ImageNames(Settings):
             name = normal_path(path.replace("{}", glob.escape(image) if "*" in template else image))
             name = under_root(name, root)
             if not image:
-                table.report(row, "bad_row", f"column {self.column!r} names no image")
+                if not named[row]:  # else it does not fit the pattern of `rewrite`
+                    table.report(row, "bad_row", f"column {self.column!r} names no image")
             elif len(name) > LONGEST_PATH:
                 table.report(row, "bad_row", f"column {self.column!r} has a path of {len(name)} characters")
             elif "*" not in template:
@@ -77,6 +101,14 @@ class ImageNames(Settings):
                 table.report(row, "missing_image", f"no image matches {root / name}: check images.path, and root")
         rows, ids, names = ([each[i] for each in found] for i in range(3))
         return ImageRows(table.take(rows), ids, names, root)
+
+    def _rewritten(self, table: Table, row: int, text: str, rewrite: Rewriting) -> str:
+        """A text anew; one that does not fit is a problem, and "" then."""
+        found = rewrite(text)
+        if text and not found:
+            fix = "check images.rewrite.pattern"
+            table.report(row, "bad_row", f"{text!r} does not fit {rewrite.pattern}: {fix}")
+        return found
 
 
 def _filled(template: str, table: Table) -> list[str]:

@@ -220,7 +220,7 @@ def parse_coco_runs(text: str, size: tuple[int, int]) -> RunLengthMask:
     except (ValueError, IndexError):
         raise ValueError(f"run lengths {text[:40]!r} are not those of COCO") from None
     if min(counts) < 0 or sum(counts) != pixels:
-        counts = numbers or counts
+        counts = numbers if ";" in text else counts
         fix = f"check masks.size {size}"
         raise ValueError(f"run lengths {text[:40]!r} are of {sum(counts)} pixels, not {pixels}: {fix}")
     ends = np.cumsum(counts, dtype=np.int64)

@@ -18,7 +18,7 @@ from mavl.vocab import unknown_name
 Record = dict[str, Any]
 
 
-def read_records(file: Path, key: str = "", explode: Sequence[str] = ()) -> Rows:
+def read_records(file: Path, key: str = "", explode: Sequence[str] = (), keys: Sequence[str] = ()) -> Rows:
     """The rows of a list of objects; a name that an object lacks is a blank cell.
 
     BenchmarkError for a file without such a list, and with every record that is no object, or whose lists differ in
@@ -26,11 +26,12 @@ def read_records(file: Path, key: str = "", explode: Sequence[str] = ()) -> Rows
 
     Args:
         key: of the list in the file's object, with dots for an object inside another; "" where the file is the list.
+        keys: columns for the names of objects that are in an object instead of in a list, one for each depth.
         explode: names of lists that become a row for each place; of empty ones the record is one row without them.
     """
     problems: list[Problem] = []
     rows: list[tuple[int, Record]] = []
-    for number, record in enumerate(_list_in(file, _document(file), key), start=1):
+    for number, record in enumerate(_list_in(file, _document(file), key, keys), start=1):
         try:
             rows += [(number, row) for row in _exploded(record, explode)]
         except ValueError as error:
@@ -93,21 +94,35 @@ def _without_twins(pairs: list[tuple[str, Any]]) -> Record:
     return record
 
 
-def _list_in(file: Path, document: Any, key: str) -> list[Record]:
-    """The list of objects at a key of a document."""
+def _list_in(file: Path, document: Any, key: str, keys: Sequence[str] = ()) -> list[Record]:
+    """The list of objects at a key of a document, or those in the object there with their names as entries `keys`."""
     for name in key.split(".") if key else ():
         if not isinstance(document, Mapping) or name not in document:
             known = list(document) if isinstance(document, Mapping) else []
             raise unusable(file, f"{unknown_name('key', name, known)}: check table.format and table.records")
         document = document[name]
+    if keys:
+        document = list(_named(file, document, keys))
     if not isinstance(document, list):
-        keys = f" with the keys {', '.join(document)}" if isinstance(document, Mapping) else ""
-        fix = "give the key of the list of records as table.records"
-        raise unusable(file, f"{key or 'the file'} is {_kind(document)}{keys}, not a list: {fix}")
+        held = f" with the keys {', '.join(list(document)[:8])}" if isinstance(document, Mapping) else ""
+        fix = "give the key of the list of records as table.records, or columns for the names of objects as table.keys"
+        raise unusable(file, f"{key or 'the file'} is {_kind(document)}{held}, not a list: {fix}")
     for number, record in enumerate(document, start=1):
         if not isinstance(record, Mapping):
             raise unusable(file, f"{key or 'the list'} holds {_kind(record)}, not an object", number)
     return document
+
+
+def _named(file: Path, value: Any, keys: Sequence[str]) -> Iterator[Record]:
+    """The objects below an object, each with the names on the way to it."""
+    if not isinstance(value, Mapping):
+        raise unusable(file, f"{_kind(value)}, not an object whose names are the column {keys[0]!r} of table.keys")
+    for name, inner in value.items():
+        below = _named(file, inner, keys[1:]) if len(keys) > 1 else [inner]
+        for record in below:
+            if not isinstance(record, Mapping):
+                raise unusable(file, f"{name!r} is {_kind(record)}, not an object")
+            yield {keys[0]: name} | dict(record)
 
 
 def _kind(value: Any) -> str:

@@ -36,18 +36,18 @@ Form = Literal["rle", "boxes", "polygons", "coco_rle"]
 
 Side = Annotated[int, Field(gt=0, le=MAX_SIDE)]
 
-FrameSize = tuple[Side, Side] | tuple[str, str] | Literal["image"]
-"""Height and width of a frame in pixels, or the columns that hold them; image: the image file's own."""
+FrameSize = tuple[Side, Side] | tuple[str, str] | tuple[str] | Literal["image"]
+"""Height and width of a frame in pixels, or the column or columns that hold them; image: the image file's own."""
 
 
 class Regions(Settings):
     """How the numbers of regions are written.
 
-    size: of their frame, height and width in pixels, [1024, 1024], or the columns that hold them; image: the size of
-    the image file. box_format: xywh is a box by its upper left corner, width and height; xyxy by two corners.
-    unit: of a box, pixels or fraction (of the frame's width and height). edges: cut covers the columns x to x + w - 1
-    after the fractions of all numbers are cut off, as in the released masks; round covers the pixels whose centres
-    lie in the box, as `fraction` always does.
+    size: of their frame, height and width in pixels, [1024, 1024], or the columns that hold them, or the one column
+    that holds both, "1024;1024"; image: the size of the image file. box_format: xywh is a box by its upper left corner,
+    width and height; xyxy by two corners. unit: of boxes and polygons, pixels or fraction (of the frame's width and
+    height). edges: cut covers the columns x to x + w - 1 of a box after the fractions of all numbers are cut off, as in
+    the released masks; round covers the pixels whose centres lie in the box, as `fraction` always does.
     """
 
     size: FrameSize
@@ -87,13 +87,14 @@ class Regions(Settings):
         """The size of the frame of each row; None, with a problem, where there is none."""
         if self.size == "image":
             return _image_sizes(rows, texts)
-        if isinstance(self.size[0], int):
+        if len(self.size) == 2 and isinstance(self.size[0], int):
             return [(int(self.size[0]), int(self.size[1]))] * len(rows)
         columns = [rows.table.column(column) for column in self.size]
         if not all(columns):
             return [None] * len(rows)
         sizes = []
         for row, cells in enumerate(zip(*columns, strict=True)):
+            cells = cells[0].split(";") if len(cells) == 1 else cells
             try:
                 height, width = (int(float(cell)) for cell in cells)
                 check_size(width, height)

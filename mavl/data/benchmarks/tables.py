@@ -58,19 +58,21 @@ class TableFormat(Settings):
     format: text is CSV, TSV or, by the file's name, JSON lines; json is a list of objects, one a row; coco is COCO's
     JSON of images, annotations and categories: a row for each annotation and for each image without one, with the
     columns of the image, `category`, and the columns of the annotation. separator, header: of text. records: the key of
-    the list in a JSON file that is an object, with dots for one inside another. explode: lists of one length in each
-    record, such as [syms, boxes], that become a row for each place.
+    the list in a JSON file that is an object, with dots for one inside another. keys: where objects are in an object
+    under their names instead of in a list, the columns for these names: [image, finding] of {image: {finding: {…}}}.
+    explode: lists of one length in each record, such as [syms, boxes], that become a row for each place.
     """
 
     format: Literal["text", "json", "coco"] = "text"
     separator: Annotated[str | None, AfterValidator(_is_one_character)] = None
     header: bool = True
     records: str = ""
+    keys: tuple[str, ...] = ()
     explode: tuple[str, ...] = ()
 
     @model_validator(mode="after")
     def _of_one_format(self) -> Self:
-        of_format = {"text": ("separator", "header"), "json": ("records", "explode")}
+        of_format = {"text": ("separator", "header"), "json": ("records", "keys", "explode")}
         foreign = [key for name, keys in of_format.items() for key in keys if name != self.format]
         fields = TableFormat.model_fields
         if given := [key for key in foreign if getattr(self, key) != fields[key].default]:
@@ -123,7 +125,7 @@ def read_table(file: Path, form: TableFormat) -> Table:
     if form.format == "text":
         rows = read_rows(file, form.separator, form.header)
     else:
-        rows = read_coco(file) if form.format == "coco" else read_records(file, form.records, form.explode)
+        rows = read_coco(file) if form.format == "coco" else read_records(file, form.records, form.explode, form.keys)
     return Table(file, pd.DataFrame(rows.cells, columns=rows.names, dtype=object), rows.lines)
 
 
@@ -147,9 +149,19 @@ def under_root(name: str, root: Path | None) -> str:
 
 def find_group(pattern: str, text: str) -> str:
     """What the group of a pattern finds in a text, "" for nothing; DataError if the search does not end."""
+    match = _search(pattern, text)
+    return (match and match[1]) or ""
+
+
+def replace_found(pattern: str, by: str, text: str) -> str:
+    """A text with what a pattern finds first replaced, "" where it finds nothing; DataError if it does not end."""
+    match = _search(pattern, text)
+    return "" if match is None else text[: match.start()] + match.expand(by) + text[match.end() :]
+
+
+def _search(pattern: str, text: str) -> regex.Match | None:
     try:
-        match = regex.search(pattern, text, timeout=SEARCH_SECONDS)
+        return regex.search(pattern, text, timeout=SEARCH_SECONDS)
     except TimeoutError:
         fix = "repeat nothing that is itself repeated, as in (a+)+"
         raise DataError(f"the pattern {pattern!r} takes more than {SEARCH_SECONDS} s on {text[:60]!r}: {fix}") from None
-    return (match and match[1]) or ""

@@ -180,3 +180,16 @@ def test_mimic_cxr(tmp_path):
     assert test.groups == ["10000001", "10000001"]
     assert test.views == test.metadata["view"] == ["PA", "AP"]
     assert [len(read_split(chosen, name, tmp_path)) for name in ("train", "valid")] == [1, 1]
+
+
+def test_names_that_are_rewritten(tmp_path):
+    rewrite = {"images": {"rewrite": {"pattern": r"^(p\d+)_", "by": r"\1/"}, "path": "films/{}.png"}}
+    split = listed(tmp_path, {}, text="image,edema\np1_a_b,1\np2_c,0\n", **rewrite)
+    assert split.paths == [tmp_path / "films/p1/a_b.png", tmp_path / "films/p2/c.png"]
+    found = problems(tmp_path, {}, text="image,edema\nq1_a,1\n,0\np1_a,1\n", **rewrite)
+    assert found == [
+        r"all.csv:2: 'q1_a' does not fit ^(p\d+)_: check images.rewrite.pattern",
+        "all.csv:3: column 0 names no image",
+    ]
+    with pytest.raises(ValueError, match="none of the 1 groups of the pattern"):
+        benchmark(images={"rewrite": {"pattern": "(a)", "by": r"\2"}})

@@ -58,3 +58,37 @@ def test_padchest_gr(tmp_path):
     (tmp_path / "grounded_reports_20240819.json").write_text(json.dumps(reports))
     found = refused("padchest_gr", tmp_path)
     assert found[0] == "master_table.csv:2: box '0.5;0.5;0.5;0.7' holds no pixel of the 10 x 20 frame: check masks.size"
+
+
+def test_chexlocalize(tmp_path):
+    # 3 rows, 4 columns: 2 outside, 3 inside, 4 outside, 3 inside; compressed, each number is a letter from "0" on, the
+    # fourth the difference to the second: 3 - 3 = 0
+    inside, nothing = {"size": [3, 4], "counts": "2340"}, {"size": [3, 4], "counts": "<"}
+    tasks = {"Edema": inside, "Lung Lesion": nothing, "Airspace Opacity": {"size": [3, 4], "counts": "0<"}}
+    segmentations = {
+        "patient90001_study1_view1_frontal": tasks,
+        "patient90002_study2_view3_lateral": {"Edema": nothing},
+    }
+    (tmp_path / "CheXlocalize").mkdir()
+    file = tmp_path / "CheXlocalize/gt_segmentations_test.json"
+    file.write_text(json.dumps(segmentations))
+    split = read_split(released("chexlocalize"), "test", tmp_path)
+    assert names(split, tmp_path) == [
+        "CheXpert/test/patient90001/study1/view1_frontal.jpg",
+        "CheXpert/test/patient90002/study2/view3_lateral.jpg",
+    ]
+    assert (present(split), split.groups) == ([["opacity", "edema"], []], ["patient90001", "patient90002"])
+    assert split.mask(0, "edema").astype(int).tolist() == [[0, 1, 0, 1], [0, 1, 0, 1], [1, 0, 0, 1]]
+    assert split.mask(0, "opacity").all()
+    assert not split.mask(0, "lesion").any()
+    assert split.labels[1].tolist().count(-1) == 9  # of which the film says nothing
+    segmentations = {"patient90001_study1_view1_frontal": tasks, "90002": {"Edema": nothing, "Edemma": inside}}
+    tasks["Edema"] = {"size": [3, 5], "counts": "2340"}
+    tasks["Lung Lesion"] = {"size": [3], "counts": "<"}
+    file.write_text(json.dumps(segmentations))
+    assert refused("chexlocalize", tmp_path) == [
+        "gt_segmentations_test.json:1: run lengths '2340' are of 12 pixels, not 15: check masks.size (3, 5)",
+        "gt_segmentations_test.json:2: the frame in the columns size: '3' is no height and width",
+        "gt_segmentations_test.json:4: '90002' does not fit ^(patient\\d+)_(study\\d+)_: check images.rewrite.pattern",
+        "gt_segmentations_test.json:5: '90002' does not fit ^(patient\\d+)_(study\\d+)_: check images.rewrite.pattern",
+    ]

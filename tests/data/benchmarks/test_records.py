@@ -161,3 +161,16 @@ def test_keys_of_another_format(settings):
 def test_a_json_list_that_is_read_as_text_says_what_to_set(tmp_path):
     with pytest.raises(BenchmarkError, match=r"set table\.format to json"):
         read_split(benchmark(splits={"test": write(tmp_path, RECORDS).name}), "test", tmp_path)
+
+
+def test_objects_under_their_names(tmp_path):
+    document = {"data": {"a": {"x": {"n": 1}, "y": {"n": 2}}, "b": {"x": {"n": 3}}}}
+    assert read_records(write(tmp_path, document), "data", (), ["image", "finding"]) == (
+        ["image", "finding", "n"],
+        [1, 2, 3],
+        [["a", "x", "1"], ["a", "y", "2"], ["b", "x", "3"]],
+    )
+    with pytest.raises(BenchmarkError, match=r"'n' is a number, not an object"):
+        read_records(write(tmp_path, document), "data", (), ["image", "finding", "deeper"])
+    with pytest.raises(BenchmarkError, match="a number, not an object whose names are the column 'deeper'"):
+        read_records(write(tmp_path, document), "data", (), ["image", "finding", "part", "deeper"])
