@@ -1,6 +1,8 @@
 """Benchmarks read from files in their publishers' layouts: images, labels, boxes and masks as worked out by hand."""
 
 import json
+import re
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -179,6 +181,34 @@ def test_open_i(tmp_path):
     (tmp_path / "labels.csv").write_text(rows + "film.png,edema\n")
     [found] = refused("openi", tmp_path)
     assert found.startswith("labels.csv:7: 'images/film.png' holds no group")
+
+
+REPORT = """<eCitation><uId id="CXR7001"/><MedlineCitation><Article><Abstract>
+<AbstractText Label="FINDINGS">The XXXX are clear.</AbstractText></Abstract></Article></MedlineCitation>
+<MeSH><major>Cardiomegaly/mild</major><automatic>cardiomegaly</automatic><automatic>granulomas</automatic></MeSH>
+<parentImage id="CXR7001_IM-0901-1001"/><parentImage id="CXR7001_IM-0901-2001"/></eCitation>"""
+
+
+def test_the_list_of_open_i_is_made_of_its_reports(tmp_path, monkeypatch):
+    """The lines of docs/data.md, on two reports."""
+    page = (Path(__file__).resolve().parents[3] / "docs/data.md").read_text(encoding="utf-8")
+    [code] = [block for block in re.findall(r"```python\n(.*?)```", page, re.DOTALL) if "labels_automatic" in block]
+    (tmp_path / "ecgen-radiology").mkdir()
+    (tmp_path / "data/openi").mkdir(parents=True)
+    (tmp_path / "ecgen-radiology/1.xml").write_text(REPORT)
+    other = re.sub("<automatic>.*</automatic>", "", REPORT.replace("7001", "7002"))
+    (tmp_path / "ecgen-radiology/2.xml").write_text(other)
+    monkeypatch.chdir(tmp_path)
+    exec(code, {})
+    assert (tmp_path / "data/openi/labels.csv").read_text().splitlines() == [
+        "file_name,labels_automatic",
+        "CXR7001_IM-0901-1001.png,cardiomegaly|granulomas",
+        "CXR7001_IM-0901-2001.png,cardiomegaly|granulomas",
+        "CXR7002_IM-0901-1001.png,",
+        "CXR7002_IM-0901-2001.png,",
+    ]
+    split = read_split(released("openi"), "test", tmp_path / "data/openi")
+    assert (present(split), split.groups) == ([["cardiomegaly"]] * 2 + [[]] * 2, ["CXR7001"] * 2 + ["CXR7002"] * 2)
 
 
 def test_nih_cxr_lt(tmp_path):
