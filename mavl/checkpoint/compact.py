@@ -7,9 +7,11 @@ It is computed with in fp32 as before; the rounding moves scores in the fourth d
 
 import argparse
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 from mavl.config.cli import complain_in_one_line
+from mavl.config.settings import ASPECT_BOOKS, DESCRIPTION_BOOKS
 
 PLACES = ("root", "cache")
 """Keys of the settings on data that name folders of the machine."""
@@ -22,7 +24,7 @@ def compact(source: Path, target: Path) -> None:
     """
     from mavl.checkpoint.folder import read_model
     from mavl.checkpoint.merge import write_again
-    from mavl.checkpoint.released import NETWORKS
+    from mavl.checkpoint.released import MAVL_KIND, NETWORKS
 
     model, about, folder = read_model(source, NETWORKS)
     for parameter in model.parameters():
@@ -31,6 +33,24 @@ def compact(source: Path, target: Path) -> None:
     if data := about.get("config", {}).get("data"):
         about["config"]["data"] = {key: value for key, value in data.items() if key not in PLACES}
     write_again(model, about, folder, target)
+    if about["kind"] == MAVL_KIND:
+        add_sentences(target)
+
+
+def add_sentences(folder: Path) -> None:
+    """Write the sentences of a folder's findings into it, as far as this project's books are those of its training."""
+    from mavl.checkpoint.folder import EMBEDDINGS
+    from mavl.text.books import read_books
+    from mavl.text.embeddings import TextEmbeddings
+
+    embeddings, books = TextEmbeddings.load(folder / EMBEDDINGS), read_books(DESCRIPTION_BOOKS, ASPECT_BOOKS)
+    if embeddings.sentences or not set(embeddings.about["books"].values()) <= set(books.hashes.values()):
+        return
+    books = books.filled(embeddings.findings, embeddings.aspects)
+    sentences = {
+        name: {aspect: books.sentences[name][aspect] for aspect in embeddings.aspects} for name in embeddings.findings
+    }
+    replace(embeddings, sentences=sentences).save(folder / EMBEDDINGS)
 
 
 @complain_in_one_line

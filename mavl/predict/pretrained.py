@@ -37,9 +37,9 @@ KEPT = 16
 class AvailableBooks:
     """The books of this project that are found, and the given ones, which take precedence.
 
-    A model folder holds the vectors of its sentences, not the sentences. These come from the books whose hashes the
-    folder states; `sentences` {finding: {aspect: sentence}} lacks those of books that are not found, and `complete` is
-    then False. given: findings of the given books.
+    The sentences of a model's findings are those in its folder. A folder of an older version holds their vectors alone:
+    they then come from the books whose hashes it states; `sentences` {finding: {aspect: sentence}} lacks those of books
+    that are not found, and `complete` is then False. given: findings of the given books.
     """
 
     def __init__(self, pretrained: Pretrained, descriptions: Sequence[str | Path], aspects: Sequence[str | Path]):
@@ -49,9 +49,14 @@ class AvailableBooks:
         self.given = list(read_books(descriptions, () if described else aspects).sentences)
         hashes = set(vectors.about["books"].values()) if vectors else set()
         trained = read_books(*(_with_hashes(paths, hashes) for paths in (self.descriptions, self.aspects)))
-        known = {name: trained.sentences.get(name, {}) for name in vectors.findings} if vectors else {}
+        stored = dict(vectors.sentences) if vectors else {}
+        known = (
+            {name: dict(stored.get(name) or trained.sentences.get(name, {})) for name in vectors.findings}
+            if vectors
+            else {}
+        )
         self.sentences = read_books(self.descriptions, self.aspects).sentences | known
-        self.complete = hashes <= set(trained.hashes.values())
+        self.complete = bool(stored) or hashes <= set(trained.hashes.values())
 
 
 class PretrainedPredictor(Predictor):

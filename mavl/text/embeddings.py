@@ -6,8 +6,8 @@ The text encoder is frozen, so they are computed once and cached by a hash of ev
 import hashlib
 import json
 from collections import Counter
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import torch
@@ -38,7 +38,8 @@ class TextEmbeddings:
     """vectors [F, A, T]: row (f, a) is aspect a of finding f; anatomy_vectors [51, T], by `anatomies`; float32.
 
     about: their origin (encoder, tokenisation, hashes of the books), for checkpoints and reports. scaling: the map that
-    was applied to them, and that text of further findings takes too; None where they are as encoded.
+    was applied to them, and that text of further findings takes too; None where they are as encoded. sentences:
+    {finding: {aspect: sentence}} that were encoded; files of older versions lack them.
     """
 
     findings: tuple[str, ...]
@@ -48,6 +49,7 @@ class TextEmbeddings:
     about: dict
     anatomies: tuple[str, ...] = ANATOMIES
     scaling: Scaling | None = None
+    sentences: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
 
     def __post_init__(self):
         expected, found = (len(self.findings), len(self.aspects)), tuple(self.vectors.shape)
@@ -78,7 +80,8 @@ class TextEmbeddings:
 
     def select(self, findings: Sequence[str]) -> "TextEmbeddings":
         """The same embeddings with these findings only, in this order."""
-        return replace(self, findings=tuple(findings), vectors=self.vectors[self.index(findings)])
+        sentences = {name: self.sentences[name] for name in findings if name in self.sentences}
+        return replace(self, findings=tuple(findings), vectors=self.vectors[self.index(findings)], sentences=sentences)
 
     def scaled(self, scaling: Scaling | None) -> "TextEmbeddings":
         """The same embeddings, which must be as encoded, through this map."""
@@ -115,15 +118,18 @@ class TextEmbeddings:
                 "anatomies different vectors: another text encoder or tokenisation?"
             )
         about = self.about | {"books": self.about["books"] | more.about["books"]}
-        vectors = torch.cat([self.vectors, more.vectors])
-        return replace(self, findings=self.findings + more.findings, vectors=vectors, about=about)
+        vectors, sentences = torch.cat([self.vectors, more.vectors]), {**self.sentences, **more.sentences}
+        findings = self.findings + more.findings
+        return replace(self, findings=findings, vectors=vectors, about=about, sentences=sentences)
 
     def to(self, device: torch.device | str) -> "TextEmbeddings":
         return replace(self, vectors=self.vectors.to(device), anatomy_vectors=self.anatomy_vectors.to(device))
 
     def save(self, path: Path) -> None:
         """Write as safetensors, whole or not at all."""
-        names = {key: json.dumps(getattr(self, key)) for key in ("findings", "aspects", "about", "anatomies")}
+        names = {
+            key: json.dumps(getattr(self, key)) for key in ("findings", "aspects", "about", "anatomies", "sentences")
+        }
         tensors = {"vectors": self.vectors.cpu().contiguous(), "anatomy_vectors": self.anatomy_vectors.cpu()}
         if self.scaling:
             names["scaling"] = json.dumps(self.scaling.name)
@@ -145,7 +151,8 @@ class TextEmbeddings:
                     scaling = Scaling(names["scaling"], *map_of)
             anatomies = names.get("anatomies", ANATOMIES)  # absent in files of older versions
             findings, aspects, anatomies = map(tuple, (names["findings"], names["aspects"], anatomies))
-            return cls(findings, aspects, vectors, anatomy_vectors, names["about"], anatomies, scaling)
+            sentences = names.get("sentences", {})
+            return cls(findings, aspects, vectors, anatomy_vectors, names["about"], anatomies, scaling, sentences)
         except (SafetensorError, OSError, TypeError, KeyError, ValueError) as error:
             raise EmbeddingsError(f"{path}: damaged, or no text embeddings ({error})") from error
 
@@ -165,7 +172,8 @@ def build_embeddings(
     """
     books = books.filled(findings, aspects)
     books.require(findings, aspects)
-    sentences = [books.sentences[finding][aspect] for finding in findings for aspect in aspects]
+    chosen = {finding: {aspect: books.sentences[finding][aspect] for aspect in aspects} for finding in findings}
+    sentences = [sentence for of in chosen.values() for sentence in of.values()]
     sentences += [anatomy_sentence(anatomy) for anatomy in anatomies]
     about = {"encoder": encoder.name, "tokenisation": encoder.tokenisation, "books": books.hashes}
     shaping = {key: value for key, value in encoder.tokenisation.items() if FORMER.get(key) != value}
@@ -173,13 +181,15 @@ def build_embeddings(
     path = cache and cache / f"{hashlib.sha256(key.encode()).hexdigest()[:32]}.safetensors"
     if path and path.exists():
         try:
-            return replace(TextEmbeddings.load(path), about=about, anatomies=tuple(anatomies))
+            loaded = TextEmbeddings.load(path)
+            return replace(loaded, about=about, anatomies=tuple(anatomies), sentences=chosen)
         except EmbeddingsError as error:
             note(f"note: {error}; it is made again")
     vectors = encoder.encode(sentences)
     rows = vectors[: -len(anatomies)].unflatten(0, (len(findings), len(aspects)))
     of_anatomies = vectors[-len(anatomies) :]
-    embeddings = TextEmbeddings(tuple(findings), tuple(aspects), rows, of_anatomies, about, tuple(anatomies))
+    names = tuple(findings), tuple(aspects)
+    embeddings = TextEmbeddings(*names, rows, of_anatomies, about, tuple(anatomies), sentences=chosen)
     if path:
         embeddings.save(path)
     return embeddings

@@ -120,6 +120,10 @@ def test_sentences_of_other_books_than_the_models_are_not_shown(model, predictor
     assert predictor.books_complete
     pretrained = checkpoint.load(model)
     pretrained.embeddings.about["books"]["books/aspects.json"] = "of another time"
+    holds_them = PretrainedPredictor("model", pretrained, AvailableBooks(pretrained, (), ()), None, "cpu")
+    assert holds_them.books_complete
+    assert holds_them.explain(films / "grey.png", "effusion").sentences[1].startswith("border:")
+    pretrained = replace(pretrained, embeddings=replace(pretrained.embeddings, sentences={}))  # as of older versions
     other = PretrainedPredictor("model", pretrained, AvailableBooks(pretrained, (), ()), None, "cpu")
     assert not other.books_complete
     explanation = other.explain(films / "grey.png", "effusion")
@@ -480,7 +484,7 @@ def test_books_with_both_parts_are_given_once(model, films, tmp_path):
 
 def test_help_shows_the_way():
     shown = pydoc.plain(pydoc.render_doc(mavl))
-    for part in ('mavl.load("runs/demo/best")', "predictor.predict(", "prediction.heatmap(", "books=", "value_range="):
+    for part in ("mavl.load()", "predictor.predict(", "prediction.heatmap(", "books=", "value_range="):
         assert part in shown
     assert "load(source" in shown
     assert {"MAVL", "load", "explain"} <= set(dir(mavl))

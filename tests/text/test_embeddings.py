@@ -344,3 +344,14 @@ def test_own_anatomies_are_kept_and_must_agree(encoder, tmp_path):
     assert torch.equal(cached.anatomy_vectors, first.anatomy_vectors)
     with pytest.raises(EmbeddingsError, match="other anatomies than the model"):
         first.extended(build_embeddings(BOOKS, ["edema"], encoder))
+
+
+def test_embeddings_keep_the_sentences_that_were_encoded(tmp_path):
+    words = {"edema": {"description": "Fluid.", "border": "border: none"}, "mass": {"description": "Round."}}
+    first, second = small(["edema"]), small(["mass"])
+    first, second = (replace(each, sentences={name: words[name]}) for each, name in ((first, "edema"), (second, "mass")))
+    both = first.extended(second)
+    assert both.sentences == words
+    assert both.select(["mass"]).sentences == {"mass": words["mass"]}
+    both.save(tmp_path / "text.safetensors")
+    assert TextEmbeddings.load(tmp_path / "text.safetensors").sentences == words
