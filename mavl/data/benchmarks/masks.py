@@ -26,6 +26,9 @@ Edges = Literal["cut", "round"]
 
 Points = list[tuple[float, float]]
 
+LARGEST = 1e9
+"""What the coordinates of a polygon stay below, so that sums and products of them are exact enough."""
+
 ROUNDING = 1
 """Pixels by which a box or a polygon may reach out of its frame without being a problem."""
 
@@ -182,10 +185,10 @@ def _polygons(text: str) -> list[Points]:
     """The polygons of a text; ValueError for one of fewer than three points."""
     try:
         parts = [[float(number) for number in part.split(";")] for part in text.split("|") if part]
-        if not all(math.isfinite(number) for part in parts for number in part):
+        if not all(abs(number) < LARGEST for part in parts for number in part):
             raise ValueError
     except ValueError:
-        raise ValueError(f"polygon {text[:40]!r} is not all numbers") from None
+        raise ValueError(f"polygon {text[:40]!r} is not all numbers of a usable size") from None
     if all(len(part) == 2 for part in parts):
         parts = [[number for part in parts for number in part]] if parts else []
     for part in parts:

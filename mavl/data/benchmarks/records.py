@@ -8,6 +8,7 @@ Cells are text. A list of numbers, such as a box, is "1;2;3;4"; a list of such l
 
 import json
 import math
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -47,16 +48,18 @@ def read_coco(file: Path) -> Rows:
     ids, with "annotation." before a name that images have, too. BenchmarkError for ids without an entry.
     """
     document, problems = _document(file), []
-    categories = {entry.get("id"): entry.get("name") for entry in _list_in(file, document, "categories")}
+    categories = {_key(entry, "id"): entry.get("name") for entry in _list_in(file, document, "categories")}
     images = _list_in(file, document, "images")
-    number_of: dict[Any, int] = {}
+    number_of: dict[str, int] = {}
     for number, image in enumerate(images, start=1):
-        if number_of.setdefault(image.get("id"), number) != number:
+        if "id" not in image:
+            problems.append(Problem("bad_row", file, "an image without an id", number))
+        elif number_of.setdefault(_key(image, "id"), number) != number:
             problems.append(Problem("split_file", file, f"two images have the id {image.get('id')!r}", number))
     of_image: dict[int, list[Record]] = {number: [] for number in range(1, len(images) + 1)}
     shared = {name for image in images for name in image}
     for place, entry in enumerate(_list_in(file, document, "annotations"), start=1):
-        number, category = number_of.get(entry.get("image_id")), categories.get(entry.get("category_id"))
+        number, category = number_of.get(_key(entry, "image_id")), categories.get(_key(entry, "category_id"))
         if number is None or category is None:
             which = "category_id" if number else "image_id"
             text = f"annotation {place} has the {which} {entry.get(which)!r}, which no entry has as its id"
@@ -72,6 +75,11 @@ def read_coco(file: Path) -> Rows:
         for entry in of_image[number] or [{}]
     ]
     return _as_rows(file, rows, ("category",))
+
+
+def _key(entry: Record, name: str) -> str:
+    """An id for comparison: 1 and "1" are two."""
+    return json.dumps(entry.get(name))
 
 
 def _document(file: Path) -> Any:
@@ -155,9 +163,14 @@ def _as_rows(file: Path, rows: Sequence[tuple[int, Record]], always: Sequence[st
     problems, texts = [], []
     for number, record in rows:
         try:
-            texts.append(dict(_cells("", record)))
-        except ValueError as error:
-            problems.append(Problem("bad_row", file, str(error), number))
+            cells = list(_cells("", record))
+            texts.append(dict(cells))
+            if len(texts[-1]) < len(cells):
+                twice = next(name for name, found in Counter(name for name, _ in cells).items() if found > 1)
+                raise ValueError(f"the column {twice!r} occurs twice in this record")
+        except (ValueError, RecursionError) as error:
+            reason = "nested too deeply" if isinstance(error, RecursionError) else str(error)
+            problems.append(Problem("bad_row", file, reason, number))
     raise_problems(problems)
     if not texts:
         raise unusable(file, "the file has no records")

@@ -68,6 +68,8 @@ def test_a_list_of_objects_may_become_rows(tmp_path):
         ({"rows": []}, r"the file is an object with the keys rows, not a list: give the key of the list"),
         ([{"a": 1}, 3], "t.json:2: the list holds a number, not an object"),
         ([], "the file has no records"),
+        ([{"a": {"b": 1}, "a.b": 2}], "t.json:1: the column 'a.b' occurs twice in this record"),
+        ([{"a": 1, " a": 2}], "t.json:1: the column 'a' occurs twice in this record"),
         ([{"syms": ["a|b"]}], r"t.json:1: syms: the text 'a\|b' in a list holds \|"),
     ],
 )
@@ -119,6 +121,11 @@ def test_ids_of_coco_that_lead_nowhere(tmp_path):
     ]
     twice = COCO | {"images": [*COCO["images"], {"id": 7}]}
     assert problems_of(read_coco, write(tmp_path, twice)) == ["t.json:3: two images have the id 7"]
+    odd = COCO | {"images": [{"id": [1]}, {"file_name": "x"}], "annotations": [{"image_id": {}, "category_id": []}]}
+    assert problems_of(read_coco, write(tmp_path, odd)) == [
+        "t.json:2: an image without an id",
+        "t.json: annotation 1 has the image_id {}, which no entry has as its id",
+    ]
     [missing] = problems_of(read_coco, write(tmp_path, {"images": []}))
     assert missing.startswith("t.json: unknown key 'categories'")
 

@@ -60,6 +60,7 @@ def test_shares_of_the_frame():
         ("1;1|2;2", "has 4 numbers, not three points"),
         ("1;1;2;2;x;3", "is not all numbers"),
         ("1;1;2;2;nan;3", "is not all numbers"),
+        ("1;1;2;2;1e300;3", "is not all numbers of a usable size"),
         ("9;9;12;9;12;12", "holds no pixel of the 6 x 8 frame"),
     ],
 )
