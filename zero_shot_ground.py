@@ -29,7 +29,8 @@ def main() -> None:
         from mavl.report.grounding import table
 
         about = result.about
-        title = f"{about['title']} ({about['split']}), {about['aggregation']} maps, {about['protocol']} protocol"
+        maps = f"{about['aggregation']} maps, " if "aggregation" in about else ""  # only MAVL's attention has aspects
+        title = f"{about['title']} ({about['split']}), {maps}{about['protocol']} protocol"
         caption = f"{about['training_images']} Thresholds: {about['thresholds']}.".lstrip()
         Console().print(table(result.localizations, title, caption, about["new_findings"]))
         print(result.summary)

@@ -72,13 +72,13 @@ def _explained(title: str, base: type[Settings] = Settings) -> Iterator[str]:
 def _sections(node: dict, root: dict, name: str = "") -> Iterator[tuple[str, dict]]:
     """(dotted name, schema) of a section and of those in it; several of one name where a key chooses among them.
 
-    A mapping of names to sections is one of its key.
+    A mapping of names to sections, or a list of them, is one of its key.
     """
     yield name, node
     for key, of in node.get("properties", {}).items():
         for choice in _alternatives(of, root):
-            named = choice.get("additionalProperties")
-            for inner in _alternatives(named, root) if isinstance(named, dict) else [choice]:
+            several = choice.get("additionalProperties", choice.get("items"))
+            for inner in _alternatives(several, root) if isinstance(several, dict) else [choice]:
                 if "properties" in inner:
                     yield from _sections(inner, root, f"{name}.{key}".removeprefix("."))
 

@@ -13,8 +13,9 @@ from torch.utils.data import Dataset
 from mavl.config.finetune import ClassificationData, FinetuneData, Policy
 from mavl.data import DataError
 from mavl.data.benchmarks.benchmark import Benchmark, read_split
+from mavl.data.benchmarks.labels import ColumnLabels
 from mavl.data.benchmarks.splits import Split
-from mavl.data.benchmarks.tables import ColumnLabels, normal_path, under_root
+from mavl.data.benchmarks.tables import normal_path, under_root
 from mavl.data.images.read import ImageFile
 from mavl.data.images.transforms import Transform
 from mavl.data.lists import Texts

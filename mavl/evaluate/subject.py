@@ -32,7 +32,7 @@ from mavl.model.heatmaps import MapOptions
 from mavl.progress import plural
 from mavl.provenance import provenance, training_sentence
 from mavl.report.folder import EVALUATED, check_free, whole_folder
-from mavl.scorers import ListedScorer, Scorer, ScorerOptions, open_scorer
+from mavl.scorers import AnyOf, ListedScorer, Scorer, ScorerOptions, expand, open_scorer
 
 RELEASED_MAX_LENGTH = 64
 
@@ -202,6 +202,8 @@ def prepare(settings: ZeroShotSettings | GroundingSettings, kind: str) -> Subjec
     check_free(folder, made=EVALUATED, overwrite=settings.overwrite)
     with main_process_first(accelerator):
         scorer = open_scorer(settings.model_path, scorer_options(settings, benchmark), accelerator.device)
+    if benchmark.any_of and not isinstance(scorer, ListedScorer):  # a table has the scores of the benchmark's findings
+        scorer = AnyOf(scorer, benchmark.any_of)
     return Subject(settings, benchmark, scorer, accelerator, folder)
 
 
@@ -240,7 +242,7 @@ def scorer_options(settings: EvaluationSettings, benchmark: Benchmark) -> Scorer
     """The use of the model by these settings; the released protocol encodes all text anew, cut at 64 tokens."""
     released = settings.protocol == "released"
     return ScorerOptions(
-        findings=benchmark.findings,
+        findings=expand(benchmark.findings, benchmark.any_of),
         descriptions=settings.descriptions,
         aspects=settings.aspects,
         text_encoder=settings.text_encoder,

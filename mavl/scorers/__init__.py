@@ -4,6 +4,7 @@ from collections.abc import Callable
 
 import torch
 
+from mavl.scorers.any_of import AnyOf, expand
 from mavl.scorers.clip import open_clip_like
 from mavl.scorers.file import open_file
 from mavl.scorers.mavl import open_mavl
@@ -12,7 +13,17 @@ from mavl.scorers.protocol import ListedScorer, Scorer, ScorerError, ScorerOptio
 from mavl.scorers.random import open_random
 from mavl.scorers.xrv import open_xrv
 
-__all__ = ["KINDS", "ListedScorer", "Scorer", "ScorerError", "ScorerOptions", "TextScorer", "open_scorer"]
+__all__ = [
+    "KINDS",
+    "AnyOf",
+    "ListedScorer",
+    "Scorer",
+    "ScorerError",
+    "ScorerOptions",
+    "TextScorer",
+    "expand",
+    "open_scorer",
+]
 
 KINDS: dict[str, Callable[[str, ScorerOptions, torch.device], Scorer]] = {
     "clip": open_clip_like,

@@ -1,6 +1,7 @@
 """What a run reads: hashes by name, since a resumed run must read the same, and a line for the model's folder."""
 
 import hashlib
+import json
 import os
 from collections.abc import Mapping
 from pathlib import Path
@@ -8,7 +9,7 @@ from typing import Any
 
 from mavl.config.data import VOCABULARY
 from mavl.config.loader import load
-from mavl.data.benchmarks.benchmark import Benchmark, split_file
+from mavl.data.benchmarks.benchmark import Benchmark, list_files
 from mavl.data.lists import ImageList
 
 MOST_SIZES = 20_000
@@ -17,8 +18,29 @@ MOST_SIZES = 20_000
 COLLECTIONS = {"mimic": "MIMIC-CXR"}
 """{source of data: the collection of its images}, of a source that is of one."""
 
-NO_CONTENT = {"root", "version", "collection", "metadata"}
+NO_CONTENT = {"root", "version", "collection", "metadata", "any_of"}
 """Keys of a benchmark that change nothing of what a run reads."""
+
+LATER = {
+    "table": {"format": "text", "records": "", "keys": [], "explode": [], "where": {}, "join": []},
+    "images": {"rewrite": None},
+    "labels": {"match": "whole"},
+    "masks": {"unit": "pixels", "edges": "cut", "separator": None, "others": "refuse"},
+}
+"""Keys that benchmarks did not always have, and their defaults: a run that began without them can go on."""
+
+MASK_KEYS = (
+    "kind",
+    "path",
+    "finding",
+    "names",
+    "column",
+    "columns",
+    "size",
+    "box_format",
+    "all_lists",
+    *LATER["masks"],
+)
 
 LABEL_FILES = ("train_file", "valid_file", "label_file", "sentences_file")
 
@@ -36,8 +58,11 @@ def data_hashes(data: Any, images: Mapping[str, ImageList]) -> dict[str, str]:
     hashes, root = {}, names_root(data)
     if getattr(data, "benchmark", None):
         benchmark = load(Benchmark, Path(data.benchmark))
-        hashes["benchmark"] = _sha256(benchmark.model_dump_json(exclude=NO_CONTENT).encode())
-        lists = {name: split_file(benchmark, name, root) for name in benchmark.splits if name in images}
+        hashes["benchmark"] = _sha256(_content(benchmark).encode())
+        lists = {}
+        for name in (name for name in benchmark.splits if name in images):
+            lists[name], *joined = list_files(benchmark, name, root)
+            lists |= {path.name: path for path in joined}
     else:
         lists = {name: Path(getattr(data, name)) for name in LABEL_FILES if hasattr(data, name)}
         if "label_file" in lists and (vocabulary := lists["label_file"].with_name(VOCABULARY)).exists():
@@ -50,6 +75,17 @@ def data_hashes(data: Any, images: Mapping[str, ImageList]) -> dict[str, str]:
         sizes = [_size(path) for path in each.spread(MOST_SIZES)]
         hashes[f"size of {split}'s image files"] = _sha256(str(sizes).encode())
     return hashes
+
+
+def _content(benchmark: Benchmark) -> str:
+    """What a benchmark says, as JSON: without LATER keys that have their defaults, the keys of masks in their order."""
+    content = benchmark.model_dump(mode="json", exclude=NO_CONTENT)
+    for section, keys in LATER.items():
+        held = content[section] or {}
+        content[section] = {key: held[key] for key in held if key not in keys or held[key] != keys[key]} or None
+    if content["masks"]:
+        content["masks"] = dict(sorted(content["masks"].items(), key=lambda entry: MASK_KEYS.index(entry[0])))
+    return json.dumps(content, ensure_ascii=False, separators=(",", ":"))
 
 
 def names_root(data: Any) -> Path | None:

@@ -6,6 +6,7 @@ import pytest
 import yaml
 from PIL import Image
 
+import zero_shot_ground
 from mavl.config.evaluation import GroundingSettings, ZeroShotSettings
 from mavl.data import phantom
 from mavl.evaluate import classification, grounding
@@ -92,3 +93,11 @@ def test_maps_are_no_scores_and_scores_no_maps(phantoms):
     (phantoms / "scores.csv").write_text("image,effusion\na.png,1\n")
     with pytest.raises(ScorerError, match="has scores; for grounding give a folder of heatmaps"):
         ground(phantoms, model_path=f"file:{phantoms / 'scores.csv'}")
+
+
+def test_the_script_prints_the_table_of_a_model_without_aspects(phantoms, monkeypatch, capsys):
+    (phantoms / "ground.yaml").write_text(yaml.safe_dump({"benchmark": str(phantoms / "small.yaml")} | QUICK))
+    arguments = ["--config", str(phantoms / "ground.yaml"), "--model_path", f"file:{phantoms / 'maps'}"]
+    monkeypatch.setattr("sys.argv", ["zero_shot_ground.py", *arguments, "--output_dir", str(phantoms / "out")])
+    zero_shot_ground.main()
+    assert "Small (test), sound protocol" in capsys.readouterr().out

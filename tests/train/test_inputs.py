@@ -3,6 +3,7 @@
 import random
 import shutil
 from pathlib import Path
+from types import SimpleNamespace
 
 import pandas as pd
 import pytest
@@ -16,7 +17,8 @@ from mavl.config.settings import PretrainSettings
 from mavl.train import classification, pretrain
 from mavl.train.checkpoints import ResumeError
 from mavl.train.engine import MonitorError
-from mavl.train.inputs import describe_images
+from mavl.train.inputs import data_hashes, describe_images
+from tests.support.small_benchmarks import CONFIGS
 from tests.support.trainings import write_benchmark, write_training
 
 
@@ -120,6 +122,21 @@ def test_a_monitor_that_the_labels_leave_undefined_is_an_error_before_training(c
     with pytest.raises(MonitorError, match=r"valid_auroc: no finding has present and absent images in the valid split"):
         run(config, tmp_path / "run", False, "train.monitor=valid_auroc")
     assert not (tmp_path / "run" / "log.jsonl").exists()
+
+
+@pytest.mark.parametrize(
+    ("name", "digest"),
+    [
+        ("nih128", "3ee8ab3d3676d40af357a20bbe0664ab3de93396cdde08f3124de3a65d60182b"),
+        ("chestxray14_boxes", "1712c9fd736d4c6cc32185a715c5624eb862dd5b8c072082fa5be21d8073945d"),
+        ("siim_acr", "472c993c56e1ae778dedd73f9f86f0ac6dcecf065489b0a55aa9540639544aef"),
+        ("rsna", "7f4eb628034bf22cf8b269846c0f9848a257412abff5363a89a337b6a9b6e52e"),
+    ],
+)
+def test_a_benchmark_keeps_its_hash_when_benchmarks_get_new_keys(name, digest):
+    """A run that began before can go on."""
+    data = SimpleNamespace(benchmark=str(CONFIGS / f"{name}.yaml"), root=None)
+    assert data_hashes(data, {}) == {"benchmark": digest}
 
 
 def test_what_a_model_was_trained_on(config, tmp_path):

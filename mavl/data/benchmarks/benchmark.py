@@ -5,7 +5,6 @@ test = read_split(benchmark, "test", root=Path("data/rsna"))
 test.paths[0], test.labels[0], test.mask(0)
 """
 
-import glob
 import operator
 import re
 from pathlib import Path
@@ -14,97 +13,21 @@ from typing import Annotated, Literal, Self
 import numpy as np
 from pydantic import Field, PositiveInt, model_validator
 
-from mavl.config.loader import GroupPattern, Settings
+from mavl.config.loader import Settings
 from mavl.data import DataError, notice
-from mavl.data.benchmarks.masks import BoxRows, FileMasks, Mask, MaskRows, RegionMasks
+from mavl.data.benchmarks.images import Groups, ImageNames
+from mavl.data.benchmarks.joins import ListFormat, read_list
+from mavl.data.benchmarks.labels import ColumnLabels, ListLabels, MaskLabels, PathLabels, RowLabels
+from mavl.data.benchmarks.masks import Mask
 from mavl.data.benchmarks.metadata import Attribute
+from mavl.data.benchmarks.regions import BoxRows, FileMasks, FindingRows, MaskRows, RegionMasks, ShapeRows
 from mavl.data.benchmarks.rows import BenchmarkError, Problem, raise_problems
 from mavl.data.benchmarks.splits import MissingSplitError, Split
-from mavl.data.benchmarks.tables import (
-    Column,
-    ColumnLabels,
-    ListLabels,
-    MaskLabels,
-    PathLabels,
-    PathTemplate,
-    Table,
-    TableFormat,
-    find_group,
-    normal_path,
-    read_table,
-    under_root,
-)
-from mavl.vocab import unknown_name
-
-SplitName = Literal["train", "valid", "test"]
+from mavl.data.benchmarks.tables import SplitName, Table
+from mavl.vocab import ABSENT, unknown_name
 
 VIEW_COLUMNS = ("frontallateral", "viewposition", "view", "projection")
 """Columns that give the projection of an image, by the small letters of their names."""
-
-
-LONGEST_PATH = 1024
-"""Characters; file systems end at 4096 bytes, with 255 for each part."""
-
-
-class ImageNames(Settings):
-    """The image of a row: `column`, without the prefix `strip`, put into `path` under the root; * may match several."""
-
-    column: Column = 0
-    strip: str = ""
-    path: PathTemplate = "{}"
-
-    def read(self, table: Table, root: Path) -> tuple[Table, list[str], list[str]]:
-        """The table with one row an image, and for each row the image's id and its path under the root.
-
-        Rows without an image are problems, and left out.
-        """
-        found = []
-        for row, text in enumerate(table.column(self.column)):
-            image = normal_path(text.replace("\\", "/").removeprefix(self.strip))
-            name = normal_path(self.path.replace("{}", glob.escape(image) if "*" in self.path else image))
-            name = under_root(name, root)
-            if not image:
-                table.report(row, "bad_row", f"column {self.column!r} names no image")
-            elif len(name) > LONGEST_PATH:
-                table.report(row, "bad_row", f"column {self.column!r} has a path of {len(name)} characters")
-            elif "*" not in self.path:
-                found.append((row, image, name))
-            elif matches := sorted(glob.glob(name, root_dir=root)):
-                found += [(row, image, match) for match in matches]
-            else:
-                table.report(row, "missing_image", f"no image matches {root / name}: check images.path, and root")
-        rows, ids, names = ([each[i] for each in found] for i in range(3))
-        return table.take(rows), ids, names
-
-
-class Groups(Settings):
-    """The patient (or study) of an image: a column, or what `pattern` finds in it or, without a column, in the path."""
-
-    column: Column | None = None
-    pattern: GroupPattern | None = None
-
-    @model_validator(mode="after")
-    def _says_something(self) -> Self:
-        if self.column is None and self.pattern is None:
-            raise ValueError("groups needs a column, a pattern or both")
-        return self
-
-    def read(self, table: Table, names: list[str]) -> list[str] | None:
-        """The group of each row, "" and a problem where there is none; None where the column does not exist.
-
-        Where all groups are whole numbers, 1.0 is 1.
-        """
-        texts = names if self.column is None else table.column(self.column)
-        groups = []
-        for row, text in enumerate(texts):
-            group = find_group(self.pattern, text) if self.pattern else text
-            groups.append("" if group.lower() == "nan" else group)
-            if not groups[-1]:
-                fix = f"check groups.column and groups.pattern ({self.pattern})"
-                table.report(row, "bad_row", f"{text!r} holds no group: {fix}")
-        if all(re.fullmatch(r"(\d+(\.0)?)?", group) for group in groups):
-            groups = [group.removesuffix(".0") for group in groups]
-        return groups or None
 
 
 class Benchmark(Settings):
@@ -112,7 +35,8 @@ class Benchmark(Settings):
 
     version: of the lists and of how they are read; results of two versions are not compared. collection: of images that
     several benchmarks may share, such as ChestX-ray14. metadata: attributes by which results are split up. drawn:
-    whether the images are phantoms, not films of patients.
+    whether the images are phantoms, not films of patients. any_of: findings that a model is asked as several others,
+    the largest of whose scores counts: {nodule or mass: [nodule, mass]}.
     """
 
     name: str
@@ -123,22 +47,32 @@ class Benchmark(Settings):
     drawn: bool = False
     root: Path | None = None
     findings: tuple[str, ...] = Field(min_length=1)
+    any_of: dict[str, tuple[str, ...]] = Field(default_factory=dict)
     splits: dict[SplitName, str] = Field(min_length=1)
     interpolation: Literal["bilinear", "bicubic"] | None = None
     equalize: bool = False
-    table: TableFormat = TableFormat()
+    table: ListFormat = ListFormat()
     images: ImageNames = ImageNames()
     groups: Groups | None = None
-    labels: Annotated[ColumnLabels | ListLabels | PathLabels | MaskLabels, Field(discriminator="kind")]
-    masks: Annotated[RegionMasks | BoxRows | FileMasks, Field(discriminator="kind")] | None = None
+    labels: Annotated[ColumnLabels | ListLabels | RowLabels | PathLabels | MaskLabels, Field(discriminator="kind")]
+    masks: Annotated[RegionMasks | BoxRows | ShapeRows | FileMasks, Field(discriminator="kind")] | None = None
     metadata: dict[str, Attribute] = Field(default_factory=dict)
 
     @model_validator(mode="after")
     def _fits_together(self) -> Self:
         labels, masks, several = self.labels, self.masks, len(self.findings) > 1
-        by_finding = isinstance(masks, BoxRows) or (isinstance(masks, FileMasks) and masks.by_finding)
+        by_finding = isinstance(masks, FindingRows) or (isinstance(masks, FileMasks) and masks.by_finding)
         if twice := sorted({finding for finding in self.findings if self.findings.count(finding) > 1}):
             raise ValueError(f"findings are named twice: {', '.join(twice)}")
+        by_split = {f"table.where.{column}": of for column, of in self.table.where.items()}
+        for key, of_split in (by_split | {"images.path": self.images.path}).items():
+            if isinstance(of_split, dict) and (lacking := sorted(self.splits.keys() - of_split.keys())):
+                raise ValueError(f"{key} has nothing for the split {', '.join(lacking)}")
+        for name, parts in self.any_of.items():
+            if name not in self.findings:
+                raise ValueError("any_of: " + unknown_name("finding", name, self.findings))
+            if len(set(parts) - self.any_of.keys()) < 2:
+                raise ValueError(f"any_of: {name} needs two findings or more, none of them made of others")
         named = {
             "labels.columns": getattr(labels, "columns", ()),
             "labels.names": getattr(labels, "names", {}).values(),
@@ -148,7 +82,8 @@ class Benchmark(Settings):
             for name in names:
                 if name is not None and name not in self.findings:
                     raise ValueError(f"{key}: " + unknown_name("finding", name, self.findings))
-        if several and not isinstance(labels, ColumnLabels | ListLabels) and not isinstance(masks, BoxRows):
+        of_several = isinstance(labels, ColumnLabels | ListLabels | RowLabels) or isinstance(masks, FindingRows)
+        if several and not of_several:
             raise ValueError(f"labels of kind {labels.kind!r} give one finding, not {len(self.findings)}")
         if isinstance(labels, MaskLabels) and masks is None:
             raise ValueError("labels of kind 'mask' need masks")
@@ -185,14 +120,17 @@ def examine_split(benchmark: Benchmark, split: str, root: Path | None = None) ->
     root = root or benchmark.root
     assert root is not None  # split_file refuses a benchmark without
     try:
-        table = read_table(file, benchmark.table)
+        table = read_list(file, benchmark.table, split, root)
     except BenchmarkError as error:
         return None, error.problems
-    table, ids, names = benchmark.images.read(table, root)
+    rows = benchmark.images.read(table, root, split)
+    table, names = rows.table, rows.names
     if not names:
         return None, table.problems
     labels = benchmark.labels.read(table, names, benchmark.findings)
-    masks = benchmark.masks.read(table, ids, root, benchmark.findings, labels) if benchmark.masks else {}
+    masks = benchmark.masks.read(rows, benchmark.findings, labels) if benchmark.masks else {}
+    if masks and isinstance(benchmark.labels, RowLabels) and benchmark.labels.readers:
+        _leave_out_absent(masks, labels)
     groups = benchmark.groups and benchmark.groups.read(table, names)
     first = _unite_rows(benchmark, table, names, labels, groups, masks)
     if isinstance(benchmark.masks, RegionMasks) and benchmark.masks.all_lists:
@@ -230,11 +168,18 @@ def _unite_rows(
         elif groups and groups[row] != groups[earlier]:
             text = f"{name} is of {groups[row]!r} here and of {groups[earlier]!r} in {table.place(earlier)}"
             table.report(row, "label_conflict", text)
-        elif not isinstance(benchmark.masks, RegionMasks | BoxRows):
+        elif not isinstance(benchmark.masks, RegionMasks | FindingRows):
             table.report(row, "repeated_row", f"{name} was named in {table.place(earlier)}", tolerated=True)
         for of_rows in masks.values():
             of_rows[earlier] = _union(table, row, of_rows[earlier], of_rows[row])
     return list(first.values())
+
+
+def _leave_out_absent(masks: MaskRows, labels: np.ndarray) -> None:
+    """Leave out the masks of findings that are absent by the rule for several readers."""
+    for of_rows, column in zip(masks.values(), labels.T, strict=True):
+        for row in np.flatnonzero(column == ABSENT):
+            of_rows[row] = None
 
 
 def _union(table: Table, row: int, one: Mask | None, other: Mask | None) -> Mask | None:
@@ -261,15 +206,15 @@ def _add_other_lists(
             table.problems.append(Problem("split_file", path, text, tolerated=True))
             continue
         try:
-            found = read_table(path, benchmark.table)
+            found = read_list(path, benchmark.table, other, root)
         except BenchmarkError as error:
             table.problems.extend(error.problems)
             continue
-        found, ids, others = benchmark.images.read(found, root)
-        [parts] = benchmark.masks.read(found, ids, root, benchmark.findings, np.empty(0)).values()
-        for place, (name, part) in enumerate(zip(others, parts, strict=True)):
+        others = benchmark.images.read(found, root, other)
+        [parts] = benchmark.masks.read(others, benchmark.findings, np.empty(0)).values()
+        for place, (name, part) in enumerate(zip(others.names, parts, strict=True)):
             if (row := rows.get(name)) is not None:
-                masks[row] = _union(found, place, masks[row], part)
+                masks[row] = _union(others.table, place, masks[row], part)
         table.problems.extend(found.problems)
 
 
@@ -285,6 +230,14 @@ def split_file(benchmark: Benchmark, split: str, root: Path | None = None) -> Pa
     if not (file := Path(root) / name).is_file():
         raise MissingSplitError(f"{file}, the {split} split of benchmark {benchmark.name!r}, is missing: {fix}")
     return file
+
+
+def list_files(benchmark: Benchmark, split: str, root: Path | None = None) -> list[Path]:
+    """The file of a split, by `split_file`, and those of the tables that are joined to it."""
+    file = split_file(benchmark, split, root)
+    base = root or benchmark.root
+    assert base is not None  # split_file refuses a benchmark without
+    return [file, *(base / join.file for join in benchmark.table.join)]
 
 
 def view_column(table: Table) -> list[str] | None:

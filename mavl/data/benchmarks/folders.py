@@ -10,9 +10,10 @@ from pathlib import Path
 
 from mavl.config.finetune import MaskFolder
 from mavl.data import DataError
+from mavl.data.benchmarks.labels import unknown_labels
 from mavl.data.benchmarks.masks import MaskFile
 from mavl.data.benchmarks.splits import Split
-from mavl.data.benchmarks.tables import find_group, unknown_labels
+from mavl.data.benchmarks.tables import find_group
 from mavl.data.images.inputs import IMAGE_SUFFIXES, images_below
 from mavl.progress import plural
 

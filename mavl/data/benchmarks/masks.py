@@ -1,29 +1,36 @@
-"""The region of a finding: run lengths, boxes or mask files, checked with the split and painted by `read`.
+"""The region of a finding: run lengths, boxes, polygons or mask files, checked with the split and painted by `read`.
 
 Its height and width are those of the frame of the split file's numbers, or of the mask file; the image's may differ.
 """
 
-import os
-from collections.abc import Sequence
+import math
+import re
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Annotated, Literal, Self
+from typing import Literal, Self
 
 import numpy as np
-from pydantic import Field
 
-from mavl.config.loader import Settings
-from mavl.data.benchmarks.tables import Column, Names, PathTemplate, Table, name_meanings
-from mavl.data.images.grey import MAX_SIDE, ImageError, check_size
+from mavl.data.images.grey import ImageError
 from mavl.data.images.read import read_mask
-from mavl.vocab import PRESENT, unknown_name
 
 BoxFormat = Literal["xywh", "xyxy"]
 BOX_FORMATS: dict[BoxFormat, str] = {"xywh": "x;y;w;h", "xyxy": "x1;y1;x2;y2"}
 """How the four numbers of a box are written: upper left corner and size, or two corners."""
 
+Unit = Literal["pixels", "fraction"]
+
+Edges = Literal["cut", "round"]
+"""Which pixels a box covers: see `BoxMask.parse`."""
+
+Points = list[tuple[float, float]]
+
+LARGEST = 1e9
+"""What the coordinates of a polygon stay below, so that sums and products of them are exact enough."""
+
 ROUNDING = 1
-"""Pixels by which a box may reach out of its frame without being a problem."""
+"""Pixels by which a box or a polygon may reach out of its frame without being a problem."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -34,9 +41,11 @@ class RegionMask:
     parts: np.ndarray
 
     def __or__(self, other: Self) -> Self:
-        if self.size != other.size:
-            raise ValueError(f"one image has frames of {self.size} and {other.size} pixels (H, W)")
-        return replace(self, parts=np.concatenate([self.parts, other.parts]))
+        if self.size == other.size:
+            return replace(self, parts=np.concatenate([self.parts, other.parts]))
+        if self.empty or other.empty:  # the frame of nothing may be unknown
+            return other if self.empty else self
+        raise ValueError(f"one image has frames of {self.size} and {other.size} pixels (H, W)")
 
     @property
     def empty(self) -> bool:
@@ -83,21 +92,42 @@ class BoxMask(RegionMask):
     """The texts of the boxes that were cut at the frame by more than ROUNDING."""
 
     @classmethod
-    def parse(cls, text: str, size: tuple[int, int], box_format: BoxFormat = "xywh") -> Self:
-        """Boxes separated by |. Fractions of a pixel are cut off, as in the released masks, and boxes at the frame."""
+    def parse(
+        cls,
+        text: str,
+        size: tuple[int, int],
+        box_format: BoxFormat = "xywh",
+        unit: Unit = "pixels",
+        edges: Edges = "cut",
+    ) -> Self:
+        """Boxes separated by |, without what is outside of the frame.
+
+        Pixel (0, 0) reaches from 0 to 1 on both axes. By `edges` a box covers these pixels:
+        cut: the fractions of its four numbers are cut off, as in the released masks, so that it covers the columns from
+        x to x + w - 1, or from x1 to x2 - 1, and the rows alike.
+        round: those whose centres lie in it; one too small for any covers the pixel in which its own centre lies.
+
+        Args:
+            unit: fraction: the numbers are shares of the width and the height, and `edges` is round.
+        """
         (height, width), boxes, outside = size, [], []
+        scale = (width, height) * 2 if unit == "fraction" else (1, 1, 1, 1)
         for box in filter(None, text.split("|")):
             try:
-                x, y, w, h = (int(float(number)) for number in box.split(";"))
+                x, y, right, bottom = (float(number) * of for number, of in zip(box.split(";"), scale, strict=True))
+                if edges == "cut" and unit == "pixels":
+                    x, y, right, bottom = map(int, (x, y, right, bottom))
+                if not all(map(math.isfinite, (x, y, right, bottom))):
+                    raise ValueError
             except (ValueError, OverflowError):
                 raise ValueError(f"box {box[:40]!r} is not four numbers {BOX_FORMATS[box_format]}") from None
-            if box_format == "xyxy":
-                w, h = w - x, h - y
-            left, top, right, bottom = max(x, 0), max(y, 0), min(x + w, width), min(y + h, height)
-            if left >= right or top >= bottom:
+            if box_format == "xywh":
+                right, bottom = x + right, y + bottom
+            if max(x, 0) >= min(right, width) or max(y, 0) >= min(bottom, height):
                 raise ValueError(f"box {box!r} holds no pixel of the {height} x {width} frame: check masks.size")
-            boxes.append((left, top, right, bottom))
-            if max(-x, -y, x + w - width, y + h - height) > ROUNDING:
+            columns, rows = _pixels(max(x, 0), min(right, width)), _pixels(max(y, 0), min(bottom, height))
+            boxes.append((columns[0], rows[0], columns[1], rows[1]))
+            if max(-x, -y, right - width, bottom - height) > ROUNDING:
                 outside.append(box)
         return cls(size, np.array(boxes, dtype=np.int64).reshape(-1, 4), tuple(outside))
 
@@ -106,6 +136,121 @@ class BoxMask(RegionMask):
         for left, top, right, bottom in self.parts:
             mask[top:bottom, left:right] = True
         return mask
+
+
+def _pixels(start: float, end: float) -> tuple[int, int]:
+    """The first pixel whose centre lies in an interval, and the one after its last; at least the one of its middle."""
+    first, last = math.ceil(start - 0.5), math.ceil(end - 0.5)
+    return (first, last) if first < last else (middle := math.floor((start + end) / 2), middle + 1)
+
+
+@dataclass(frozen=True, eq=False)
+class PolygonMask(RunLengthMask):
+    """The union of polygons, without what is outside of the frame."""
+
+    outside: tuple[str, ...] = ()
+    """The beginnings of the polygons that were cut at the frame by more than ROUNDING."""
+
+    @classmethod
+    def parse_polygons(cls, text: str, size: tuple[int, int], unit: Unit = "pixels") -> Self:
+        """Polygons "x;y;x;y;x;y" separated by |, or one of points "x;y|x;y|x;y".
+
+        Pixel (0, 0) reaches from 0 to 1 on both axes. A polygon covers the pixels whose centres lie in it or on its
+        upper or left edge, where it crosses itself by the even-odd rule. One that is too small for any covers the pixel
+        in which the mean of its vertices lies.
+
+        Args:
+            unit: fraction: the numbers are shares of the width and the height.
+        """
+        height, width = size
+        runs, outside = [np.empty((0, 2), dtype=np.int64)], []
+        for points in _polygons(text):
+            if unit == "fraction":
+                points = [(x * width, y * height) for x, y in points]
+            (left, top), (right, bottom) = np.min(points, axis=0), np.max(points, axis=0)
+            if max(left, 0) >= min(right, width) or max(top, 0) >= min(bottom, height):
+                fix = "check masks.size"
+                raise ValueError(f"polygon {text[:40]!r} holds no pixel of the {height} x {width} frame: {fix}")
+            covered = list(_runs(points, height, width))
+            if not covered:
+                x, y = np.clip(np.mean(points, axis=0), 0, (width - 1, height - 1)).astype(int)
+                covered = [(x * height + y, x * height + y + 1)]
+            runs.append(np.array(covered, dtype=np.int64))
+            if max(-left, -top, right - width, bottom - height) > ROUNDING:
+                outside.append(text[:40])
+        return cls(size, np.concatenate(runs), tuple(outside))
+
+
+def _polygons(text: str) -> list[Points]:
+    """The polygons of a text; ValueError for one of fewer than three points."""
+    try:
+        parts = [[float(number) for number in part.split(";")] for part in text.split("|") if part]
+        if not all(abs(number) < LARGEST for part in parts for number in part):
+            raise ValueError
+    except ValueError:
+        raise ValueError(f"polygon {text[:40]!r} is not all numbers of a usable size") from None
+    if all(len(part) == 2 for part in parts):
+        parts = [[number for part in parts for number in part]] if parts else []
+    for part in parts:
+        if len(part) % 2 or len(part) < 6:
+            raise ValueError(f"polygon {text[:40]!r} has {len(part)} numbers, not three points x;y or more")
+    return [list(zip(part[::2], part[1::2], strict=True)) for part in parts]
+
+
+def _runs(points: Points, height: int, width: int) -> Iterator[tuple[int, int]]:
+    """For each column whose centre a polygon crosses, the runs of pixels between its crossings with that line."""
+    x, y = np.array(points).T
+    next_x, next_y = np.roll(x, -1), np.roll(y, -1)
+    for column in range(max(0, math.ceil(x.min() - 0.5)), min(width, math.ceil(x.max() - 0.5))):
+        centre = column + 0.5
+        crossed = (x <= centre) != (next_x <= centre)
+        share = (centre - x[crossed]) / (next_x - x)[crossed]
+        crossings = np.sort(y[crossed] + share * (next_y - y)[crossed])
+        ends = np.clip(np.ceil(crossings - 0.5).astype(np.int64), 0, height)
+        for start, stop in zip(ends[::2], ends[1::2], strict=True):
+            if start < stop:
+                yield column * height + int(start), column * height + int(stop)
+
+
+def parse_coco_runs(text: str, size: tuple[int, int]) -> RunLengthMask:
+    """COCO's run lengths: of pixels outside and inside in turn, down the columns, as numbers "5;3;4" or compressed."""
+    pixels = size[0] * size[1]
+    if not text:
+        return RunLengthMask(size, np.empty((0, 2), dtype=np.int64))
+    numbers = list(map(int, text.split(";"))) if re.fullmatch(r"\d+(;\d+)*", text) else []
+    try:
+        counts = numbers if sum(numbers) == pixels else _decompressed(text)  # which may be of digits and ; alone
+    except (ValueError, IndexError):
+        raise ValueError(f"run lengths {text[:40]!r} are not those of COCO") from None
+    if min(counts) < 0 or sum(counts) != pixels:
+        counts = numbers if ";" in text else counts
+        fix = f"check masks.size {size}"
+        raise ValueError(f"run lengths {text[:40]!r} are of {sum(counts)} pixels, not {pixels}: {fix}")
+    ends = np.cumsum(counts, dtype=np.int64)
+    starts = ends[:-1:2]
+    runs = np.stack([starts, ends[1::2]], axis=1)
+    return RunLengthMask(size, runs[runs[:, 0] < runs[:, 1]])
+
+
+def _decompressed(text: str) -> Sequence[int]:
+    """The numbers of COCO's compressed text: five bits a letter, and from the third on differences to the last but one.
+
+    IndexError for a text that ends within a number.
+    """
+    counts: list[int] = []
+    position = 0
+    while position < len(text):
+        value, shift, more = 0, 0, True
+        while more:
+            bits = ord(text[position]) - 48
+            if not 0 <= bits < 64:
+                raise ValueError
+            value |= (bits & 31) << shift
+            position, shift, more = position + 1, shift + 5, bool(bits & 32)
+            if not more and bits & 16:
+                value -= 1 << shift
+        counts.append(value + counts[-2] if len(counts) > 2 else value)
+    return counts
 
 
 @dataclass(frozen=True)
@@ -133,97 +278,6 @@ class MaskFile:
 
 Mask = RunLengthMask | BoxMask | MaskFile
 
-MaskRows = dict[str, list[Mask | None]]
-"""For each finding the mask of each row, None where there is none."""
-
-
-Side = Annotated[int, Field(gt=0, le=MAX_SIDE)]
-
-FrameSize = tuple[Side, Side] | tuple[str, str]
-"""Height and width of a frame in pixels, or the columns that hold them."""
-
-
-class RegionMasks(Settings):
-    """Regions written in a column, in a frame of `size` (H, W) pixels; blank, -1 or nan is none.
-
-    rle: SIIM-ACR's pairs "gap length": pixels counted down the columns, the gap from the end of the previous run.
-    boxes: RSNA's "x;y;w;h|x;y;w;h", from the top left corner, or with `box_format` xyxy two corners "x1;y1;x2;y2".
-    all_lists: the mask of an image is the union of its rows in the lists of all splits.
-    """
-
-    kind: Literal["rle", "boxes"]
-    column: Column
-    size: FrameSize
-    box_format: BoxFormat = "xywh"
-    all_lists: bool = False
-
-    def read(self, table: Table, ids: list[str], root: Path, findings: Sequence[str], labels: np.ndarray) -> MaskRows:
-        """The masks of the rows; a text that describes none is a problem."""
-        texts = ["" if text.lower() in ("-1", "nan") else text for text in table.column(self.column)]
-        sizes = _sizes(self.size, table)
-        masks = [_parse(self, table, row, *each) for row, each in enumerate(zip(texts, sizes, strict=False))]
-        return {findings[0]: masks or [None] * len(table)}
-
-
-class BoxRows(Settings):
-    """A row holds one box of one finding, as in ChestX-ray14's list, or says by a blank box that there is none.
-
-    finding: the column of the finding, in any case or as `names` translates it, to null where it is not among the
-    benchmark's; columns: the numbers of `box_format`. A blank box with another text, such as "No finding", is of all.
-    """
-
-    kind: Literal["box_rows"]
-    finding: Column
-    names: Names = Field(default_factory=dict)
-    columns: tuple[Column, Column, Column, Column]
-    size: FrameSize
-    box_format: BoxFormat = "xywh"
-
-    def read(self, table: Table, ids: list[str], root: Path, findings: Sequence[str], labels: np.ndarray) -> MaskRows:
-        """The masks of the rows; an unknown name or a box outside the frame is a problem."""
-        of_text = name_meanings(findings, self.names)
-        masks: MaskRows = {finding: [None] * len(table) for finding in findings}
-        columns = [table.column(column) for column in (self.finding, *self.columns)]
-        sizes = _sizes(self.size, table)
-        # a column that does not exist is empty
-        for row, (name, *box, size) in enumerate(zip(*columns, sizes, strict=False)):
-            finding = of_text.get(name.lower())
-            if not any(number.lower() not in ("", "nan") for number in box):
-                for absent in (finding,) if finding else findings:
-                    masks[absent][row] = size and BoxMask.parse("", size)
-            elif finding:
-                masks[finding][row] = _parse(self, table, row, ";".join(box), size)
-            elif name.lower() not in of_text:
-                fix = "say under masks.names which finding it is, or null"
-                table.report(row, "bad_region", f"a box of an {unknown_name('finding', name, findings)}: {fix}")
-        return masks
-
-
-class FileMasks(Settings):
-    """A mask file for each image's id, "masks/{}.png", or with {finding} for each finding that is labelled present."""
-
-    kind: Literal["file"]
-    path: PathTemplate
-
-    @property
-    def by_finding(self) -> bool:
-        return "{finding}" in self.path
-
-    def read(self, table: Table, ids: list[str], root: Path, findings: Sequence[str], labels: np.ndarray) -> MaskRows:
-        """The masks of the rows, by the ids of their images; a file that does not exist is a problem."""
-        masks: MaskRows = {finding: [None] * len(table) for finding in findings}
-        for column, finding in enumerate(findings):
-            path = self.path.replace("{finding}", finding)
-            for row, image in enumerate(ids):
-                if self.by_finding and labels[row, column] != PRESENT:
-                    continue
-                mask = MaskFile(root / path.replace("{}", image))
-                if os.path.isfile(mask.path):  # of a name that is too long Path's own would raise
-                    masks[finding][row] = mask
-                else:
-                    table.report(row, "missing_mask", f"mask {mask.path} is missing: check masks.path, and root")
-        return masks
-
 
 def resize_mask(mask: np.ndarray, height: int, width: int | None = None, centred: bool = True) -> np.ndarray:
     """mask [H, W] -> [height, width or height], each pixel the one that its centre falls on (nearest).
@@ -233,39 +287,3 @@ def resize_mask(mask: np.ndarray, height: int, width: int | None = None, centred
     shape, half = zip((height, width or height), mask.shape, strict=True), 0.5 * centred
     rows, columns = (((np.arange(size) + half) * length / size).astype(int) for size, length in shape)
     return mask.take(columns, axis=1).take(rows, axis=0)
-
-
-def _sizes(size: FrameSize, table: Table) -> Sequence[tuple[int, int] | None]:
-    """The size of the frame of each row; None, with a problem, where its columns hold none."""
-    if isinstance(size[0], int):
-        return [(int(size[0]), int(size[1]))] * len(table)
-    sizes = []
-    for row, texts in enumerate(zip(*(table.column(column) for column in size), strict=False)):
-        try:
-            height, width = (int(float(text)) for text in texts)
-            check_size(width, height)
-            sizes.append((height, width))
-        except (ValueError, OverflowError) as error:
-            fault = error if isinstance(error, ImageError) else f"{' x '.join(texts)!r} is no height and width"
-            table.report(row, "bad_region", f"the frame in the columns {', '.join(map(str, size))}: {fault}")
-            sizes.append(None)
-    return sizes
-
-
-def _parse(
-    masks: RegionMasks | BoxRows, table: Table, row: int, text: str, size: tuple[int, int] | None
-) -> Mask | None:
-    """The mask that a text describes; a text that describes none, and boxes outside the frame, become problems."""
-    if size is None:
-        return None
-    try:
-        if masks.kind == "rle":
-            return RunLengthMask.parse(text, size)
-        mask = BoxMask.parse(text, size, masks.box_format)
-    except ValueError as error:
-        table.report(row, "bad_region", str(error))
-        return None
-    for box in mask.outside:
-        problem = f"box {box} ({BOX_FORMATS[masks.box_format]}) in a frame of {size[1]} x {size[0]}"
-        table.report(row, "box_outside", problem, tolerated=True)
-    return mask

@@ -28,7 +28,7 @@ FOREIGN = {
     b"\xd0\xcf\x11\xe0": "a spreadsheet: save it as CSV",
     b"<": "a web page, or XML: download the file itself",
     b"version https://git-lfs": "a pointer to a file that Git LFS keeps: fetch it by `git lfs pull`",
-    b"[": "JSON, but not with one object in each line",
+    b"[": "JSON, but not with one object in each line: if it is a list of objects, set table.format to json",
 }
 """Beginnings of files that are no tables."""
 
@@ -87,7 +87,7 @@ def read_rows(file: Path, separator: str | None = None, header: bool = True) -> 
         header: the first row holds the names of the columns.
     """
     suffixes, problems = [suffix.lower() for suffix in file.suffixes[-2:]], []
-    text = _text(file)
+    text = read_text(file)
     if any(suffix in JSON_LINES for suffix in suffixes) and separator is None:
         rows, header = _json_lines(file, text, problems), True
     else:
@@ -115,28 +115,32 @@ def read_rows(file: Path, separator: str | None = None, header: bool = True) -> 
         lines.append(line)
         kept.append(cells)
         if len(kept) > MAX_ROWS:
-            raise _unusable(file, f"more than {MAX_ROWS:,} rows")
+            raise unusable(file, f"more than {MAX_ROWS:,} rows")
     raise_problems(problems)
     if not kept:
-        raise _unusable(file, "the file has no rows" if text.strip() else "the file is empty")
+        raise unusable(file, "the file has no rows" if text.strip() else "the file is empty")
     return Rows(names, lines, kept)
 
 
 def first_line(file: Path) -> str:
     """The first line of a table that is not blank; errors as of `read_rows`."""
-    return next((line for line in _lines(file, _text(file)) if line.strip()), "")
+    return next((line for line in _lines(file, read_text(file)) if line.strip()), "")
 
 
 def _cells(number: int) -> str:
     return "1 cell" if number == 1 else f"{number} cells"
 
 
-def _unusable(file: Path, text: str, line: int | None = None) -> BenchmarkError:
+def unusable(file: Path, text: str, line: int | None = None) -> BenchmarkError:
     return BenchmarkError([Problem("split_file", file, text, line)])
 
 
-def _text(file: Path) -> str:
-    """The text of a file. gzip is recognized by the content: browsers unpack files and leave their names."""
+def read_text(file: Path, json: bool = False) -> str:
+    """The text of a file. gzip is recognized by the content: browsers unpack files and leave their names.
+
+    Args:
+        json: the file may hold a JSON list.
+    """
     with file.open("rb") as plain:
         packed = plain.read(2) == b"\x1f\x8b"
         plain.seek(0)
@@ -144,25 +148,25 @@ def _text(file: Path) -> str:
             with gzip.GzipFile(fileobj=plain) if packed else plain as source:
                 content = source.read(MAX_TEXT + 1)
         except (EOFError, zlib.error, gzip.BadGzipFile) as error:
-            raise _unusable(file, f"cannot be read to its end ({error}); download it again") from error
+            raise unusable(file, f"cannot be read to its end ({error}); download it again") from error
     if len(content) > MAX_TEXT:
-        raise _unusable(file, f"more than {MAX_TEXT:,} bytes{' after decompression' if packed else ''}")
+        raise unusable(file, f"more than {MAX_TEXT:,} bytes{' after decompression' if packed else ''}")
     for beginning, what in FOREIGN.items():
-        if content.startswith(beginning):
-            raise _unusable(file, f"the file is {what}")
+        if content.startswith(beginning) and not (json and beginning == b"["):
+            raise unusable(file, f"the file is {what}")
     try:
         text = content.decode("utf-16" if content[:2] in (b"\xff\xfe", b"\xfe\xff") else "utf-8-sig")
     except UnicodeDecodeError as error:
-        raise _unusable(file, f"the file is not UTF-8 text: {error}") from error
+        raise unusable(file, f"the file is not UTF-8 text: {error}") from error
     if "\0" in text:
-        raise _unusable(file, f"damaged: zero bytes in line {text[: text.index(chr(0))].count(chr(10)) + 1}")
+        raise unusable(file, f"damaged: zero bytes in line {text[: text.index(chr(0))].count(chr(10)) + 1}")
     return text
 
 
 def _lines(file: Path, text: str) -> Iterator[str]:
     for number, line in enumerate(io.StringIO(text, newline=""), start=1):
         if len(line) > MAX_LINE:
-            raise _unusable(file, f"a line of more than {MAX_LINE:,} characters", number)
+            raise unusable(file, f"a line of more than {MAX_LINE:,} characters", number)
         yield line
 
 

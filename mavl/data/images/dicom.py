@@ -47,6 +47,15 @@ def check_dicom(file: BinaryIO) -> None:
     _grey(dataset)
 
 
+def dicom_size(file: BinaryIO) -> tuple[int, int]:
+    """(width, height) by the header of a DICOM file."""
+    dataset = pydicom.dcmread(file, force=True, stop_before_pixels=True, specific_tags=["Rows", "Columns"])
+    if "Rows" not in dataset or "Columns" not in dataset:
+        raise ImageError("neither an image nor DICOM, or cut short within the DICOM header")
+    check_size(dataset.Columns, dataset.Rows)
+    return dataset.Columns, dataset.Rows
+
+
 def _grey(dataset: pydicom.Dataset) -> Image.Image:
     stored, bits = stored_pixels(dataset)
     pixels = _rescaled(dataset, stored)

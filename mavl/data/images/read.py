@@ -15,7 +15,7 @@ from typing import BinaryIO, Literal
 import numpy as np
 from PIL import ExifTags, Image, UnidentifiedImageError
 
-from mavl.data.images.dicom import check_dicom, decode_dicom
+from mavl.data.images.dicom import check_dicom, decode_dicom, dicom_size
 from mavl.data.images.grey import MAX_BYTES, ImageError, check_size, equalize_histogram, to_grey, to_mask
 
 FORMATS = ("PNG", "JPEG", "BMP", "TIFF", "WEBP")
@@ -79,6 +79,23 @@ def read_mask(path: str | os.PathLike) -> np.ndarray:
             if image.info.get("comment") == STORED:
                 raise ImageError("a JPEG of an image store; make the store of the config, which copies masks")
             return np.asarray(_upright(Image.fromarray(to_mask(image)), image))
+
+
+def image_size(path: str | os.PathLike) -> tuple[int, int]:
+    """(width, height) of the radiograph in a file, upright, by the header alone; ImageError for images of a store.
+
+    A store may have made the image smaller than the one that numbers in pixels are of.
+    """
+    with _naming(path):
+        _check_exists(path)
+        with open(path, "rb") as file:
+            image = _open(path, file)
+            if image is None:
+                return dicom_size(file)
+            if image.info.get("comment") == STORED:
+                raise ImageError("a JPEG of an image store, which may be smaller than the image was; use the original")
+            upright = _is_upright(image) or image.format == "TIFF" or image.getexif()[_ORIENTATION] <= 4
+            return image.size if upright else (image.height, image.width)
 
 
 def format_of(start: bytes) -> str | None:

@@ -12,8 +12,9 @@ import numpy as np
 
 from mavl.config.data import LABELS, MANIFESTS
 from mavl.data import DataError
+from mavl.data.benchmarks.labels import ColumnLabels
 from mavl.data.benchmarks.rows import raise_problems
-from mavl.data.benchmarks.tables import ColumnLabels, TableFormat, normal_path, read_table
+from mavl.data.benchmarks.tables import TableFormat, normal_path, read_table
 from mavl.data.labels import LabelStore, finding_labels
 from mavl.data.samples import examine_manifest
 from mavl.files import csv_writer, whole_file

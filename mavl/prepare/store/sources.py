@@ -86,7 +86,7 @@ def _base(name: str, paths: Sequence[Path]) -> Path:
 
 def _of_config(config: Path, root: Path | None) -> tuple[Iterable[Path], list[Path], Path | None]:
     """The images of all splits that a run with this config reads, its lists and masks, and its root."""
-    from mavl.data.benchmarks.benchmark import MissingSplitError, read_split, split_file
+    from mavl.data.benchmarks.benchmark import MissingSplitError, list_files, read_split
     from mavl.data.benchmarks.folders import list_folder
     from mavl.data.benchmarks.masks import MaskFile
     from mavl.prepare.doctor.plan import read_plan
@@ -110,7 +110,7 @@ def _of_config(config: Path, root: Path | None) -> tuple[Iterable[Path], list[Pa
                 raise
             continue
         images += split.paths
-        copies.append(split_file(plan.benchmark, name, plan.root))
+        copies += list_files(plan.benchmark, name, plan.root)
         masks = [mask for of_finding in (split.masks or {}).values() for mask in of_finding]
         copies += [mask.path for mask in masks if isinstance(mask, MaskFile)]
     return images, copies, plan.root

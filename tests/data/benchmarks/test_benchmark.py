@@ -33,6 +33,8 @@ def test_findings_outside_the_vocabulary():
     outside = {name: sum(finding not in FINDINGS for finding in released(name).findings) for name in NAMES}
     new = {"covid_rural": 1, "covidx_cxr2": 1, "padchest_rare": 39, "padchest_unseen": 60}
     new |= {"chestxray14": 1, "nih_sample": 1, "nih128": 1, "shenzhen": 1}  # fibrosis, tuberculosis
+    new |= {"chestxdet": 2, "chestxdet10": 1, "nih_cxr_lt": 1, "openi": 2, "padchest_gr": 3, "tbx11k": 1}
+    new |= {"vinbigdata": 4, "vindr_cxr": 13}
     assert outside == dict.fromkeys(NAMES, 0) | new
 
 

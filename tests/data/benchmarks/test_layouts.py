@@ -34,7 +34,7 @@ def test_a_blank_box_is_none_and_a_name_may_stand_for_no_finding(tmp_path):
     assert split.labels.tolist() == [[0, 0], [0, 1], [0, -1]]
     half = problems_of(tmp_path, "image,f,x,y,w,h\na,edema,1,,2,2\nb,lump,1,1,2,2\n", **settings)
     assert half[0] == "test.csv:2: box '1;;2;2' is not four numbers x;y;w;h"
-    assert half[1].endswith("say under masks.names which finding it is, or null")
+    assert half[1].endswith("say under masks.names which finding it is, or null; or set masks.others to ignore")
 
 
 def test_corner_boxes_in_frames_of_their_own_sizes(tmp_path):

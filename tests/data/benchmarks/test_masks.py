@@ -137,7 +137,7 @@ def test_a_row_holds_one_box_of_one_finding(tmp_path):
 def test_boxes_of_unknown_findings_and_bad_numbers_are_all_reported(tmp_path):
     text = "image,finding,x,y,w,h\na,Oedema,0,0,1,1\nb,mass,6,0,1,1\nc,mass,0,0,,1\nd,mass,0,0,1,1\n"
     unknown, outside, blank = problems_of(tmp_path, text, **ROWS)
-    assert unknown.startswith("test.csv:2: a box of an unknown finding 'Oedema'; did you mean 'edema'?")
+    assert unknown.startswith("test.csv:2: a region of an unknown finding 'Oedema'; did you mean 'edema'?")
     assert outside.startswith("test.csv:3: box '6;0;1;1' holds no pixel of the 4 x 6 frame")
     assert blank.startswith("test.csv:4: box '0;0;;1' is not four numbers")
 

@@ -5,11 +5,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
-import pydicom
 import pytest
 from PIL import Image
-from pydicom.dataset import FileMetaDataset
-from pydicom.uid import ExplicitVRLittleEndian, SecondaryCaptureImageStorage
 
 from mavl.config.loader import dump, load
 from mavl.data import phantom
@@ -17,6 +14,7 @@ from mavl.data.benchmarks.benchmark import Benchmark
 from mavl.prepare.doctor.exam import examine
 from mavl.prepare.doctor.plan import read_plan
 from mavl.vocab import ANATOMIES, FINDINGS
+from tests.support.dicom_files import write_dicom
 
 ROOT = Path(__file__).resolve().parents[3]
 ROWS = 9
@@ -38,18 +36,6 @@ class Films:
             write_dicom(path, pixels)
         else:
             Image.fromarray(pixels.astype(np.uint16) * 200 if deep else pixels).save(path)
-
-
-def write_dicom(path: Path, pixels: np.ndarray) -> None:
-    dataset = pydicom.Dataset()
-    dataset.file_meta = FileMetaDataset()
-    dataset.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
-    dataset.SOPClassUID, dataset.SOPInstanceUID = SecondaryCaptureImageStorage, "1.2.3"
-    dataset.Rows, dataset.Columns = pixels.shape
-    dataset.SamplesPerPixel, dataset.PhotometricInterpretation, dataset.ViewPosition = 1, "MONOCHROME2", "PA"
-    dataset.BitsAllocated = dataset.BitsStored = 8
-    dataset.HighBit, dataset.PixelRepresentation, dataset.PixelData = 7, 0, pixels.tobytes()
-    dataset.save_as(path, enforce_file_format=True)
 
 
 @pytest.fixture
