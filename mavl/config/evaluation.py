@@ -162,7 +162,7 @@ class GroundingSettings(EvaluationSettings):
         return self.alignment or ("corners" if self.protocol == "released" else "patches")
 
 
-PUBLISHED = "configs/published.yaml"
+PUBLISHED = "configs/published/figures.yaml"
 """Figures of papers, for compare.py."""
 
 Percent = Annotated[float, Field(ge=0, le=100)]

@@ -140,7 +140,7 @@ def test_the_script_writes_tables_and_a_page(tmp_path, monkeypatch, capsys):
 def test_published_figures_have_columns_of_their_own(tmp_path):
     for name in ("a", "b"):
         write_result(tmp_path / name, 1, benchmark="rsna")
-    compared = compare([tmp_path / "a", tmp_path / "b"], resamples=5, published=ROOT / "configs/published.yaml")
+    compared = compare([tmp_path / "a", tmp_path / "b"], resamples=5, published=ROOT / "configs/published/figures.yaml")
     (tmp_path / "out").mkdir()
     shown.write(compared, tmp_path / "out")
     table = pd.read_csv(tmp_path / "out/leaderboard.csv")

@@ -147,4 +147,5 @@ def test_what_a_model_was_trained_on(config, tmp_path):
     assert describe_images(listed.data, 12)["kind"] == "phantom drawings"
     assert describe_images(PhantomData(), 40) == {"kind": "phantom drawings", "list": "phantoms", "images": 40}
     mimic = MimicData()
-    assert describe_images(mimic, 9) == {"kind": "films", "list": mimic.train_file, "images": 9}
+    described = {"kind": "films", "list": mimic.train_file, "images": 9, "collection": "MIMIC-CXR"}
+    assert describe_images(mimic, 9) == described
