@@ -36,6 +36,7 @@ predictor = mavl.load(str(model))
 [prediction] = predictor.predict([film], ["effusion", "rib fracture"])
 assert prediction.findings == ("effusion", "rib fracture")
 assert (installed / "mavl/report/templates/base.html").exists()
+assert len(mavl.load().predict([film])[0].findings) == 14
 print("fine")
 """
 
