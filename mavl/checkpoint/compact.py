@@ -1,6 +1,6 @@
 """Write a model folder anew at half its size: matrices in fp16, without the folders that its training read and wrote.
 
-    python -m mavl.checkpoint.compact runs/films/best --out mavl/models/films
+    python -m mavl.checkpoint.compact runs/films/best --out mavl/checkpoint/films
 
 It is computed with in fp32 as before; the rounding moves scores in the fourth digit.
 """

@@ -41,7 +41,7 @@ FORMER_NAMES = {"log_scale": "logit_scale"}
 """{name of a parameter in older model folders: its name today}"""
 HUB = "hf://"
 """Before the id of a model of the Hugging Face hub, so that a mistyped folder is never asked for there."""
-BUNDLED_FOLDER = Path(__file__).parents[1] / "models" / "films"
+BUNDLED_FOLDER = Path(__file__).with_name("films")
 """Of the model BUNDLED."""
 LAST, BEST = "last", "best"
 """The model folders in the folder of a run."""

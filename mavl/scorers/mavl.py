@@ -71,6 +71,8 @@ class MAVLScorer:
 
     def with_books(self, books: Books) -> "MAVLScorer":
         options = self.options
+        if self._inference is None:  # its folded weights serve every text
+            self._inference = self._model(self.vocabulary)
         encoder = _text_encoder(self.pretrained, options.text_encoder, options.max_length)
         names, anatomies = tuple(books.sentences), self.embeddings.anatomies
         changed = build_embeddings(books, names, encoder, self.aspects, options.text_cache, anatomies)

@@ -7,8 +7,10 @@ from typing import Annotated, Self
 from pydantic import AfterValidator, Field, model_validator
 
 from mavl.config.loader import Settings
+from mavl.data.benchmarks.rows import Problem
 from mavl.data.benchmarks.tables import Column, Table
 from mavl.files import printable
+from mavl.vocab import unknown_name
 
 MOST_SUBGROUPS = 30
 """More values than this are no subgroups: such as identifiers, or ages without bands."""
@@ -39,10 +41,16 @@ class Attribute(Settings):
         return self
 
     def read(self, table: Table, attribute: str) -> list[str]:
-        """The subgroup of each row, "" for none; a problem where the column is missing or its texts are too many."""
-        texts = [" ".join(text.split()) for text in table.column(self.column)] or [""] * len(table)
-        known = {text.casefold(): name for text, name in self.names.items()}
-        found = [self._band(text) if self.bands else known.get(text.casefold(), text) or "" for text in texts]
+        """The subgroup of each row, "" for none; a tolerated problem where the column is missing, or no subgroups."""
+        names = [self.column] if isinstance(self.column, int | str) else self.column
+        known = list(range(table.cells.shape[1]) if isinstance(self.column, int) else table.cells.columns)
+        if not any(name in known for name in names):
+            text = f"{attribute}: {unknown_name('column', str(names[0]), map(str, known))}"
+            table.problems.append(Problem("metadata", table.file, text, tolerated=True))
+            return [""] * len(table)
+        texts = [" ".join(text.split()) for text in table.column(self.column)]
+        named = {text.casefold(): name for text, name in self.names.items()}
+        found = [self._band(text) if self.bands else named.get(text.casefold(), text) or "" for text in texts]
         found = [printable("" if name.casefold() in ("nan", "unknown") else name) for name in found]
         if (number := len(set(found))) > MOST_SUBGROUPS:
             fix = f"give metadata.{attribute} bands of numbers, or names of its values"

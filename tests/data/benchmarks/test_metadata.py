@@ -5,7 +5,6 @@ import yaml
 
 from mavl.config.loader import ConfigError, load
 from mavl.data.benchmarks.benchmark import Benchmark, read_split
-from mavl.data.benchmarks.rows import BenchmarkError
 
 ROWS = (
     "image,edema,sex,age,id\na.png,1,F,058Y,1\nb.png,0,M,40,2\na.png,1,F,058Y,1\nc.png,1,,39.5,3\nd.png,0,unknown,x,4\n"
@@ -31,9 +30,10 @@ def test_texts_names_and_bands_of_each_image_once(tmp_path):
     assert split.select(["edema"]).metadata == split.metadata
 
 
-def test_a_column_that_is_missing_is_named(tmp_path):
-    with pytest.raises(BenchmarkError, match="unknown column 'gender'; known: image, edema, sex"):
-        split_of(tmp_path, sex={"column": "gender"})
+def test_a_column_that_is_missing_is_named_and_its_subgroups_are_none(tmp_path, capsys):
+    split = split_of(tmp_path, sex={"column": "gender"})
+    assert split.metadata == {"sex": [""] * 4}
+    assert "sex: unknown column 'gender'; known: image, edema, sex" in "".join(capsys.readouterr())
 
 
 def test_identifiers_are_no_subgroups(tmp_path, capsys):
