@@ -38,57 +38,14 @@ FLAGS = EVALUATION_FLAGS | {
 @complain_in_one_line
 def main() -> None:
     settings, _ = read_settings(ZeroShotSettings, __doc__, FLAGS)
+    from mavl.evaluate.printing import classify, compare_wordings, put_under_stress  # torch takes seconds
+
     if settings.stress:
         put_under_stress(settings)
     elif settings.sensitivity is not None:
         compare_wordings(settings)
     else:
         classify(settings)
-
-
-def classify(settings: ZeroShotSettings) -> None:
-    from mavl.evaluate.classification import run  # torch takes seconds; a bad config should not
-
-    if (result := run(settings)) is not None:
-        from rich.console import Console
-
-        from mavl.report.classification import table
-
-        about = result.about
-        title = f"{about['title']} ({about['split']}), {about['head']} head, {about['protocol']} protocol"
-        caption = f"{about['training_images']} Thresholds: {about['thresholds']}.".lstrip()
-        Console().print(table(result.evaluation, title, caption, about["new_findings"]))
-        print(result.summary)
-        print(f"table, scores, curves and page: {result.folder}")
-
-
-def put_under_stress(settings: ZeroShotSettings) -> None:
-    from mavl.evaluate.stress import run
-
-    if (result := run(settings)) is not None:
-        from rich.console import Console
-
-        from mavl.report.analyses.stress import table
-
-        title = f"{result.about['title']} ({result.about['split']}), {result.about['head']} head: under stress"
-        Console().print(table(result, title))
-        print(f"table: {result.folder}")
-
-
-def compare_wordings(settings: ZeroShotSettings) -> None:
-    from mavl.evaluate.wordings import run
-
-    if (result := run(settings)) is not None:
-        from rich.console import Console
-
-        from mavl.report.analyses.wordings import spread_table, wording_table
-
-        title = f"{result.about['title']} ({result.about['split']}), {result.about['head']} head"
-        console = Console()
-        console.print(spread_table(result, f"{title}: each finding over the wordings"))
-        console.print()
-        console.print(wording_table(result, f"{title}: mean AUROC under each wording"))
-        print(f"tables, plot and the books of every wording: {result.folder}")
 
 
 if __name__ == "__main__":

@@ -125,7 +125,7 @@ def folded(model: Model) -> Model:
     plain = deepcopy(model).eval().requires_grad_(False).to(memory_format=torch.channels_last)
     inner, changed = deepcopy(plain), False
     for module in inner.modules():
-        children = list(module.named_children())
+        children: list[tuple[str, Any]] = list(module.named_children())
         for (name, first), (following, second) in pairwise(children):
             if isinstance(first, nn.Conv2d) and (rest := _after_norm(second)) is not None:
                 setattr(module, name, fuse_conv_bn_eval(first, second))
@@ -134,12 +134,12 @@ def folded(model: Model) -> Model:
     return inner if changed and _alike(plain, inner) else plain
 
 
-def _after_norm(module: nn.Module) -> nn.Module | None:
+def _after_norm(module: Any) -> nn.Module | None:
     """What a BatchNorm2d does after the normalization; None for what is none, or does something unknown."""
     if type(module) is nn.BatchNorm2d:
         return nn.Identity()
     if isinstance(module, nn.BatchNorm2d) and type(module).__name__ == "BatchNormAct2d":  # of timm
-        return nn.Sequential(module.drop, module.act)
+        return nn.Sequential(module.get_submodule("drop"), module.get_submodule("act"))
     return None
 
 

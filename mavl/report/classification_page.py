@@ -1,6 +1,6 @@
 """The page of a classification: table, curves, and for each finding the scores and the most confident images."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -81,15 +81,6 @@ def write_classification_page(
     """
     gallery, new = most_confident(evaluation, split, scores), about.get("new_findings", ())
     film = partial(_film, split, scores, equalize, heatmaps or {}, patch_grid)
-    findings = [
-        {
-            "result": result,
-            "histogram": _histogram(split.labels[:, column], scores[:, column], result.threshold),
-            "gallery": {kind: [film(x, column) for x in images] for kind, images in gallery[result.name].items()},
-        }
-        for column, result in enumerate(evaluation.classes)
-        if result.name in gallery
-    ]
     shown = {*gallery, *evaluation.undefined}
     return page.write_report(
         folder,
@@ -99,13 +90,28 @@ def write_classification_page(
         metrics=shown_metrics(evaluation),
         notes=list(notes(evaluation, new)),
         plots={title: page.figure_uri(folder / file) for title, file in plots.items() if (folder / file).exists()},
-        findings=findings,
+        findings=_findings(evaluation, split, scores, gallery, film),
         marked=partial(marked, evaluation, new=new),
         not_shown=[result.name for result in evaluation.classes if result.name not in shown],
         heatmap_note=heatmap_note if heatmaps else "",
         subgroups=subgroups if subgroups and subgroups.findings else None,
         fewest=FEWEST,
     )
+
+
+def _findings(
+    evaluation: Evaluation, split: Split, scores: np.ndarray, gallery: Gallery, film: Callable[[int, int], dict]
+) -> list[dict]:
+    """What the page shows of each finding of the gallery."""
+    return [
+        {
+            "result": result,
+            "histogram": _histogram(split.labels[:, column], scores[:, column], result.threshold),
+            "gallery": {kind: [film(x, column) for x in images] for kind, images in gallery[result.name].items()},
+        }
+        for column, result in enumerate(evaluation.classes)
+        if result.name in gallery
+    ]
 
 
 def _film(
